@@ -1,0 +1,218 @@
+"""From a video file and a list of names to probabilities: what `mote predict` and `mote.load` use.
+
+A `Classifier` is a folded model (experts merged once), the text tower that names are encoded with, and the sampling
+it was tuned for. Scores are the mean over views of softmax(logit_scale * cosine).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from mote.build import load_folder
+from mote.datasets.decode import read_frames
+from mote.datasets.manifest import read_class_names, read_templates
+from mote.datasets.sampling import clip_indices
+from mote.datasets.transforms import eval_transform
+from mote.evaluation.closed_set import fuse_views
+from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
+from mote.models.clip import Towers, data_file, default_templates, encode_classes, load_clip, parse_model_name
+from mote.models.modulation import modulation_gate
+from mote.models.video_clip import VideoCLIP
+
+Batch = Mapping[str, Tensor]
+
+
+def view_scorer(
+    model: VideoCLIP,
+    text: Float[Tensor, "K D"],
+    tuned_text: Float[Tensor, "F D"] | None = None,
+    *,
+    k: int = 5,
+    gamma: float = 0.05,
+) -> Callable[[Batch], Float[Tensor, "B V K"]]:
+    """A function from a batch with `frames` (B,V,T,3,H,W) uint8 to scaled logits (B,V,K).
+
+    With `tuned_text` the temporal branch is gated per view by temporal feature modulation (MoTE eq. 11).
+    """
+
+    @torch.inference_mode()
+    def score(batch: Batch) -> Float[Tensor, "B V K"]:
+        views = batch["frames"].shape[1]
+        features = model.encode_frames(rearrange(batch["frames"], "b v t c h w -> (b v) t c h w"))
+        gate = 1.0 if tuned_text is None else modulation_gate(features.mean(1), text, tuned_text, k=k, gamma=gamma)
+        logits = model.classify(model.head(features, gate=gate), text)
+        return rearrange(logits, "(b v) k -> b v k", v=views)
+
+    return score
+
+
+@dataclass
+class Classifier:
+    """A model that names videos. Attributes are what it was tuned on; see `load`."""
+
+    model: VideoCLIP
+    towers: Callable[[], Towers]  # called when text must be encoded
+    classes: list[str] | None = None  # names the model was tuned on
+    tuned_text: Float[Tensor, "F D"] | None = None
+    templates: list[str] = field(default_factory=default_templates)
+    frames: int = 8
+    size: int = 224
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    _cache: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
+
+    def text_features(self, labels: Sequence[str]) -> Float[Tensor, "K D"]:
+        """Class features of `labels`, encoded once; the stored ones when `labels` are the tuned classes."""
+        key = tuple(labels)
+        if key not in self._cache:
+            stored = self.tuned_text if self.classes is not None and key == tuple(self.classes) else None
+            if stored is None:
+                stored = encode_classes(self.towers(), list(labels), self.templates, device=self.device)
+            self._cache[key] = stored.to(self.device)
+        return self._cache[key]
+
+    def scorer(
+        self, labels: Sequence[str], modulation: bool | None = None, *, k: int = 5, gamma: float = 0.05
+    ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
+        """`view_scorer` for `labels`; `modulation=None` gates unless `labels` are the tuned classes."""
+        known = self.classes is not None and tuple(labels) == tuple(self.classes)
+        gated = (not known if modulation is None else modulation) and self.model.temporal is not None
+        tuned = self.tuned_text.to(self.device) if gated and self.tuned_text is not None else None
+        return view_scorer(self.model, self.text_features(labels), tuned, k=k, gamma=gamma)
+
+    def classify_video(
+        self,
+        path: str | Path,
+        labels: Sequence[str] | None = None,
+        *,
+        clips: int = 1,
+        crops: int = 1,
+        modulation: bool | None = None,
+    ) -> dict[str, float]:
+        """Probabilities of `labels` (default: the classes the model was tuned on) for one video file.
+
+        Args:
+            path: a video file.
+            labels: class names, at least one.
+            clips, crops: temporal clips and spatial crops (1 or 3) whose softmax scores are averaged.
+            modulation: temporal feature modulation; None = on unless `labels` are the tuned classes.
+
+        Returns:
+            {label: probability}, most probable first; the values sum to one.
+
+        Raises:
+            DecodeError: the file cannot be decoded.
+            ValueError: no labels given and none stored, or duplicates among them.
+        """
+        labels = self.labels_or_own(labels)
+        frames = read_frames(path, lambda n: clip_indices(n, self.frames, clips).reshape(-1))
+        views = eval_transform(frames, self.size, crops)  # (crops, clips*T, 3, S, S)
+        views = rearrange(views, "v (n t) c h w -> 1 (n v) t c h w", n=clips)
+        logits = self.scorer(labels, modulation)({"frames": views.to(self.device)})
+        scores = fuse_views(logits)[0].cpu()
+        order = torch.argsort(scores, descending=True, stable=True)
+        return {labels[i]: float(scores[i]) for i in order.tolist()}
+
+    def labels_or_own(self, labels: Sequence[str] | None) -> list[str]:
+        """`labels` as a checked list, or the tuned classes when None; raises ValueError."""
+        if labels is None and self.classes is None:
+            raise ValueError("this model has no classes of its own; give the labels to choose among")
+        chosen = list(self.classes or []) if labels is None else list(labels)
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise ValueError(f"expected at least one label and no duplicates, got {chosen}")
+        return chosen
+
+
+def load(
+    model: str,
+    pretrained: str | None = None,
+    *,
+    clip: str | None = None,
+    templates: str | Path | None = None,
+    device: str | torch.device | None = None,
+) -> Classifier:
+    """A `Classifier` from any kind of model.
+
+    Args:
+        model: run directory or its `best` folder; authors' checkpoint file (.pt, .pth); `tiny`; or an open_clip
+            architecture, with its tag as `name:tag` or in `pretrained`.
+        pretrained: open_clip tag or local CLIP checkpoint, for an open_clip architecture.
+        clip: `name:tag` of the text tower for an authors' checkpoint; None = by the width of its visual tower.
+        templates: prompt-template file; None = the model's own, else the 28 of the method.
+        device: where to run; None = the first GPU, else the CPU.
+
+    Raises:
+        ValueError, FileNotFoundError: unknown name, or damaged or missing files; one line.
+    """
+    path = Path(model)
+    if is_reference_checkpoint(path):
+        classifier = _from_reference(load_folder(path), clip)
+    elif path.is_dir():
+        classifier = _from_folder(load_folder(path))
+    else:
+        name, tag = parse_model_name(model)
+        classifier = _from_clip(load_clip(name, pretrained or tag))
+    if templates is not None:
+        classifier.templates = read_templates(templates)
+    classifier.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    classifier.model.to(classifier.device).eval().requires_grad_(False)
+    return classifier
+
+
+def _from_folder(loaded: LoadedModel) -> Classifier:
+    meta = loaded.meta
+    return Classifier(
+        loaded.model.fold(loaded.merge_routing),
+        lambda: load_clip(meta["clip"], meta["pretrained"]),
+        classes=loaded.classes,
+        tuned_text=loaded.tuned_text,
+        templates=meta["templates"],
+        frames=meta["frames"],
+        size=meta["size"],
+    )
+
+
+def _from_reference(loaded: LoadedModel, clip: str | None) -> Classifier:
+    name, tag = parse_model_name(clip) if clip else (loaded.meta["clip"], loaded.meta["pretrained"])
+
+    def towers() -> Towers:
+        if name is None:
+            raise ValueError("the text tower of this checkpoint is not known; name its CLIP as clip='name:tag'")
+        return load_clip(name, tag)
+
+    count = 0 if loaded.tuned_text is None else len(loaded.tuned_text)
+    kinetics = read_class_names(data_file("classes/kinetics400.txt"))
+    classes = kinetics if count == len(kinetics) else [f"class {i}" for i in range(count)]
+    return Classifier(
+        loaded.model.fold(loaded.merge_routing),
+        towers,
+        classes=classes or None,
+        tuned_text=loaded.tuned_text,
+        size=_image_size(loaded),
+    )
+
+
+def _image_size(loaded: LoadedModel) -> int:
+    return loaded.meta["architecture"]["vision_cfg"]["image_size"]
+
+
+def _from_clip(towers: Towers) -> Classifier:
+    return Classifier(build_plain(towers), lambda: towers, size=towers.image_size)
+
+
+def build_plain(towers: Towers) -> VideoCLIP:
+    """CLIP as it is, mean over frames: no temporal layers."""
+    return VideoCLIP(
+        towers.visual,
+        towers.logit_scale,
+        embed_dim=towers.embed_dim,
+        mean=towers.mean,
+        std=towers.std,
+        num_layers=0,
+        num_experts=1,
+        num_heads=1,
+    )

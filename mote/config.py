@@ -1,0 +1,255 @@
+"""The configuration tree: strict, frozen, and validated before torch is imported.
+
+YAML files merge left to right, then `a.b=c` overrides, then one validation. Numbers are read by the rules of YAML 1.2
+(`1e-4` is a float; PyYAML's own resolver would give a string). Validation goes through JSON, so a YAML list becomes a
+tuple and `true` is refused where an integer is expected. `load` raises `ConfigError`, one line per mistake.
+Paths are relative to the working directory.
+"""
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class ConfigError(ValueError):
+    """A mistake in a configuration file or override; the message has one line per mistake."""
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, strict, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=True)
+
+
+class ModelConfig(Section):
+    """The network: CLIP towers and the temporal head on top of them."""
+
+    clip: str = "tiny"  # "tiny", or any open_clip architecture
+    pretrained: str | None = None  # open_clip tag, or a local checkpoint file; "random" for random weights
+    layers: Annotated[int, Field(ge=0)] = 4  # temporal layers; 0 = mean pooling
+    experts: Positive = 4  # experts per layer; 1 = plain temporal transformer
+    heads: Positive | None = None  # attention heads of the temporal layers; None = text width // 64
+    same_init: bool = False  # all experts start equal (the paper's ablation)
+    init: str | None = None  # model folder to start the weights from
+    gradient_checkpointing: bool = False
+
+
+class DataConfig(Section):
+    """Training videos and how clips are cut from them."""
+
+    train: str | None = None  # manifest or class-per-folder directory
+    root: str | None = None  # what relative paths in the manifest are relative to; None = its folder
+    split: str | None = None  # value of the CSV manifest's split column to keep
+    classes: str | None = None  # class-name file; None = the names in the manifest or the folders
+    templates: str | None = None  # prompt-template file; None = the 28 of the method
+    frames: Positive = 8
+    size: Positive | None = None  # pixels; None = what the CLIP tower takes
+    sampling: Literal["segment", "dense"] = "segment"
+    stride: Positive = 4  # frames between samples when dense
+    crop_scale: tuple[Unit, Unit] = (0.08, 1.0)  # area of the random-resized crop
+    flip: Unit = 0.5  # probability; set 0 where left and right are classes
+    grayscale: Unit = 0.2  # probability
+    workers: Annotated[int, Field(ge=0)] = 2
+    cache_features: bool = False  # encode every training clip once, without augmentation (needs optim.clip_lr_scale=0)
+    max_bad_fraction: Unit = 0.0  # undecodable training videos tolerated; they are skipped, counted and listed
+
+
+class LossConfig(Section):
+    """Weights of the loss terms (MoTE eq. 10) and the draws behind them."""
+
+    merged_weight: NonNegative = 0.5
+    anchor_weight: NonNegative = 0.1
+    anchor: Literal["released", "paper"] = "released"
+    route_temperature: Annotated[float, Field(gt=0)] = 1.0
+    merge_temperatures: tuple[float, ...] = Field(
+        default=(-9.6, -4.8, -2.4, -1.2, -0.6, 0.6, 1.2, 2.4, 4.8, 9.6, math.inf), min_length=1
+    )
+
+
+class OptimConfig(Section):
+    """AdamW, warm-up and half cosine on optimizer steps."""
+
+    lr: Annotated[float, Field(gt=0)] = 5e-5
+    clip_lr_scale: NonNegative = 0.07  # learning rate of the CLIP tower relative to lr; 0 = frozen
+    weight_decay: NonNegative = 0.2
+    betas: tuple[Unit, Unit] = (0.9, 0.999)
+    no_decay_norm_bias: bool = False
+    epochs: Positive = 30
+    warmup_epochs: NonNegative = 5.0
+    batch_size: Positive = 144  # clips per optimizer step, over all processes and accumulation steps
+    accumulation: Positive = 1
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    sync_routing: bool = False  # the same expert draws on every process
+
+
+class EvaluationConfig(Section):
+    """What is scored and how; empty class list = the training classes (closed-set)."""
+
+    manifest: str | None = None
+    root: str | None = None
+    split: str | None = None
+    classes: str | None = None  # None = the classes the model was tuned on; a file = zero-shot vocabulary
+    templates: str | None = None
+    clips: Positive = 1
+    crops: Literal[1, 3] = 1
+    fusion: Literal["mean_softmax", "reference", "mean_logits"] = "mean_softmax"
+    modulation: bool | None = None  # temporal feature modulation; None = on for zero-shot, off for closed-set
+    modulation_k: Positive = 5
+    modulation_gamma: Annotated[float, Field(gt=0)] = 0.05
+    bad_videos: Literal["error", "count_wrong"] = "error"
+    batch_size: Positive = 16  # clips per process
+    every: Positive = 1  # epochs between evaluations during training
+    name: str = "eval"  # stem of the result files
+
+
+class RunConfig(Section):
+    """Where the run lives and what it keeps."""
+
+    out: str | None = None
+    save_every: Positive | None = None  # optimizer steps between checkpoints; None = once an epoch
+    select: Literal["last", "top1"] = "last"  # which epoch becomes best/: top1 is that of evaluation.manifest
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    cpu: bool = False  # stay on the CPU though there is a GPU
+
+
+class Config(Section):
+    """The whole tree. A run directory holds it as `config.yaml`."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if self.model.layers == 0 and self.optim.clip_lr_scale == 0 and self.data.train is not None:
+            raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
+        if self.data.cache_features and self.optim.clip_lr_scale > 0:
+            raise ValueError("data.cache_features needs a frozen CLIP tower; set optim.clip_lr_scale=0")
+        return self
+
+    def idle_settings(self) -> list[str]:
+        """Settings that differ from their default but have no effect in this configuration."""
+        idle = []
+        if self.model.layers == 0:
+            idle += [f"model.{k}: there is no temporal head (model.layers=0)" for k in _changed(self.model, "experts")]
+        if self.model.layers == 0 or self.model.experts == 1:
+            why = "there is one expert or no temporal head, so nothing is routed or merged"
+            idle += [
+                f"loss.{k}: {why}"
+                for k in _changed(self.loss, "merged_weight", "merge_temperatures", "route_temperature")
+            ]
+        if self.data.sampling == "segment":
+            idle += ["data.stride: used by data.sampling=dense only" for _ in _changed(self.data, "stride")]
+        return idle
+
+
+def _changed(section: Section, *keys: str) -> list[str]:
+    defaults = type(section)()
+    return [key for key in keys if getattr(section, key) != getattr(defaults, key)]
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader whose floats follow YAML 1.2 (PyYAML reads `1e-4` as a string)."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:float"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """One YAML document as plain Python values."""
+    return yaml.load(text, Loader=_Loader)
+
+
+def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Config:
+    """Merge YAML `files` left to right, apply `a.b=c` overrides, validate once.
+
+    Raises:
+        ConfigError: missing file, bad YAML, unknown key, wrong type or value; one line per mistake.
+    """
+    tree: dict[str, Any] = {}
+    for file in files:
+        _merge(tree, _read(Path(file)))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {override!r}: expected key=value, for example optim.lr=1e-4")
+        try:
+            nested: Any = parse_yaml(value)
+        except yaml.YAMLError:
+            nested = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        _merge(tree, nested)
+    return validate(tree)
+
+
+def validate(tree: Mapping[str, Any]) -> Config:
+    """Check a plain tree; raises ConfigError with one line per mistake."""
+    try:
+        return Config.model_validate_json(json.dumps(tree, default=str))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(item) for item in error.errors())) from None
+
+
+def dump(config: Config) -> str:
+    """The resolved tree as YAML; `load` of it gives an equal object."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = parse_yaml(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if tree is not None and not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, got {type(tree).__name__}")
+    return tree or {}
+
+
+def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _explain(item: Any) -> str:
+    location = [str(part) for part in item["loc"]]
+    name = ".".join(location)
+    if item["type"] != "extra_forbidden":
+        where = f"{name}: " if name else ""
+        got = f", got {item['input']!r}" if name else ""
+        return f"{where}{item['msg'].removeprefix('Value error, ')}{got}"
+    section: Any = Config
+    for part in location[:-1]:
+        section = section.model_fields[part].annotation
+    close = difflib.get_close_matches(location[-1], section.model_fields, n=1)
+    known = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(section.model_fields)}"
+    return f"{name}: unknown key; {known}"

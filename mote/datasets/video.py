@@ -1,0 +1,102 @@
+"""Labelled videos as a map-style dataset: file -> frames -> uint8 clips. What an item holds depends only on its key.
+
+Training: one clip, sampled and augmented by `default_rng((seed, epoch, index))`, so the item at (epoch, index) is the
+same on any number of processes and workers. Testing: `num_clips` x `num_crops` views, deterministic, clip-major.
+Files are opened where the item is asked for, hence inside the worker.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mote.datasets.decode import DecodeError, read_frames
+from mote.datasets.manifest import Record
+from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
+from mote.datasets.transforms import eval_transform, train_transform
+
+
+class VideoDataset(Dataset):
+    """Items `{"frames": uint8, "label": int64, "index": int64, "valid": bool}` of `records`.
+
+    Index it by (epoch, index) or by index alone (epoch 0). `frames` is (T, 3, size, size) in training and
+    (V, T, 3, size, size) in testing, V = num_clips * num_crops. `sampling`: "segment", or "dense" with frames `stride`
+    apart. `flip`, `grayscale`, `scale`: see `train_transform`. A file that cannot be decoded raises DecodeError
+    (on_error="raise") or gives frames of zeros with valid=False (on_error="mark"). `backend`: see `read_frames`.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        *,
+        num_frames: int,
+        size: int,
+        train: bool,
+        seed: int = 0,
+        num_clips: int = 1,
+        num_crops: int = 1,
+        sampling: Literal["segment", "dense"] = "segment",
+        stride: int = 4,
+        flip: float = 0.5,
+        grayscale: float = 0.2,
+        scale: tuple[float, float] = (0.08, 1.0),
+        on_error: Literal["raise", "mark"] = "raise",
+        backend: str | None = None,
+    ):
+        if sampling not in ("segment", "dense"):
+            raise ValueError(f"sampling must be 'segment' or 'dense', got {sampling!r}")
+        if on_error not in ("raise", "mark"):
+            raise ValueError(f"on_error must be 'raise' or 'mark', got {on_error!r}")
+        if train and (num_clips, num_crops) != (1, 1):
+            raise ValueError(f"training uses one view, got num_clips={num_clips}, num_crops={num_crops}")
+        if num_crops not in (1, 3):
+            raise ValueError(f"num_crops must be 1 or 3, got {num_crops}")
+        self.records = list(records)
+        self.num_frames, self.size, self.train, self.seed = num_frames, size, train, seed
+        self.num_clips, self.num_crops, self.sampling, self.stride = num_clips, num_crops, sampling, stride
+        self.augmentation = {"flip": flip, "grayscale": grayscale, "scale": scale}
+        self.on_error, self.backend = on_error, backend
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        try:
+            frames, valid = self.frames(epoch, index), True
+        except DecodeError:
+            if self.on_error == "raise":
+                raise
+            frames, valid = torch.zeros(self._shape(), dtype=torch.uint8), False
+        return {
+            "frames": frames,
+            "label": torch.tensor(self.records[index].label),
+            "index": torch.tensor(index),
+            "valid": torch.tensor(valid),
+        }
+
+    def frames(self, epoch: int, index: int) -> UInt8[Tensor, "*V T 3 S S"]:
+        """The clip or views of one item; raises DecodeError whatever `on_error` says."""
+        path, rng = self.records[index].path, np.random.default_rng((self.seed, epoch, index))
+        draw = rng if self.train else None
+        clips = read_frames(path, lambda length: self._indices(length, draw).ravel(), self.backend)  # (C*T, H, W, 3)
+        if self.train:
+            return train_transform(clips, self.size, rng, **self.augmentation)
+        views = eval_transform(clips, self.size, self.num_crops)  # (crops, C*T, 3, S, S)
+        views = views.unflatten(1, (self.num_clips, self.num_frames)).transpose(0, 1)  # clip-major
+        return views.reshape(self._shape())
+
+    def _indices(self, length: int, rng: np.random.Generator | None) -> np.ndarray:
+        if self.sampling == "dense":
+            return dense_indices(length, self.num_frames, self.stride, self.num_clips, rng)
+        if rng is not None:
+            return segment_indices(length, self.num_frames, rng)
+        return clip_indices(length, self.num_frames, self.num_clips)
+
+    def _shape(self) -> tuple[int, ...]:
+        views = () if self.train else (self.num_clips * self.num_crops,)
+        return (*views, self.num_frames, 3, self.size, self.size)

@@ -1,0 +1,159 @@
+"""Scores of every listed clip over one list of classes, and what they say.
+
+Closed-set and zero-shot evaluation differ in the class list and in what `predict` does (the temporal gate), not in the
+counting: both use this file. Each sample is keyed by its index in the list, so duplicates that pad a last batch on
+several processes never count and a sample that never arrives is an error.
+
+A clip that cannot be decoded (`valid` false) has no prediction and counts as wrong in every accuracy; it is never
+dropped and never replaced by another clip. In the confusion matrix, which has no column for it, it does not appear.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+from tqdm import tqdm
+
+from mote.evaluation.metrics import (
+    accuracy,
+    class_counts,
+    confusion_matrix,
+    mean_class_recall,
+    rank_classes,
+    topk_correct,
+    wilson_interval,
+)
+
+FUSIONS = ("mean_softmax", "mean_logits", "reference")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the model said about clips 0..N-1 of a list; rows of clips that are not valid are all zero."""
+
+    index: Int64[np.ndarray, "N"]
+    label: Int64[np.ndarray, "N"]
+    probabilities: Float64[np.ndarray, "N K"]
+    valid: Bool[np.ndarray, "N"]
+
+
+def fuse_views(
+    logits: Float[Tensor, "B V K"], form: str = "mean_softmax", logit_scale: float = 1.0
+) -> Float64[Tensor, "B K"]:
+    """Return class probabilities, on the CPU, from the logits (scaled cosines) of several views of each clip.
+
+    form: "mean_softmax", the mean over views of softmax(logits); "mean_logits", softmax of the mean over views;
+    "reference", what the authors of MoTE run: softmax of the cosines (logits / logit_scale), mean over views, softmax
+    again. Its probabilities are nearly uniform; the second softmax changes no ranking. Only "reference" reads
+    `logit_scale`, the multiplier itself (not its logarithm).
+    """
+    logits = logits.cpu().double()  # "reference" squeezes cosines 2e-5 apart into one float32 at 400 classes
+    if form == "mean_softmax":
+        return logits.softmax(dim=-1).mean(dim=1)
+    if form == "mean_logits":
+        return logits.mean(dim=1).softmax(dim=-1)
+    if form == "reference":
+        return (logits / logit_scale).softmax(dim=-1).mean(dim=1).softmax(dim=-1)
+    raise ValueError(f"unknown view fusion {form!r}; choose one of {', '.join(FUSIONS)}")
+
+
+def _unchanged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return tensors
+
+
+@torch.no_grad()
+def score(
+    predict: Callable[[Mapping], Tensor],
+    loader: Iterable[Mapping],
+    gather: Callable[[dict[str, Tensor]], dict[str, Tensor]] = _unchanged,
+    *,
+    total: int,
+    fusion: str = "mean_softmax",
+    logit_scale: float = 1.0,
+    progress: bool = True,
+) -> Scores:
+    """Return the scores of all `total` clips of a list, in the order of the list.
+
+    predict: batch -> logits (B, V, K). loader: batches with "index", "label" and "valid" (B,). gather: joins a dict of
+    tensors of equal length over processes; duplicates in its answer are harmless.
+    Raises ValueError when an index is missing, outside the list, or seen with two labels, or a logit is not finite.
+    """
+    if total < 1:
+        raise ValueError("no clips to score; check that the list is not empty")
+    label = np.zeros(total, dtype=np.int64)
+    valid = np.zeros(total, dtype=bool)
+    seen = np.zeros(total, dtype=bool)
+    probabilities: np.ndarray | None = None
+    for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress):
+        logits, index, own, decoded = _gathered(predict(batch), batch, gather)
+        _check(index, decoded, logits, total)
+        if probabilities is None:
+            probabilities = np.zeros((total, logits.shape[-1]))
+        fresh = ~seen[index]
+        seen[index] = True
+        label[index[fresh]], valid[index[fresh]] = own[fresh], decoded[fresh]
+        if (label[index] != own).any():
+            raise ValueError("one clip index came with two labels; clips of two lists seem to be mixed in the loader")
+        scored = fresh & decoded
+        probabilities[index[scored]] = fuse_views(logits[torch.from_numpy(scored)], fusion, logit_scale).numpy()
+    if probabilities is None or not seen.all():
+        missing = np.flatnonzero(~seen)
+        raise ValueError(
+            f"{missing.size} of {total} clips were never scored, the first has index {missing[0]};"
+            " the loader must visit every clip (shuffle and drop_last off)"
+        )
+    return Scores(np.arange(total), label, probabilities, valid)
+
+
+def summarize(scores: Scores, classes: Sequence[str]) -> dict:
+    """Return counts, accuracies and intervals of `scores` over `classes` (K names) as plain numbers, ready for JSON.
+
+    Keys: listed, scored, num_classes, top1, top1_correct, top1_interval, top5, top5_correct, top5_interval, top5_k
+    (min(5, K)), mean_class_recall, per_class (one entry for each class with a clip), absent_classes, confusion_matrix
+    (rows true, columns predicted, decoded clips only). Accuracies are fractions of *listed* clips.
+    """
+    listed, num_classes = scores.probabilities.shape
+    if num_classes != len(classes):
+        raise ValueError(f"scores are over {num_classes} classes but {len(classes)} class names were given")
+    ranked = rank_classes(scores.probabilities, min(5, num_classes))
+    summary: dict = {"listed": listed, "scored": int(scores.valid.sum()), "num_classes": num_classes}
+    for name, k in (("top1", 1), ("top5", ranked.shape[1])):
+        count = int((topk_correct(ranked[:, :k], scores.label) & scores.valid).sum())
+        summary[name] = accuracy(count, listed)
+        summary[f"{name}_correct"] = count
+        summary[f"{name}_interval"] = list(wilson_interval(count, listed))
+    summary["top5_k"] = ranked.shape[1]
+    correct, per_class = class_counts(scores.label, (ranked[:, 0] == scores.label) & scores.valid, num_classes)
+    summary["mean_class_recall"] = mean_class_recall(correct, per_class)
+    summary["per_class"] = [
+        {"class": name, "listed": total, "correct": count, "recall": accuracy(count, total)}
+        for name, total, count in zip(classes, per_class.tolist(), correct.tolist(), strict=True)
+        if total
+    ]
+    summary["absent_classes"] = [name for name, total in zip(classes, per_class, strict=True) if not total]
+    decoded = scores.valid
+    summary["confusion_matrix"] = confusion_matrix(scores.label[decoded], ranked[decoded, 0], num_classes).tolist()
+    return summary
+
+
+def _gathered(
+    logits: Tensor, batch: Mapping, gather: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray]:
+    """Return logits, index, label and valid of this batch on all processes."""
+    part = {name: batch[name].to(logits.device) for name in ("index", "label", "valid")}
+    part["valid"] = part["valid"].byte()  # not every communication library gathers booleans
+    joined = {name: value.cpu() for name, value in gather({**part, "logits": logits}).items()}
+    return joined["logits"], joined["index"].numpy(), joined["label"].numpy(), joined["valid"].bool().numpy()
+
+
+def _check(index: np.ndarray, valid: np.ndarray, logits: Tensor, total: int) -> None:
+    if ((index < 0) | (index >= total)).any():
+        raise ValueError(f"clip index outside 0..{total - 1} in the loader; `total` must be the length of its list")
+    broken = valid & ~logits.isfinite().all(dim=2).all(dim=1).numpy()
+    if broken.any():
+        raise ValueError(
+            f"logits of clip {index[broken][0]} (counted from 0) are not finite; check weights and precision"
+        )

@@ -1,0 +1,1 @@
+"""Networks: CLIP towers, the temporal head with its experts, routing as a value, checkpoints."""

@@ -1,0 +1,211 @@
+"""Models on disk: folders of our own, and checkpoints in the format published with the MoTE paper.
+
+A model folder holds ``model.safetensors`` (all parameters, and tensors that belong to them such as ``tuned_text``) and
+``model.json``: the sizes of the model, the architecture of its visual tower (so that it is rebuilt without a download),
+the CLIP whose text tower belongs to it (``clip``, ``pretrained``), class names and templates. Each file is written
+under a temporary name and renamed. The published format is described in ``reference``.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import open_clip
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mote.models.reference import check_names, read_reference
+from mote.models.video_clip import VideoCLIP
+
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+SIZES = ("embed_dim", "mean", "std", "num_layers", "num_experts", "num_heads", "ln_eps", "ffn_ratio", "max_frames")
+TENSORS = ("tuned_text", "merge_routing")  # what may lie beside the parameters
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model from disk, in evaluation mode on the CPU, and what belongs to it.
+
+    ``tuned_text``: features of the fine-tuning classes, for temporal feature modulation. ``classes``: their names,
+    where known. ``meta``: the content of ``model.json``; its ``clip`` and ``pretrained`` name the CLIP with the text
+    tower (None: not known). ``merge_routing``: how to merge the experts (None: uniformly).
+    """
+
+    model: VideoCLIP
+    tuned_text: Float[Tensor, "F D"] | None
+    classes: list[str] | None
+    meta: dict[str, Any]
+    merge_routing: Float[Tensor, "L E"] | None = None
+
+
+def save_model(
+    folder: Path | str, model: VideoCLIP, meta: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None
+) -> None:
+    """Write ``model.safetensors`` and ``model.json`` into ``folder``, each whole or not at all.
+
+    Args:
+        folder: made when missing; an older model in it is replaced.
+        model: what to save, not wrapped for distributed training.
+        meta: JSON values for ``model.json``; needs ``clip`` (a name for ``load_clip``) or ``architecture`` (as in the
+            ``meta`` of a loaded model). Useful: ``pretrained``, ``classes``, ``templates``.
+        tensors: ``tuned_text`` (F, D) and ``merge_routing`` (L, E), both optional.
+
+    Raises:
+        ValueError: for unknown tensors, or when ``meta`` does not say how to rebuild the visual tower.
+    """
+    tensors = dict(tensors or {})
+    if unknown := set(tensors) - set(TENSORS):
+        raise ValueError(f"cannot save the tensors {', '.join(sorted(unknown))}; expected {' and '.join(TENSORS)}")
+    meta = {**meta, **_sizes(model)}
+    meta.setdefault("architecture", None)
+    meta["architecture"] = meta["architecture"] or _architecture(meta.get("clip"), model.visual)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: t.detach().cpu().contiguous() for name, t in {**model.state_dict(), **tensors}.items()}
+    description = json.dumps(meta, indent=2) + "\n"  # fails before anything is written
+    _write(folder / WEIGHTS, lambda path: save_file(state, path))
+    _write(folder / DESCRIPTION, lambda path: path.write_text(description, encoding="utf-8"))
+
+
+def load_model(folder: Path | str) -> LoadedModel:
+    """Rebuild a model written by ``save_model``; needs no network.
+
+    Raises:
+        FileNotFoundError: when one of the two files is missing.
+        ValueError: when one of them is damaged or they do not fit together; the message names the file.
+    """
+    weights, description = Path(folder) / WEIGHTS, Path(folder) / DESCRIPTION
+    for path in (description, weights):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: not found; a model folder holds {DESCRIPTION} and {WEIGHTS}")
+    try:
+        meta = json.loads(description.read_text(encoding="utf-8"))
+        sizes, architecture = {name: meta[name] for name in SIZES}, meta["architecture"]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{description}: damaged ({error}); expected the JSON object that save_model writes") from None
+    except KeyError as error:
+        raise ValueError(f"{description}: the key {error} is missing; expected what save_model writes") from None
+    try:
+        state = load_file(weights)
+    except SafetensorError as error:
+        raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
+    extra = {name: state.pop(name) for name in TENSORS if name in state}
+    model = _rebuild(architecture, sizes, state, weights)
+    return LoadedModel(model, extra.get("tuned_text"), meta.get("classes"), meta, extra.get("merge_routing"))
+
+
+def is_reference_checkpoint(path: Path | str) -> bool:
+    """Whether the name is that of a pickled checkpoint (.pt or .pth), the published format."""
+    return Path(path).suffix in {".pt", ".pth"}
+
+
+def load_reference(path: Path | str) -> LoadedModel:
+    """Load a checkpoint in the published format, experts still stacked; any sizes, any number of classes.
+
+    Merge the experts by ``merge_routing``, as in ``loaded.model.fold(loaded.merge_routing)``.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is of another kind, or names or shapes do not fit the format; the message lists them.
+    """
+    path = Path(path)
+    found = read_reference(path)
+    constants = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD, "ln_eps": 1e-12}
+    model = _rebuild(found.architecture, found.sizes | constants, found.state, path)
+    meta = {"clip": found.clip, "pretrained": found.clip and "openai", "architecture": found.architecture}
+    meta |= {"classes": None, **_sizes(model)}
+    return LoadedModel(model, found.tuned_text, None, meta, found.merge_routing)
+
+
+def build_visual(architecture: Mapping[str, Any]) -> nn.Module:
+    """A visual tower with random weights from open_clip's factory, without its text tower.
+
+    Args:
+        architecture: ``embed_dim``, ``vision_cfg`` and ``quick_gelu`` as in an open_clip model config.
+    """
+    text = {"context_length": 4, "vocab_size": 4, "width": 64, "heads": 1, "layers": 1}  # the factory wants one
+    config = json.dumps({**architecture, "text_cfg": text}, sort_keys=True)
+    name = "mote-" + hashlib.sha256(config.encode()).hexdigest()[:16]
+    if name not in open_clip.list_models():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{name}.json"
+            path.write_text(config, encoding="utf-8")
+            open_clip.add_model_config(path)
+    threshold = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # "No pretrained weights loaded": they are, just not by the factory
+    try:
+        return cast(nn.Module, open_clip.create_model(name, pretrained=None).visual)
+    finally:
+        logging.disable(threshold)
+
+
+def _architecture(clip: str | None, visual: nn.Module) -> dict[str, Any]:
+    """The config of a CLIP's visual tower, with the activation and image size that ``visual`` really has."""
+    if clip == "tiny":
+        from mote.models.tiny import tiny_config
+
+        config = tiny_config()
+    else:
+        config = open_clip.get_model_config(clip) if clip else None
+    if config is None:
+        raise ValueError(f"cannot describe the visual tower of clip={clip!r}; expected 'tiny' or an open_clip model")
+    vision = dict(config["vision_cfg"])
+    size = getattr(visual, "image_size", vision.get("image_size", 224))
+    vision["image_size"] = size if isinstance(size, int) or size[0] != size[1] else size[0]
+    quick_gelu = any(type(module).__name__ == "QuickGELU" for module in visual.modules())  # some tags switch it on
+    return {"embed_dim": config["embed_dim"], "vision_cfg": vision, "quick_gelu": quick_gelu}
+
+
+def _sizes(model: VideoCLIP) -> dict[str, Any]:
+    """The arguments that rebuild ``model`` around its visual tower."""
+    sizes: dict[str, Any] = {"embed_dim": model.embed_dim, "num_layers": model.num_layers}
+    sizes |= {name: [float(x) for x in getattr(model, name).flatten()] for name in ("mean", "std")}
+    if model.temporal is None:
+        return {**sizes, "num_experts": 1, "num_heads": 1, "ln_eps": 1e-5, "ffn_ratio": 4, "max_frames": 77}
+    block = model.temporal.layers()[0]
+    return {
+        **sizes,
+        "num_experts": model.num_experts,
+        "num_heads": block.attn.num_heads,
+        "ln_eps": block.ln_1.eps,
+        "ffn_ratio": block.mlp.up_weight.shape[1] / model.embed_dim,
+        "max_frames": len(model.temporal.position),
+    }
+
+
+def _rebuild(
+    architecture: Mapping[str, Any], sizes: Mapping[str, Any], state: Mapping[str, Tensor], path: Path
+) -> VideoCLIP:
+    """The model of these sizes with the parameters ``state``, whose names and shapes must match exactly."""
+    with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
+        model = VideoCLIP(build_visual(architecture), torch.zeros(()), **sizes)
+    own = model.state_dict()
+    check_names(set(own) - set(state), "missing", path)
+    check_names(set(state) - set(own), "unknown", path)
+    shapes = {name: (tuple(state[name].shape), tuple(own[name].shape)) for name in own}
+    odd = {f"{name} {found} for {expected}" for name, (found, expected) in shapes.items() if found != expected}
+    check_names(odd, "of another shape", path)
+    model.load_state_dict(dict(state))
+    return model.eval()
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    """Call ``write`` with a temporary path beside ``path``, then rename, so that readers never see half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what the user's umask gives; safetensors makes files private
+        write(temporary)
+        temporary.chmod(mode)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,206 @@
+"""CLIP towers from open_clip, and the text feature of every class.
+
+Papers: CLIP (Radford et al., ICML 2021); the class feature is the prompt ensemble of its section 3.1.4, with the 28
+templates of MoTE (Zhu et al., NeurIPS 2024). With g the text tower, t_p template p and c_k class name k:
+
+    y_k = normalise(mean_p normalise(g(t_p(c_k))))      logit_k = exp(logit_scale) * <z, y_k>
+
+`names` holds c_k, `templates` holds t_p, `encode_classes` gives y. Only cosines are scaled: the `logit_bias` of SigLIP
+models adds the same number to every logit, which changes neither softmax over classes nor arg max, so it is left out.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mote.models.clip_weights import (
+    SCHEMAS,
+    build_clip,
+    clip_config,
+    load_model,
+    one_line,
+    parse_model_name,
+    quiet_root_logger,
+)
+from mote.models.tiny import TinyTokenizer
+
+__all__ = [
+    "TextTower",
+    "Towers",
+    "build_clip",
+    "clip_config",
+    "data_file",
+    "default_templates",
+    "encode_classes",
+    "load_clip",
+    "parse_model_name",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Towers:
+    """The two towers of a CLIP model, in eval mode, and what is needed to feed them.
+
+    visual: images (N, 3, image_size, image_size), normalised with `mean` and `std` -> features (N, embed_dim).
+    encode_text: list of n texts -> features (n, embed_dim), not normalised; a `TextTower`, so `.to(device)` moves it.
+    logit_scale: logarithm of the factor on the cosines.
+    mean, std: statistics of the RGB channels of pixels in [0, 1].
+    text_width: width of the text transformer (the embedding width where the text tower does not tell).
+    name, pretrained: as given to `load_clip`.
+    """
+
+    visual: nn.Module
+    encode_text: Callable[[list[str]], Tensor]
+    logit_scale: Float[Tensor, ""]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    image_size: int
+    embed_dim: int
+    text_width: int
+    name: str
+    pretrained: str | None
+
+
+class TextTower(nn.Module):
+    """Texts to features: tokenizer and text half of an open_clip model (its `visual` must have been taken out)."""
+
+    def __init__(self, clip: nn.Module, tokenizer: Callable[[list[str]], Tensor]):
+        super().__init__()
+        self.clip = clip
+        self.tokenizer = tokenizer
+
+    def forward(self, texts: list[str]) -> Float[Tensor, "n D"]:
+        """Features (n, D) of n texts, not normalised; texts longer than the context are cut by the tokenizer."""
+        clip: Any = self.clip
+        return clip.encode_text(self.tokenizer(texts).to(next(clip.parameters()).device))
+
+
+def load_clip(name: str, pretrained: str | Path | None = None, precision: str = "fp32") -> Towers:
+    """Towers of a CLIP model with its weights.
+
+    Args:
+        name: "tiny", an open_clip architecture, "hf-hub:..." or "local-dir:...".
+        pretrained: an open_clip tag, a local checkpoint file (.safetensors, .pt, .bin; also a state dict saved from
+            OpenAI's archives), or "random" for weights from torch's global generator. None means the shipped weights
+            for "tiny" and the weights at the place named for hf-hub: and local-dir:; any other name needs a choice.
+            A file does not say how its images were normalised: the statistics common to all tags of `name` are taken,
+            OpenAI's where tags differ or there are none.
+        precision: "fp32", "bf16" or "fp16" (linear layers and convolutions), "pure_bf16" or "pure_fp16" (everything);
+            below fp32, `visual` expects frames of that type.
+
+    Raises:
+        ValueError: unknown name, tag or precision, or a file that does not hold weights of this architecture.
+        FileNotFoundError: `pretrained` looks like a file and there is none.
+        RuntimeError: weights or configuration could not be downloaded, or a package the model needs is missing.
+    """
+    embed_dim = clip_config(name)["embed_dim"]
+    tokenizer = _tokenizer(name)  # before the weights: a missing package should not cost a download
+    model: Any = load_model(name, pretrained, precision).eval()
+    statistics = open_clip.get_model_preprocess_cfg(model)
+    visual, text_width = model.visual, _text_width(model, embed_dim)
+    del model.visual
+    return Towers(
+        visual=visual,
+        encode_text=TextTower(model, tokenizer).eval(),
+        logit_scale=model.logit_scale.detach().float().reshape(()).clone(),
+        mean=tuple(statistics["mean"]),
+        std=tuple(statistics["std"]),
+        image_size=_square(name, visual.image_size),
+        embed_dim=embed_dim,
+        text_width=text_width,
+        name=name,
+        pretrained=None if pretrained is None else str(pretrained),
+    )
+
+
+@torch.no_grad()
+def encode_classes(
+    towers: Towers,
+    names: Sequence[str],
+    templates: Sequence[str],
+    batch_size: int = 256,
+    device: torch.device | str | None = None,
+) -> Float[Tensor, "K D"]:
+    """Text features y (K, D) of K class names, float32, each of length 1, on the device of the text tower.
+
+    Costs K * P passes of the text tower for P templates, `batch_size` at a time: compute once per vocabulary and keep.
+    Names go into the templates as they are (an underscore stays an underscore). `device`: where to move the text tower
+    first; None leaves it.
+
+    Raises:
+        ValueError: no names, the same name twice, no templates, or a template without exactly one `{}`.
+    """
+    _check_prompts(names, templates)
+    if device is not None and isinstance(towers.encode_text, nn.Module):
+        towers.encode_text.to(device)
+    prompts = [(k, template.replace("{}", name)) for k, name in enumerate(names) for template in templates]
+    total = None
+    for start in range(0, len(prompts), batch_size):
+        classes, texts = zip(*prompts[start : start + batch_size], strict=True)
+        features = F.normalize(towers.encode_text(list(texts)).float(), dim=-1)  # (n, D)
+        total = features.new_zeros(len(names), features.shape[1]) if total is None else total
+        total.index_add_(0, torch.tensor(classes, device=features.device), features)
+    assert total is not None
+    return F.normalize(total, dim=-1)  # the division by P of the mean cancels here
+
+
+def default_templates() -> list[str]:
+    """The 28 prompt templates of the method: photo, video, example, demonstration x seven ways to name the action."""
+    return [line for line in data_file("templates/kinetics28.txt").read_text(encoding="utf-8").splitlines() if line]
+
+
+def data_file(relative: str) -> Path:
+    """Path of a text file of `data/`, such as "classes/kinetics400.txt", in the installed package or a checkout.
+
+    Raises:
+        FileNotFoundError: it is in neither place.
+    """
+    here = Path(__file__).resolve()
+    places = [folder / "data" / relative for folder in (here.parents[1], here.parents[2])]
+    for place in places:
+        if place.is_file():
+            return place
+    raise FileNotFoundError(f"data file {relative}: neither {places[0]} nor {places[1]} exists; reinstall mote")
+
+
+def _check_prompts(names: Sequence[str], templates: Sequence[str]) -> None:
+    if isinstance(names, str) or isinstance(templates, str):
+        raise ValueError("expected lists of class names and of templates, got a single string; put it in a list")
+    if not names or not templates:
+        raise ValueError(f"expected at least one class name and one template, got {len(names)} and {len(templates)}")
+    twice = [repr(name) for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"class names must differ; more than once: {', '.join(twice)}")
+    for template in templates:
+        if template.count("{}") != 1:
+            raise ValueError(f"template {template!r}: expected exactly one {{}}, where the class name goes")
+
+
+def _tokenizer(name: str) -> Callable[[list[str]], Tensor]:
+    if name == "tiny":
+        return TinyTokenizer()
+    try:
+        with quiet_root_logger():
+            return open_clip.get_tokenizer(name if name.startswith(SCHEMAS) else name.replace("/", "-"))
+    except (RuntimeError, OSError, ImportError, ValueError) as error:
+        raise RuntimeError(f"{name}: cannot build its tokenizer: {one_line(error)}") from error
+
+
+def _text_width(model: Any, embed_dim: int) -> int:
+    embedding = getattr(getattr(model, "text", model), "token_embedding", None)
+    return embed_dim if embedding is None else embedding.embedding_dim
+
+
+def _square(name: str, size: Any) -> int:
+    height, width = size if isinstance(size, (tuple, list)) else (size, size)
+    if height != width:
+        raise ValueError(f"{name}: expected a tower for square images, got {height} x {width}")
+    return int(height)

@@ -1,0 +1,202 @@
+"""CLIP models by name, and where their weights come from: open_clip's tags, a local file, or the random generator.
+
+Names: "tiny" is the built-in model; every open_clip architecture ("ViT-B-16-quickgelu"), "hf-hub:organisation/model"
+and "local-dir:folder" work. Only open_clip's factory functions are used. Weights are read without running code from
+the file (`torch.load(weights_only=True)`, safetensors).
+"""
+
+import difflib
+import json
+import logging
+import tempfile
+import textwrap
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from mote.models.tiny import TINY_WEIGHTS, tiny_config
+
+PRECISIONS = ("fp32", "bf16", "fp16", "pure_bf16", "pure_fp16")
+SCHEMAS = ("hf-hub:", "local-dir:")
+WEIGHT_SUFFIXES = {".pt", ".pth", ".bin", ".safetensors", ".npz", ".npy", ".ckpt"}
+# Three numbers that state dicts of OpenAI's archives carry beside the weights; open_clip refuses them as unexpected.
+OPENAI_EXTRAS = {"input_resolution", "context_length", "vocab_size"}
+
+
+def parse_model_name(text: str) -> tuple[str, str | None]:
+    """Split "name:tag" at the first colon, "ViT-B-16:openai" for example; without a tag the second item is None.
+
+    hf-hub: and local-dir: names bring their own weights and stay whole.
+    """
+    if text.startswith(SCHEMAS):
+        return text, None
+    name, _, tag = text.partition(":")
+    if not name:
+        raise ValueError(f"{text!r}: expected a model name, such as 'tiny' or 'ViT-B-16-quickgelu:openai'")
+    return name, tag or None
+
+
+def clip_config(name: str) -> dict[str, Any]:
+    """Architecture of a model as open_clip's configuration dict: embed_dim, vision_cfg, text_cfg, ...
+
+    Raises:
+        ValueError: `name` is no open_clip architecture; the message lists the nearest ones.
+        RuntimeError: an hf-hub: or local-dir: name whose configuration cannot be read.
+    """
+    if name == "tiny":
+        return tiny_config()
+    if name.startswith(SCHEMAS):
+        try:
+            return open_clip.get_model_config(name) or {}
+        except (OSError, RuntimeError, ValueError) as error:
+            raise RuntimeError(f"{name}: cannot read the model configuration: {one_line(error)}") from error
+    config = open_clip.get_model_config(name.replace("/", "-"))
+    if config is None:
+        known = ["tiny", *open_clip.list_models()]
+        close = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
+        hint = f"did you mean {', '.join(close)}?" if close else "open_clip.list_models() lists all names"
+        raise ValueError(f"unknown CLIP model {name!r}: expected 'tiny' or one of open_clip's {len(known) - 1}; {hint}")
+    return config
+
+
+def build_clip(architecture: str | dict[str, Any], precision: str = "fp32") -> nn.Module:
+    """The open_clip model of a name or configuration dict, randomly initialised from torch's global generator.
+
+    Its `visual` returns pooled features only, also where the original returns tokens beside them (CoCa).
+
+    Raises:
+        ValueError: unknown name or precision, or a dict without embed_dim, vision_cfg and text_cfg.
+    """
+    check_precision(precision)
+    config = clip_config(architecture) if isinstance(architecture, str) else architecture
+    lacking = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
+    if lacking:
+        raise ValueError(f"model configuration: expected embed_dim, vision_cfg, text_cfg; lacks {', '.join(lacking)}")
+    with tempfile.TemporaryDirectory() as folder:  # add_model_config would leave the model in a global table
+        Path(folder, "open_clip_config.json").write_text(json.dumps({"model_cfg": config}), encoding="utf-8")
+        return _create(f"local-dir:{folder}", precision=precision, load_weights=False, pretrained_text=False)
+
+
+def load_model(name: str, pretrained: str | Path | None, precision: str) -> nn.Module:
+    """The open_clip model of a name with the weights `pretrained` asks for; arguments and errors as in `load_clip`."""
+    check_precision(precision)
+    if str(pretrained) == "random":
+        return _random(name, precision)
+    if name.startswith(SCHEMAS):
+        if pretrained is not None:
+            raise ValueError(f"{name} brings its own weights: expected pretrained=None, got {str(pretrained)!r}")
+        return _fetch(name, None, precision, "there")
+    if name == "tiny":
+        return _from_file(name, TINY_WEIGHTS if pretrained is None else Path(pretrained).expanduser(), precision)
+    name = name.replace("/", "-")
+    tags = [tag for known, tag in open_clip.list_pretrained() if known == name]
+    source = open_clip.get_pretrained_cfg(name, str(pretrained))
+    if source:
+        return _fetch(name, str(pretrained), precision, source.get("hf_hub") or source.get("url") or "its address")
+    path = Path("") if pretrained is None else Path(pretrained).expanduser()
+    if path.is_file() or path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1:
+        return _from_file(name, path, precision)
+    problem = "which weights?" if pretrained is None else f"unknown pretrained tag {str(pretrained)!r};"
+    listed = f"one of its tags ({', '.join(tags)})" if tags else "no tag (there are none)"
+    raise ValueError(f"{name}: {problem} expected {listed}, a local checkpoint file, or 'random' for random weights")
+
+
+def check_precision(precision: str) -> None:
+    """Raise ValueError for a precision that open_clip would silently take for fp32."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+
+
+def one_line(error: BaseException) -> str:
+    """Type and message of an exception, in one line of at most 300 characters; what to install if a module lacks."""
+    hint = f"; pip install {error.name}" if isinstance(error, ModuleNotFoundError) else ""
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 300) + hint
+
+
+@contextmanager
+def quiet_root_logger() -> Iterator[None]:
+    """Drop what open_clip logs on the root logger: "initialized randomly" for every skeleton, errors it then raises."""
+
+    def reject(_: logging.LogRecord) -> bool:
+        return False
+
+    logging.getLogger().addFilter(reject)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(reject)
+
+
+def _random(name: str, precision: str) -> nn.Module:
+    if name == "tiny" or name.startswith(SCHEMAS):
+        return build_clip(name, precision)
+    name = name.replace("/", "-")
+    return _create(name, precision=precision, pretrained_text=False, force_preprocess_cfg=_statistics(name))
+
+
+def _fetch(name: str, tag: str | None, precision: str, place: str) -> nn.Module:
+    try:
+        return _create(name, tag, precision=precision, require_pretrained=True)
+    except (RuntimeError, OSError, ImportError) as error:
+        weights = f"weights {tag!r}" if tag else "weights"
+        raise RuntimeError(
+            f"{name}: could not get the {weights} from {place}: {one_line(error)}; without network, fetch the file "
+            "elsewhere and give its path as `pretrained` (hf-hub: models: the folder, as local-dir:folder)"
+        ) from error
+
+
+def _from_file(name: str, path: Path, precision: str) -> nn.Module:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint file for {name}; check the path")
+    if zipfile.is_zipfile(path) and any(Path(n).name == "constants.pkl" for n in zipfile.ZipFile(path).namelist()):
+        raise ValueError(
+            f"{path}: a TorchScript archive, which holds code; save its weights with torch.save(torch.jit.load(file, "
+            "map_location='cpu').state_dict(), new_file) and give that file, or use the tag 'openai'"
+        )
+    try:
+        return _fill(name, path, precision)
+    except Warning:
+        raise
+    except Exception as error:  # a damaged file can raise anything
+        raise ValueError(f"{path}: does not hold weights of {name}: {one_line(error)}") from error
+
+
+def _fill(name: str, path: Path, precision: str) -> nn.Module:
+    state = _state_dict(path) if name == "tiny" or path.suffix in {".pt", ".pth", ".bin"} else {}
+    if name != "tiny" and not OPENAI_EXTRAS & state.keys():
+        return _create(name, str(path), precision=precision, force_preprocess_cfg=_statistics(name))
+    if name != "tiny" and not clip_config(name).get("quick_gelu", False):
+        warnings.warn(f"{path}: OpenAI's weights expect QuickGELU; did you mean {name}-quickgelu?", stacklevel=5)
+    model = build_clip(name, precision)
+    model.load_state_dict({key: value for key, value in state.items() if key not in OPENAI_EXTRAS})
+    return model
+
+
+def _state_dict(path: Path) -> dict[str, Any]:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    return state.get("state_dict", state)
+
+
+def _create(name: str, pretrained: str | None = None, *, precision: str, **options: Any) -> nn.Module:
+    with quiet_root_logger():
+        model: Any = open_clip.create_model(name, pretrained, precision=precision, **options)
+    if getattr(model.visual, "output_tokens", False):
+        model.visual.output_tokens = False  # CoCa: (pooled, tokens) becomes pooled
+    return model
+
+
+def _statistics(name: str) -> dict[str, Any] | None:
+    """Mean and std that all pretrained tags of `name` agree on, for weights that come without; None otherwise."""
+    configs = [open_clip.get_pretrained_cfg(name, tag) for known, tag in open_clip.list_pretrained() if known == name]
+    found = {(tuple(config["mean"]), tuple(config["std"])) for config in configs}
+    return dict(zip(("mean", "std"), found.pop(), strict=True)) if len(found) == 1 else None

@@ -1,0 +1,155 @@
+"""The checkpoint format published with the MoTE paper (Zhu et al., NeurIPS 2024), translated to our names.
+
+A pickled dict with ``model_state_dict``: ``visual.*`` and ``logit_scale`` named as by OpenAI's CLIP; and with
+``fusion_model_state_dict``: ``spe_cls_feature`` (text features of the fine-tuning classes),
+``frame_position_embeddings.weight`` and ``transformer.resblocks.N.{attn,ln_1,ln_2,mlp}``, where expert E of a layer is
+``mlp.fc_up.E`` with ``mlp.fc_dn.E`` and the experts are merged by softmax(``mlp.mote_fusion_weight``). Names of either
+part may carry the ``module.`` prefix of distributed training. All sizes are read from the shapes; heads are width over
+64, and the width of the text tower, which sets those of the temporal head, is taken to be D. Only tensors are
+unpickled, never objects.
+"""
+
+import math
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+# (width, patch, layers, D, pixels) of a published visual tower -> open_clip's name of the CLIP with its text tower.
+OPENAI_TOWERS = {
+    (768, 32, 12, 512, 224): "ViT-B-32-quickgelu",
+    (768, 16, 12, 512, 224): "ViT-B-16-quickgelu",
+    (1024, 14, 24, 768, 224): "ViT-L-14-quickgelu",
+    (1024, 14, 24, 768, 336): "ViT-L-14-336-quickgelu",
+}
+SHARED = ("ln_1.weight", "ln_1.bias", "attn.in_proj_weight", "attn.in_proj_bias", "attn.out_proj.weight")
+SHARED = (*SHARED, "attn.out_proj.bias", "ln_2.weight", "ln_2.bias")
+
+
+class Reference(NamedTuple):
+    """A translated checkpoint.
+
+    ``state``: parameters under the names of ``VideoCLIP``. ``sizes``: its arguments embed_dim, num_layers, num_experts,
+    num_heads, ffn_ratio, max_frames. ``architecture``: open_clip config of the visual tower. ``clip``: open_clip's name
+    of the tower, or None. ``merge_routing``: None without a temporal head.
+    """
+
+    state: dict[str, Tensor]
+    sizes: dict[str, Any]
+    architecture: dict[str, Any]
+    clip: str | None
+    tuned_text: Float[Tensor, "F D"]
+    merge_routing: Float[Tensor, "L E"] | None
+
+
+def read_reference(path: Path) -> Reference:
+    """Read and translate; half precision becomes float32.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: when the file is of another kind, or names or shapes do not fit the format.
+    """
+    clip, head = _read(path)
+    architecture, name = _visual(clip, path)
+    temporal, fusion = _temporal(head, path)
+    width, tuned_text = architecture["embed_dim"], head["spe_cls_feature"]
+    if tuned_text.ndim != 2 or tuned_text.shape[1] != width:
+        raise ValueError(f"{path}: spe_cls_feature has shape {tuple(tuned_text.shape)}; expected (classes, {width})")
+    sizes: dict[str, Any] = {"embed_dim": width, "num_layers": len(fusion), "num_experts": 1, "num_heads": 1}
+    if fusion:
+        num_experts, hidden, _ = temporal["temporal.blocks.0.mlp.up_weight"].shape
+        sizes |= {"num_experts": num_experts, "num_heads": _heads(width, "temporal width", path)}
+        sizes |= {"ffn_ratio": hidden / width, "max_frames": len(temporal["temporal.position"])}
+    routing = torch.stack(fusion).softmax(dim=1) if fusion else None
+    return Reference({**clip, **temporal}, sizes, architecture, name, tuned_text, routing)
+
+
+def check_names(names: Iterable[str], problem: str, path: Path) -> None:
+    """Raise ValueError, in one line, when any tensor of the file at ``path`` has this problem; ``names`` are theirs."""
+    names = sorted(names)
+    if names:
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        raise ValueError(f"{path}: tensors {problem}: {', '.join(names[:6])}{more}")
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The two state dicts, in float32 and without prefixes."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not found; expected a checkpoint in the published MoTE format")
+    try:  # mapping the file leaves the optimizer's tensors, which training checkpoints carry, on disk
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # torch.load raises a dozen kinds, with messages of many lines
+        kind = type(error).__name__
+        raise ValueError(
+            f"{path}: cannot be read ({kind}); expected a PyTorch file of tensors in plain dicts"
+        ) from None
+    parts = ("model_state_dict", "fusion_model_state_dict")
+    if not isinstance(saved, dict) or not all(isinstance(saved.get(part), dict) for part in parts):
+        found = ", ".join(map(str, saved)) if isinstance(saved, dict) else type(saved).__name__
+        raise ValueError(f"{path}: not in the published MoTE format; expected {' and '.join(parts)}, got {found[:200]}")
+    for part in parts:
+        check_names({str(name) for name, t in saved[part].items() if not isinstance(t, Tensor)}, "of no value", path)
+    clip, head = (
+        {name.removeprefix("module."): t.to(torch.float32, copy=True) for name, t in saved[part].items()}
+        for part in parts
+    )
+    return clip, head
+
+
+def _visual(clip: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Any], str | None]:
+    """Architecture of an OpenAI vision transformer, read from its shapes, and open_clip's name for it if it has one."""
+    needed = ("conv1.weight", "positional_embedding", "proj", "transformer.resblocks.0.mlp.c_fc.weight")
+    check_names({f"visual.{name}" for name in needed} - set(clip), "missing", path)
+    conv, position, proj, fc = (clip[f"visual.{name}"] for name in needed)
+    width, patch, embed_dim = conv.shape[0], conv.shape[-1], proj.shape[-1]
+    layers = _count(r"visual\.transformer\.resblocks\.(\d+)\.", clip)
+    size = patch * math.isqrt(len(position) - 1)
+    vision: dict[str, Any] = {"image_size": size, "patch_size": patch, "layers": layers, "width": width}
+    vision |= {"head_width": width // _heads(width, "visual width", path), "mlp_ratio": len(fc) / width}
+    name = OPENAI_TOWERS.get((width, patch, layers, embed_dim, size))
+    return {"embed_dim": embed_dim, "vision_cfg": vision, "quick_gelu": True}, name
+
+
+def _temporal(head: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Parameters of the temporal head under our names, and the fusion weights (E,) of each layer."""
+    layers = _count(r"transformer\.resblocks\.(\d+)\.", head)
+    experts = _count(r"transformer\.resblocks\.\d+\.mlp\.fc_up\.(\d+)\.", head)
+    single = {"temporal.position": "frame_position_embeddings.weight"} if layers else {}  # ours -> theirs
+    stacked: dict[str, list[str]] = {}
+    fusion = [f"transformer.resblocks.{layer}.mlp.mote_fusion_weight" for layer in range(layers)]
+    for layer in range(layers):
+        theirs, ours = f"transformer.resblocks.{layer}", f"temporal.blocks.{layer}"
+        single |= {f"{ours}.{name}": f"{theirs}.{name}" for name in SHARED}
+        for kind in ("weight", "bias"):
+            for ours_part, part in (("up", "fc_up"), ("down", "fc_dn")):
+                names = [f"{theirs}.mlp.{part}.{expert}.{kind}" for expert in range(max(experts, 1))]
+                stacked[f"{ours}.mlp.{ours_part}_{kind}"] = names
+    expected = {"spe_cls_feature", *fusion, *single.values(), *(name for names in stacked.values() for name in names)}
+    check_names(expected - set(head), "missing", path)
+    check_names(set(head) - expected, "unknown", path)
+    check_names({name for name in fusion if head[name].numel() != experts}, f"not for {experts} experts", path)
+    for names in stacked.values():
+        odd = {name for name in names if head[name].shape != head[names[0]].shape}
+        check_names(odd, f"of another shape than {names[0]}", path)
+    state = {ours: head[theirs] for ours, theirs in single.items()}
+    state |= {ours: torch.stack([head[name] for name in names]) for ours, names in stacked.items()}
+    return state, [head[name].flatten() for name in fusion]
+
+
+def _heads(width: int, what: str, path: Path) -> int:
+    """OpenAI's number of attention heads for a width, at least 1."""
+    heads = max(1, width // 64)
+    if width % heads:
+        raise ValueError(f"{path}: the {what} {width} is not a multiple of its {heads} attention heads (width // 64)")
+    return heads
+
+
+def _count(pattern: str, names: Iterable[str]) -> int:
+    """One more than the largest number that the pattern finds at the start of a name; 0 when it finds none."""
+    found = (re.match(pattern, name) for name in names)
+    return max((int(match[1]) + 1 for match in found if match), default=0)

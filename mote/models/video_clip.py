@@ -1,0 +1,152 @@
+"""A CLIP image tower with a temporal head: the trained part of every model of this package.
+
+Paper: MoTE (Zhu et al., NeurIPS 2024), eq. 1 to 3. With f the visual tower, e_i = f(frame_i), h the temporal head, rho
+the gate of temporal feature modulation and y_k the normalised text feature of class k:
+
+    z = mean_i (e_i + rho * h(e)_i);   logit_k = exp(logit_scale) * <z / |z|, y_k>
+
+The text tower is not part of the model: class features are computed once per vocabulary. Without a temporal head
+(``num_layers=0``) this is CLIP with mean pooling; with one expert it is the plain temporal transformer.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mote.models.routing import uniform_merge
+from mote.models.temporal import TemporalHead
+
+
+class VideoCLIP(nn.Module):
+    """Visual tower, temperature and temporal head.
+
+    Args:
+        visual: images (N, 3, S, S), normalised floats -> (N, D).
+        logit_scale: logarithm of the factor on the cosines, as in CLIP; copied, trainable.
+        embed_dim: D.
+        mean, std: statistics of the tower's pixels in [0, 1], three numbers each.
+        num_layers: L; 0 builds no temporal head and ``temporal`` is None.
+        num_experts, num_heads, ln_eps, ffn_ratio, same_init, max_frames: of the ``TemporalHead``.
+
+    Raises:
+        ValueError: when the sizes of the temporal head do not fit.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        visual: nn.Module,
+        logit_scale: Float[Tensor, ""],
+        *,
+        embed_dim: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        num_layers: int,
+        num_experts: int,
+        num_heads: int,
+        ln_eps: float = 1e-5,
+        ffn_ratio: int | float = 4,
+        same_init: bool = False,
+        max_frames: int = 77,
+    ):
+        super().__init__()
+        self.visual = visual
+        self.logit_scale = nn.Parameter(logit_scale.detach().clone())
+        self.temporal = None
+        if num_layers:
+            self.temporal = TemporalHead(
+                embed_dim, num_layers, num_heads, num_experts, max_frames, ln_eps, ffn_ratio, same_init
+            )
+        for name, value in (("mean", mean), ("std", std)):
+            self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
+        self.embed_dim = embed_dim
+        self.gradient_checkpointing = False
+
+    @property
+    def num_layers(self) -> int:
+        """L, 0 without a temporal head."""
+        return 0 if self.temporal is None else len(self.temporal.blocks)
+
+    @property
+    def num_experts(self) -> int:
+        """E, 1 without a temporal head and after folding."""
+        return 1 if self.temporal is None else self.temporal.num_experts
+
+    def encode_frames(self, frames: UInt8[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T D"]:
+        """Frame features e, one call of the visual tower on all frames; pixels are normalised here, on the device."""
+        # The patch convolution decides the precision: towers in half precision keep other parameters in float32.
+        parameters = list(self.visual.parameters())
+        dtype = next((p.dtype for p in parameters if p.ndim == 4), parameters[0].dtype)
+        images = frames.flatten(0, 1).to(dtype).div_(255).sub_(self.mean.to(dtype)).div_(self.std.to(dtype))
+        return self.visual(images).unflatten(0, frames.shape[:2])
+
+    def head(
+        self,
+        features: Float[Tensor, "B T D"],
+        routing: Float[Tensor, "*passes L E"] | None = None,
+        gate: int | float | Float[Tensor, "B"] = 1.0,
+    ) -> Float[Tensor, "... B T D"]:
+        """features + gate * h(features), with the experts merged by ``routing`` (None: uniformly).
+
+        R routings (R, L, E) give R results (R, B, T, D), in less time than R calls. Without a temporal head the
+        features come back as they are, once. Raises ValueError as ``TemporalHead.forward``.
+        """
+        if self.temporal is None:
+            return features
+        if routing is None:
+            routing = uniform_merge(self.num_layers, self.num_experts)
+        temporal = self.temporal(features, routing.to(features.device))
+        if isinstance(gate, Tensor):
+            gate = gate[:, None, None]  # (B, 1, 1)
+        return features + gate * temporal
+
+    def classify(self, video: Float[Tensor, "B T D"], text: Float[Tensor, "K D"]) -> Float[Tensor, "B K"]:
+        """Logits: exp(logit_scale) * cosine of the mean over frames with each row of ``text`` (L2-normalised).
+
+        Computed in float32 also under autocast: at a scale of 100, bfloat16 cosines would err by 0.4.
+        """
+        with torch.autocast(video.device.type, enabled=False):
+            pooled = F.normalize(video.to(torch.promote_types(video.dtype, torch.float32)).mean(dim=1), dim=-1)
+            return self.logit_scale.exp() * pooled @ text.to(pooled.dtype).T
+
+    def fold(self, routing: Float[Tensor, "L E"] | None = None) -> "VideoCLIP":
+        """The model with the experts merged for good into plain feed-forward networks (None: uniformly).
+
+        Gives the outputs of ``head(features, routing)`` at the cost of one expert. All other parameters are shared with
+        this model, which is left as it is; deepcopy the result for one that can be trained on its own.
+        """
+        folded = copy.deepcopy(self, {id(p): p for p in self.parameters()})
+        if folded.temporal is not None:
+            if routing is None:
+                routing = uniform_merge(self.num_layers, self.num_experts)
+            folded.temporal.fold_(routing)
+        return folded
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Recompute activations in backward to save memory; takes effect in training mode only.
+
+        Raises:
+            ValueError: when the visual tower cannot do it.
+        """
+        switch = getattr(self.visual, "set_grad_checkpointing", None)
+        if switch is None:
+            kind = type(self.visual).__name__
+            raise ValueError(f"the visual tower {kind} has no gradient checkpointing; turn it off")
+        switch(enabled and self.training)
+        self.gradient_checkpointing = enabled
+        if self.temporal is not None:
+            self.temporal.gradient_checkpointing = enabled
+
+    def train(self, mode: bool = True) -> "VideoCLIP":
+        """Switch training mode, and with it gradient checkpointing of the visual tower."""
+        super().train(mode)
+        if self.gradient_checkpointing:
+            cast(Any, self.visual).set_grad_checkpointing(mode)
+        return self

@@ -1,0 +1,1 @@
+"""Regularisers: pure functions, tensors in, scalar out."""

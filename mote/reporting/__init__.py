@@ -1,0 +1,1 @@
+"""Reporting: pictures and the self-contained report page."""

@@ -1,0 +1,230 @@
+"""What `mote train` and `mote eval` do: build, run, and write down what came out and from what."""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mote import build
+from mote.classifier import Classifier, load
+from mote.config import Config, dump
+from mote.datasets.decode import DecodeError, read_frames
+from mote.datasets.manifest import Record, read_manifest
+from mote.evaluation.closed_set import score, summarize
+from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
+from mote.models.checkpoints import save_model
+from mote.models.clip import encode_classes, load_clip
+from mote.reporting.page import percent
+from mote.training.checkpoint import open_run
+from mote.training.distributed import Accelerator, gather, make_accelerator, on_main, shard_loader
+from mote.training.loop import fit
+from mote.training.step import TooManySkippedError
+
+
+def train(config: Config, resume: bool = False) -> Path:
+    """Train, evaluate, and leave a run directory: config.yaml, log.jsonl, last/, best/, metrics.json.
+
+    Returns the run directory.
+
+    Raises:
+        ValueError, OSError: settings, files or lists that do not fit; nothing is written then.
+        NonFiniteError, DecodeError: see the loop; the last checkpoint stays.
+    """
+    if config.run.out is None or config.data.train is None:
+        missing = "run.out" if config.run.out is None else "data.train"
+        raise ValueError(f"{missing} is not set; give it as an override, for example {missing}=...")
+    if config.run.select == "top1" and config.evaluation.manifest is None:
+        raise ValueError("run.select=top1 needs evaluation.manifest, a validation list; or leave run.select=last")
+    out = Path(config.run.out)
+    accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
+    classes = build.class_names(config.data.classes, config.data.train)
+    records = read_manifest(config.data.train, config.data.root, classes, select=config.data.split)
+    torch.manual_seed(config.seed)  # the same initial weights in every process
+    towers = load_clip(config.model.clip, config.model.pretrained)
+    templates = build.templates(config.data.templates)
+    text = encode_classes(towers, classes, templates, device=accelerator.device)
+    model = build.model(config.model, towers)
+    task = build.task(config, model, text)
+    size = config.data.size or towers.image_size
+    meta = {
+        "clip": config.model.clip,
+        "pretrained": config.model.pretrained,
+        "classes": classes,
+        "templates": templates,
+        "frames": config.data.frames,
+        "size": size,
+        "seed": config.seed,
+    }
+
+    def classifier() -> Classifier:
+        """The weights as they are now, folded, with everything a new vocabulary needs."""
+        return Classifier(
+            model.fold(),
+            lambda: towers,
+            classes=classes,
+            tuned_text=text,
+            templates=templates,
+            frames=config.data.frames,
+            size=size,
+            device=accelerator.device,
+        )
+
+    def evaluate_now(_task: nn.Module, _epoch: int) -> dict[str, float]:
+        summary = evaluate(classifier(), config, accelerator, out / "evaluations")
+        return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
+
+    def save_best(_task: nn.Module, metrics: dict[str, float]) -> None:
+        selected = f"highest top1 on {config.evaluation.manifest}" if config.run.select == "top1" else "last epoch"
+        save_model(out / "best", model, {**meta, "selected": selected}, {"tuned_text": text})
+        if metrics:
+            _write(out / "metrics.json", (out / "evaluations" / f"{config.evaluation.name}.json").read_text())
+
+    on_main(accelerator, lambda: _prepare(out, config, resume))
+    dataset = build.training_dataset(config.data, records, size, config.seed)
+    if config.data.cache_features:
+        every = config.evaluation.model_copy(update={"clips": 1, "crops": 1})
+        loader = build.evaluation_loader(records, every, config.data, config.data.frames, size)
+        dataset = build.cache_features(model, loader, [record.label for record in records], accelerator.device)
+    try:
+        fit(
+            task,
+            build.training_loader(config, dataset),
+            accelerator=accelerator,
+            out=out,
+            rules=build.learning_rules(config),
+            lr=config.optim.lr,
+            epochs=config.optim.epochs,
+            warmup_epochs=config.optim.warmup_epochs,
+            betas=config.optim.betas,
+            weight_decay=config.optim.weight_decay,
+            no_decay_norm_bias=config.optim.no_decay_norm_bias,
+            accumulation=config.optim.accumulation,
+            clip_norm=config.optim.clip_norm,
+            seed=config.seed,
+            sync_routing=config.optim.sync_routing,
+            evaluate=evaluate_now if config.evaluation.manifest is not None else None,
+            evaluate_every=config.evaluation.every,
+            select="top1" if config.run.select == "top1" else None,
+            save_best=save_best,
+            save_every=config.run.save_every,
+            max_skipped=int(config.data.max_bad_fraction * len(records)),
+            resume=resume,
+            fingerprint=_fingerprint(config),
+        )
+    except TooManySkippedError as error:
+        names = ", ".join(str(records[index].path) for index in error.indices)
+        raise ValueError(f"{error} by data.max_bad_fraction; the last: {names}") from error
+    if accelerator.is_main_process:
+        print(f"{out}: trained {config.optim.epochs} epochs; model in {out / 'best'}")
+        if (out / "metrics.json").is_file():
+            print(headline(json.loads((out / "metrics.json").read_text())))
+    return out
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """One line of a result: accuracies in percent with their 95 % intervals, and how many videos were scored."""
+    top1, top5 = percent(summary["top1"], summary["top1_interval"]), percent(summary["top5"], summary["top5_interval"])
+    recall = percent(summary["mean_class_recall"])
+    counts = f"{summary['scored']} of {summary['listed']} videos scored, {summary['num_classes']} classes"
+    return f"top-1 {top1}, top-{summary['top5_k']} {top5}, mean class recall {recall} ({counts})"
+
+
+def evaluate_model(model: str, config: Config, out: Path, clip: str | None = None) -> dict[str, Any]:
+    """Score any model (see `mote.classifier.load`) on `config.evaluation`; returns the summary that was written."""
+    accelerator = make_accelerator("fp32", cpu=config.run.cpu)
+    classifier = load(model, clip=clip, device=accelerator.device)
+    summary = evaluate(classifier, config, accelerator, out)
+    if accelerator.is_main_process:
+        print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+    return summary
+
+
+def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, out: Path) -> dict[str, Any]:
+    """Score `classifier` on the listed videos and write `out/NAME.json` and `out/NAME.csv`.
+
+    Without `evaluation.classes` the classes are those the model was tuned on, else those of the manifest.
+
+    Raises:
+        ValueError: no manifest, or one that does not fit the classes.
+        DecodeError: an undecodable video, unless `evaluation.bad_videos=count_wrong`.
+    """
+    settings = config.evaluation
+    if settings.manifest is None:
+        raise ValueError("evaluation.manifest is not set; give a list of videos: evaluation.manifest=test.txt")
+    labels = classifier.classes
+    if settings.classes is not None or labels is None:
+        labels = build.class_names(settings.classes, settings.manifest)
+    records = read_manifest(settings.manifest, settings.root, labels, select=settings.split)
+    if settings.templates is not None:
+        classifier.templates = build.templates(settings.templates)
+    view_scores = classifier.scorer(
+        labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
+    )
+    loader = build.evaluation_loader(records, settings, config.data, classifier.frames, classifier.size)
+    scores = score(
+        view_scores if settings.bad_videos == "count_wrong" else _strict(view_scores, records),
+        shard_loader(accelerator, loader),
+        lambda tensors: gather(accelerator, tensors),
+        total=len(records),
+        fusion=settings.fusion,
+        logit_scale=classifier.model.logit_scale.exp().item(),
+        progress=accelerator.is_main_process and sys.stderr.isatty(),
+    )
+    summary = summarize(scores, labels)
+    hashes = {
+        "manifest": _hash_manifest(settings.manifest, records),
+        "classes": sha256_lines(labels),
+        "templates": sha256_lines(classifier.templates),
+        "weights": sha256_tensors(classifier.model.state_dict()),
+    }
+    origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
+    on_main(
+        accelerator,
+        lambda: write_results(
+            out, settings.name, summary, records=records, classes=labels, scores=scores, provenance=origin
+        ),
+    )
+    return summary
+
+
+def _strict(view_scores: Callable[[Any], Tensor], records: Sequence[Record]) -> Callable[[Any], Tensor]:
+    """`view_scores` that raises the DecodeError of the first undecodable video of a batch."""
+
+    def check(batch: Any) -> Tensor:
+        for index in batch["index"][~batch["valid"]].tolist():
+            path = records[index].path
+            read_frames(path, lambda n: [0, n - 1])  # raises what the worker met
+            raise DecodeError(path, "worker", "failed while loading, but can be opened now")
+        return view_scores(batch)
+
+    return check
+
+
+def _hash_manifest(manifest: str, records: Sequence[Record]) -> str:
+    if Path(manifest).is_file():
+        return sha256_file(manifest)
+    return sha256_lines([f"{record.path} {record.label}" for record in records])
+
+
+def _prepare(out: Path, config: Config, resume: bool) -> None:
+    open_run(out, resume, allowed=("config.yaml",))
+    if not resume:
+        _write(out / "config.yaml", dump(config))
+
+
+def _fingerprint(config: Config) -> str:
+    """What must stay the same for a resumed run to continue the same training."""
+    fixed = config.model_dump(mode="json", exclude={"run": True, "evaluation": True, "data": {"workers"}})
+    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text)
+    os.replace(part, path)

@@ -1,0 +1,1 @@
+"""Tasks: modules that turn a batch into a loss and its named, already weighted terms."""

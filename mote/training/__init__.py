@@ -1,0 +1,1 @@
+"""Training: one loop over any task, on one or many processes; the only importer of accelerate."""

@@ -1,0 +1,115 @@
+"""Checkpoints of a run, complete at every moment, and the rules for its directory.
+
+`last/` holds `weights-STEP.safetensors`, `optimizer-STEP.pt` and `state.json`. The first two are new files for every
+step; `state.json` names them and is replaced by one rename, which is the commit: a kill at any moment leaves the old
+state with the old files or the new state with the new files. (Renaming a whole folder over another is not atomic.)
+Files that `state.json` does not name are removed after the commit.
+"""
+
+import json
+import os
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+
+@dataclass
+class Progress:
+    """Where a run stands.
+
+    step: updates made; best, best_step: highest selected metric and the step it was reached; skipped: undecodable clips
+    met in the current epoch; steps_per_epoch and fingerprint must not change on resume.
+    """
+
+    steps_per_epoch: int
+    fingerprint: str = ""
+    step: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    skipped: int = 0
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return self.step // self.steps_per_epoch
+
+
+def open_run(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> None:
+    """Check the run directory and make it where it is missing.
+
+    Args:
+        out: the run directory.
+        resume: continue what is there.
+        allowed: names that may already stand in a new run's directory.
+
+    Raises:
+        FileExistsError: `out` holds files and `resume` is false.
+        FileNotFoundError: `resume` is true and `out` is missing or empty.
+    """
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out}: is a file; give a folder for the run")
+    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    if resume and not names:
+        raise FileNotFoundError(f"{out}: nothing to resume; start the run without resume")
+    if not resume and set(names) - set(allowed):
+        raise FileExistsError(f"{out}: already holds {', '.join(names[:5])}; resume it or choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def save_checkpoint(folder: Path, task: nn.Module, training: dict[str, Any], progress: Progress) -> None:
+    """Write weights, optimizer state and progress so that a kill at any moment leaves one complete checkpoint.
+
+    Args:
+        folder: `last/` of the run.
+        task: the unwrapped module; all its parameters and buffers are saved.
+        training: state dicts of the optimizer and the gradient scaler.
+        progress: where the run stands.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights, optimizer = f"weights-{progress.step:08d}.safetensors", f"optimizer-{progress.step:08d}.pt"
+    temporary = folder / "writing.tmp"
+    safetensors.torch.save_model(task, str(temporary))
+    _replace(temporary, folder / weights)
+    torch.save(training, temporary)
+    _replace(temporary, folder / optimizer)
+    state = {"weights": weights, "optimizer": optimizer, "epoch": progress.epoch, "progress": asdict(progress)}
+    temporary.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    _replace(temporary, folder / "state.json")
+    for path in folder.iterdir():
+        if path.name not in (weights, optimizer, "state.json"):
+            path.unlink()
+
+
+def load_checkpoint(folder: Path, task: nn.Module) -> tuple[Progress, dict[str, Any]] | None:
+    """Load weights into `task` (on any device) and return progress and training state; None where none was written.
+
+    Raises:
+        ValueError: naming the file that is unreadable or does not fit the task.
+    """
+    path = folder / "state.json"
+    if not path.exists():
+        return None
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        progress = Progress(**state["progress"])
+        path = folder / state["weights"]
+        safetensors.torch.load_model(task, str(path))
+        path = folder / state["optimizer"]
+        training = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its text invites to load unsafely
+        raise ValueError(f"{path}: cannot be resumed from: damaged, or not a checkpoint of this program") from error
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise ValueError(f"{path}: cannot be resumed from: {error}") from error
+    return progress, training

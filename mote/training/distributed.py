@@ -1,0 +1,98 @@
+"""One process or many, CPU or GPU: the accelerator, and what evaluation needs of it.
+
+`make_accelerator` is the only place that configures accelerate; it reads what `torchrun` or `accelerate launch` set,
+and needs no environment variable of its own. On the CPU only `torchrun` starts several processes.
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import ProjectConfiguration, broadcast_object_list
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+T = TypeVar("T")
+
+
+def make_accelerator(
+    precision: str = "fp32", *, cpu: bool = False, trackers: Sequence[str] = (), out: Path | None = None
+) -> Accelerator:
+    """The accelerator of this process.
+
+    Args:
+        precision: "fp32", "bf16" or "fp16" (autocast; weights stay float32).
+        cpu: use the CPU even where a GPU is present.
+        trackers: accelerate trackers besides the JSONL log, such as "tensorboard" and "wandb".
+        out: run directory; trackers write below it.
+
+    Raises:
+        ValueError: an unknown precision, fp16 without a GPU, a tracker whose package is missing.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}; choose from {sorted(PRECISIONS)}")
+    available = sorted(str(getattr(name, "value", name)) for name in get_available_trackers())
+    missing = [name for name in trackers if name not in available]
+    if missing:
+        raise ValueError(f"trackers {missing} cannot be imported; install them (mote[wandb]) or use one of {available}")
+    project = ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "trackers")) if out else None
+    accelerator = Accelerator(
+        mixed_precision=PRECISIONS[precision],
+        cpu=cpu,
+        log_with=list(trackers) or None,
+        project_config=project,
+        rng_types=[],  # samplers here are pure functions of the epoch: there is no generator to synchronise
+    )
+    if precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError("precision fp16 needs a GPU; use bf16 or fp32 on the CPU")
+    # The launcher gives an address when asked for several processes, but with --cpu it starts one (accelerate 1.15).
+    asked = os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ
+    if asked and "WORLD_SIZE" not in os.environ and accelerator.num_processes == 1:
+        warnings.warn(
+            "`accelerate launch --cpu` started one process only; for N use `torchrun --nproc_per_node N`", stacklevel=2
+        )
+    return accelerator
+
+
+def on_main(accelerator: Accelerator, function: Callable[[], T]) -> T:
+    """Run `function` in the main process only; every process gets its (picklable) result, or raises its error."""
+    result: list = [None, None]
+    if accelerator.is_main_process:
+        try:
+            result[0] = function()
+        except Exception as error:
+            result[1] = error
+    if accelerator.num_processes > 1:
+        broadcast_object_list(result)
+    if result[1] is not None:
+        raise result[1]
+    return result[0]
+
+
+def shard_loader(accelerator: Accelerator, loader: DataLoader) -> DataLoader:
+    """Evaluation loader of this process, its batches on the device.
+
+    Batches go round the processes; the last round is filled with repeated samples so that all processes make the same
+    number of steps; `gather` drops those again.
+    """
+    return accelerator.prepare_data_loader(loader)
+
+
+def gather(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Concatenate per-sample tensors (b, ...) over processes, without the repeated samples of the last round.
+
+    Call it in every process, once per batch of a loader from `shard_loader`.
+    """
+    return dict(accelerator.gather_for_metrics(dict(tensors)))
+
+
+def mean_over_processes(accelerator: Accelerator, values: Tensor) -> list[float]:
+    """Mean of a vector over processes, as Python numbers."""
+    total = accelerator.reduce(values.detach().to(torch.float32), reduction="sum")
+    return (total / accelerator.num_processes).tolist()

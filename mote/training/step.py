@@ -1,0 +1,130 @@
+"""One optimizer step: micro steps, the check for NaN, clipping, the update.
+
+For each of A micro steps: `task(batch, generator) -> (loss, terms)` and a backward pass of loss / A; processes average
+their gradients in the last one. The numbers of the step are averaged over micro steps and processes in one reduction.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mote.training.batches import StepBatches
+from mote.training.checkpoint import Progress, save_checkpoint
+from mote.training.distributed import mean_over_processes, on_main
+from mote.training.seeds import routing_generator, seed_dropout
+
+
+class NonFiniteError(ArithmeticError):
+    """The loss or the gradient is NaN or infinite; raised in every process before the update."""
+
+
+class TooManySkippedError(RuntimeError):
+    """More undecodable training clips in one epoch than the user allows; `indices`: those of the last step."""
+
+    def __init__(self, message: str, indices: Sequence[int] = ()):
+        super().__init__(message, indices)
+        self.indices = tuple(indices)
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+@dataclass
+class Run:
+    """One `fit` under way: the prepared objects and the settings every step reads."""
+
+    accelerator: Accelerator
+    module: nn.Module  # prepared: call it, never its forward
+    optimizer: Any  # prepared
+    batches: StepBatches
+    loader: DataLoader
+    progress: Progress
+    rate: Callable[[int], float]
+    out: Path
+    seed: int
+    sync_routing: bool
+    clip_norm: float | None
+    max_skipped: int | None
+
+    @property
+    def task(self) -> nn.Module:
+        """The task without wrappers."""
+        return self.accelerator.unwrap_model(self.module)
+
+    def load(self, training: dict[str, Any]) -> None:
+        """Take over the optimizer and scaler states of a checkpoint."""
+        self.optimizer.load_state_dict(training["optimizer"])
+        if self.accelerator.scaler and training["scaler"]:
+            self.accelerator.scaler.load_state_dict(training["scaler"])
+
+    def save(self) -> None:
+        """Write `last/` from the main process; the others wait."""
+        scaler = self.accelerator.scaler
+        training = {"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
+        on_main(self.accelerator, lambda: save_checkpoint(self.out / "last", self.task, training, self.progress))
+
+
+def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, float], list[int]]:
+    """Gradients of one optimizer step; returns {"loss", terms} (global means) and the indices of skipped clips."""
+    accelerator, step, micro_steps = run.accelerator, run.progress.step, run.batches.accumulation
+    rank = accelerator.process_index
+    run.optimizer.zero_grad()
+    sums: dict[str, torch.Tensor] = {}
+    missing: list[torch.Tensor] = []
+    for micro in range(micro_steps):
+        batch = send_to_device(next(stream), accelerator.device, non_blocking=True)
+        if "valid" in batch:
+            missing.append(torch.where(batch["valid"], -1, batch["index"]))
+        seed_dropout(run.seed, step, micro, rank)
+        routing = routing_generator(run.seed, step, 0 if run.sync_routing else rank)
+        with accelerator.no_sync(run.module) if micro + 1 < micro_steps else nullcontext():
+            loss, terms = run.module(batch, routing)
+            accelerator.backward(loss)
+        for name, value in {"loss": loss, **terms}.items():
+            sums[name] = sums.get(name, 0.0) + value.detach().float() / micro_steps
+    indices = torch.cat(missing) if missing else torch.empty(0, dtype=torch.int64, device=accelerator.device)
+    # One small reduction for all numbers of the step; the indices travel only when there are any.
+    *values, count = mean_over_processes(accelerator, torch.stack([*sums.values(), (indices >= 0).sum().float()]))
+    skipped = []
+    if count:
+        everywhere: Any = accelerator.gather(indices)
+        skipped = sorted(index for index in everywhere.tolist() if index >= 0)
+        _count_skipped(run, skipped, epoch)
+    return dict(zip(sums, values, strict=True)), skipped
+
+
+def _count_skipped(run: Run, skipped: list[int], epoch: int) -> None:
+    """Add to the epoch's count. Raises TooManySkippedError past the limit."""
+    run.progress.skipped += len(skipped)
+    if run.max_skipped is not None and run.progress.skipped > run.max_skipped:
+        raise TooManySkippedError(
+            f"epoch {epoch}: {run.progress.skipped} undecodable clips, more than the {run.max_skipped} allowed", skipped
+        )
+
+
+def update(run: Run, means: dict[str, float], epoch: int) -> float | None:
+    """Check, clip and apply the gradients; returns their norm before clipping, None where fp16 skipped the update."""
+    accelerator = run.accelerator
+    parameters = [p for p in run.module.parameters() if p.requires_grad]
+    limit = math.inf if run.clip_norm is None else run.clip_norm
+    total: Any = accelerator.clip_grad_norm_(parameters, limit)
+    norm = total.item()
+    # Under fp16 an overflowing gradient is normal: the scaler skips the update and halves its scale, down to a point.
+    overflow = accelerator.scaler is not None and accelerator.scaler.get_scale() > 1
+    if not all(map(math.isfinite, means.values())) or not (math.isfinite(norm) or overflow):
+        terms = ", ".join(f"{name} {value:g}" for name, value in means.items())
+        raise NonFiniteError(
+            f"step {run.progress.step + 1} (epoch {epoch}) is not finite: {terms}, gradient norm {norm:g}; no update "
+            "was made and the last checkpoint is intact; lower the learning rate, set clip_norm or use fp32"
+        )
+    run.optimizer.step()
+    return norm if math.isfinite(norm) else None

@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mote.datasets.transforms import eval_transform, random_region, to_grey, train_transform
+
+
+def natural(height: int, width: int, frames: int = 2, seed: int = 0) -> np.ndarray:
+    """Pictures with detail at every scale: noise, smoothed and enlarged by powers of two, summed."""
+    rng = np.random.default_rng(seed)
+    total = np.zeros((frames, height, width, 3))
+    for octave in range(1, 6):
+        small = rng.normal(size=(frames, (height >> octave) + 2, (width >> octave) + 2, 3)) * 2**octave
+        for frame, image in enumerate(small):
+            for channel in range(3):
+                layer = Image.fromarray(image[..., channel].astype(np.float32))
+                total[frame, ..., channel] += np.asarray(layer.resize((width, height), Image.Resampling.BICUBIC))
+    return (128 + total * 1.5).clip(0, 255).astype(np.uint8)
+
+
+def pil_square(frame: np.ndarray, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(frame).crop(box).resize((size, size), Image.Resampling.BILINEAR)).transpose(
+        2, 0, 1
+    )
+
+
+@pytest.mark.parametrize("shape", [(240, 320), (256, 340), (360, 202), (50, 50), (96, 97)])
+@pytest.mark.parametrize("size", [64, 224])
+def test_central_square_is_pils_crop_and_resize(shape, size):
+    frames = natural(*shape)
+    (height, width), side = shape, min(shape)
+    left, top = (width - side) // 2, (height - side) // 2
+    views = eval_transform(frames, size)
+    assert (views.shape, views.dtype) == ((1, 2, 3, size, size), torch.uint8)
+    for frame, ours in zip(frames, views[0].numpy(), strict=True):
+        theirs = pil_square(frame, (left, top, left + side, top + side), size)
+        assert abs(ours.astype(int) - theirs).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(240, 320), (256, 341), (720, 1280), (360, 202)])
+def test_near_to_resizing_first_and_cropping_then(shape):
+    frames = natural(*shape, frames=1)
+    height, width = shape
+    scale = 224 / min(shape)
+    resized = (round(width * scale), round(height * scale))
+    picture = Image.fromarray(frames[0]).resize(resized, Image.Resampling.BILINEAR)
+    left, top = (resized[0] - 224) // 2, (resized[1] - 224) // 2
+    reference = np.asarray(picture.crop((left, top, left + 224, top + 224))).transpose(2, 0, 1).astype(int)
+    ours = eval_transform(frames, 224)[0, 0].numpy()
+    difference = abs(ours - reference).mean()
+    assert difference < 2.5  # a shift below one pixel
+    for pixels in (-2, 2):
+        shifted = np.roll(reference, pixels, axis=1 if height > width else 2)
+        assert abs(ours - shifted).mean() > 1.5 * difference
+
+
+@pytest.mark.parametrize("landscape", [True, False])
+def test_three_crops_go_along_the_longer_side(landscape):
+    frames = natural(90, 150) if landscape else natural(150, 90)
+    views = eval_transform(frames, 90, crops=3)
+    assert views.shape == (3, 2, 3, 90, 90)
+    for view, start in zip(views, (0, 30, 60), strict=True):
+        part = frames[:, :, start : start + 90] if landscape else frames[:, start : start + 90]
+        assert torch.equal(view, torch.from_numpy(part).permute(0, 3, 1, 2))
+    assert torch.equal(views[1], eval_transform(frames, 90)[0])
+
+
+def test_other_crop_counts_are_refused():
+    with pytest.raises(ValueError, match="crops must be 1 or 3, got 5"):
+        eval_transform(natural(20, 30), 10, crops=5)
+
+
+def test_training_clip_is_the_drawn_region_resized():
+    frames = natural(120, 160, frames=3)
+    top, left, height, width = random_region(120, 160, np.random.default_rng(5), (0.08, 1.0), (3 / 4, 4 / 3))
+    clip = train_transform(frames, 64, np.random.default_rng(5), flip=0.0, grayscale=0.0)
+    assert (clip.shape, clip.dtype) == ((3, 3, 64, 64), torch.uint8)
+    for frame, ours in zip(frames, clip.numpy(), strict=True):
+        theirs = pil_square(frame, (left, top, left + width, top + height), 64)
+        assert abs(ours.astype(int) - theirs).max() <= 1
+
+
+def test_one_draw_for_all_frames():
+    frames = np.repeat(natural(60, 80, frames=1), 4, axis=0)
+    for seed in range(10):
+        clip = train_transform(frames, 32, np.random.default_rng(seed))
+        assert all(torch.equal(clip[0], frame) for frame in clip[1:])
+
+
+def test_the_generator_decides_everything():
+    frames = natural(60, 80)
+    first, again, other = (train_transform(frames, 32, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_flip_mirrors_the_same_crop():
+    frames = natural(60, 80)
+    plain = train_transform(frames, 32, np.random.default_rng(3), flip=0.0, grayscale=0.0)
+    flipped = train_transform(frames, 32, np.random.default_rng(3), flip=1.0, grayscale=0.0)
+    assert np.array_equal(flipped.numpy(), plain.numpy()[..., ::-1])
+
+
+def test_grey_is_pils_luma_of_the_same_crop():
+    frames = natural(60, 80)
+    plain = train_transform(frames, 32, np.random.default_rng(3), flip=0.0, grayscale=0.0)
+    grey = train_transform(frames, 32, np.random.default_rng(3), flip=0.0, grayscale=1.0)
+    for colour, result in zip(plain.numpy(), grey.numpy(), strict=True):
+        luma = np.asarray(Image.fromarray(colour.transpose(1, 2, 0)).convert("L"))
+        assert all(np.array_equal(channel, luma) for channel in result)
+    assert torch.equal(to_grey(grey), grey)
+
+
+def test_flips_and_greys_come_as_often_as_asked():
+    frames = np.zeros((1, 8, 8, 3), np.uint8)
+    frames[:, :, :4, 0] = 200  # red on the left half
+    rng = np.random.default_rng(0)
+    clips = [
+        train_transform(frames, 8, rng, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.3, grayscale=0.2)
+        for _ in range(2000)
+    ]
+    flipped = np.mean([clip[0, 0, 0, 0].item() == 0 for clip in clips])
+    grey = np.mean([clip[0, 1].max().item() > 0 for clip in clips])
+    assert abs(flipped - 0.3) < 0.04
+    assert abs(grey - 0.2) < 0.04
+
+
+@pytest.mark.parametrize("shape", [(240, 320), (100, 400), (7, 5), (1, 50), (50, 1), (1, 1)])
+def test_regions_lie_inside_with_the_area_and_aspect_asked_for(shape):
+    height, width = shape
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        top, left, h, w = random_region(height, width, rng, (0.08, 1.0), (3 / 4, 4 / 3))
+        assert 0 <= top <= top + h <= height
+        assert 0 <= left <= left + w <= width
+        assert h > 0
+        assert w > 0
+        if min(shape) >= 100:
+            assert 0.07 < h * w / (height * width) <= 1
+            assert 0.72 < w / h < 1.38
+
+
+def test_areas_are_spread_evenly():
+    rng = np.random.default_rng(0)
+    regions = [random_region(256, 256, rng, (0.2, 0.6), (3 / 4, 4 / 3)) for _ in range(3000)]
+    shares = np.array([h * w for _, _, h, w in regions]) / 256**2
+    assert abs(np.quantile(shares, [0.25, 0.5, 0.75]) - [0.3, 0.4, 0.5]).max() < 0.02
+
+
+def test_a_region_that_never_fits_falls_back_to_the_widest_central_one():
+    region = random_region(10, 400, np.random.default_rng(0), (1.0, 1.0), (3 / 4, 4 / 3))
+    assert region == (0, 193, 10, 13)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 3)])
+def test_tiny_frames_are_enlarged(shape):
+    frames = np.full((2, *shape, 3), 77, np.uint8)
+    assert (eval_transform(frames, 16, crops=3) == 77).all()
+    assert (train_transform(frames, 16, np.random.default_rng(0)) == 77).all()

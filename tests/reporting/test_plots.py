@@ -1,0 +1,159 @@
+"""Pictures: what is drawn where, read back from the figure, and files that open and do not change between runs."""
+
+import warnings
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mote.reporting import plots
+
+ROWS = [
+    {
+        "method": name,
+        "closed_set": closed,
+        "closed_set_interval": (closed - 0.03, closed + 0.02),
+        "zero_shot": zero_shot,
+        "zero_shot_interval": (zero_shot - 0.05, zero_shot + 0.04),
+    }
+    for name, closed, zero_shot in [
+        ("tiny CLIP", 0.08, 0.10),
+        ("mean pooling", 0.15, 0.15),
+        ("temporal transformer", 0.90, 0.74),
+        ("MoTE", 0.91, 0.78),
+        ("MoTE, last expert", 0.90, 0.77),
+    ]
+]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Figures as they are saved, newest last."""
+    figures = []
+    save = plots._save
+
+    def spy(figure, path):
+        figures.append(figure)
+        return save(figure, path)
+
+    monkeypatch.setattr(plots, "_save", spy)
+    return figures
+
+
+def assert_opens(svg, png):
+    assert ElementTree.parse(svg).getroot().tag.endswith("svg")
+    with Image.open(png) as image:
+        image.load()
+        assert image.format == "PNG"
+
+
+def test_tradeoff_points_and_bars_stand_where_the_rows_say(tmp_path, drawn):
+    assert_opens(*plots.tradeoff_plot(ROWS, tmp_path / "new" / "trade.off"))
+    axes = drawn[0].axes[0]
+    assert len(axes.containers) == len(ROWS)
+    for container, row in zip(axes.containers, ROWS, strict=True):
+        point, _, (across, up) = container.lines
+        np.testing.assert_allclose(point.get_xydata(), [[100 * row["closed_set"], 100 * row["zero_shot"]]])
+        np.testing.assert_allclose(across.get_segments()[0][:, 0], 100 * np.array(row["closed_set_interval"]))
+        np.testing.assert_allclose(up.get_segments()[0][:, 1], 100 * np.array(row["zero_shot_interval"]))
+    looks = {(c.lines[0].get_color(), c.lines[0].get_marker()) for c in axes.containers}
+    assert len(looks) == len(ROWS)
+
+
+def test_tradeoff_labels_are_readable(tmp_path, drawn):
+    plots.tradeoff_plot(ROWS, tmp_path / "trade")
+    axes = drawn[0].axes[0]
+    drawn[0].draw_without_rendering()  # saving left sizes at the resolution of the PNG file
+    labels = [text for text in axes.texts if text.get_text() in {row["method"] for row in ROWS}]
+    assert len(labels) == len(ROWS)
+    boxes = [label.get_window_extent() for label in labels]
+    frame = axes.get_window_extent()
+    for i, box in enumerate(boxes):
+        assert box.count_overlaps(boxes[:i]) == 0
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+
+
+def test_curves_join_equal_harmonic_means(tmp_path, drawn):
+    plots.tradeoff_plot(ROWS, tmp_path / "trade")
+    contour = next(c for c in drawn[0].axes[0].collections if hasattr(c, "levels"))
+    assert len(contour.levels) >= 3
+    for level, path in zip(contour.levels, contour.get_paths(), strict=True):
+        x, y = path.vertices.T
+        np.testing.assert_allclose(2 * x * y / (x + y), level, rtol=0.02)
+
+
+def test_tradeoff_takes_one_row_at_zero_and_odd_names(tmp_path):
+    row = {"method": "$100 & <b>", "closed_set": 0.0, "zero_shot": 0.0}
+    assert_opens(*plots.tradeoff_plot([row], tmp_path / "one"))
+    assert_opens(*plots.tradeoff_plot([{**row, "closed_set": 1.0, "zero_shot": 1.0}], tmp_path / "top"))
+    with pytest.raises(ValueError, match="at least one method"):
+        plots.tradeoff_plot([], tmp_path / "none")
+
+
+def test_the_same_rows_give_the_same_files(tmp_path):
+    first, second = (plots.tradeoff_plot(ROWS, tmp_path / name) for name in ("a", "b"))
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_confusion_shows_row_percentages(tmp_path, drawn):
+    matrix = [[3, 1, 0], [0, 0, 0], [2, 2, 4]]
+    assert_opens(*plots.confusion_plot(matrix, ["a", "$b", "c$ <d>"], tmp_path / "confusion"))
+    shown = drawn[0].axes[0].images[0].get_array()
+    np.testing.assert_allclose(shown[[0, 2]], [[75, 25, 0], [25, 25, 50]])
+    assert shown.mask.tolist() == [[False] * 3, [True] * 3, [False] * 3]
+    with pytest.raises(ValueError, match=r"\(3, 3\) but there are 2 class names"):
+        plots.confusion_plot(matrix, ["a", "b"], tmp_path / "confusion")
+
+
+def test_confusion_of_many_classes_drops_the_names(tmp_path, drawn):
+    names = [f"class {i}" for i in range(100)]
+    plots.confusion_plot(np.eye(100, dtype=int).tolist(), names, tmp_path / "confusion")
+    assert not {text.get_text() for text in drawn[0].axes[0].get_yticklabels()} & set(names)
+
+
+def test_curves_show_every_term_and_nothing_else(tmp_path, drawn):
+    records = [
+        {
+            "step": s,
+            "epoch": 0,
+            "lr": 1e-3,
+            "loss": 3.0 / s,
+            "ce": 2.0 / s,
+            "anchor": 1.0 / s,
+            "grad_norm": 9.0,
+            "time": 1.0,
+        }
+        for s in range(1, 11)
+    ]
+    records.append({"step": 10, "epoch": 1, "evaluation": {"top1": 0.5}})
+    assert_opens(*plots.curves_plot(records, tmp_path / "curves"))
+    lines = {line.get_label(): line.get_xydata() for line in drawn[0].axes[0].lines}
+    assert set(lines) == {"loss", "ce", "anchor"}
+    np.testing.assert_allclose(lines["ce"], [(s, 2.0 / s) for s in range(1, 11)])
+
+
+def test_long_curves_get_a_running_mean(tmp_path, drawn):
+    values = np.random.default_rng(0).random(100)
+    plots.curves_plot([{"step": i, "loss": float(v)} for i, v in enumerate(values)], tmp_path / "curves")
+    raw, smooth = drawn[0].axes[0].lines
+    assert len(raw.get_xdata()) == 100
+    expected = [sum(values[i - 2 : i + 2]) / 4 for i in range(2, 99)]  # window 100 // 25, centred
+    np.testing.assert_allclose(smooth.get_ydata(), expected)
+    np.testing.assert_array_equal(smooth.get_xdata(), range(2, 99))
+
+
+def test_a_log_without_losses_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no losses yet"):
+        plots.curves_plot([{"step": 1, "evaluation": {}}], tmp_path / "curves")
+
+
+def test_no_pyplot_and_no_global_settings(tmp_path):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.tradeoff_plot(ROWS, tmp_path / "trade")
+    assert dict(matplotlib.rcParams) == before

@@ -1,0 +1,182 @@
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mote.models.routing import one_expert, random_merge
+from mote.models.video_clip import VideoCLIP
+from mote.tasks.video import VideoTask
+
+B, T, D, K = 4, 3, 8, 5
+
+
+class Counted(nn.Module):
+    """A visual tower that counts its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.proj, self.calls = nn.Linear(48, D), 0
+
+    def forward(self, images):
+        self.calls += 1
+        return self.proj(images.flatten(1))
+
+
+def make_task(layers=2, experts=3, **options) -> VideoTask:
+    torch.manual_seed(0)
+    model = VideoCLIP(
+        Counted(), torch.tensor(1.5), embed_dim=D, mean=(0.4,) * 3, std=(0.3,) * 3,
+        num_layers=layers, num_experts=experts, num_heads=2,
+    )  # fmt: skip
+    return VideoTask(model, nn.functional.normalize(torch.randn(K, D), dim=-1), **options)
+
+
+def make_batch(valid=(True,) * B) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "frames": torch.randint(0, 256, (B, T, 3, 4, 4), dtype=torch.uint8, generator=generator),
+        "label": torch.tensor([0, 4, 2, 2]),
+        "valid": torch.tensor(valid),
+    }
+
+
+def seeded(seed=3) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def expected_terms(task, batch, kept, merged_weight, anchor_weight, form, experts=3) -> dict[str, float]:
+    """The sums of the paper, clip by clip and number by number (eq. 5-10)."""
+    model, generator = task.model, seeded()
+    routing = one_expert(2, experts, generator) if experts > 1 else None
+    merge = random_merge(2, experts, generator) if experts > 1 else None
+    ce, merged_ce, anchor = [], [], []
+    for b in kept:
+        e = model.encode_frames(batch["frames"][b : b + 1])
+        for losses, route in ((ce, routing), (merged_ce, merge)):
+            z = model.head(e, route)[0]
+            mean = [sum(z[t, d].item() for t in range(T)) / T for d in range(D)]
+            length = math.sqrt(sum(x * x for x in mean))
+            logits = [
+                math.exp(model.logit_scale.item()) * sum(x * y.item() for x, y in zip(mean, row, strict=True)) / length
+                for row in task.text
+            ]
+            losses.append(math.log(sum(map(math.exp, logits))) - logits[int(batch["label"][b])])
+        difference = (model.head(e, merge) - e)[0]  # (T, D)
+        if form == "released":
+            anchor.append(sum(x.item() ** 2 for x in difference.flatten()) / (T * D))
+        else:
+            anchor.append(sum((sum(difference[t, d].item() for t in range(T)) / T) ** 2 for d in range(D)))
+    mean_of = lambda values: sum(values) / len(kept)  # noqa: E731
+    terms = {
+        "ce": mean_of(ce),
+        "merged_ce": merged_weight * mean_of(merged_ce),
+        "anchor": anchor_weight * mean_of(anchor),
+    }
+    return {name: value for name, value in terms.items() if name != "merged_ce" or experts > 1}
+
+
+@pytest.mark.parametrize("form", ["released", "paper"])
+@pytest.mark.parametrize("valid", [(True, True, True, True), (True, False, True, False)])
+def test_terms_are_the_sums_of_the_paper(form, valid):
+    task = make_task(merged_weight=0.7, anchor_weight=0.3, anchor=form)
+    batch = make_batch(valid)
+    loss, terms = task(batch, seeded())
+    expected = expected_terms(task, batch, [b for b in range(B) if valid[b]], 0.7, 0.3, form)
+    assert {name: value.item() for name, value in terms.items()} == pytest.approx(expected, rel=1e-5)
+    assert loss.item() == pytest.approx(sum(expected.values()), rel=1e-5)
+    assert task.model.visual.calls == 1 + sum(valid)  # CLIP runs once in the task, once per clip in the oracle
+
+
+def test_default_weights_are_the_papers():
+    terms = make_task()(make_batch(), seeded())[1]
+    expected = expected_terms(make_task(), make_batch(), range(B), 0.5, 0.1, "released")
+    assert {name: value.item() for name, value in terms.items()} == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layers", "experts", "merged", "anchor", "names"),
+    [
+        (2, 3, 0.5, 0.1, {"ce", "merged_ce", "anchor"}),
+        (2, 3, 0.0, 0.1, {"ce", "anchor"}),
+        (2, 3, 0.5, 0.0, {"ce", "merged_ce"}),
+        (2, 3, 0.0, 0.0, {"ce"}),
+        (2, 1, 0.5, 0.1, {"ce", "anchor"}),
+        (0, 1, 0.5, 0.1, {"ce"}),
+    ],
+)
+def test_terms_without_effect_are_absent_and_every_parameter_has_a_gradient(layers, experts, merged, anchor, names):
+    task = make_task(layers, experts, merged_weight=merged, anchor_weight=anchor)
+    passes = []
+    if layers:
+        task.model.temporal.register_forward_hook(
+            lambda _m, _i, out: passes.extend([1] * (len(out) if out.ndim == 4 else 1))
+        )
+    loss, terms = task(make_batch(), seeded())
+    assert set(terms) == names
+    assert len(passes) == (0 if not layers else 2 if experts > 1 and (merged or anchor) else 1)
+    loss.backward()
+    assert [name for name, p in task.named_parameters() if p.grad is None] == []
+
+
+def test_one_expert_anchor_reads_the_single_pass():
+    task = make_task(experts=1)
+    terms = task(make_batch(), seeded())[1]
+    expected = expected_terms(task, make_batch(), range(B), 0.5, 0.1, "released", experts=1)
+    assert {name: value.item() for name, value in terms.items()} == pytest.approx(expected, rel=1e-5)
+
+
+def test_merging_reaches_all_experts_where_routing_reaches_one():
+    grads = {}
+    for weight in (0.0, 0.5):
+        task = make_task(merged_weight=weight, anchor_weight=0.0)
+        task(make_batch(), seeded())[0].backward()
+        grads[weight] = [block.mlp.up_weight.grad.abs().amax((1, 2)) > 0 for block in task.model.temporal.blocks]
+    chosen = one_expert(2, 3, seeded()).bool()
+    assert all(torch.equal(row, one) for row, one in zip(grads[0.0], chosen, strict=True))
+    assert all(row.all() for row in grads[0.5])
+
+
+def test_invalid_clips_do_not_matter_and_none_valid_is_zero():
+    task, batch = make_task(), make_batch((True, True, False, False))
+    first = task(batch, seeded())[0]
+    batch["frames"][2:], batch["label"][2:] = 0, 1
+    assert task(batch, seeded())[0].item() == pytest.approx(first.item(), rel=1e-6)
+    loss, terms = task(make_batch((False,) * B), seeded())
+    loss.backward()
+    assert loss.item() == 0 and all(value.item() == 0 for value in terms.values())
+    assert all(p.grad is not None and not p.grad.any() for p in task.parameters())
+
+
+def test_cached_features_give_the_same_loss_and_the_generator_decides():
+    task, batch = make_task(), make_batch()
+    first = task(batch, seeded())[0]
+    cached = {"features": task.model.encode_frames(batch["frames"]).detach(), "label": batch["label"]}
+    assert task(cached, seeded())[0].item() == pytest.approx(first.item(), rel=1e-6)
+    assert task(batch, seeded())[0].item() == first.item()
+    others = {task(batch, seeded(seed))[0].item() for seed in range(10)}
+    assert len(others) > 3
+
+
+def test_predict_is_the_mean_of_the_experts_weights():
+    """Uniform merging equals a model whose every expert is that mean."""
+    task, twin = make_task().eval(), make_task().eval()
+    with torch.no_grad():
+        for block, name in itertools.product(
+            twin.model.temporal.blocks, ("up_weight", "up_bias", "down_weight", "down_bias")
+        ):
+            weight = getattr(block.mlp, name)
+            weight.copy_(weight.mean(0, keepdim=True).expand_as(weight))
+    logits = task.predict(make_batch())
+    assert logits.shape == (B, K) and not logits.requires_grad
+    features = twin.model.encode_frames(make_batch()["frames"])
+    expected = twin.model.classify(twin.model.head(features, one_expert(2, 3, seeded())), twin.text)
+    torch.testing.assert_close(logits, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_mistakes():
+    with pytest.raises(ValueError, match="negative"):
+        make_task(merged_weight=-1.0)
+    with pytest.raises(ValueError, match="width 6"):
+        VideoTask(make_task().model, torch.randn(K, 6))

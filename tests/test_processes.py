@@ -1,0 +1,86 @@
+"""Whole runs in processes of their own: several at once, and killed in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mote.datasets.synthetic import render_clip, write_video
+
+CLASSES = ("red star moving left", "blue arrow growing", "green ball bouncing")
+ONE = (sys.executable, "-m", "mote")
+TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mote")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> list[str]:
+    """Overrides of a short run on eleven clips; batch 4 leaves a last round that must be padded."""
+    folder = tmp_path_factory.mktemp("clips")
+    for i in range(11):
+        colour, shape, motion = CLASSES[i % 3].split(" ", 2)
+        write_video(folder / f"{i}.mp4", render_clip(np.random.default_rng(i), f"{colour} {shape}", motion, 8))
+    (folder / "list.txt").write_text("".join(f"{i}.mp4 {i % 3}\n" for i in range(11)))
+    (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    where = [f"data.train={folder / 'list.txt'}", f"data.classes={folder / 'classes.txt'}"]
+    where.append(f"evaluation.manifest={folder / 'list.txt'}")
+    quick = ["model.layers=1", "data.frames=4", "data.workers=0", "optim.warmup_epochs=0", "optim.batch_size=4"]
+    return [*where, *quick, "optim.lr=1e-3", "evaluation.batch_size=4", "optim.sync_routing=true", "run.cpu=true"]
+
+
+def start(command: tuple[str, ...], *arguments: str | Path) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*command, *map(str, arguments)], stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def finish(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=180)
+    assert process.returncode == 0, err
+    return out
+
+
+def losses(run: Path) -> list[dict]:
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in record.items() if key != "time"} for record in records]
+
+
+def test_two_processes_train_and_score_like_one(settings, tmp_path):
+    for name, command in (("one", ONE), ("two", TWO)):
+        finish(start(command, "train", *settings, "optim.epochs=2", f"run.out={tmp_path / name}"))
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == len(two) == 6  # 2 steps and an evaluation in each of 2 epochs
+    for a, b in zip(one, two, strict=True):
+        numbers = a.get("evaluation", a)
+        assert numbers == pytest.approx(b.get("evaluation", b), abs=1e-6, rel=1e-5)
+    first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert first["confusion_matrix"] == second["confusion_matrix"] and second["listed"] == second["scored"] == 11
+    out = finish(start(TWO, "eval", tmp_path / "one", "--out", tmp_path))
+    assert out.count("11 of 11 videos") == 1
+    again = json.loads((tmp_path / "eval.json").read_text())
+    keys = ("top1_correct", "top5_correct", "confusion_matrix", "mean_class_recall", "top1_interval")
+    assert {key: again[key] for key in keys} == {key: first[key] for key in keys}
+
+
+def test_killed_in_mid_epoch_a_resumed_run_is_the_uninterrupted_one(settings, tmp_path):
+    more = [*settings, "optim.epochs=30", "run.save_every=1", "evaluation.every=30"]
+    whole = start(ONE, "train", *more, f"run.out={tmp_path / 'whole'}")
+    killed = start(ONE, "train", *more, f"run.out={tmp_path / 'killed'}")
+    log = tmp_path / "killed" / "log.jsonl"
+    deadline = time.monotonic() + 120
+    while not (log.exists() and log.read_text().count("\n") >= 9):  # in the middle of the fifth epoch
+        assert killed.poll() is None and time.monotonic() < deadline, killed.communicate()[1]
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    finish(whole)
+    assert len(losses(tmp_path / "killed")) < len(losses(tmp_path / "whole"))
+    finish(start(ONE, "train", tmp_path / "killed", "--resume"))
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    for file in ("best/model.safetensors",):
+        assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

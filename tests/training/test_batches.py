@@ -1,0 +1,64 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+from toy_run import Clips, Order
+
+from mote.training.batches import StepBatches, micro_batch_size, with_batches
+from mote.training.seeds import mix_seed
+
+
+def parts(num_items: int, batch_size: int, accumulation: int, processes: int, epoch: int = 0, first_step: int = 0):
+    """{step: list over micro steps and processes of the indices they get}."""
+    steps: dict[int, list] = {}
+    for rank in range(processes):
+        batches = StepBatches(
+            Order(num_items), batch_size=batch_size, accumulation=accumulation, processes=processes, rank=rank
+        )
+        batches.epoch, batches.first_step = epoch, first_step
+        listed = list(batches)
+        assert len(listed) == len(batches)
+        for number, indices in enumerate(listed):
+            steps.setdefault(first_step + number // accumulation, []).append(indices)
+    return steps
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(0, 40), st.integers(0, 3))
+def test_a_step_has_the_same_samples_for_any_split(accumulation, processes, micro, num_items, epoch):
+    batch_size = accumulation * processes * micro
+    split = parts(num_items, batch_size, accumulation, processes, epoch)
+    whole = parts(num_items, batch_size, 1, 1, epoch)
+    assert set(split) == set(whole) == set(range(num_items // batch_size))
+    for step, pieces in split.items():
+        assert len(pieces) == accumulation * processes and {len(piece) for piece in pieces} == {micro}
+        assert sorted(index for piece in pieces for index in piece) == sorted(
+            whole[step][0]
+        )  # conserved: no sample lost or doubled
+
+
+def test_first_step_drops_exactly_the_steps_before():
+    whole, rest = parts(26, 4, 2, 2), parts(26, 4, 2, 2, first_step=4)
+    assert rest == {step: pieces for step, pieces in whole.items() if step >= 4} and len(rest) == 2
+
+
+def test_a_resumed_epoch_decodes_nothing_of_the_steps_before():
+    clips = Clips(26)
+    batches = StepBatches(Order(26), batch_size=4, accumulation=1, processes=1, rank=0)
+    loader = with_batches(DataLoader(clips, 4, sampler=Order(26)), batches)
+    list(loader)
+    everything, clips.seen = clips.seen, []
+    batches.first_step = 3
+    list(loader)
+    assert clips.seen == everything[12:]
+
+
+@pytest.mark.parametrize(("batch_size", "processes", "accumulation"), [(10, 4, 1), (8, 2, 3), (0, 1, 1), (4, 1, 0)])
+def test_a_batch_that_cannot_be_cut_is_refused(batch_size, processes, accumulation):
+    with pytest.raises(ValueError, match=f"batch size {batch_size}"):
+        micro_batch_size(batch_size, processes, accumulation)
+    assert micro_batch_size(24, 3, 4) == 2
+
+
+def test_seeds_of_different_places_differ():
+    seeds = {mix_seed(seed, stream, step) for seed in range(5) for stream in range(2) for step in range(50)}
+    assert len(seeds) == 500 and all(0 <= seed < 2**63 for seed in seeds)

@@ -1,0 +1,90 @@
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from mote.training import checkpoint
+from mote.training.checkpoint import Progress, load_checkpoint, open_run, save_checkpoint
+
+
+def trained(value: float, step: int) -> tuple[nn.Module, dict, Progress]:
+    net = nn.Linear(3, 2)
+    nn.init.constant_(net.weight, value)
+    return net, {"optimizer": {"state": torch.full((2,), value)}, "scaler": None}, Progress(10, "abc", step, value)
+
+
+def test_round_trip(tmp_path):
+    net, training, progress = trained(1 / 3, 17)
+    save_checkpoint(tmp_path / "last", net, training, progress)
+    fresh = nn.Linear(3, 2)
+    found = load_checkpoint(tmp_path / "last", fresh)
+    assert found is not None and found[0] == progress and progress.epoch == 1
+    assert torch.equal(found[1]["optimizer"]["state"], training["optimizer"]["state"])
+    assert torch.equal(fresh.weight, net.weight) and torch.equal(fresh.bias, net.bias)
+    assert load_checkpoint(tmp_path / "other", fresh) is None
+
+
+def test_old_files_are_removed_only_after_the_commit(tmp_path):
+    for step in (5, 10):
+        save_checkpoint(tmp_path, *trained(float(step), step))
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["optimizer-00000010.pt", "state.json", "weights-00000010.safetensors"]
+
+
+@pytest.mark.parametrize("survived", range(7))
+def test_a_kill_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, monkeypatch, survived):
+    """Saving makes three renames and two removals here; stop at each of them, before it happens."""
+    save_checkpoint(tmp_path, *trained(1.0, 1))
+    real_replace, real_unlink, done = os.replace, type(tmp_path).unlink, []
+
+    def counted(operation):
+        def run(*arguments):
+            if len(done) == survived:
+                raise KeyboardInterrupt
+            done.append(operation)
+            operation(*arguments)
+
+        return run
+
+    monkeypatch.setattr(checkpoint.os, "replace", counted(real_replace))
+    monkeypatch.setattr(type(tmp_path), "unlink", counted(real_unlink))
+    try:
+        save_checkpoint(tmp_path, *trained(2.0, 2))
+        assert survived >= 5
+    except KeyboardInterrupt:
+        assert survived < 5
+    monkeypatch.undo()
+    net = nn.Linear(3, 2)
+    found = load_checkpoint(tmp_path, net)
+    expected = 1.0 if survived < 3 else 2.0  # the third rename is state.json
+    assert found is not None and found[0].step == expected
+    assert torch.all(net.weight == expected) and torch.all(found[1]["optimizer"]["state"] == expected)
+    save_checkpoint(tmp_path, *trained(3.0, 3))
+    assert len(list(tmp_path.iterdir())) == 3  # what the kill left behind is gone
+
+
+def test_unfitting_or_damaged_checkpoints_are_named(tmp_path):
+    save_checkpoint(tmp_path, *trained(1.0, 1))
+    with pytest.raises(ValueError, match=r"weights-00000001\.safetensors"):
+        load_checkpoint(tmp_path, nn.Linear(4, 2))
+    (tmp_path / "optimizer-00000001.pt").write_bytes(b"cut")
+    with pytest.raises(ValueError, match=r"optimizer-00000001\.pt"):
+        load_checkpoint(tmp_path, nn.Linear(3, 2))
+
+
+def test_run_directory_rules(tmp_path):
+    out = tmp_path / "a" / "run"
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        open_run(out, resume=True)
+    open_run(out, resume=False)
+    assert out.is_dir()
+    with pytest.raises(FileNotFoundError):
+        open_run(out, resume=True)  # empty
+    (out / "config.yaml").write_text("")
+    open_run(out, resume=False, allowed=("config.yaml",))
+    with pytest.raises(FileExistsError, match=r"config\.yaml"):
+        open_run(out, resume=False)
+    open_run(out, resume=True)
+    with pytest.raises(FileExistsError, match="is a file"):
+        open_run(out / "config.yaml", resume=False)

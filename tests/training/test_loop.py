@@ -1,0 +1,317 @@
+import importlib.util
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from safetensors.torch import load_file
+from torch import nn
+from toy_run import RULES, Clips, make_task, run
+
+from mote.training.distributed import make_accelerator, on_main
+from mote.training.loop import fit
+from mote.training.optim import parameter_groups
+from mote.training.step import NonFiniteError, TooManySkippedError
+
+SCRIPT = str(Path(__file__).with_name("toy_run.py"))
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate():
+    """accelerate keeps its state per process: forget it between tests."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def losses(records: list[dict]) -> list[dict]:
+    """The records without their timing."""
+    return [{key: value for key, value in record.items() if key != "time"} for record in records]
+
+
+def numbers(records: list[dict], *names: str) -> list[float]:
+    return [record[name] for record in records if "loss" in record for name in names]
+
+
+def script(launcher: list[str], **options) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "error", *launcher, SCRIPT, json.dumps(options, default=str)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_the_loop_is_adamw_on_the_mean_loss(tmp_path):
+    """Against a loop written by hand, with torch's optimizer: losses, norms and final weights."""
+    task, progress, records = run(tmp_path / "run", experts=1, epochs=2, warmup_epochs=0.0)
+    twin = make_task(experts=1)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [*twin.model.visual.parameters(), twin.model.logit_scale], "lr": 1e-3, "base": 1e-3},
+            {"params": twin.model.temporal.parameters(), "lr": 1e-2, "base": 1e-2},
+        ],
+        weight_decay=0.2,
+    )
+    expected, clips = [], Clips(26)
+    for epoch in range(2):
+        order = np.random.default_rng(epoch).permutation(26)
+        for step in range(6):
+            items = [clips[(epoch, int(index))] for index in order[4 * step : 4 * step + 4]]
+            batch = {key: torch.stack([item[key] for item in items]) for key in items[0]}
+            loss, _ = twin(batch, torch.Generator())
+            optimizer.zero_grad()
+            loss.backward()
+            norm = math.sqrt(sum(p.grad.square().sum().item() for p in twin.parameters() if p.grad is not None))
+            for group in optimizer.param_groups:
+                group["lr"] = group["base"] * (1 + math.cos(math.pi * (6 * epoch + step) / 12)) / 2
+            optimizer.step()
+            expected += [loss.item(), norm]
+    assert numbers(records, "loss", "grad_norm") == pytest.approx(expected, rel=1e-5)
+    assert progress.step == 12 and [record["step"] for record in records] == list(range(1, 13))
+    for ours, theirs in zip(task.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert all(sum(record[term] for term in ("ce", "anchor")) == pytest.approx(record["loss"]) for record in records)
+
+
+def test_accumulation_equals_the_large_batch(tmp_path):
+    whole = run(tmp_path / "whole", num_items=34, batch_size=8, epochs=1)[2]
+    parts = run(tmp_path / "parts", num_items=34, batch_size=8, epochs=1, accumulation=4)[2]
+    names = ("loss", "ce", "merged_ce", "anchor")
+    assert len(parts) == 4 and numbers(parts, *names) == pytest.approx(numbers(whole, *names), abs=1e-6)
+    assert numbers(parts, "grad_norm") == pytest.approx(numbers(whole, "grad_norm"), rel=1e-6)
+
+
+@pytest.mark.parametrize("sync_routing", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_two_processes_equal_one_and_metrics_are_exact(tmp_path, sync_routing):
+    """Equal global batch, synchronised routing, 11 evaluation clips in batches of 4; no unused-parameter search."""
+    options = {"sync_routing": sync_routing, "evaluated": True, "epochs": 2, "lr": 1e-3}
+    one = run(tmp_path / "one", **options)[2]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = script(launcher, out=tmp_path / "two", **options)
+    assert done.returncode == 0, done.stderr
+    two = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
+    if not sync_routing:  # then the processes draw routings of their own
+        assert numbers(two, "loss") != pytest.approx(numbers(one, "loss"), abs=1e-3)
+        return
+    assert numbers(two, "loss", "ce", "merged_ce", "anchor") == pytest.approx(
+        numbers(one, "loss", "ce", "merged_ce", "anchor"), abs=1e-6
+    )
+    assert two != one  # timings and last digits: really another run
+    evaluations = [[r["evaluation"] for r in records if "evaluation" in r] for records in (one, two)]
+    assert len(evaluations[0]) == 2 and evaluations[0][0]["count"] == 11
+    for ours, theirs in zip(*evaluations, strict=True):
+        assert ours["top1"] == theirs["top1"] and ours["logits"] == pytest.approx(theirs["logits"], rel=1e-6)
+
+
+@pytest.mark.parametrize("save_every", [4, pytest.param(None, marks=pytest.mark.slow)])
+def test_killed_in_mid_epoch_and_resumed_is_bit_for_bit_the_uninterrupted_run(tmp_path, save_every):
+    options = {"dropout": 0.2, "save_every": save_every, "evaluated": True}
+    whole = run(tmp_path / "whole", **options)
+    done = script([], out=tmp_path / "cut", kill_at=11, **options)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    state = json.loads((tmp_path / "cut" / "last" / "state.json").read_text())
+    log = (tmp_path / "cut" / "log.jsonl").read_text()
+    assert state["progress"]["step"] == (8 if save_every else 6) and '"step": 10' in log
+    (tmp_path / "cut" / "log.jsonl").write_text(log + '{"step": 11, "ep')  # a line cut by the kill
+    clips = Clips(26)
+    resumed = run(tmp_path / "cut", resume=True, clips=clips, **options)
+    assert losses(resumed[2]) == losses(whole[2])  # equality of floats, evaluation included
+    trained = [key for key in clips.seen if key[0] == 1]
+    assert len(trained) == (16 if save_every else 24)  # 4 or 6 steps of 4 clips, the rest was never decoded
+    assert all(torch.equal(a, b) for a, b in zip(resumed[0].parameters(), whole[0].parameters(), strict=True))
+    assert resumed[1] == whole[1]
+
+
+def test_killed_before_the_first_checkpoint_resume_starts_over(tmp_path):
+    whole = run(tmp_path / "whole", epochs=1)[2]
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / "log.jsonl").write_text('{"step": 1, "loss": 9.0}\n')
+    assert losses(run(tmp_path / "cut", resume=True, epochs=1)[2]) == losses(whole)
+
+
+def test_resume_of_a_finished_or_foreign_run(tmp_path):
+    _, progress, records = run(tmp_path / "run", epochs=1, fingerprint="abc")
+    again = run(tmp_path / "run", epochs=1, fingerprint="abc", resume=True)
+    assert again[1] == progress and again[2] == records
+    with pytest.raises(ValueError, match="abc"):
+        run(tmp_path / "run", epochs=1, fingerprint="abd", resume=True)
+    with pytest.raises(ValueError, match="steps per epoch"):
+        run(tmp_path / "run", epochs=1, fingerprint="abc", resume=True, batch_size=2)
+    with pytest.raises(FileExistsError):
+        run(tmp_path / "run", epochs=1)
+    with pytest.raises(FileNotFoundError):
+        run(tmp_path / "none", epochs=1, resume=True)
+
+
+def test_nan_loss_stops_before_the_update_and_keeps_the_checkpoint(tmp_path):
+    task = make_task(nan_at=9)
+    with pytest.raises(NonFiniteError, match=r"step 9 \(epoch 1\).*ce nan") as error:
+        run(tmp_path, task=task, save_every=2)
+    assert isinstance(error.value, ArithmeticError)
+    state = json.loads((tmp_path / "last" / "state.json").read_text())
+    assert state["progress"]["step"] == 8
+    weights = load_file(tmp_path / "last" / state["weights"])
+    for name, value in task.state_dict().items():
+        assert torch.equal(value, weights[name]) and torch.isfinite(value).all()
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 8
+
+
+class Exploding(nn.Module):
+    """A finite loss with an infinite gradient: sqrt at 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, batch, generator):
+        loss = self.weight.sqrt().sum()
+        return loss, {"root": loss}
+
+
+def test_infinite_gradient_stops_too(tmp_path):
+    task = Exploding()
+    with pytest.raises(NonFiniteError, match="gradient norm inf"):
+        run(tmp_path, task=task, rules=[("*", {})])
+    assert task.weight.item() == 0
+
+
+def test_clipping_logs_the_norm_before_and_limits_the_update(tmp_path):
+    """The first AdamW moment after one step is 0.1 times the clipped gradient."""
+    free = run(tmp_path / "free", num_items=4, epochs=1, warmup_epochs=0.0)[2]
+    clipped = run(tmp_path / "clipped", num_items=4, epochs=1, warmup_epochs=0.0, clip_norm=0.5)[2]
+    assert clipped[0]["grad_norm"] == free[0]["grad_norm"] > 0.5
+    training = torch.load(tmp_path / "clipped" / "last" / "optimizer-00000001.pt", weights_only=True)
+    moments = [state["exp_avg"] for state in training["optimizer"]["state"].values()]
+    assert math.sqrt(sum(m.square().sum().item() for m in moments)) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_every_parameter_gets_a_gradient():
+    task = make_task(experts=4)
+    parameter_groups(task, RULES)
+    batch = {key: value[None] for key, value in Clips(1)[(0, 0)].items()}
+    task(batch, torch.Generator().manual_seed(0))[0].backward()
+    assert [name for name, p in task.named_parameters() if p.grad is None] == []
+
+
+def test_undecodable_clips_are_counted_named_and_limited(tmp_path):
+    clips = Clips(8, broken=(2, 5, 7))
+    records = run(tmp_path / "run", clips=clips, epochs=2, max_skipped=3)[2]
+    for epoch in (0, 1):
+        skipped = [index for r in records if r["epoch"] == epoch for index in r.get("skipped", [])]
+        assert sorted(skipped) == [2, 5, 7]
+    with pytest.raises(TooManySkippedError, match="3 undecodable clips, more than the 2"):
+        run(tmp_path / "strict", clips=clips, max_skipped=2)
+
+
+def test_bf16_twice_on_the_same_task_runs_in_low_precision_both_times(tmp_path):
+    exact = run(tmp_path / "exact", epochs=1)[2]
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for name in ("first", "second"):
+        task = make_task()
+        used = []
+        task.model.visual[1].register_forward_hook(lambda module, inputs, output, used=used: used.append(output.dtype))
+        records = run(tmp_path / f"{name}", task=task, epochs=1, precision="bf16")[2]
+        assert set(used) == {torch.bfloat16} and task.model.visual[1].weight.dtype == torch.float32
+        again = run(tmp_path / f"{name}-again", task=task, epochs=1, precision="bf16")[2]
+        assert set(used) == {torch.bfloat16} and len(again) == len(records)
+        assert numbers(records, "loss") == pytest.approx(numbers(exact, "loss"), rel=0.05)
+        assert numbers(records, "loss") != numbers(exact, "loss")
+        assert task.predict({key: v[None] for key, v in Clips(1)[(0, 0)].items()}).dtype == torch.float32
+
+
+def test_best_is_saved_when_the_selected_metric_rises(tmp_path):
+    values, saved = iter([0.2, 0.5, float("nan"), 0.5, 0.6]), []
+
+    def evaluate(task, epoch):
+        assert not task.training and not torch.is_grad_enabled()
+        return {"top1": next(values)}
+
+    progress = run(
+        tmp_path / "a", num_items=4, epochs=5, evaluate=evaluate, select="top1",
+        save_best=lambda task, metrics: saved.append(metrics["top1"]),
+    )[1]  # fmt: skip
+    assert saved == [0.2, 0.5, 0.6] and progress.best == 0.6 and progress.best_step == 5
+    run(tmp_path / "b", num_items=4, epochs=3, save_best=lambda task, metrics: saved.append(metrics))
+    assert saved[3:] == [{}]  # without a metric: the last weights, once
+    with pytest.raises(ValueError, match=r"top5.*top1"):
+        run(tmp_path / "c", num_items=4, evaluate=lambda task, epoch: {"top1": 1.0}, select="top5")
+
+
+def test_workers_change_nothing(tmp_path):
+    first = run(tmp_path / "a", epochs=2)[2]
+    second = run(tmp_path / "b", epochs=2, workers=2)[2]
+    assert losses(first) == losses(second)
+
+
+def test_settings_that_do_not_fit(tmp_path):
+    with pytest.raises(ValueError, match="do not fill one batch"):
+        run(tmp_path / "a", num_items=3)
+    with pytest.raises(ValueError, match="multiple of"):
+        run(tmp_path / "b", accumulation=3)
+    with pytest.raises(ValueError, match="warm-up"):
+        run(tmp_path / "c", epochs=1, warmup_epochs=1.0)
+    with pytest.raises(ValueError, match="set_epoch"):
+        loader = torch.utils.data.DataLoader(Clips(8), 4)
+        fit(
+            make_task(),
+            loader,
+            accelerator=make_accelerator(cpu=True),
+            out=tmp_path / "d",
+            rules=RULES,
+            lr=1.0,
+            epochs=1,
+        )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 works on a GPU")
+def test_accelerator_mistakes():
+    with pytest.raises(ValueError, match="needs a GPU"):
+        make_accelerator("fp16")
+    with pytest.raises(ValueError, match="fp8"):
+        make_accelerator("fp8")
+    with pytest.raises(ValueError, match="nosuch"):
+        make_accelerator(trackers=["nosuch"])
+
+
+def test_a_launcher_that_starts_one_process_for_many_is_reported(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.warns(UserWarning, match="torchrun --nproc_per_node"):
+        make_accelerator(cpu=True)
+
+
+def test_on_main_gives_the_result_or_the_error():
+    accelerator = make_accelerator(cpu=True)
+    assert on_main(accelerator, lambda: 7) == 7
+    with pytest.raises(FileExistsError, match="here"):
+        on_main(accelerator, lambda: (_ for _ in ()).throw(FileExistsError("here")))
+
+
+TENSORBOARD = """
+import sys
+from pathlib import Path
+import toy_run
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+out, make = Path(sys.argv[1]), toy_run.make_accelerator
+toy_run.make_accelerator = lambda precision, cpu: make(precision, cpu=cpu, trackers=["tensorboard"], out=out)
+toy_run.run(out, epochs=1)
+events = EventAccumulator(str(next(out.rglob("events*")).parent))
+events.Reload()
+print([event.step for event in events.Scalars("merged_ce")])
+"""
+
+
+@pytest.mark.slow
+def test_tensorboard_gets_the_terms(tmp_path):
+    """In a process of its own, where TensorBoard's imports may warn."""
+    if importlib.util.find_spec("tensorboard") is None:
+        pytest.skip("tensorboard is not installed")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(SCRIPT).parent)}
+    command = [sys.executable, "-c", TENSORBOARD, str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("[1, 2, 3, 4, 5, 6]")

@@ -1,0 +1,31 @@
+import math
+from itertools import pairwise
+
+import pytest
+
+from mote.training.schedule import learning_rate
+
+
+def test_warm_up_is_linear_and_starts_above_zero():
+    rates = [learning_rate(step, total_steps=100, warmup_steps=10, base=2.0) for step in range(10)]
+    assert rates == pytest.approx([0.2 * (step + 1) for step in range(10)])
+
+
+def test_cosine_half_ends_at_zero_and_its_mean_is_half_the_base():
+    rates = [learning_rate(step, total_steps=1000, warmup_steps=0, base=3.0) for step in range(1001)]
+    assert rates[0] == 3.0 and rates[500] == pytest.approx(1.5) and rates[1000] == pytest.approx(0.0, abs=1e-12)
+    assert rates[250] == pytest.approx(3.0 * math.cos(math.pi / 8) ** 2)  # half-angle form of (1 + cos x) / 2
+    assert sum(rates) / 1001 == pytest.approx(1.5)
+    assert all(late <= early for early, late in pairwise(rates))
+
+
+def test_cosine_after_warm_up_is_symmetric_about_its_middle_and_ends_at_the_ratio():
+    rates = [learning_rate(step, total_steps=50, warmup_steps=10, base=1.0, min_ratio=0.1) for step in range(10, 51)]
+    assert rates[0] == 1.0 and rates[-1] == pytest.approx(0.1)
+    assert [a + b for a, b in zip(rates, reversed(rates), strict=True)] == pytest.approx([1.1] * 41)
+
+
+@pytest.mark.parametrize(("step", "warmup"), [(-1, 0), (11, 0), (0, 10), (0, -1)])
+def test_values_out_of_range(step, warmup):
+    with pytest.raises(ValueError):
+        learning_rate(step, total_steps=10, warmup_steps=warmup, base=1.0)

@@ -1,0 +1,183 @@
+"""How much longer than bare decoding does a clip take to load? Medians of interleaved runs, one thread.
+
+For each made file (H.264 with short and long groups of pictures, MPEG-4 with B-frames in MP4 and AVI; three sizes):
+
+- bare: 8 frames by PyAV alone: open, list the packets (the length, from which to sample), seek, decode, to RGB arrays;
+  where the frames are it is told beforehand;
+- ours: `VideoDataset` item, file to uint8 (1, 8, 3, 224, 224), knowing nothing beforehand;
+- pil: the bare frames through the per-frame pipeline common in the field (resize, crop, stack, float, normalise);
+- decord: the same 8 frames by decord, where installed. It is no reference: on B-frames it may return other frames.
+
+    python tools/bench_decode.py --rounds 15 --out bench_decode.json
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+
+from mote.datasets.decode import DecodeError, read_frames
+from mote.datasets.manifest import Record
+from mote.datasets.sampling import segment_indices
+from mote.datasets.video import VideoDataset
+
+SIZES = ((320, 240), (340, 256), (1280, 720))
+KINDS = {
+    "H.264 mp4, groups of 12": ("libx264", "mp4", {"gop_size": 12}),
+    "H.264 mp4, groups of 250": ("libx264", "mp4", {"gop_size": 250}),
+    "MPEG-4 mp4": ("mpeg4", "mp4", {"gop_size": 12, "max_b_frames": 2}),
+    "MPEG-4 avi": ("mpeg4", "avi", {"gop_size": 250, "max_b_frames": 2}),
+}
+NUM_SAMPLES, TARGET = 8, 1.3
+
+
+def make_clip(path: Path, codec: str, width: int, height: int, num_frames: int, settings: dict) -> None:
+    """A textured scene that pans under a moving textured box, with a little noise, as a video file."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (height // 16, width // 8, 3), dtype=np.uint8))
+    scene = np.asarray(coarse.resize((width * 2, height), Image.Resampling.BICUBIC)).astype(np.int16)
+    box = rng.integers(0, 256, (height // 4, width // 4, 3), dtype=np.int16)
+    noise = rng.integers(-6, 7, (height, width, 1), dtype=np.int16)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=30)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.bit_rate = 6 * width * height  # a web video's: about 0.2 bit per pixel
+        for name, value in settings.items():
+            setattr(stream.codec_context, name, value)
+        for i in range(num_frames):
+            frame = scene[:, (2 * i) % width : (2 * i) % width + width] + np.roll(noise, 7 * i, axis=(0, 1))
+            x, y = (3 * i) % (width * 3 // 4), (i % (height * 3 // 4))
+            frame[y : y + height // 4, x : x + width // 4] = box
+            picture = av.VideoFrame.from_ndarray(frame.clip(0, 255).astype(np.uint8), format="rgb24")
+            file.mux(stream.encode(picture))
+        file.mux(stream.encode(None))
+
+
+class Plan:
+    """Where the wanted frames of a file are: what bare decoding is told for free."""
+
+    def __init__(self, path: Path):
+        self.seekable = path.suffix == ".mp4"
+        with av.open(str(path)) as file:
+            frames = [(frame.pts, frame.key_frame) for frame in file.decode(video=0)]
+        self.num_frames = len(frames)
+        self.indices = segment_indices(self.num_frames, NUM_SAMPLES).tolist()
+        keys = [i for i, (_, key) in enumerate(frames) if key]
+        self.wanted = []  # (frame number, its time, number and time of the key frame before it)
+        for index in self.indices:
+            key = max(i for i in keys if i <= index)
+            self.wanted.append((index, frames[index][0], key, frames[key][0]))
+
+
+def bare(path: Path, plan: Plan) -> list[np.ndarray]:
+    """The 8 frames with as little as PyAV can do: list packets, seek where that skips frames, decode, convert."""
+    images, position = [], -1
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
+        stream.thread_type = "NONE"
+        if sum(packet.size > 0 for packet in file.demux(stream)) != plan.num_frames:
+            raise AssertionError(f"{path}: as many packets as frames expected")
+        file.seek(0, stream=stream)
+        frames = file.decode(stream)
+        for index, instant, key, key_instant in plan.wanted:
+            if plan.seekable and key > position + 1:
+                file.seek(key_instant, stream=stream)
+                frames, position = file.decode(stream), key - 1
+            for frame in frames:
+                position += 1
+                if (plan.seekable and frame.pts == instant) or (not plan.seekable and position == index):
+                    break
+            images.append(frame.to_ndarray(format="rgb24", threads=1))
+            position = index
+    return images
+
+
+def ours(path: Path) -> torch.Tensor:
+    """A test item of the dataset."""
+    dataset = VideoDataset([Record(path, 0)], num_frames=NUM_SAMPLES, size=224, train=False)
+    return dataset[0]["frames"]
+
+
+def pil(path: Path, plan: Plan) -> torch.Tensor:
+    """The field's way: a PIL image per frame, and normalised floats on the CPU."""
+    squares = []
+    for array in bare(path, plan):
+        image = Image.fromarray(array)
+        scale = 224 / min(image.size)
+        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BILINEAR)
+        left, top = (image.width - 224) // 2, (image.height - 224) // 2
+        squares.append(np.asarray(image.crop((left, top, left + 224, top + 224))))
+    clip = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous().float().div(255)
+    mean, std = torch.tensor([0.481, 0.458, 0.408]), torch.tensor([0.269, 0.261, 0.276])
+    return clip.sub_(mean[:, None, None]).div_(std[:, None, None])
+
+
+def medians(calls: dict[str, Callable], rounds: int) -> dict[str, float]:
+    """Median milliseconds of each call; the calls take turns, in rotating order, after one warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    for turn in range(rounds + 1):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            start = time.perf_counter()
+            calls[name]()
+            times[name].append(1000 * (time.perf_counter() - start))
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def measure(path: Path, rounds: int) -> dict[str, float]:
+    """Medians of one file; the frames of `ours` are checked against the bare ones first."""
+    plan = Plan(path)
+    if not np.array_equal(read_frames(path, plan.indices), np.stack(bare(path, plan))):
+        raise AssertionError(f"{path}: bare decoding found other frames")
+    calls = {"bare": partial(bare, path, plan), "ours": partial(ours, path), "pil": partial(pil, path, plan)}
+    try:
+        read_frames(path, plan.indices, backend="decord")
+        calls["decord"] = partial(read_frames, path, plan.indices, backend="decord")
+    except (ValueError, DecodeError):  # not installed, or it gives up on the file
+        pass
+    return medians(calls, rounds)
+
+
+def main() -> None:
+    """Make the files, measure, print the table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--frames", type=int, default=270, help="length of the clips")
+    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{'file':38s} {'bare ms':>8s} {'ours ms':>8s} {'ours/bare':>9s} {'pil/bare':>8s} {'decord/bare':>11s}")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for width, height in SIZES:
+            for kind, (codec, suffix, settings) in KINDS.items():
+                path = Path(folder) / f"{width}x{height} {kind}.{suffix}"
+                make_clip(path, codec, width, height, arguments.frames, settings)
+                found = measure(path, arguments.rounds)
+                ratios = {name: found[name] / found["bare"] for name in found}
+                rows.append({"file": f"{width}x{height} {kind}", "ms": found, "ratio_to_bare": ratios})
+                decord = f"{ratios['decord']:11.2f}" if "decord" in ratios else f"{'-':>11s}"
+                name, times = rows[-1]["file"], f"{found['bare']:8.1f} {found['ours']:8.1f}"
+                print(f"{name:38s} {times} {ratios['ours']:9.2f} {ratios['pil']:8.2f} {decord}", flush=True)
+    worst = max(row["ratio_to_bare"]["ours"] for row in rows)
+    print(f"worst ours/bare {worst:.2f}; target {TARGET}: {'reached' if worst <= TARGET else 'missed'}")
+    if arguments.out:
+        machine = {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+        versions = {"av": av.__version__, "torch": torch.__version__, "python": platform.python_version()}
+        figures = {"rounds": arguments.rounds, "machine": machine, "versions": versions, "files": rows}
+        arguments.out.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
