@@ -10,7 +10,14 @@ from torch.utils.data import DataLoader
 
 from mote.config import Config, DataConfig, EvaluationConfig, ModelConfig
 from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
-from mote.datasets.manifest import Record, folder_classes, manifest_classes, read_class_names, read_templates
+from mote.datasets.manifest import (
+    Record,
+    manifest_classes,
+    read_class_ids,
+    read_class_names,
+    read_manifest,
+    read_templates,
+)
 from mote.datasets.video import VideoDataset
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint, load_model, load_reference
 from mote.models.clip import Towers, default_templates
@@ -20,9 +27,14 @@ from mote.tasks.video import VideoTask
 
 def class_names(classes: str | None, manifest: str) -> list[str]:
     """Names from the class file, else from the manifest itself (folders, or names in a CSV)."""
-    if classes is not None:
-        return read_class_names(classes)
-    return folder_classes(manifest) if Path(manifest).is_dir() else manifest_classes(manifest)
+    return manifest_classes(manifest) if classes is None else read_class_names(classes)
+
+
+def records(
+    manifest: str, root: str | None, names: Sequence[str], classes: str | None, split: str | None
+) -> list[Record]:
+    """The records of a manifest; ids in the class file (a dataset's folder names) are understood beside the names."""
+    return read_manifest(manifest, root, names, split, ids=read_class_ids(classes) if classes is not None else None)
 
 
 def templates(file: str | None) -> list[str]:
@@ -116,11 +128,11 @@ def training_loader(config: Config, dataset: VideoDataset | FeatureDataset) -> D
     return make_loader(dataset, config.optim.batch_size, sampler=sampler, workers=workers, drop_last=True)
 
 
-def evaluation_loader(
+def evaluation_dataset(
     records: Sequence[Record], settings: EvaluationConfig, data: DataConfig, frames: int, size: int
-) -> DataLoader:
-    """Every record once, in order; undecodable ones marked, what to do with them is the caller's decision."""
-    dataset = VideoDataset(
+) -> VideoDataset:
+    """All views of every record; undecodable ones are marked, what to do with them is the caller's decision."""
+    return VideoDataset(
         records,
         num_frames=frames,
         size=size,
@@ -131,8 +143,12 @@ def evaluation_loader(
         stride=data.stride,
         on_error="mark",
     )
-    sampler = EpochSampler(len(records), 0, shuffle=False)
-    return make_loader(dataset, settings.batch_size, sampler=sampler, workers=data.workers, drop_last=False)
+
+
+def evaluation_loader(dataset: VideoDataset, batch_size: int, workers: int) -> DataLoader:
+    """Every record once, in order."""
+    sampler = EpochSampler(len(dataset), 0, shuffle=False)
+    return make_loader(dataset, batch_size, sampler=sampler, workers=workers, drop_last=False)
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from mote.build import load_folder
 from mote.datasets.decode import read_frames
@@ -191,13 +192,9 @@ def _from_reference(loaded: LoadedModel, clip: str | None) -> Classifier:
         loaded.model.fold(loaded.merge_routing),
         towers,
         classes=classes or None,
-        tuned_text=loaded.tuned_text,
-        size=_image_size(loaded),
+        tuned_text=None if loaded.tuned_text is None else F.normalize(loaded.tuned_text, dim=-1),
+        size=loaded.meta["architecture"]["vision_cfg"]["image_size"],
     )
-
-
-def _image_size(loaded: LoadedModel) -> int:
-    return loaded.meta["architecture"]["vision_cfg"]["image_size"]
 
 
 def _from_clip(towers: Towers) -> Classifier:

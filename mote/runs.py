@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from mote import build
 from mote.classifier import Classifier, load
 from mote.config import Config, dump
-from mote.datasets.decode import DecodeError, read_frames
-from mote.datasets.manifest import Record, read_manifest
+from mote.datasets.decode import DecodeError
+from mote.datasets.manifest import Record
+from mote.datasets.video import VideoDataset
 from mote.evaluation.closed_set import score, summarize
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
 from mote.models.checkpoints import save_model
@@ -44,7 +45,8 @@ def train(config: Config, resume: bool = False) -> Path:
     out = Path(config.run.out)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
     classes = build.class_names(config.data.classes, config.data.train)
-    records = read_manifest(config.data.train, config.data.root, classes, select=config.data.split)
+    data = config.data
+    records = build.records(config.data.train, data.root, classes, data.classes, data.split)
     torch.manual_seed(config.seed)  # the same initial weights in every process
     towers = load_clip(config.model.clip, config.model.pretrained)
     templates = build.templates(config.data.templates)
@@ -88,8 +90,9 @@ def train(config: Config, resume: bool = False) -> Path:
     on_main(accelerator, lambda: _prepare(out, config, resume))
     dataset = build.training_dataset(config.data, records, size, config.seed)
     if config.data.cache_features:
-        every = config.evaluation.model_copy(update={"clips": 1, "crops": 1})
-        loader = build.evaluation_loader(records, every, config.data, config.data.frames, size)
+        single = config.evaluation.model_copy(update={"clips": 1, "crops": 1})
+        views = build.evaluation_dataset(records, single, data, data.frames, size)
+        loader = build.evaluation_loader(views, config.evaluation.batch_size, data.workers)
         dataset = build.cache_features(model, loader, [record.label for record in records], accelerator.device)
     try:
         fit(
@@ -160,15 +163,16 @@ def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, o
     labels = classifier.classes
     if settings.classes is not None or labels is None:
         labels = build.class_names(settings.classes, settings.manifest)
-    records = read_manifest(settings.manifest, settings.root, labels, select=settings.split)
+    records = build.records(settings.manifest, settings.root, labels, settings.classes, settings.split)
     if settings.templates is not None:
         classifier.templates = build.templates(settings.templates)
     view_scores = classifier.scorer(
         labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
     )
-    loader = build.evaluation_loader(records, settings, config.data, classifier.frames, classifier.size)
+    dataset = build.evaluation_dataset(records, settings, config.data, classifier.frames, classifier.size)
+    loader = build.evaluation_loader(dataset, settings.batch_size, config.data.workers)
     scores = score(
-        view_scores if settings.bad_videos == "count_wrong" else _strict(view_scores, records),
+        view_scores if settings.bad_videos == "count_wrong" else _strict(view_scores, dataset),
         shard_loader(accelerator, loader),
         lambda tensors: gather(accelerator, tensors),
         total=len(records),
@@ -193,14 +197,13 @@ def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, o
     return summary
 
 
-def _strict(view_scores: Callable[[Any], Tensor], records: Sequence[Record]) -> Callable[[Any], Tensor]:
+def _strict(view_scores: Callable[[Any], Tensor], dataset: VideoDataset) -> Callable[[Any], Tensor]:
     """`view_scores` that raises the DecodeError of the first undecodable video of a batch."""
 
     def check(batch: Any) -> Tensor:
         for index in batch["index"][~batch["valid"]].tolist():
-            path = records[index].path
-            read_frames(path, lambda n: [0, n - 1])  # raises what the worker met
-            raise DecodeError(path, "worker", "failed while loading, but can be opened now")
+            dataset.frames(0, index)  # raises what the worker met
+            raise DecodeError(dataset.records[index].path, "worker", "failed while loading, but can be decoded now")
         return view_scores(batch)
 
     return check

@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from oracles import mote_reference
 
 from mote import load
 from mote.cli import main
+from mote.datasets.decode import read_frames
+from mote.datasets.sampling import segment_indices
 from mote.datasets.synthetic import render_clip, write_video
+from mote.datasets.transforms import eval_transform
 from mote.models.checkpoints import load_model, save_model
 
 CLASSES = ("red star moving left", "red star moving right", "blue arrow growing")  # fewer than five
@@ -212,6 +216,20 @@ def test_frozen_tower_trains_on_cached_features(clips, tmp_path):
     tower = load_model(tmp_path / "run" / "best").model.visual.state_dict()
     plain = load("tiny").model.visual.state_dict()
     assert all(torch.equal(tower[name], plain[name]) for name in plain)
+
+
+def test_the_authors_checkpoint_scores_a_video_as_the_equations_do(clips, tmp_path):
+    checkpoint = mote_reference.random_checkpoint(torch.Generator().manual_seed(3), embed=96, width=192)
+    torch.save(checkpoint, tmp_path / "MoTE.pt")
+    model = load(str(tmp_path / "MoTE.pt"))
+    scores = model.classify_video(clips / "clip 0.mp4")
+    frames = read_frames(clips / "clip 0.mp4", lambda n: segment_indices(n, 8))
+    views = eval_transform(frames, 16)  # patch 8, grid 2
+    text = checkpoint["fusion_model_state_dict"]["spe_cls_feature"].double().numpy()
+    expected = mote_reference.softmax(mote_reference.logits(checkpoint, views.numpy(), text, False)[0])
+    assert [scores[f"class {i}"] for i in range(11)] == pytest.approx(list(expected), abs=1e-6)
+    with pytest.raises(ValueError, match="text tower of this checkpoint is not known"):
+        model.classify_video(clips / "clip 0.mp4", ["surfing"])
 
 
 def test_config_prints_what_it_would_run(capsys):

@@ -1,4 +1,4 @@
-"""How much longer than bare decoding does a clip take to load? Medians of interleaved runs, one thread.
+"""How much longer than bare decoding does a clip take to load? Medians of interleaved runs, one thread, CPU time.
 
 For each made file (H.264 with short and long groups of pictures, MPEG-4 with B-frames in MP4 and AVI; three sizes):
 
@@ -124,14 +124,14 @@ def pil(path: Path, plan: Plan) -> torch.Tensor:
 
 
 def medians(calls: dict[str, Callable], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each call; the calls take turns, in rotating order, after one warm-up."""
+    """Median CPU milliseconds of each call, all threads summed; they take turns, in rotating order, after a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for turn in range(rounds + 1):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = time.perf_counter()
+            start = time.process_time()
             calls[name]()
-            times[name].append(1000 * (time.perf_counter() - start))
+            times[name].append(1000 * (time.process_time() - start))
     return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 

@@ -58,9 +58,7 @@ class PyAVVideo:
 
     def __init__(self, path: Path | str):
         self._path = str(path)
-        self._reformatter = (
-            VideoReformatter()
-        )  # one for all frames: building the converter costs more than a small frame
+        self._reformatter = VideoReformatter()  # shared: building one costs more than converting a small frame
         self._reordered = False  # packets are stored in another order than that in which their frames are shown
         with _reported(self._path, self.backend):
             self._open()
@@ -106,7 +104,7 @@ class PyAVVideo:
             times.append(packet.pts)
             if packet.is_keyframe:
                 keys.append(packet.pts)
-        if not timed or None in times or times[:1] != keys[:1] or len(set(times)) < len(times):
+        if not timed or None in times or len(set(times)) < len(times) or keys[:1] != [min(times, default=None)]:
             return len(times), [], []
         ordered = sorted(times)
         self._reordered = times != ordered

@@ -10,7 +10,7 @@ Label ids count from 0 in the order of the class list.
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,11 +34,13 @@ def read_manifest(
     root: Path | str | None = None,
     classes: Sequence[str] | None = None,
     select: str | None = None,
+    ids: Sequence[str] | None = None,
 ) -> list[Record]:
     """Records of a list (see the top of this file), in its order; folders are read in sorted order.
 
     `root`: where relative paths start, the list's own folder by default. `classes`: the class names; labels are then
-    checked against them, and names are understood. `select`: keep the rows with this value in column `split`.
+    checked against them, and names are understood. `select`: keep the rows with this value in column `split`. `ids`:
+    the classes' other names, in the same order, such as the folder names of a dataset (see `read_class_ids`).
     Whether the videos exist is not checked. Raises ManifestError.
     """
     path = Path(path)
@@ -49,12 +51,12 @@ def read_manifest(
     elif select is not None:
         raise ManifestError(f"{path}: split {select!r} asked for, but only a .csv list has a column `split`")
     elif path.is_dir():
-        return _folder_records(path, classes)
+        return _folder_records(path, _numbers(classes, ids))
     else:
         rows = list(_text_rows(path, Path(root) if root is not None else path.parent))
     base = Path(root) if root is not None else path.parent
-    ids = None if classes is None else {name: label for label, name in enumerate(classes)}
-    records = [Record(base / row.path, _label_id(row, ids)) for row in rows]
+    numbers = _numbers(classes, ids)
+    records = [Record(base / row.path, _label_id(row, numbers)) for row in rows]
     return _not_empty(path, records)
 
 
@@ -87,17 +89,20 @@ def video_files(folder: Path | str) -> list[Path]:
 
 
 def read_class_names(path: Path | str) -> list[str]:
-    """Class names by id: one per line, or a .csv of `id,name` rows (with or without header) whose ids are 0..K-1."""
+    """Class names in the order of their labels: one per line, or a .csv of `id,name` rows, with or without header.
+
+    Ids are the labels 0..K-1 in any order, or the dataset's own names of the classes ("ApplyEyeMakeup") in the order of
+    the labels.
+    """
     path = Path(path)
-    lines = _lines(path)
-    if path.suffix.lower() == ".csv":
-        lines = _ids_and_names(path)
-    seen: dict[str, int] = {}
-    for line, name in lines:
-        if name in seen:
-            raise ManifestError(f"{path}:{line}: class {name!r} is already there, in line {seen[name]}")
-        seen[name] = line
-    return _not_empty(path, list(seen), "class name")
+    return _distinct(path, _lines(path) if path.suffix.lower() != ".csv" else [(n, b) for n, _, b in _class_rows(path)])
+
+
+def read_class_ids(path: Path | str) -> list[str] | None:
+    """The dataset's own names of the classes where the class file is a .csv that has them, else None."""
+    path = Path(path)
+    rows = _class_rows(path) if path.suffix.lower() == ".csv" else []
+    return None if not rows or _is_integer(rows[0][1]) else _distinct(path, [(line, key) for line, key, _ in rows])
 
 
 def read_templates(path: Path | str) -> list[str]:
@@ -178,11 +183,11 @@ def _select(path: Path, rows: list[_Row], select: str | None) -> list[_Row]:
     return [row for row in rows if row.split == select]
 
 
-def _label_id(row: _Row, ids: dict[str, int] | None) -> int:
-    named = ids.get(row.label) if ids is not None else None
+def _label_id(row: _Row, numbers: dict[str, int] | None) -> int:
+    named = numbers.get(row.label) if numbers is not None else None
     if not _is_integer(row.label):
         if named is None:
-            advice = "give the class list" if ids is None else "check the class list"
+            advice = "give the class list" if numbers is None else "check the class list"
             raise ManifestError(f"{row.where}: label {row.label!r} is not a known class name; {advice}")
         return named
     label = int(row.label)
@@ -190,35 +195,55 @@ def _label_id(row: _Row, ids: dict[str, int] | None) -> int:
         raise ManifestError(
             f"{row.where}: label {label} is an id, but also the name of class {named}; rename the class"
         )
-    if label < 0 or (ids is not None and label >= len(ids)):
-        last = "" if ids is None else len(ids) - 1
+    if label < 0 or (numbers is not None and label >= len(set(numbers.values()))):
+        last = "" if numbers is None else len(set(numbers.values())) - 1
         raise ManifestError(f"{row.where}: label {label} is outside 0..{last}; check the list and the class list")
     return label
 
 
-def _folder_records(path: Path, classes: Sequence[str] | None) -> list[Record]:
+def _folder_records(path: Path, numbers: dict[str, int] | None) -> list[Record]:
     names = folder_classes(path)
-    known = list(names if classes is None else classes)
+    known = {name: label for label, name in enumerate(names)} if numbers is None else numbers
     if unknown := [name for name in names if name not in known]:
         raise ManifestError(f"{path / unknown[0]}: this folder's name is not in the class list; rename or remove it")
-    return _not_empty(path, [Record(file, known.index(name)) for name in names for file in video_files(path / name)])
+    return _not_empty(path, [Record(file, known[name]) for name in names for file in video_files(path / name)])
 
 
-def _ids_and_names(path: Path) -> list[tuple[int, str]]:
-    """(line, name) in the order of the ids, which must be 0..K-1."""
-    lines: dict[int, tuple[int, str]] = {}
+def _numbers(classes: Sequence[str] | None, ids: Sequence[str] | None) -> dict[str, int] | None:
+    """Label of every class name, and of every id that is not another class's name."""
+    if classes is None:
+        return None
+    return {name: label for label, name in enumerate(ids or ())} | {name: label for label, name in enumerate(classes)}
+
+
+def _class_rows(path: Path) -> list[tuple[int, str, str]]:
+    """(line, id, name) of a class .csv in the order of the labels."""
+    rows: list[tuple[int, str, str]] = []
     for number, text in _lines(path):
-        cells = next(csv.reader([text], skipinitialspace=True))
-        if len(cells) != 2 or not cells[1].strip():
+        cells = [cell.strip() for cell in next(csv.reader([text], skipinitialspace=True))]
+        if len(cells) != 2 or not all(cells):
             raise ManifestError(f"{path}:{number}: expected `id,name`, got {text!r}")
-        if number == 1 and not _is_integer(cells[0]):
-            continue  # the header
-        if not _is_integer(cells[0]) or int(cells[0]) in lines:
-            raise ManifestError(f"{path}:{number}: expected an id not used before, got {cells[0]!r}")
-        lines[int(cells[0])] = number, cells[1].strip()
-    if lines and sorted(lines) != list(range(len(lines))):
+        if number > 1 or not (cells[0].lower() in ("id", "class", "label", "index") or cells[1].lower() == "name"):
+            rows.append((number, cells[0], cells[1]))
+    if not rows or not _is_integer(rows[0][1]):
+        return rows
+    lines: dict[int, tuple[int, str, str]] = {}
+    for row in rows:
+        if not _is_integer(row[1]) or int(row[1]) in lines:
+            raise ManifestError(f"{path}:{row[0]}: expected an id not used before, got {row[1]!r}")
+        lines[int(row[1])] = row
+    if sorted(lines) != list(range(len(lines))):
         raise ManifestError(f"{path}: expected the ids 0..{len(lines) - 1}, got {min(lines)}..{max(lines)}")
     return [lines[key] for key in sorted(lines)]
+
+
+def _distinct(path: Path, lines: Iterable[tuple[int, str]]) -> list[str]:
+    seen: dict[str, int] = {}
+    for line, name in lines:
+        if name in seen:
+            raise ManifestError(f"{path}:{line}: class {name!r} is already there, in line {seen[name]}")
+        seen[name] = line
+    return _not_empty(path, list(seen), "class name")
 
 
 def _is_integer(text: str) -> bool:

@@ -7,6 +7,7 @@ from mote.datasets.manifest import (
     Record,
     folder_classes,
     manifest_classes,
+    read_class_ids,
     read_class_names,
     read_manifest,
     read_templates,
@@ -93,6 +94,22 @@ def test_missing_and_binary_files(tmp_path):
 
 
 CSV = 'path,label,split\n"one, two.mp4",run,train\nb c.mp4,walk,test\n"say ""hi"".mp4",run,test\n'
+
+
+def test_class_files_may_carry_the_folder_names_of_a_dataset(tmp_path):
+    classes = write(tmp_path / "classes.csv", "id,name\nApplyLipstick,apply lipstick\nYoYo,yo yo\n")
+    names, ids = read_class_names(classes), read_class_ids(classes)
+    assert (names, ids) == (["apply lipstick", "yo yo"], ["ApplyLipstick", "YoYo"])
+    for folder, name in (("YoYo", "b.avi"), ("ApplyLipstick", "a.avi")):
+        (tmp_path / "videos" / folder).mkdir(parents=True)
+        (tmp_path / "videos" / folder / name).touch()
+    records = read_manifest(tmp_path / "videos", classes=names, ids=ids)
+    assert [(record.path.name, record.label) for record in records] == [("a.avi", 0), ("b.avi", 1)]
+    rows = write(tmp_path / "list.csv", "path,label\na.avi,yo yo\nb.avi,YoYo\nc.avi,0\n")
+    assert [record.label for record in read_manifest(rows, classes=names, ids=ids)] == [1, 1, 0]
+    assert "is not a known class name" in error_of(read_manifest, rows, classes=names)
+    assert read_class_ids(write(tmp_path / "c.csv", "0,run\n1,walk\n")) is None
+    assert "class 'YoYo' is already there" in error_of(read_class_ids, write(tmp_path / "d.csv", "YoYo,a\nYoYo,b\n"))
 
 
 def test_csv_with_names_splits_and_quotes(tmp_path):
@@ -184,6 +201,7 @@ def test_class_names(tmp_path):
         ("a.csv", "id,name\n0,run,fast\n", ":2: expected `id,name`, got '0,run,fast'"),
         ("a.csv", "run\nwalk\n", ":1: expected `id,name`, got 'run'"),
         ("a.csv", "id,name\n", ": it lists no class name"),
+        ("a.csv", "id,name\n,run\n", ":2: expected `id,name`"),
     ],
 )
 def test_wrong_class_lists_are_named(tmp_path, file, text, message):
