@@ -20,7 +20,7 @@ from mote.datasets.manifest import (
 )
 from mote.datasets.video import VideoDataset
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint, load_model, load_reference
-from mote.models.clip import Towers, default_templates
+from mote.models.clip import Towers, default_templates, load_clip
 from mote.models.video_clip import VideoCLIP
 from mote.tasks.video import VideoTask
 
@@ -31,7 +31,7 @@ def class_names(classes: str | None, manifest: str) -> list[str]:
 
 
 def records(
-    manifest: str, root: str | None, names: Sequence[str], classes: str | None, split: str | None
+    manifest: str, root: str | None, names: Sequence[str] | None, classes: str | None, split: str | None
 ) -> list[Record]:
     """The records of a manifest; ids in the class file (a dataset's folder names) are understood beside the names."""
     return read_manifest(manifest, root, names, split, ids=read_class_ids(classes) if classes is not None else None)
@@ -51,6 +51,13 @@ def load_folder(path: str | Path) -> LoadedModel:
     if path.is_dir() and not inner.is_dir() and (path / "config.yaml").is_file():
         raise ValueError(f"{path}: this run has no model yet; let it finish (mote train {path} --resume)")
     return load_model(inner if inner.is_dir() else path)
+
+
+def towers(clip: str, pretrained: str | None, seed: int) -> Towers:
+    """The original CLIP of a run; `seed` makes random weights (pretrained="random") the same ones every time."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return load_clip(clip, pretrained)
 
 
 def model(config: ModelConfig, towers: Towers) -> VideoCLIP:

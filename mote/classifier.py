@@ -4,8 +4,9 @@ A `Classifier` is a folded model (experts merged once), the text tower that name
 it was tuned for. Scores are the mean over views of softmax(logit_scale * cosine).
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from mote.build import load_folder
+from mote.build import load_folder, towers
 from mote.datasets.decode import read_frames
 from mote.datasets.manifest import read_class_names, read_templates
 from mote.datasets.sampling import clip_indices
@@ -57,7 +58,7 @@ class Classifier:
     """A model that names videos. Attributes are what it was tuned on; see `load`."""
 
     model: VideoCLIP
-    towers: Callable[[], Towers]  # called when text must be encoded
+    towers: Callable[[], Towers]  # the original CLIP; called when its text tower or weights are needed
     classes: list[str] | None = None  # names the model was tuned on
     tuned_text: Float[Tensor, "F D"] | None = None
     templates: list[str] = field(default_factory=default_templates)
@@ -118,6 +119,19 @@ class Classifier:
         order = torch.argsort(scores, descending=True, stable=True)
         return {labels[i]: float(scores[i]) for i in order.tolist()}
 
+    def interpolated(self, alpha: float) -> "Classifier":
+        """This classifier with alpha * own + (1 - alpha) * original CLIP weights in visual tower and logit scale.
+
+        The temporal head stays. alpha in [0, 1]; the authors' released test scripts use 0.99 (mentioned in no paper).
+        """
+        original, model = self.towers(), copy.deepcopy(self.model)
+        state = model.state_dict()
+        theirs = {f"visual.{name}": tensor for name, tensor in original.visual.state_dict().items()}
+        for name, tensor in (theirs | {"logit_scale": original.logit_scale}).items():
+            if tensor.is_floating_point():
+                state[name].copy_(torch.lerp(tensor.to(state[name]), state[name], alpha))
+        return replace(self, model=model)
+
     def labels_or_own(self, labels: Sequence[str] | None) -> list[str]:
         """`labels` as a checked list, or the tuned classes when None; raises ValueError."""
         if labels is None and self.classes is None:
@@ -168,7 +182,7 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
     meta = loaded.meta
     return Classifier(
         loaded.model.fold(loaded.merge_routing),
-        lambda: load_clip(meta["clip"], meta["pretrained"]),
+        lambda: towers(meta["clip"], meta["pretrained"], meta["seed"]),
         classes=loaded.classes,
         tuned_text=loaded.tuned_text,
         templates=meta["templates"],
@@ -180,7 +194,7 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
 def _from_reference(loaded: LoadedModel, clip: str | None) -> Classifier:
     name, tag = parse_model_name(clip) if clip else (loaded.meta["clip"], loaded.meta["pretrained"])
 
-    def towers() -> Towers:
+    def original() -> Towers:
         if name is None:
             raise ValueError("the text tower of this checkpoint is not known; name its CLIP as clip='name:tag'")
         return load_clip(name, tag)
@@ -190,7 +204,7 @@ def _from_reference(loaded: LoadedModel, clip: str | None) -> Classifier:
     classes = kinetics if count == len(kinetics) else [f"class {i}" for i in range(count)]
     return Classifier(
         loaded.model.fold(loaded.merge_routing),
-        towers,
+        original,
         classes=classes or None,
         tuned_text=None if loaded.tuned_text is None else F.normalize(loaded.tuned_text, dim=-1),
         size=loaded.meta["architecture"]["vision_cfg"]["image_size"],

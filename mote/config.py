@@ -108,6 +108,7 @@ class EvaluationConfig(Section):
     modulation: bool | None = None  # temporal feature modulation; None = on for zero-shot, off for closed-set
     modulation_k: Positive = 5
     modulation_gamma: Annotated[float, Field(gt=0)] = 0.05
+    alpha: Unit = 1.0  # alpha * tuned + (1 - alpha) * original CLIP weights; the released test scripts use 0.99
     bad_videos: Literal["error", "count_wrong"] = "error"
     batch_size: Positive = 16  # clips per process
     every: Positive = 1  # epochs between evaluations during training

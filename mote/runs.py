@@ -20,7 +20,7 @@ from mote.datasets.video import VideoDataset
 from mote.evaluation.closed_set import score, summarize
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
 from mote.models.checkpoints import save_model
-from mote.models.clip import encode_classes, load_clip
+from mote.models.clip import encode_classes
 from mote.reporting.page import percent
 from mote.training.checkpoint import open_run
 from mote.training.distributed import Accelerator, gather, make_accelerator, on_main, shard_loader
@@ -47,10 +47,11 @@ def train(config: Config, resume: bool = False) -> Path:
     classes = build.class_names(config.data.classes, config.data.train)
     data = config.data
     records = build.records(config.data.train, data.root, classes, data.classes, data.split)
-    torch.manual_seed(config.seed)  # the same initial weights in every process
-    towers = load_clip(config.model.clip, config.model.pretrained)
+    clip = (config.model.clip, config.model.pretrained, config.seed)
+    towers = build.towers(*clip)
     templates = build.templates(config.data.templates)
     text = encode_classes(towers, classes, templates, device=accelerator.device)
+    torch.manual_seed(config.seed)  # the same initial weights in every process
     model = build.model(config.model, towers)
     task = build.task(config, model, text)
     size = config.data.size or towers.image_size
@@ -68,7 +69,7 @@ def train(config: Config, resume: bool = False) -> Path:
         """The weights as they are now, folded, with everything a new vocabulary needs."""
         return Classifier(
             model.fold(),
-            lambda: towers,
+            lambda: build.towers(*clip),
             classes=classes,
             tuned_text=text,
             templates=templates,
@@ -166,6 +167,8 @@ def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, o
     records = build.records(settings.manifest, settings.root, labels, settings.classes, settings.split)
     if settings.templates is not None:
         classifier.templates = build.templates(settings.templates)
+    if settings.alpha < 1:
+        classifier = classifier.interpolated(settings.alpha)
     view_scores = classifier.scorer(
         labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
     )

@@ -232,6 +232,62 @@ def test_the_authors_checkpoint_scores_a_video_as_the_equations_do(clips, tmp_pa
         model.classify_video(clips / "clip 0.mp4", ["surfing"])
 
 
+def test_alpha_interpolates_the_tower_with_the_original_clip(run, clips, tmp_path):
+    tuned, plain = load(str(run)), load("tiny")
+    name = "visual.conv1.weight"
+    own, theirs = tuned.model.state_dict()[name], plain.model.state_dict()[name]
+    assert not torch.equal(own, theirs)
+    half = tuned.interpolated(0.5).model.state_dict()
+    assert torch.allclose(half[name], (own + theirs) / 2, atol=1e-7)
+    assert torch.equal(half["temporal.position"], tuned.model.state_dict()["temporal.position"])
+    assert torch.equal(tuned.interpolated(0.0).model.state_dict()[name], theirs)
+    where = (f"evaluation.manifest={clips / 'list.txt'}", "evaluation.alpha=0.5", "--out", tmp_path)
+    assert mote("eval", run, *where) == 0
+    hashes = [json.loads(f.read_text())["provenance"]["hashes"] for f in (tmp_path / "eval.json", run / "metrics.json")]
+    assert hashes[0]["weights"] != hashes[1]["weights"] and hashes[0]["classes"] == hashes[1]["classes"]
+
+
+def test_two_results_are_compared_on_the_same_videos(run, clips, tmp_path, capsys):
+    where = (f"evaluation.manifest={clips / 'list.txt'}", f"evaluation.classes={clips / 'classes.txt'}")
+    assert mote("eval", run, *where, "evaluation.name=a", "--out", tmp_path) == 0
+    assert mote("eval", "tiny", *where, "evaluation.name=b", "--out", tmp_path) == 0
+    assert mote("compare", tmp_path / "a.json", tmp_path / "b.json", "--json", tmp_path / "c.json") == 0
+    report = json.loads((tmp_path / "c.json").read_text())
+    a, b = (json.loads((tmp_path / f"{name}.json").read_text())["top1_correct"] for name in "ab")
+    assert report["only_b"] - report["only_a"] == b - a and report["videos"] == 11
+    assert "nowhere.json" in fails(capsys, "compare", tmp_path / "a.json", tmp_path / "nowhere.json")
+
+
+def test_lists_are_verified_and_vocabularies_compared(clips, tmp_path, capsys):
+    assert mote("data", "verify", clips / "list.txt") == 0
+    (tmp_path / "bad.mp4").write_text("text")
+    (tmp_path / "list.txt").write_text(f"{clips / 'clip 0.mp4'} 0\n{tmp_path / 'bad.mp4'} 1\n")
+    assert mote("data", "verify", tmp_path / "list.txt", "--out", tmp_path / "unreadable.txt") == 1
+    assert str(tmp_path / "bad.mp4") in (tmp_path / "unreadable.txt").read_text()
+    classes = Path(__file__).parents[1] / "data" / "classes"
+    capsys.readouterr()
+    assert mote("data", "overlap", classes / "kinetics400.txt", classes / "ucf101.csv") == 0
+    kinds = [line.split("\t")[2] for line in capsys.readouterr().out.splitlines()]
+    assert sum(kind != "inflection" for kind in kinds) == 22
+
+
+def test_official_splits_become_manifests(tmp_path):
+    videos, splits = tmp_path / "videos", tmp_path / "splits"
+    for folder in (videos / "YoYo", videos / "Archery", splits):
+        folder.mkdir(parents=True)
+    for name in ("Archery/v_Archery_g01_c01.avi", "YoYo/v_YoYo_g01_c01.avi", "YoYo/v_YoYo_g09_c01.avi"):
+        (videos / name).touch()
+    (splits / "classInd.txt").write_text("1 Archery\n2 YoYo\n")
+    for n in "123":
+        lines = "Archery/v_Archery_g01_c01.avi 1\nYoYo/v_YoYo_g01_c01.avi 2\n"
+        (splits / f"trainlist0{n}.txt").write_text(lines)
+        (splits / f"testlist0{n}.txt").write_text("YoYo/v_YoYo_g09_c01.avi\n")
+    (tmp_path / "classes.csv").write_text("id,name\nArchery,archery\nYoYo,yo yo\n")
+    options = ("--videos", videos, "--splits", splits, "--classes", tmp_path / "classes.csv")
+    assert mote("data", "prepare", "ucf101", *options, "--out", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "test1.txt").read_text() == "YoYo/v_YoYo_g09_c01.avi 1\n"
+
+
 def test_config_prints_what_it_would_run(capsys):
     assert mote("config", "optim.lr=1e-4", "model.layers=0", "model.experts=2") == 0
     out, err = capsys.readouterr()
