@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit: 0 done, 1 done but some files were bad, 2 the user's mistake."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and hasattr(arguments, "config") and not any(item.startswith("-") for item in rest):
+        arguments.config += rest  # overrides that stand behind an option, which argparse does not collect
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         code = arguments.verb(arguments)
     except KeyboardInterrupt:

@@ -6,12 +6,21 @@ transformer, and MoTE, each scored on the classes it was tuned on (closed-set) a
 (zero-shot). What comes out is a table, a picture and a page, whoever wins.
 """
 
+import io
 import json
+import multiprocessing
+import os
+import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
+
+import torch
+from tqdm import tqdm
 
 from mote.classifier import Classifier, load
 from mote.config import Config
@@ -26,15 +35,25 @@ from mote.training.distributed import make_accelerator
 from mote.training.log import read_log
 
 ZERO_SHOT = ("unseen_pairs", "unseen_objects", "appearance")
-COMMON = ["data.flip=0", "data.grayscale=0", "data.crop_scale=[1,1]", "data.workers=2", "optim.weight_decay=0.05"]
+COMMON = ["data.flip=0", "data.grayscale=0", "data.crop_scale=[1,1]", "data.workers=0", "optim.weight_decay=0.05"]
 HEAD = ["optim.clip_lr_scale=0", "data.cache_features=true", "optim.batch_size=64", "optim.lr=1e-3"]
 HEAD += ["optim.epochs=30", "optim.warmup_epochs=3"]
 TOWER = ["model.layers=0", "optim.clip_lr_scale=1", "optim.batch_size=32", "optim.lr=3e-4", "optim.epochs=1"]
 TOWER += ["optim.warmup_epochs=0.1"]
-METHODS = {
-    "mean pooling, tuned": TOWER,
-    "temporal transformer": [*HEAD, "model.layers=2", "model.experts=1"],
-    "MoTE": [*HEAD, "model.layers=2", "model.experts=4"],
+HEAD_ALL = ["model.layers=2", "optim.clip_lr_scale=0.3", "optim.batch_size=32", "optim.lr=3e-4", "optim.epochs=1"]
+HEAD_ALL += ["optim.warmup_epochs=0.1"]
+# The temporal head is trained on features of the frozen tower first, then everything together.
+METHODS: dict[str, dict[str, list[str]]] = {
+    "tiny CLIP, zero-shot": {},
+    "mean pooling, tuned": {"all": TOWER},
+    "temporal transformer": {
+        "head": [*HEAD, "model.layers=2", "model.experts=1"],
+        "all": [*HEAD_ALL, "model.experts=1"],
+    },
+    "MoTE": {
+        "head": [*HEAD, "model.layers=2", "model.experts=4"],
+        "all": [*HEAD_ALL, "model.experts=4"],
+    },
 }
 
 
@@ -42,28 +61,50 @@ def demo(out: Path, seed: int = 0) -> list[dict[str, Any]]:
     """Make the world, train, evaluate, and write `out`/results.json, table.txt, tradeoff.svg/.png and index.html.
 
     Returns the rows of the table, see `mote.evaluation.zero_shot.trade_off`.
-
-    Raises:
-        FileExistsError: `out` holds runs of an earlier demo with this seed.
     """
     start = time.monotonic()
-    print("1/3 synthetic video world", flush=True)
+    print("1/2 synthetic video world", flush=True)
     splits = make_world(out / "world")
-    settings = {
-        name: _config(method, splits, out / f"seed{seed}" / _slug(name), seed) for name, method in METHODS.items()
-    }
-    print("2/3 training", flush=True)
-    for name, config in settings.items():
-        print(f"    {name}", flush=True)
-        train(config)
-    print("3/3 evaluation", flush=True)
-    plain = load("tiny")
-    rows = _rows("tiny CLIP, zero-shot", plain, load_config([], COMMON), splits, out / f"seed{seed}" / "tiny")
-    for name, config in settings.items():
-        assert config.run.out is not None
-        rows += _rows(name, load(config.run.out), config, splits, Path(config.run.out) / "evaluations")
-    _report(rows, settings, out, seed, time.monotonic() - start)
-    return rows
+    print("2/2 training and evaluation, one process a model", flush=True)
+    if (out / "world" / "world.json").is_file():  # the folder is a demo's own, so what an earlier one left can go
+        shutil.rmtree(out / f"seed{seed}", ignore_errors=True)
+    folders = {name: out / f"seed{seed}" / _slug(name) for name in METHODS}
+    rows: dict[str, list[dict[str, Any]]] = {}
+    # A model this small runs best on one thread, so the cores are shared out among the models.
+    with _quiet_workers() as pool:
+        slowest_first = reversed(folders.items())
+        jobs = {pool.submit(_method, name, splits, folder, seed): name for name, folder in slowest_first}
+        for job in tqdm(as_completed(jobs), total=len(jobs), unit="model", disable=None):
+            rows[jobs[job]] = job.result()
+    ordered = [row for name in METHODS for row in rows[name]]
+    _report(ordered, folders, out, seed, time.monotonic() - start)
+    return ordered
+
+
+@contextmanager
+def _quiet_workers() -> Iterator[ProcessPoolExecutor]:
+    """Spawned processes on one thread each, without progress bars of their own."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"  # read when the worker imports tqdm
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(
+            os.cpu_count(), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            yield pool
+    finally:
+        os.environ.pop("TQDM_DISABLE") if before is None else os.environ.update(TQDM_DISABLE=before)
+
+
+def _method(name: str, splits: dict[str, Split], out: Path, seed: int) -> list[dict[str, Any]]:
+    """Train one method in its stages, score it; returns its rows of the table."""
+    model, config = "tiny", load_config([], COMMON)
+    with redirect_stdout(io.StringIO()):
+        for stage, settings in METHODS[name].items():
+            start = [f"model.init={json.dumps(model)}"] if model != "tiny" else []
+            config = _config([*settings, *start], splits, out / stage, seed)
+            model = str(train(config))
+        return _rows(name, load(model), config, splits, out / "evaluations")
 
 
 def _slug(name: str) -> str:
@@ -98,17 +139,20 @@ def _rows(name: str, classifier: Classifier, config: Config, splits: dict[str, S
     ]
 
 
-def _report(rows: list[dict], settings: dict[str, Config], out: Path, seed: int, seconds: float) -> None:
+def _report(rows: list[dict], folders: dict[str, Path], out: Path, seed: int, seconds: float) -> None:
     table = tradeoff_table(rows)
     text = text_table(table)
     pictures = tradeoff_plot(rows, out / "tradeoff")
-    facts = {"seed": seed, "versions": versions(), "runs": {name: config.run.out for name, config in settings.items()}}
+    facts = {"seed": seed, "versions": versions(), "runs": {name: str(folder) for name, folder in folders.items()}}
     (out / "results.json").write_text(json.dumps({"rows": rows, "seconds": round(seconds, 1), **facts}, indent=1))
     (out / "table.txt").write_text(text + "\n")
     curves = [
-        (curves_plot(read_log(Path(c.run.out) / "log.jsonl"), out / f"loss_{_slug(name)}")[0], f"loss terms of {name}")
-        for name, c in settings.items()
-        if c.run.out
+        (
+            curves_plot(read_log(log), out / f"loss_{log.parts[-3]}_{log.parts[-2]}")[0],
+            f"loss terms: {name}, {log.parts[-2]}",
+        )
+        for name, folder in folders.items()
+        for log in sorted(folder.glob("*/log.jsonl"), reverse=True)
     ]
     sections = [
         Section("Closed-set and zero-shot accuracy (%)", text=EXPLANATION, table=table),

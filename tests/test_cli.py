@@ -288,6 +288,13 @@ def test_official_splits_become_manifests(tmp_path):
     assert (tmp_path / "out" / "test1.txt").read_text() == "YoYo/v_YoYo_g09_c01.avi 1\n"
 
 
+def test_overrides_may_stand_anywhere_and_unknown_options_are_refused(run, clips, tmp_path, capsys):
+    assert mote("eval", run, "evaluation.name=x", "--out", tmp_path, "evaluation.clips=2") == 0
+    assert json.loads((tmp_path / "x.json").read_text())["provenance"]["config"]["evaluation"]["clips"] == 2
+    assert mote("train", *settings(clips), "--out", tmp_path) == 2
+    assert "unrecognized arguments: --out" in capsys.readouterr().err
+
+
 def test_config_prints_what_it_would_run(capsys):
     assert mote("config", "optim.lr=1e-4", "model.layers=0", "model.experts=2") == 0
     out, err = capsys.readouterr()

@@ -1,76 +1,50 @@
-"""Pretrain tiny CLIP on generated still image-text pairs: `python tools/pretrain_tiny_clip.py`, 25 minutes, 2 cores.
+"""Pretrain tiny CLIP on generated still image-text pairs: `python tools/pretrain_tiny_clip.py`, 28 minutes, 2 cores.
 
 Images are single frames of the synthetic world (`mote.datasets.synthetic`), drawn as they are needed, each new; half of
 them pass through JPEG so that features survive video compression. Captions state some of what is true of the image
-(colour and shape, background, size, place) in one of the method's 28 prompt templates and never a motion. The
-objects in `HELD_OUT` are in no image and no caption: they measure whether colour and shape are understood apart.
+(colour, shape, background, place, size, lean, strength) in one of the method's 28 prompt templates and never a motion.
+The objects in `HELD_OUT` are in no image and no caption: they measure whether colour and shape are understood apart.
 
-Loss: symmetric InfoNCE over the batch, where a pair (image i, caption j != i) counts as a negative only if caption j
-states something untrue of image i. Optimisers: Muon for the matrices of the transformer blocks, AdamW for the rest.
+Loss terms, all on L2-normalised features:
 
-Writes `tiny_clip.safetensors` (fp16), `tiny_clip.json` (model configuration and vocabulary) and `tiny_clip_card.md`,
-now and then during the run and once more at its end.
+- `pairs`: symmetric InfoNCE over images and captions, where image i and caption j != i are a negative only if caption j
+  states something untrue of image i;
+- `words`: symmetric InfoNCE (scale 20) over invented phrases, an object and a word or two without a picture (a motion
+  word, random letters), each in two templates: texts that differ in any word differ in their feature;
+- `object`: 1 - cosine of such a phrase and its object alone: the added words move the feature only a little.
+
+The last two concern the text tower alone. Without them it learns to ignore every word that no picture needs, and
+"growing" and "shrinking" become one class (cosine 0.9999). Optimisers: Muon for the matrices of the transformer blocks,
+AdamW for the rest.
+
+Writes `tiny_clip.safetensors` (fp16), `tiny_clip.json` (model configuration and vocabulary) and `tiny_clip_card.md`;
+the first two also now and then during the run.
 """
 
 import argparse
-import io
 import json
 import math
 import platform
 import sys
 import tempfile
+import textwrap
 import time
-import warnings
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import open_clip
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from safetensors.torch import save_file
+from tiny_clip_data import TEMPLATES, Batch, Pairs, vocabulary
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from mote.datasets.drawing import BACKGROUNDS, COLOURS, SHAPES
-from mote.datasets.synthetic import COLUMNS, HELD_OUT, MOTIONS, OBJECTS, PRETRAINED, ROWS, Still, render_still
-from mote.models.tiny import ASSETS, LETTERS, TINY_MEAN, TINY_STD, TinyTokenizer, vocabulary_size
-
-PHRASES = (
-    "{}.",
-    *(f"a person {verb}{{}}." for verb in ("", "using ", "doing ", "during ", "performing ", "practicing ")),
-)
-TEMPLATES = [f"a {kind} of {phrase}" for phrase in PHRASES for kind in ("photo", "video", "example", "demonstration")]
-GRAMMAR = ("an", "the", "on", "in", "at", "background", "thing")
-SIZES, LEANS, STRENGTHS = (
-    ("small", "medium", "large"),
-    ("leaning left", "upright", "leaning right"),
-    ("bright", "faded"),
-)
-FACTS = (tuple(COLOURS), SHAPES, BACKGROUNDS, COLUMNS, ROWS, SIZES, LEANS, STRENGTHS)
-SPARE = tuple(dict.fromkeys(word for motion in MOTIONS for word in motion.split()))  # words without a picture
-
-
-class Batch(NamedTuple):
-    """B image-text pairs and 32 phrases without images."""
-
-    images: Tensor  # uint8 (B, 3, 64, 64)
-    tokens: Tensor  # captions, token ids (B, L)
-    facts: Tensor  # the facts of FACTS about each image, as numbers (B, 8)
-    stated: Tensor  # which of them the caption states (B, 8)
-    phrases: (
-        Tensor  # token ids (96, L): the phrases in one template, in another, and the latter without the spare words
-    )
-
-
-def vocabulary() -> list[str]:
-    """All words of templates, captions and class names, in a fixed order; 'a' has its token as a letter."""
-    texts = [*TEMPLATES, *(name for names in FACTS for name in names), *GRAMMAR, *SPARE, ","]
-    words = [word for text in texts for word in text.replace("{}", " ").replace(".", " . ").split()]
-    return [word for word in dict.fromkeys(words) if word != "a"]
+from mote.datasets.synthetic import HELD_OUT, OBJECTS, PRETRAINED, render_still
+from mote.evaluation.metrics import wilson_interval
+from mote.models.tiny import ASSETS, TINY_MEAN, TINY_STD, TinyTokenizer, vocabulary_size
 
 
 def model_config(num_tokens: int) -> dict:
@@ -89,83 +63,6 @@ def build(config: dict) -> nn.Module:
         path.write_text(json.dumps(config), encoding="utf-8")
         open_clip.add_model_config(path)
         return open_clip.create_model("mote_tiny_pretraining")
-
-
-def describe(rng: np.random.Generator, thing: str, still: Still) -> tuple[str, list[int], list[bool]]:
-    """A true caption of a still, the eight facts about it as numbers in `FACTS`, and which of them it states."""
-    values = (*thing.split(), *still[1:])
-    facts = [names.index(value) for names, value in zip(FACTS, values, strict=True)]
-    kind = rng.random()  # mostly colour and shape, sometimes one of them
-    told = [kind > 0.12, not 0.12 < kind < 0.24, *(rng.random(6) < (0.15, 0.4, 0.4, 0.3, 0.3, 0.2))]
-    told[5] &= still.size != "medium"
-    colour, shape, background, column, row, size, lean, strength = (
-        value if tell else "" for value, tell in zip(values, told, strict=True)
-    )
-    noun = [strength, size, colour, shape or "thing"]
-    place = [column and ("in the centre" if column == "centre" else f"on the {column}")]
-    place += [row and ("at mid height" if row == "mid height" else f"at the {row}")]
-    words = " ".join(filter(None, [*noun, lean, *place, background and f"on a {background} background"]))
-    if rng.random() < 0.5:
-        words = f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
-    return any_template(rng).format(words), facts, [bool(tell) for tell in told]
-
-
-def any_template(rng: np.random.Generator) -> str:
-    """One of the 28 templates."""
-    return TEMPLATES[rng.integers(len(TEMPLATES))]
-
-
-def invent_phrases(rng: np.random.Generator) -> list[str]:
-    """8 objects x 4 additions, in three versions (96 texts): one template, another template, and that without addition.
-
-    Additions are one or two spare words, or a word of random letters.
-    """
-    first, second, plain = [], [], []
-    for thing in rng.choice(PRETRAINED, 8, replace=False):
-        additions = {" ".join(rng.choice(SPARE, rng.integers(1, 3), replace=False)) for _ in range(3)}
-        while len(additions) < 4:
-            additions.add("".join(rng.choice(list(LETTERS), rng.integers(3, 8))))
-        for addition in additions:
-            template = any_template(rng)
-            first.append(any_template(rng).format(f"{thing} {addition}"))
-            second.append(template.format(f"{thing} {addition}"))
-            plain.append(template.format(thing))
-    return first + second + plain
-
-
-def through_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """The image after JPEG compression with halved chroma, which damages it much as H.264 does."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file))
-
-
-class Pairs(IterableDataset):
-    """Endless batches of new image-text pairs; batch n of worker w of W depends on (seed, w + n W) alone."""
-
-    def __init__(self, batch_size: int, seed: int, words: list[str]):
-        self.batch_size, self.seed, self.tokenizer = batch_size, seed, TinyTokenizer(words, context_length=32)
-
-    def __iter__(self):
-        worker = torch.utils.data.get_worker_info()
-        number, step = (worker.id, worker.num_workers) if worker else (0, 1)
-        while True:
-            yield self.batch(np.random.default_rng((self.seed, number)))
-            number += step
-
-    def batch(self, rng: np.random.Generator) -> Batch:
-        """One batch of new pairs."""
-        images, captions, facts, stated = [], [], [], []
-        for thing in rng.choice(PRETRAINED, self.batch_size):
-            still = render_still(rng, str(thing))
-            images.append(through_jpeg(still.image, int(rng.integers(40, 96))) if rng.random() < 0.5 else still.image)
-            for column, value in zip((captions, facts, stated), describe(rng, str(thing), still), strict=True):
-                column.append(value)
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "tiny CLIP has no token", UserWarning)  # meant, in the phrases
-            phrases = self.tokenizer(invent_phrases(rng))
-        return Batch(pixels, self.tokenizer(captions), torch.tensor(facts), torch.tensor(stated), phrases)
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -235,14 +132,6 @@ def zero_shot(model: nn.Module, words: list[str], things: tuple[str, ...], count
     return int((features @ F.normalize(torch.stack(texts), dim=-1).T).argmax(1).eq(torch.tensor(labels)).sum())
 
 
-def wilson(right: int, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """95 % Wilson score interval of a proportion, in percent."""
-    p, denominator = right / count, 1 + z * z / count
-    centre = p + z * z / (2 * count)
-    half = z * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return 100 * (centre - half) / denominator, 100 * (centre + half) / denominator
-
-
 def portable(model: nn.Module) -> dict[str, Tensor]:
     """The weights in fp16."""
     return {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
@@ -301,9 +190,10 @@ def card(args: argparse.Namespace, results: dict[str, tuple[int, int]], step: in
     command = " ".join(["python", "tools/pretrain_tiny_clip.py", *sys.argv[1:]])
     rows = []
     for name, (right, count) in results.items():
-        low, high = wilson(right, count)
-        rows.append(f"| {name} | 80 | {count} | {100 * right / count:.1f} % | {low:.1f} to {high:.1f} % |")
-    return CARD.format(
+        low, high = wilson_interval(right, count)
+        rows.append(f"| {name} | 80 | {count} | {100 * right / count:.1f} % | {100 * low:.1f} to {100 * high:.1f} % |")
+    template = Path(__file__).with_name("tiny_clip_card_template.md").read_text(encoding="utf-8")
+    return template.format(
         command=command,
         seed=args.seed,
         steps=step,
@@ -314,54 +204,13 @@ def card(args: argparse.Namespace, results: dict[str, tuple[int, int]], step: in
         muon=args.muon_lr,
         adam=args.adam_lr,
         pretrained=len(PRETRAINED),
-        held_out=", ".join(HELD_OUT),
+        held_out=textwrap.fill(", ".join(HELD_OUT), 118),
         rows="\n".join(rows),
         python=platform.python_version(),
         torch=torch.__version__,
         open_clip=open_clip.__version__,
         numpy=np.__version__,
     )
-
-
-CARD = """# Tiny CLIP
-
-A CLIP small enough to ship with the package: 64 px, patch 16, width 128, 4 vision and 2 text layers, 128-dimensional
-embedding, 1.3 million parameters in fp16. It exists so that every path of this project, from files to zero-shot scores,
-runs on a laptop without a download. Written by `tools/pretrain_tiny_clip.py`, which holds every detail.
-
-## Data
-
-Generated still images of the synthetic world (`mote/datasets/synthetic.py`), each drawn once: {pretrained} objects
-(8 colours x 10 shapes, less the held-out ones) in random size, place, angle and texture over textured backgrounds with
-distractors; half of them after JPEG compression. Captions in the method's 28 templates state colour and shape, and now
-and then background, size and place. No image shows motion and no caption names one: the motion words of the
-synthetic classes have random token rows. Never shown, in image or caption:
-{held_out}.
-
-## Training
-
-    {command}
-
-Seed {seed}; {steps} steps of {batch} pairs ({images} images) in {minutes} minutes on {threads} CPU thread(s) beside the
-process that draws. Symmetric InfoNCE in which captions that are true of another image of the batch are not its
-negatives; Muon (learning rate {muon}) for the matrices of the blocks, AdamW ({adam}) for the rest; short warm-up, then
-constant, then linear to zero. Without `--steps` the clock sets the length of the run, so a repetition gives a similar
-model, not the same bits. Python {python}, PyTorch {torch}, open_clip {open_clip}, NumPy {numpy}.
-
-## Accuracy
-
-Zero-shot among all 80 objects, 28 templates, on new images of the same generator (95 % Wilson intervals):
-
-| objects | classes | images | top-1 | interval |
-|---|---|---|---|---|
-{rows}
-
-## Limits
-
-It knows this world only: eight colours, ten shapes, five backgrounds. On photographs its image features are arbitrary
-(useful as a small initialisation, no more), and words outside its vocabulary are spelled in letters it has never been
-trained on: zero-shot scores on them mean nothing, and the tokenizer warns.
-"""
 
 
 def main() -> None:

@@ -84,7 +84,7 @@ CLASSES = {
     "unseen_objects": UNSEEN_OBJECT_PAIRS,
     "appearance": APPEARANCE,
 }
-CLIPS_PER_CLASS = {"train": 48, "closed_test": 8, "unseen_pairs": 10, "unseen_objects": 6, "appearance": 10}
+CLIPS_PER_CLASS = {"train": 32, "closed_test": 8, "unseen_pairs": 10, "unseen_objects": 6, "appearance": 10}
 TILT = np.pi / 4  # objects lean at most this far to either side; a turn goes from one side to the other
 EDGE = 12  # pixels: the centre of an object stays that far from the border
 COLUMNS = ("far left", "left", "centre", "right", "far right")  # fifths of what EDGE leaves

@@ -1,8 +1,10 @@
 """Tiny CLIP: its tokenizer, its files, and that the shipped weights know what their card says."""
 
+import importlib.util
 import json
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -10,7 +12,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mote.datasets.synthetic import APPEARANCE, CLASSES, HELD_OUT, OBJECTS, PRETRAINED, render_image
+from mote.datasets.synthetic import (
+    APPEARANCE,
+    CLASSES,
+    HELD_OUT,
+    MOTIONS,
+    OBJECTS,
+    PRETRAINED,
+    render_image,
+    render_still,
+)
 from mote.models.tiny import (
     ASSETS,
     LETTERS,
@@ -107,20 +118,28 @@ def test_files_are_small_and_the_config_is_complete():
     assert set(config) >= {"embed_dim", "vision_cfg", "text_cfg"}
 
 
-def embed(model, tokenizer, names) -> torch.Tensor:
-    texts = [F.normalize(model.encode_text(tokenizer([t.format(name) for t in TEMPLATES])), dim=-1) for name in names]
-    return F.normalize(torch.stack(texts).mean(dim=1), dim=-1)
+@torch.inference_mode()
+def embed(model, tokenizer, names, templates) -> torch.Tensor:
+    """(K, D) class features: mean of normalised prompts, normalised."""
+    texts = model.encode_text(tokenizer([t.format(name) for name in names for t in templates]))
+    return F.normalize(F.normalize(texts, dim=-1).unflatten(0, (len(names), -1)).mean(dim=1), dim=-1)
 
 
-def accuracy(model, tokenizer, things, classes, count: int) -> float:
-    """Zero-shot top-1 on `count` new images of `things` among `classes`."""
+@pytest.fixture(scope="module")
+def objects(model, tokenizer) -> torch.Tensor:
+    """Class features of all 80 objects."""
+    return embed(model, tokenizer, OBJECTS, TEMPLATES)
+
+
+@torch.inference_mode()
+def accuracy(model, objects, things, classes, count: int) -> float:
+    """Zero-shot top-1 on `count` new images of `things` among `classes`, both names out of OBJECTS."""
     rng = np.random.default_rng(2024)
     labels = [classes.index(things[i % len(things)]) for i in range(count)]
     images = torch.from_numpy(np.stack([render_image(rng, classes[label]) for label in labels])).permute(0, 3, 1, 2)
     mean, std = (torch.tensor(values)[:, None, None] for values in (TINY_MEAN, TINY_STD))
-    with torch.inference_mode():
-        features = model.encode_image((images / 255 - mean) / std)
-        guesses = (features @ embed(model, tokenizer, classes).T).argmax(dim=1)
+    features = model.encode_image((images / 255 - mean) / std)
+    guesses = (features @ objects[[OBJECTS.index(name) for name in classes]].T).argmax(dim=1)
     return float((guesses == torch.tensor(labels)).float().mean())
 
 
@@ -131,20 +150,63 @@ def card_accuracy(row: str) -> float:
 
 
 @pytest.mark.parametrize(("row", "things", "least"), [("pretrained", PRETRAINED, 0.6), ("held out", HELD_OUT, 0.3)])
-def test_shipped_weights_reach_the_accuracy_of_their_card(model, tokenizer, row, things, least):
+def test_shipped_weights_reach_the_accuracy_of_their_card(model, objects, row, things, least):
     stated, count = card_accuracy(row), 320
-    measured = accuracy(model, tokenizer, things, OBJECTS, count)
+    measured = accuracy(model, objects, things, OBJECTS, count)
     assert stated > least  # chance is 1 in 80
     assert abs(measured - stated) < 4 * (stated * (1 - stated) / count) ** 0.5  # four standard errors
 
 
-def test_appearance_classes_are_recognised(model, tokenizer):
-    assert accuracy(model, tokenizer, list(APPEARANCE), list(APPEARANCE), 240) > 0.6  # chance is 1 in 24
+def test_appearance_classes_are_recognised(model, objects):
+    assert accuracy(model, objects, list(APPEARANCE), list(APPEARANCE), 240) > 0.6  # chance is 1 in 24
 
 
 def test_motion_words_change_the_text_feature(model, tokenizer):
     """Pretraining never met them, but they must be told apart, or no training could put motion into the classes."""
-    with torch.inference_mode():
-        features = embed(model, tokenizer, CLASSES["train"])
+    features = embed(model, tokenizer, CLASSES["train"], TEMPLATES[:2])
     similarity = features @ features.T - 2 * torch.eye(len(features))
-    assert 100 * (1 - similarity.max()) > 0.1  # of the logit, at CLIP's usual scale of 100
+    gap = model.logit_scale.exp() * (1 - similarity.max())
+    assert gap > 1  # of the logits of any two classes, for a video feature that equals the text feature of one
+
+
+@pytest.fixture(scope="module")
+def data():
+    """`tools/tiny_clip_data.py`, which is no part of the package."""
+    path = Path(__file__).parents[2] / "tools" / "tiny_clip_data.py"
+    spec = importlib.util.spec_from_file_location("tiny_clip_data", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_pretraining_captions_are_true_and_without_motion_or_held_out_objects(data):
+    rng = np.random.default_rng(0)
+    motions = {word for motion in MOTIONS for word in motion.split()} - {"left", "right"}  # these two are places too
+    stated = np.zeros(8, dtype=int)
+    for i in range(400):
+        thing = PRETRAINED[i % len(PRETRAINED)]
+        still = render_still(rng, thing)
+        caption, facts, told = data.describe(rng, thing, still)
+        words = set(split(caption))
+        assert not words & motions
+        for names, value, number, tell in zip(data.FACTS, (*thing.split(), *still[1:]), facts, told, strict=True):
+            assert names[number] == value
+            assert not tell or f" {value}" in f" {caption}"  # what it claims to state it states
+        for colour in data.FACTS[0]:
+            assert (colour in words) == (told[0] and facts[0] == data.FACTS[0].index(colour))
+        stated += told
+    assert (stated > 20).all() and (stated[:2] > 250).all()
+    assert set(data.TEMPLATES) == set(TEMPLATES)
+
+
+def test_vocabulary_of_the_shipped_model_is_that_of_its_data(data):
+    assert tiny_words() == data.vocabulary()
+
+
+def test_phrases_come_in_threes_and_leave_out_held_out_objects(data):
+    phrases = data.invent_phrases(np.random.default_rng(1))
+    first, second, plain = phrases[:32], phrases[32:64], phrases[64:]
+    assert len(set(first)) > 28 and all(any(name in text for name in PRETRAINED) for text in plain)
+    for one, two, bare in zip(first, second, plain, strict=True):
+        assert not any(name in one for name in HELD_OUT)
+        assert set(split(two)) >= set(split(bare)) and set(split(two)) - set(split(bare)) <= set(split(one))
