@@ -24,14 +24,18 @@ Table = Sequence[Mapping[str, object]]
 class Section:
     """One part of the page; what is empty is left out.
 
-    pictures: (file, description for those who cannot see it). facts: shown as indented JSON, folded (provenance).
-    commands: shown one per line, ready to copy.
+    pictures: (file, description for those who cannot see it); `wide` ones keep their size on narrow screens and are
+    moved sideways. folded: a long table, shown on demand. markup: HTML, as a `Markup` that has escaped its own parts; a
+    plain string is escaped. commands: shown one per line, ready to copy. facts: shown as indented JSON, on demand.
     """
 
     heading: str
     text: str = ""
     table: Table = ()
     pictures: Sequence[tuple[Path, str]] = ()
+    wide: bool = False
+    folded: Table = ()
+    markup: str = ""
     commands: Sequence[str] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
 

@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
+from matplotlib.colors import PowerNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.ticker import MaxNLocator
@@ -63,6 +63,7 @@ def tradeoff_plot(rows: Sequence[Mapping], path: Path | str) -> tuple[Path, Path
 def confusion_plot(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path | str) -> tuple[Path, Path]:
     """Draw a confusion matrix (K, K) of counts, rows true, each row in percent of its sum; empty rows stay grey.
 
+    Above 40 classes the names are left out and colours grow with the square root, so that rare confusions are seen.
     Returns the paths of the SVG and the PNG file.
     """
     counts = np.asarray(matrix, dtype=float)
@@ -73,7 +74,8 @@ def confusion_plot(matrix: Sequence[Sequence[int]], classes: Sequence[str], path
     side = float(np.clip(2.8 + 0.24 * len(classes), 4.5, 12.0))
     figure, axes = _figure(side + 0.8, side)
     colours = matplotlib.colormaps["Blues"].with_extremes(bad="#dddddd")
-    image = axes.imshow(percent, vmin=0, vmax=100, cmap=colours, interpolation="nearest")
+    norm = PowerNorm(1.0 if len(classes) <= MAX_TICK_LABELS else 0.5, vmin=0, vmax=100)
+    image = axes.imshow(percent, norm=norm, cmap=colours, interpolation="nearest")
     figure.colorbar(image, ax=axes, label="% of the clips of the true class", shrink=0.8)
     if len(classes) <= MAX_TICK_LABELS:
         axes.set_xticks(range(len(classes)), classes, rotation=90, parse_math=False)

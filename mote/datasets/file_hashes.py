@@ -1,0 +1,48 @@
+"""SHA-256 of files, read again only when their size or time of modification is not as remembered."""
+
+import hashlib
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+SETTLED = 2_000_000_000  # ns: a file younger than this could change again without a new modification time
+
+
+class FileHashes:
+    """Call it with a path for 64 hexadecimal digits; `index` is the file of JSON lines that remembers them.
+
+    Lines are [absolute path, size, time of modification in ns, SHA-256], and only added, by any number of processes;
+    one that is cut off or damaged is passed over. An index that cannot be written costs time, not correctness.
+    Raises OSError when a file cannot be read.
+    """
+
+    def __init__(self, index: Path):
+        self._index = index
+        self._known: dict[tuple[str, int, int], str] | None = None
+
+    def __call__(self, path: Path | str) -> str:
+        """The hash of the content of `path`."""
+        name = os.path.abspath(path)
+        status, now = os.stat(name), time.time_ns()  # before reading: a change meanwhile shows in the time
+        key = name, status.st_size, status.st_mtime_ns
+        known = self._load()
+        if key not in known:
+            with open(name, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if now - status.st_mtime_ns < SETTLED:
+                return digest
+            known[key] = digest
+            with suppress(OSError), self._index.open("ab", buffering=0) as file:
+                file.write(json.dumps([*key, digest]).encode() + b"\n")  # one write, so that lines do not mix
+        return known[key]
+
+    def _load(self) -> dict[tuple[str, int, int], str]:
+        if self._known is None:
+            self._known = {}
+            for line in self._index.read_bytes().split(b"\n") if self._index.exists() else ():
+                with suppress(ValueError, TypeError):
+                    name, size, modified, digest = json.loads(line)
+                    self._known[name, size, modified] = str(digest)
+        return self._known

@@ -1,0 +1,113 @@
+"""Evaluation protocols as named, versioned values: everything a zero-shot or closed-set number depends on.
+
+A protocol says which lists are scored (files in the user's list folder), over which classes and prompt templates, with
+how many frames and views, how views are fused, whether temporal feature modulation gates the temporal branch, which
+weight interpolation with the original CLIP is used (alpha = 1: none), and how the numbers of several lists are joined.
+`identifier` is `name@version`; a change of any field that can change a number is a new version. `digest` hashes the
+fields together with the class and template files, so two results with equal digests obeyed the same rules.
+
+Sources: Zhu et al., NeurIPS 2024 (MoTE), section 4 and its released lists; half-class evaluation as in Text4Vis and
+BIKE (Wu et al., AAAI and CVPR 2023); counts of videos are those of the released lists.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One protocol; see the top of this file for what the fields mean."""
+
+    name: str
+    version: int
+    dataset: str
+    task: Literal["closed_set", "zero_shot"]
+    lists: tuple[str, ...]  # file names in the list folder; several give mean and population std
+    classes: tuple[str, ...] = ()  # data file or files (one per list) of class names; empty: the user's
+    templates: str = "templates/kinetics28.txt"
+    frames: int | None = 8  # None: what the model was tuned with
+    clips: int = 1
+    crops: Literal[1, 3] = 1
+    fusion: Literal["mean_softmax", "reference", "mean_logits"] = "mean_softmax"
+    modulation: bool = False
+    modulation_k: int = 5
+    modulation_gamma: float = 0.05
+    alpha: float = 1.0
+    subsets: Literal["all", "halves"] = "all"
+    videos: tuple[int, ...] = ()  # expected number of videos of each list; empty: not known
+    notes: str = field(default="", compare=False)
+
+    @property
+    def identifier(self) -> str:
+        """`name@version`."""
+        return f"{self.name}@{self.version}"
+
+    def digest(self, files: Mapping[str, Path]) -> str:
+        """SHA-256 over the fields and the contents of its class and template files.
+
+        Args:
+            files: every name in `classes` and `templates` -> its path.
+        """
+        fields = {key: value for key, value in asdict(self).items() if key != "notes"}
+        contents = {name: hashlib.sha256(Path(files[name]).read_bytes()).hexdigest() for name in self.files()}
+        return hashlib.sha256(json.dumps([fields, contents], sort_keys=True).encode()).hexdigest()
+
+    def files(self) -> tuple[str, ...]:
+        """Names of the data files that the protocol reads."""
+        return (*self.classes, self.templates)
+
+
+def _kinetics(name: str, clips: int, crops: Literal[1, 3]) -> Protocol:
+    classes = ("classes/kinetics400.txt",)
+    return Protocol(name, 1, "Kinetics-400", "closed_set", ("val.txt",), classes, frames=None, clips=clips, crops=crops)
+
+
+def _zero_shot(name: str, dataset: str, lists: tuple[str, ...], videos: tuple[int, ...], **more) -> Protocol:
+    classes = (f"classes/{name.split('-')[0]}.csv",)
+    return Protocol(name, 1, dataset, "zero_shot", lists, classes, clips=3, modulation=True, videos=videos, **more)
+
+
+SPLITS, ALL = ("test1.txt", "test2.txt", "test3.txt"), ("all.txt",)
+HALVES = "ten random halves of the classes, NumPy legacy seeds 0..9; views fused by the mean of their cosines"
+_LISTED = (
+    _kinetics("k400-closed-1x1", 1, 1),
+    _kinetics("k400-closed-4x3", 4, 3),
+    _zero_shot("ucf101-zs", "UCF101", SPLITS, (3783, 3734, 3696)),
+    _zero_shot("hmdb51-zs", "HMDB51", SPLITS, (1530, 1530, 1530)),
+    _zero_shot("ucf101-zs-full", "UCF101", ALL, (13320,)),
+    _zero_shot("hmdb51-zs-full", "HMDB51", ALL, (6766,)),
+    _zero_shot("ucf101-half", "UCF101", ALL, (13320,), subsets="halves", fusion="mean_logits", notes=HALVES),
+    _zero_shot("hmdb51-half", "HMDB51", ALL, (6766,), subsets="halves", fusion="mean_logits", notes=HALVES),
+    Protocol(
+        "k600-zs",
+        1,
+        "Kinetics-600, 160 of its 220 new classes (Chen and Huang, ICCV 2021)",
+        "zero_shot",
+        ("split1.txt", "split2.txt", "split3.txt"),
+        clips=3,
+        modulation=True,
+        notes="beside each list its class file, split1_classes.txt and so on; published numbers come from the "
+        "validation videos (7276/7226/7261) or from the test videos (14858/14750/14874): say which with --subset",
+    ),
+    Protocol("folder-zs", 1, "your own", "zero_shot", ("test.txt",), clips=3, modulation=True),
+)
+PROTOCOLS = {protocol.name: protocol for protocol in _LISTED}
+
+
+def protocol_named(text: str) -> Protocol:
+    """The protocol of `name` or `name@version`.
+
+    Raises:
+        ValueError: an unknown name or version; the message lists what there is.
+    """
+    name, _, version = text.partition("@")
+    found = PROTOCOLS.get(name)
+    if found is None or version not in ("", str(found.version)):
+        raise ValueError(
+            f"unknown protocol {text!r}; choose from {', '.join(p.identifier for p in PROTOCOLS.values())}"
+        )
+    return found

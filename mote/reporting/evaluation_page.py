@@ -1,0 +1,249 @@
+"""The page of one evaluation: numbers with their intervals, recall per class, confusions, reliability, and clips.
+
+Everything comes from the files that an evaluation leaves (NAME.json and NAME.csv) and from decoded frames, so a page
+can be made again at any time. One self-contained file; its pictures also lie beside it as SVG and PNG, its tables as
+CSV, for programs.
+"""
+
+import csv
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mote.reporting.contact_sheet import ClipPicture, contact_sheet, largest_change, side_for
+from mote.reporting.evaluation_plots import calibration_plot, recall_plot
+from mote.reporting.page import Section, percent, write_page
+from mote.reporting.plots import MAX_TICK_LABELS, confusion_plot
+
+MAX_PAIRS = 20  # most confused pairs shown; all of them are in confused.csv
+MAX_NAMES = 50  # undecodable files and absent classes shown; all of them are in the result file
+
+
+def write_evaluation_page(
+    path: Path | str,
+    result: Mapping,
+    predictions: Sequence[Mapping[str, str]],
+    clips: Sequence[ClipPicture] = (),
+    extra: Sequence[Section] = (),
+    *,
+    title: str | None = None,
+) -> Path:
+    """Write the page of one evaluation to `path`, in a folder of its own, and return the path.
+
+    result: the document of a result file; keys calibration, halves, overlap, union, open_set and protocol are shown
+    where there are any. predictions: the rows of its CSV file, see `read_predictions`. clips: for the contact sheets,
+    chosen with `pick_clips`; right and wrong ones are told apart here. extra: further sections, after the numbers.
+    Beside the page: recall, confusion and calibration as .svg and .png; summary, per_class, confused and calibration
+    as .csv. Raises ValueError when result and predictions are not of the same evaluation.
+    """
+    _check(result, predictions)
+    path = Path(path)
+    folder = path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        # Names in a script that matplotlib's font lacks are boxes in the pictures, but the page has them as text too.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        sections = [
+            _numbers(result, folder),
+            *extra,
+            _recall(result, folder),
+            _confusion(result, predictions, folder),
+            *_calibration(result, folder),
+        ]
+    sections += [*_contact_sheets(clips), *_undecodable(result), _provenance(result)]
+    return write_page(path, title or f"Evaluation: {result.get('task', path.stem)}", sections)
+
+
+def read_predictions(path: Path | str) -> list[dict[str, str]]:
+    """Return the rows of a result's CSV file, column name -> cell."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file, strict=True))
+
+
+def confused_pairs(predictions: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Return the pairs of classes that are confused: true, predicted, clips, of (clips of the true class), share.
+
+    Most clips first, then the greatest share, then by name. `of` counts decoded clips, as the confusion matrix does.
+    """
+    counts = _confusion_counts(predictions)
+    total = Counter(row["label"] for row in predictions if row["valid"] == "1")
+    pairs: list[dict[str, Any]] = [
+        {"true": true, "predicted": predicted, "clips": n, "of": total[true], "share": n / total[true]}
+        for (true, predicted), n in counts.items()
+        if true != predicted
+    ]
+    return sorted(pairs, key=lambda pair: (-pair["clips"], -pair["share"], pair["true"], pair["predicted"]))
+
+
+def _confusion_counts(predictions: Sequence[Mapping[str, str]]) -> Counter[tuple[str, str]]:
+    return Counter((row["label"], row["predicted"]) for row in predictions if row["valid"] == "1")
+
+
+def _check(result: Mapping, predictions: Sequence[Mapping[str, str]]) -> None:
+    found = len(predictions), sum(row["correct"] == "1" for row in predictions)
+    if found != (result["listed"], result["top1_correct"]):
+        raise ValueError(
+            f"predictions hold {found[0]} clips, {found[1]} of them right, but the result says {result['listed']} and"
+            f" {result['top1_correct']}; pass the .json and .csv of the same evaluation"
+        )
+
+
+def _numbers(result: Mapping, folder: Path) -> Section:
+    rows = [
+        _row("top-1 (%)", result, "top1", result["listed"]),
+        _row(f"top-{result['top5_k']} (%)", result, "top5", result["listed"]),
+        {
+            "measure": "mean class recall (%)",
+            "value [95 %]": percent(result["mean_class_recall"], result.get("mean_class_recall_interval")),
+            "count": f"{len(result['per_class'])} of {result['num_classes']} classes",
+        },
+        *_further_numbers(result),
+    ]
+    _write_csv(folder / "summary.csv", rows)
+    lost = result["listed"] - result["scored"]
+    text = f"{result['scored']} of {result['listed']} listed clips were decoded and scored."
+    if lost:
+        text += f" The {lost} that could not be decoded count as wrong."
+    protocol = result.get("protocol")
+    if protocol:
+        name = protocol.get("identifier") or protocol.get("name") if isinstance(protocol, Mapping) else protocol
+        text += f"\nProtocol: {name}."
+    return Section("Numbers", text, table=rows)
+
+
+def _further_numbers(result: Mapping) -> list[dict[str, str]]:
+    """Return rows for what only some evaluations measure."""
+    rows = []
+    if halves := result.get("halves"):
+        for name, key in (("top-1", ""), ("top-5", "top5_")):
+            measure = f"{name} among half the classes (%), mean ± std"
+            value = f"{percent(halves[f'{key}mean'])} ± {percent(halves[f'{key}std'])}"
+            count = f"{len(halves['per_subset'])} halves"
+            rows.append({"measure": measure, "value [95 %]": value, "count": count})
+    if (overlap := result.get("overlap")) and overlap["without"]:
+        kept = overlap["without"]
+        name = f"top-1 without {len(overlap['excluded_classes'])} classes known from tuning (%)"
+        rows.append(_row(name, kept, "top1", kept["listed"]))
+    if union := result.get("union"):
+        rows.append(
+            _row(f"top-1, {union['num_other']} other classes competing (%)", union, "top1_union", union["listed"])
+        )
+        rows.append(_row("fell on one of the other classes (%)", union, "fell_on_other", union["listed"]))
+    if calibration := result.get("calibration"):
+        value, count = percent(calibration["ece"]), f"{calibration['count']} clips"
+        rows.append({"measure": "expected calibration error (%)", "value [95 %]": value, "count": count})
+    if known := result.get("open_set"):
+        count = f"{known['known']} + {known['unknown']} clips"
+        area = percent(known["auroc"], known["auroc_interval"])
+        rows.append({"measure": "AUROC, none of these (%)", "value [95 %]": area, "count": count})
+        name = f"none of these, recognised below {known['threshold']:.3g} (%)"
+        rows.append(_row(name, known, "unknown_rejected", known["unknown"]))
+    return rows
+
+
+def _row(measure: str, part: Mapping, key: str, total: int) -> dict[str, str]:
+    count = part.get(f"{key}_correct", part.get(f"{key}_count"))
+    value = percent(part[key], part[f"{key}_interval"])
+    return {"measure": measure, "value [95 %]": value, "count": f"{count} of {total}"}
+
+
+def _recall(result: Mapping, folder: Path) -> Section:
+    rows = sorted(result["per_class"], key=lambda row: row["recall"])
+    _write_csv(folder / "per_class.csv", result["per_class"])
+    svg, _ = recall_plot(rows, folder / "recall")
+    low, high = rows[0], rows[-1]
+    caption = (
+        f"Recall per class: from {percent(low['recall'])} % ({low['class']}) to {percent(high['recall'])} %"
+        f" ({high['class']}), mean {percent(result['mean_class_recall'])} %."
+    )
+    absent = result.get("absent_classes") or []
+    text = f"No clip is listed of {len(absent)} classes: {_enumerate(absent)}." if absent else ""
+    table = [{**row, "recall": percent(row["recall"])} for row in rows]
+    return Section("Recall per class", text, pictures=[(svg, caption)], folded=table)
+
+
+def _confusion(result: Mapping, predictions: Sequence[Mapping[str, str]], folder: Path) -> Section:
+    """The matrix is counted again from the predictions, for the result file does not say the order of its classes."""
+    classes = [row["class"] for row in result["per_class"]] + list(result.get("absent_classes") or [])
+    counts = _confusion_counts(predictions)
+    svg, png = confusion_plot([[counts[t, p] for p in classes] for t in classes], classes, folder / "confusion")
+    pairs = confused_pairs(predictions)
+    _write_csv(folder / "confused.csv", pairs, ["true", "predicted", "clips", "of", "share"])
+    table = [
+        {
+            "true": p["true"],
+            "predicted": p["predicted"],
+            "clips": f"{p['clips']} of {p['of']}",
+            "%": percent(p["share"]),
+        }
+        for p in pairs[:MAX_PAIRS]
+    ]
+    caption = f"Confusion matrix of {len(classes)} classes: how the clips of each true class (row) were named (column)."
+    many = len(classes) > MAX_TICK_LABELS
+    if many:
+        caption += " Numbers count the classes from 0, colours grow with the square root so that single clips are seen."
+    text = "No decoded clip was taken for another class."
+    if pairs:
+        text = f"The pairs with most clips, {len(table)} of {len(pairs)}; all are in confused.csv."
+    # Many classes make pixels, not shapes: as PNG they stay sharp.
+    return Section("Confusions", text, table, [(png if many else svg, caption)], wide=not many)
+
+
+def _calibration(result: Mapping, folder: Path) -> list[Section]:
+    calibration = result.get("calibration")
+    if not calibration:
+        return []
+    _write_csv(folder / "calibration.csv", calibration["bins"])
+    svg, _ = calibration_plot(calibration, folder / "calibration")
+    caption = (
+        f"Reliability: accuracy against confidence of {calibration['count']} clips. Expected calibration error"
+        f" {percent(calibration['ece'])} %. Below the dashed line the model is surer than it is right."
+    )
+    return [Section("Reliability", pictures=[(svg, caption)])]
+
+
+def _contact_sheets(clips: Sequence[ClipPicture]) -> list[Section]:
+    scale, side = largest_change(clips), side_for(clips)
+    right, wrong = [clip for clip in clips if clip.correct], [clip for clip in clips if not clip.correct]
+    return [
+        Section(heading, markup=contact_sheet(part, scale=scale, side=side))
+        for heading, part in (("Right and most certain", right), ("Wrong and most certain", wrong))
+        if part
+    ]
+
+
+def _undecodable(result: Mapping) -> list[Section]:
+    paths = result.get("undecodable") or []
+    if not paths:
+        return []
+    more = [f"... and {len(paths) - MAX_NAMES} more, see the result file"] if len(paths) > MAX_NAMES else []
+    return [Section("Could not be decoded", "Counted as wrong.", commands=[*paths[:MAX_NAMES], *more])]
+
+
+def _provenance(result: Mapping) -> Section:
+    origin = result.get("provenance") or {}
+    protocol = result.get("protocol") or {}
+    fields = protocol.items() if isinstance(protocol, Mapping) else [("name", protocol)]
+    rows = [{"what": f"protocol: {key}", "value": f"{value}"} for key, value in fields if isinstance(value, str | int)]
+    # The words before hashes and dates keep them from being set like numbers.
+    rows += [{"what": f"{key}", "value": f"sha256:{value}"} for key, value in (origin.get("hashes") or {}).items()]
+    found = [f"{name} {version}" for name, version in (origin.get("versions") or {}).items() if version]
+    if found:
+        rows.append({"what": "versions", "value": ", ".join(found)})
+    rows.append({"what": "evaluated", "value": f"on {origin['date']}" if "date" in origin else "unknown"})
+    return Section("Provenance", table=rows, facts=origin)
+
+
+def _enumerate(names: Sequence[str]) -> str:
+    more = f", and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
+
+
+def _write_csv(path: Path, rows: Sequence[Mapping], columns: Sequence[str] | None = None) -> None:
+    """Write rows under their columns; with `columns` given, no rows make a file with a header alone."""
+    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,90 @@
+"""A page opened in headless Chromium: nothing on its console, nothing from the network, nothing wider than a phone."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from made_evaluation import make_clips, make_evaluation
+from PIL import Image
+
+from mote.reporting.evaluation_page import write_evaluation_page
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+FLAGS += ["--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--v=0"]
+# A phone is a frame of 420 pixels: windows cannot be that narrow everywhere. What it measures is written into the dump.
+PHONE = """<!DOCTYPE html><iframe src="{page}" style="width: 420px; height: 800px; border: 0"></iframe><script>
+addEventListener("load", () => {{
+  const page = document.querySelector("iframe").contentDocument, images = [...page.images];
+  document.body.append("<<" + JSON.stringify({{
+    wide: page.documentElement.scrollWidth, room: page.documentElement.clientWidth,
+    images: images.length, loaded: images.filter(image => image.naturalWidth > 0).length,
+    frame: page.querySelector(".frames img")?.getBoundingClientRect().width }}) + ">>");
+}});</script>"""
+
+
+@pytest.fixture(scope="module")
+def browse(tmp_path_factory):
+    """Open a file with further flags: (what it wrote on the console, standard output)."""
+    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
+
+    def run(file, *flags):
+        profile = tmp_path_factory.mktemp("profile")
+        command = [browser, *FLAGS, f"--user-data-dir={profile}", *flags, file.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return re.findall(r"CONSOLE.*", done.stderr), done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    made = make_evaluation(folder / "made", ["climbing", "fight", "no fight", "surfing", "a walk in the park"])
+    return write_evaluation_page(folder / "page" / "index.html", made.result, made.predictions, make_clips(made))
+
+
+def measure(browse, page, folder):
+    wrapper = folder / "phone.html"
+    wrapper.write_text(PHONE.format(page=page.as_uri()))
+    console, dump = browse(wrapper, "--allow-file-access-from-files", "--dump-dom")
+    return console, json.loads(re.findall(r"&lt;&lt;(.*?)&gt;&gt;", dump)[0])
+
+
+def test_page_is_quiet_and_whole_on_a_phone(browse, page, tmp_path):
+    console, found = measure(browse, page, tmp_path)
+    assert console == []
+    assert found["images"] == found["loaded"] == page.read_text().count("<img") > 30
+    assert found["wide"] == found["room"] <= 420
+    assert found["frame"] >= 80  # four frames a line
+
+
+def test_the_test_sees_what_goes_wrong(browse, tmp_path):
+    bad = tmp_path / "bad.html"
+    bad.write_text('<img src="http://example.org/a.png"><p style="width: 900px">x</p><script>missing();</script>')
+    console, found = measure(browse, bad, tmp_path)
+    assert len(console) == 1 and "missing is not defined" in console[0]
+    assert (found["images"], found["loaded"]) == (1, 0)
+    assert found["wide"] > found["room"]
+
+
+@pytest.mark.parametrize(("flags", "bright"), [((), True), (("--force-dark-mode",), False)])
+def test_screenshot_shows_a_page_in_light_and_dark(browse, page, tmp_path, flags, bright):
+    file = tmp_path / "screen.png"
+    console, _ = browse(page, f"--screenshot={file}", "--window-size=1000,3000", *flags)
+    assert console == []
+    with Image.open(file) as image:
+        assert image.format == "PNG" and image.size == (1000, 3000)
+        pixels = np.asarray(image.convert("RGB"))
+    paper = pixels[:, :10].reshape(-1, 3)  # the margin
+    assert (paper == paper[0]).all() and (paper[0].mean() > 200) == bright
+    marked = (pixels != paper[0]).any(axis=2)
+    assert marked.any(axis=1).mean() > 0.5  # lines that hold something
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 500  # the frames have come up
