@@ -1,9 +1,15 @@
-"""Shared fixtures: where the real data lies, and small video files written with PyAV."""
+"""What all tests share: where the real data lies, one thread."""
 
 import os
 from pathlib import Path
 
 import pytest
+import torch
+
+# One thread here and in the processes that tests start: sums in another order differ in the last bit, and several
+# test processes with a thread for every core each get in one another's way.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 
