@@ -190,6 +190,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from mote.evaluation.compare import compare, comparison_table, read_result
+    from mote.evaluation.results import write_atomic
     from mote.reporting.page import text_table
 
     a, b = read_result(Path(arguments.a)), read_result(Path(arguments.b))
@@ -198,7 +199,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         print(f"mote: warning: {line}", file=sys.stderr)
     print(text_table(comparison_table(report)))
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n")
+        write_atomic(Path(arguments.json), json.dumps(report, indent=1) + "\n")
     return 0
 
 

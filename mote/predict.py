@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from mote.classifier import load
 from mote.datasets.decode import DecodeError
 from mote.datasets.manifest import VIDEO_SUFFIXES, read_class_names, video_files
-from mote.evaluation.results import versions
+from mote.evaluation.results import versions, write_atomic
 
 
 @dataclass
@@ -76,10 +75,10 @@ def predict(
             predictions.append(Prediction(path, {}, str(error)))
             bar.write(f"mote: skipped: {error}", file=sys.stderr)
     if csv_file:
-        _write(Path(csv_file), _as_csv(predictions, names))
+        write_atomic(Path(csv_file), _as_csv(predictions, names))
     if json_file:
         settings = {"model": model, "labels": names, "clips": clips, "crops": crops, "versions": versions()}
-        _write(Path(json_file), json.dumps({**settings, "videos": [_as_json(p) for p in predictions]}, indent=1))
+        write_atomic(Path(json_file), json.dumps({**settings, "videos": [_as_json(p) for p in predictions]}, indent=1))
     bad = sum(p.error is not None for p in predictions)
     if bad:
         print(f"mote: {bad} of {len(videos)} videos could not be decoded", file=sys.stderr)
@@ -101,11 +100,3 @@ def _as_csv(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
         scores = [f"{p.scores[name]:.6f}" for name in names] if p.scores else [""] * len(names)
         writer.writerow([p.path, next(iter(p.scores), ""), *scores, p.error or ""])
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    """All of it or nothing: written beside the target, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)

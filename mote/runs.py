@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from mote.datasets.decode import DecodeError
 from mote.datasets.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.evaluation.closed_set import score, summarize
-from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
+from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_atomic, write_results
 from mote.models.checkpoints import save_model
 from mote.models.clip import encode_classes
 from mote.reporting.page import percent
@@ -86,7 +85,7 @@ def train(config: Config, resume: bool = False) -> Path:
         selected = f"highest top1 on {config.evaluation.manifest}" if config.run.select == "top1" else "last epoch"
         save_model(out / "best", model, {**meta, "selected": selected}, {"tuned_text": text})
         if metrics:
-            _write(out / "metrics.json", (out / "evaluations" / f"{config.evaluation.name}.json").read_text())
+            write_atomic(out / "metrics.json", (out / "evaluations" / f"{config.evaluation.name}.json").read_text())
 
     on_main(accelerator, lambda: _prepare(out, config, resume))
     dataset = build.training_dataset(config.data, records, size, config.seed)
@@ -221,16 +220,10 @@ def _hash_manifest(manifest: str, records: Sequence[Record]) -> str:
 def _prepare(out: Path, config: Config, resume: bool) -> None:
     open_run(out, resume, allowed=("config.yaml",))
     if not resume:
-        _write(out / "config.yaml", dump(config))
+        write_atomic(out / "config.yaml", dump(config))
 
 
 def _fingerprint(config: Config) -> str:
     """What must stay the same for a resumed run to continue the same training."""
     fixed = config.model_dump(mode="json", exclude={"run": True, "evaluation": True, "data": {"workers"}})
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    os.replace(part, path)

@@ -102,8 +102,8 @@ def write_results(
     document = {"task": name, **summary, "undecodable": undecodable, "provenance": provenance}
     folder.mkdir(parents=True, exist_ok=True)
     json_path, csv_path = folder / f"{name}.json", folder / f"{name}.csv"
-    _write_atomic(json_path, _to_json(document))
-    _write_atomic(csv_path, _predictions(records, classes, scores))
+    write_atomic(json_path, _to_json(document))
+    write_atomic(csv_path, _predictions(records, classes, scores))
     return json_path, csv_path
 
 
@@ -150,7 +150,9 @@ def _plain(value: object, where: str) -> object:
     raise ValueError(f"{where} is a {type(value).__name__}, which JSON cannot hold; pass plain numbers and strings")
 
 
-def _write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str) -> None:
+    """Write all of `text` or nothing: beside `path`, whose folders are made, then renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(text.encode("utf-8", "surrogateescape"))  # paths may hold bytes that are not UTF-8
