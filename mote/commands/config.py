@@ -1,0 +1,19 @@
+"""`mote config`."""
+
+import argparse
+
+from mote.commands.verbs import Verbs, add_verb, load_config
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the verb."""
+    config = add_verb(verbs, "config", run, "print the resolved configuration")
+    config.add_argument("config", nargs="*", help="YAML files and a.b=c overrides")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run it; returns the exit code."""
+    from mote.config import dump
+
+    print(dump(load_config(arguments.config)), end="")
+    return 0

@@ -1,0 +1,92 @@
+"""`mote data prepare|verify|overlap`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mote.commands.verbs import Verbs, add_verb
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the verbs."""
+    parser = add_verb(verbs, "data", _no_verb, "prepare, verify and compare lists of videos")
+    inner = parser.add_subparsers(metavar="VERB", required=True)
+    prepare = inner.add_parser("prepare", help="official split files -> manifests and a class file, all or nothing")
+    prepare.add_argument("layout", help="ucf101, hmdb51, kinetics400, kinetics600, kinetics700, ssv2, or lists")
+    prepare.add_argument("--videos", required=True, help="folder of the videos")
+    prepare.add_argument("--splits", required=True, help="folder of the official split files")
+    prepare.add_argument("--out", required=True, help="new folder for the manifests")
+    prepare.add_argument("--classes", help="class file to bind labels by (default: ours, where there is one)")
+    prepare.add_argument("--missing", choices=("error", "list"), default="error", help="videos that are not there")
+    prepare.add_argument("--only", help="comma-separated splits, such as val,test1")
+    prepare.set_defaults(verb=_prepare)
+    verify = inner.add_parser("verify", help="decode first, middle and last frame of every file of a list")
+    verify.add_argument("manifest")
+    verify.add_argument("--root", help="what relative paths start from (default: the list's folder)")
+    verify.add_argument("--classes", help="class file, for lists with names as labels")
+    verify.add_argument("--workers", type=int, default=2)
+    verify.add_argument("--timeout", type=float, default=60.0, help="seconds for one file (default: %(default)s)")
+    verify.add_argument("--out", help="write `file<TAB>cause` lines of the unreadable ones here")
+    verify.set_defaults(verb=_verify)
+    overlap = inner.add_parser("overlap", help="class names of B that occur in A, literally or nearly")
+    overlap.add_argument("a", help="class file, such as that of the training set")
+    overlap.add_argument("b", help="class file, such as that of the zero-shot test set")
+    overlap.set_defaults(verb=_overlap)
+
+
+def _no_verb(arguments: argparse.Namespace) -> int:
+    raise AssertionError(f"argparse demands a verb: {arguments}")
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    from mote.datasets.manifest import read_class_ids, read_class_names
+    from mote.datasets.prepare import prepare, summary
+    from mote.models.clip import data_file
+
+    shipped = {"ucf101": "classes/ucf101.csv", "hmdb51": "classes/hmdb51.csv", "kinetics400": "classes/kinetics400.txt"}
+    file = arguments.classes or (data_file(shipped[arguments.layout]) if arguments.layout in shipped else None)
+    names = read_class_names(file) if file else []
+    classes = list(zip(read_class_ids(file) or names, names, strict=True)) if file else None
+    report = prepare(
+        arguments.layout,
+        videos=arguments.videos,
+        splits=arguments.splits,
+        out=arguments.out,
+        missing=arguments.missing,
+        classes=classes,
+        only=arguments.only.split(",") if arguments.only else None,
+    )
+    print(summary(report))
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from mote.build import class_names, records
+    from mote.datasets.manifest import ManifestError
+    from mote.datasets.verify import verify, write_unreadable
+
+    try:
+        names = class_names(arguments.classes, arguments.manifest)
+    except ManifestError:
+        if arguments.classes:
+            raise
+        names = None  # a list of numbers needs no names
+    listed = records(arguments.manifest, arguments.root, names, arguments.classes, None)
+    report = verify(listed, arguments.workers, timeout=arguments.timeout)
+    for path, cause in report.unreadable:
+        print(f"{path}: {cause}")
+    print(f"{report.num_files - len(report.unreadable)} of {report.num_files} files can be read", file=sys.stderr)
+    if arguments.out:
+        write_unreadable(Path(arguments.out), report)
+    return int(bool(report.unreadable))
+
+
+def _overlap(arguments: argparse.Namespace) -> int:
+    from mote.datasets.manifest import read_class_names
+    from mote.datasets.overlap import overlap
+
+    matches = overlap(read_class_names(arguments.a), read_class_names(arguments.b))
+    for match in matches:
+        print(f"{match.b_name}\t{match.a_name}\t{match.kind}")
+    print(f"{len(matches)} class names of {arguments.b} occur in {arguments.a}", file=sys.stderr)
+    return 0

@@ -1,0 +1,42 @@
+"""`mote predict`."""
+
+import argparse
+
+from mote.commands.verbs import Verbs, add_verb
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the verb."""
+    predict = add_verb(verbs, "predict", run, "name your own videos")
+    predict.add_argument("model", help="run directory, authors' checkpoint (.pt), `tiny`, or open_clip name:tag")
+    predict.add_argument("videos", nargs="+", help="video files, or folders that are searched for them")
+    names = predict.add_mutually_exclusive_group()
+    names.add_argument("--labels", help="comma-separated names to choose among (default: the model's own classes)")
+    names.add_argument("--classes", help="file of names, one per line or id,name csv")
+    predict.add_argument("--templates", help="prompt-template file, one {} per line")
+    predict.add_argument("--clip", help="name:tag of the text tower, for an authors' checkpoint")
+    predict.add_argument("--clips", type=int, default=1, help="temporal clips per video (default: %(default)s)")
+    predict.add_argument("--crops", type=int, default=1, choices=(1, 3), help="spatial crops (default: %(default)s)")
+    predict.add_argument("--top", type=int, default=5, help="names printed per video (default: %(default)s)")
+    predict.add_argument("--csv", help="write all scores here, one line per video")
+    predict.add_argument("--json", help="write all scores here")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run it; returns the exit code."""
+    from mote.predict import predict
+
+    labels = [name.strip() for name in arguments.labels.split(",")] if arguments.labels else None
+    return predict(
+        arguments.model,
+        arguments.videos,
+        labels=labels,
+        classes=arguments.classes,
+        templates=arguments.templates,
+        clip=arguments.clip,
+        clips=arguments.clips,
+        crops=arguments.crops,
+        top=arguments.top,
+        csv_file=arguments.csv,
+        json_file=arguments.json,
+    )

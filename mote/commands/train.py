@@ -1,0 +1,21 @@
+"""`mote train`."""
+
+import argparse
+
+from mote.commands.verbs import Verbs, add_verb, load_config
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the verb."""
+    train = add_verb(verbs, "train", run, "train from YAML files (merged left to right) and a.b=c overrides")
+    train.add_argument("config", nargs="*", help="YAML files, overrides, or a run directory with --resume")
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run directory")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run it; returns the exit code."""
+    config = load_config(arguments.config)
+    from mote.runs import train
+
+    train(config, resume=arguments.resume)
+    return 0
