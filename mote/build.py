@@ -121,6 +121,7 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
         seed=seed,
         sampling=data.sampling,
         stride=data.stride,
+        difference=data.difference,
         scale=data.crop_scale,
         flip=data.flip,
         grayscale=data.grayscale,
@@ -136,7 +137,7 @@ def training_loader(config: Config, dataset: VideoDataset | FeatureDataset) -> D
 
 
 def evaluation_dataset(
-    records: Sequence[Record], settings: EvaluationConfig, data: DataConfig, frames: int, size: int
+    records: Sequence[Record], settings: EvaluationConfig, data: DataConfig, *, frames: int, size: int, difference: int
 ) -> VideoDataset:
     """All views of every record; undecodable ones are marked, what to do with them is the caller's decision."""
     return VideoDataset(
@@ -148,6 +149,7 @@ def evaluation_dataset(
         num_crops=settings.crops,
         sampling=data.sampling,
         stride=data.stride,
+        difference=difference,
         on_error="mark",
     )
 

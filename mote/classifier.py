@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from einops import rearrange
@@ -16,10 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mote.build import load_folder, towers
-from mote.datasets.decode import read_frames
-from mote.datasets.manifest import read_class_names, read_templates
-from mote.datasets.sampling import clip_indices
-from mote.datasets.transforms import eval_transform
+from mote.datasets.manifest import Record, read_class_names, read_templates
+from mote.datasets.video import VideoDataset
 from mote.evaluation.closed_set import fuse_views
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
 from mote.models.clip import Towers, data_file, default_templates, encode_classes, load_clip, parse_model_name
@@ -64,6 +63,9 @@ class Classifier:
     templates: list[str] = field(default_factory=default_templates)
     frames: int = 8
     size: int = 224
+    sampling: Literal["segment", "dense"] = "segment"
+    stride: int = 4
+    difference: int = 0  # see VideoDataset
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     _cache: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
 
@@ -111,9 +113,18 @@ class Classifier:
             ValueError: no labels given and none stored, or duplicates among them.
         """
         labels = self.labels_or_own(labels)
-        frames = read_frames(path, lambda n: clip_indices(n, self.frames, clips).reshape(-1))
-        views = eval_transform(frames, self.size, crops)  # (crops, clips*T, 3, S, S)
-        views = rearrange(views, "v (n t) c h w -> 1 (n v) t c h w", n=clips)
+        video = VideoDataset(
+            [Record(Path(path), 0)],
+            num_frames=self.frames,
+            size=self.size,
+            train=False,
+            num_clips=clips,
+            num_crops=crops,
+            sampling=self.sampling,
+            stride=self.stride,
+            difference=self.difference,
+        )
+        views = video.frames(0, 0)[None]  # (1, clips*crops, T, 3, S, S)
         logits = self.scorer(labels, modulation)({"frames": views.to(self.device)})
         scores = fuse_views(logits)[0].cpu()
         order = torch.argsort(scores, descending=True, stable=True)
@@ -188,6 +199,9 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
         templates=meta["templates"],
         frames=meta["frames"],
         size=meta["size"],
+        sampling=meta.get("sampling", "segment"),
+        stride=meta.get("stride", 4),
+        difference=meta.get("difference", 0),
     )
 
 

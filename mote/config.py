@@ -57,6 +57,7 @@ class DataConfig(Section):
     size: Positive | None = None  # pixels; None = what the CLIP tower takes
     sampling: Literal["segment", "dense"] = "segment"
     stride: Positive = 4  # frames between samples when dense
+    difference: Annotated[int, Field(ge=0)] = 0  # > 0: the model sees each frame minus that so many frames earlier
     crop_scale: tuple[Unit, Unit] = (0.08, 1.0)  # area of the random-resized crop
     flip: Unit = 0.5  # probability; set 0 where left and right are classes
     grayscale: Unit = 0.2  # probability

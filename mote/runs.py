@@ -61,6 +61,9 @@ def train(config: Config, resume: bool = False) -> Path:
         "templates": templates,
         "frames": config.data.frames,
         "size": size,
+        "sampling": config.data.sampling,
+        "stride": config.data.stride,
+        "difference": config.data.difference,
         "seed": config.seed,
     }
 
@@ -74,6 +77,7 @@ def train(config: Config, resume: bool = False) -> Path:
             templates=templates,
             frames=config.data.frames,
             size=size,
+            difference=config.data.difference,
             device=accelerator.device,
         )
 
@@ -91,7 +95,9 @@ def train(config: Config, resume: bool = False) -> Path:
     dataset = build.training_dataset(config.data, records, size, config.seed)
     if config.data.cache_features:
         single = config.evaluation.model_copy(update={"clips": 1, "crops": 1})
-        views = build.evaluation_dataset(records, single, data, data.frames, size)
+        views = build.evaluation_dataset(
+            records, single, data, frames=data.frames, size=size, difference=data.difference
+        )
         loader = build.evaluation_loader(views, config.evaluation.batch_size, data.workers)
         dataset = build.cache_features(model, loader, [record.label for record in records], accelerator.device)
     try:
@@ -171,7 +177,14 @@ def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, o
     view_scores = classifier.scorer(
         labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
     )
-    dataset = build.evaluation_dataset(records, settings, config.data, classifier.frames, classifier.size)
+    dataset = build.evaluation_dataset(
+        records,
+        settings,
+        config.data,
+        frames=classifier.frames,
+        size=classifier.size,
+        difference=classifier.difference,
+    )
     loader = build.evaluation_loader(dataset, settings.batch_size, config.data.workers)
     scores = score(
         view_scores if settings.bad_videos == "count_wrong" else _strict(view_scores, dataset),

@@ -82,6 +82,16 @@ def to_grey(clip: UInt8[Tensor, "T 3 H W"]) -> UInt8[Tensor, "T 3 H W"]:
     return luma.to(torch.uint8)[:, None].repeat(1, 3, 1, 1)
 
 
+def subtract_frames(pairs: UInt8[Tensor, "*V P 3 S S"]) -> UInt8[Tensor, "*V T 3 S S"]:
+    """128 + later - earlier, clipped to 0..255, of T earlier frames followed by their T later ones, P = 2 T.
+
+    The RGB difference of Wang et al. (Temporal Segment Networks, 2016, section 3.2) as a picture: what stands still is
+    mid-grey whatever it looks like, so that a network cannot recognise the scene.
+    """
+    earlier, later = pairs.to(torch.int16).chunk(2, dim=-4)
+    return (later - earlier + 128).clamp_(0, 255).to(torch.uint8)
+
+
 def _resize(frames: UInt8[np.ndarray, "T H W 3"], size: int) -> UInt8[Tensor, "T 3 S S"]:
     """(T, H, W, 3) to (T, 3, size, size), whose pixels stay interleaved in memory (channels_last).
 

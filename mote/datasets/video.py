@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from mote.datasets.decode import DecodeError, read_frames
 from mote.datasets.manifest import Record
 from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
-from mote.datasets.transforms import eval_transform, train_transform
+from mote.datasets.transforms import eval_transform, subtract_frames, train_transform
 
 
 class VideoDataset(Dataset):
@@ -25,7 +25,9 @@ class VideoDataset(Dataset):
 
     Index it by (epoch, index) or by index alone (epoch 0). `frames` is (T, 3, size, size) in training and
     (V, T, 3, size, size) in testing, V = num_clips * num_crops. `sampling`: "segment", or "dense" with frames `stride`
-    apart. `flip`, `grayscale`, `scale`: see `train_transform`. A file that cannot be decoded raises DecodeError
+    apart. `difference` > 0: each frame comes as its difference to the frame so many later, see `subtract_frames`; the
+    last frames of the video, which have no later one, as that of the last pair.
+    `flip`, `grayscale`, `scale`: see `train_transform`. A file that cannot be decoded raises DecodeError
     (on_error="raise") or gives frames of zeros with valid=False (on_error="mark"). `backend`: see `read_frames`.
     """
 
@@ -41,6 +43,7 @@ class VideoDataset(Dataset):
         num_crops: int = 1,
         sampling: Literal["segment", "dense"] = "segment",
         stride: int = 4,
+        difference: int = 0,
         flip: float = 0.5,
         grayscale: float = 0.2,
         scale: tuple[float, float] = (0.08, 1.0),
@@ -55,9 +58,12 @@ class VideoDataset(Dataset):
             raise ValueError(f"training uses one view, got num_clips={num_clips}, num_crops={num_crops}")
         if num_crops not in (1, 3):
             raise ValueError(f"num_crops must be 1 or 3, got {num_crops}")
+        if difference < 0:
+            raise ValueError(f"difference must be a number of frames, 0 for none, got {difference}")
         self.records = list(records)
         self.num_frames, self.size, self.train, self.seed = num_frames, size, train, seed
         self.num_clips, self.num_crops, self.sampling, self.stride = num_clips, num_crops, sampling, stride
+        self.difference = difference
         self.augmentation = {"flip": flip, "grayscale": grayscale, "scale": scale}
         self.on_error, self.backend = on_error, backend
 
@@ -85,12 +91,22 @@ class VideoDataset(Dataset):
         draw = rng if self.train else None
         clips = read_frames(path, lambda length: self._indices(length, draw).ravel(), self.backend)  # (C*T, H, W, 3)
         if self.train:
-            return train_transform(clips, self.size, rng, **self.augmentation)
+            clip = train_transform(clips, self.size, rng, **self.augmentation)
+            return subtract_frames(clip) if self.difference else clip
         views = eval_transform(clips, self.size, self.num_crops)  # (crops, C*T, 3, S, S)
+        views = subtract_frames(views) if self.difference else views
         views = views.unflatten(1, (self.num_clips, self.num_frames)).transpose(0, 1)  # clip-major
         return views.reshape(self._shape())
 
     def _indices(self, length: int, rng: np.random.Generator | None) -> np.ndarray:
+        """The frames to read: those sampled, and where differences are wanted the later ones after them."""
+        sampled = self._sampled(length, rng)
+        if not self.difference:
+            return sampled
+        earlier = np.minimum(sampled, max(length - 1 - self.difference, 0))
+        return np.stack([earlier, np.minimum(earlier + self.difference, length - 1)])
+
+    def _sampled(self, length: int, rng: np.random.Generator | None) -> np.ndarray:
         if self.sampling == "dense":
             return dense_indices(length, self.num_frames, self.stride, self.num_clips, rng)
         if rng is not None:

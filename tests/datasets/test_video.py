@@ -79,6 +79,32 @@ def test_testing_views_are_clip_major(records, sampling):
         assert torch.equal(views[3 * clip : 3 * clip + 3], crops)
 
 
+@pytest.mark.parametrize(("index", "pairs"), [(0, None), (3, [0, 0, 0, 0, 0, 0, 0, 0]), (4, [0] * 8)])
+def test_differences_are_those_of_the_frames(records, index, pairs):
+    """Videos of 60, 3 and 1 frames, 2 frames apart, frame by frame."""
+    views = dataset(records, train=False, num_frames=8, num_clips=2, num_crops=3, difference=2)[index]["frames"]
+    length = (60, 33, 8, 3, 1)[index]
+    for clip, row in enumerate(clip_indices(length, 8, 2)):
+        for t, frame in enumerate(row if pairs is None else pairs):
+            earlier = min(int(frame), max(length - 3, 0))
+            both = read_frames(records[index].path, [earlier, min(earlier + 2, length - 1)])
+            for crop, (a, b) in enumerate(eval_transform(both, 32, crops=3).numpy().astype(int)):
+                assert (views[3 * clip + crop, t].numpy() == np.clip(128 + b - a, 0, 255)).all()
+    if length == 1:
+        assert (views == 128).all()
+
+
+def test_training_differences_share_crop_and_flip(records):
+    train = dataset(records, seed=1, flip=0.5, scale=(0.3, 0.6), difference=3)
+    rng = np.random.default_rng((1, 3, 0))
+    earlier = segment_indices(60, 4, rng).clip(max=56)
+    pixels = train_transform(
+        read_frames(records[0].path, np.concatenate([earlier, earlier + 3])), 32, rng, flip=0.5, scale=(0.3, 0.6)
+    )
+    expected = (pixels[4:].int() - pixels[:4].int() + 128).clamp(0, 255)
+    assert torch.equal(train[(3, 0)]["frames"].int(), expected)
+
+
 @pytest.mark.parametrize("index", [2, 3, 4])
 def test_short_videos_fill_a_clip(records, index):
     length = (60, 33, 8, 3, 1)[index]
@@ -107,6 +133,7 @@ def test_wrong_arguments_are_refused(records):
         ({"on_error": "skip"}, "on_error must be"),
         ({"num_clips": 2}, "training uses one view"),
         ({"train": False, "num_crops": 2}, "num_crops must be 1 or 3"),
+        ({"difference": -1}, "difference must be"),
     ):
         with pytest.raises((ValueError, TypeError), match=f"{message}|Type-check"):
             dataset(records, **changes)
