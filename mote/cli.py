@@ -6,6 +6,7 @@ A user's mistake is one line on stderr and exit code 2; `--traceback` shows wher
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -21,6 +22,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         arguments.config += rest  # overrides that stand behind an option, which argparse does not collect
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if not arguments.traceback:  # one line, without the place in our code
+        warnings.formatwarning = lambda message, *_, **__: f"mote: warning: {message}\n"
     try:
         code = arguments.verb(arguments)
     except KeyboardInterrupt:
