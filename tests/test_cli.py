@@ -91,6 +91,21 @@ def test_eval_repeats_the_result_of_training(run, tmp_path, capsys):
     assert "11 of 11" in capsys.readouterr().out
 
 
+def test_a_run_on_differences_is_evaluated_and_predicts_on_differences(clips, tmp_path):
+    out = tmp_path / "run"
+    ways = ("data.difference=2", "data.sampling=dense", "data.stride=2", "optim.epochs=1", f"run.out={out}")
+    assert mote("train", *settings(clips, *ways)) == 0
+    with (out / "evaluations" / "eval.csv").open() as file:
+        row = next(csv.DictReader(file))
+    model = load(str(out))
+    frames = read_frames(clips / "clip 0.mp4", [2, 4, 6, 8, 4, 6, 8, 10])  # 4 frames 2 apart, the middle of 12
+    pixels = eval_transform(frames, 64)[0].int()
+    batch = {"frames": (pixels[4:] - pixels[:4] + 128).clamp(0, 255).byte()[None, None]}
+    expected = model.scorer(CLASSES)(batch)[0, 0].softmax(0).max().item()
+    assert max(model.classify_video(clips / "clip 0.mp4").values()) == pytest.approx(expected, abs=1e-6)
+    assert float(row["probability"]) == pytest.approx(expected, abs=1e-5)
+
+
 def test_eval_on_new_classes_is_zero_shot(run, clips, tmp_path):
     (tmp_path / "new.txt").write_text("green ball\nyellow ring\npink heart\n")
     where = [f"evaluation.classes={tmp_path / 'new.txt'}", "evaluation.name=zs", "evaluation.crops=3"]
