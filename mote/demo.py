@@ -30,7 +30,8 @@ from mote.evaluation.results import versions
 from mote.evaluation.zero_shot import trade_off
 from mote.reporting.page import Section, text_table, tradeoff_table, write_page
 from mote.reporting.plots import curves_plot, tradeoff_plot
-from mote.runs import evaluate, train
+from mote.runs import train
+from mote.scoring import evaluate
 from mote.training.distributed import make_accelerator
 from mote.training.log import read_log
 

@@ -1,28 +1,21 @@
-"""What `mote train` and `mote eval` do: build, run, and write down what came out and from what."""
+"""What `mote train` does: build, run, and write down what came out and from what."""
 
 import hashlib
 import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mote import build
-from mote.classifier import Classifier, load
+from mote.classifier import Classifier
 from mote.config import Config, dump
-from mote.datasets.decode import DecodeError
-from mote.datasets.manifest import Record
-from mote.datasets.video import VideoDataset
-from mote.evaluation.closed_set import score, summarize
-from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_atomic, write_results
+from mote.evaluation.results import write_atomic
 from mote.models.checkpoints import save_model
 from mote.models.clip import encode_classes
-from mote.reporting.page import percent
+from mote.scoring import evaluate, headline
 from mote.training.checkpoint import open_run
-from mote.training.distributed import Accelerator, gather, make_accelerator, on_main, shard_loader
+from mote.training.distributed import make_accelerator, on_main
 from mote.training.loop import fit
 from mote.training.step import TooManySkippedError
 
@@ -134,100 +127,6 @@ def train(config: Config, resume: bool = False) -> Path:
         if (out / "metrics.json").is_file():
             print(headline(json.loads((out / "metrics.json").read_text())))
     return out
-
-
-def headline(summary: Mapping[str, Any]) -> str:
-    """One line of a result: accuracies in percent with their 95 % intervals, and how many videos were scored."""
-    top1, top5 = percent(summary["top1"], summary["top1_interval"]), percent(summary["top5"], summary["top5_interval"])
-    recall = percent(summary["mean_class_recall"])
-    counts = f"{summary['scored']} of {summary['listed']} videos scored, {summary['num_classes']} classes"
-    return f"top-1 {top1}, top-{summary['top5_k']} {top5}, mean class recall {recall} ({counts})"
-
-
-def evaluate_model(model: str, config: Config, out: Path, clip: str | None = None) -> dict[str, Any]:
-    """Score any model (see `mote.classifier.load`) on `config.evaluation`; returns the summary that was written."""
-    accelerator = make_accelerator("fp32", cpu=config.run.cpu)
-    classifier = load(model, clip=clip, device=accelerator.device)
-    summary = evaluate(classifier, config, accelerator, out)
-    if accelerator.is_main_process:
-        print(f"{out / config.evaluation.name}.json: {headline(summary)}")
-    return summary
-
-
-def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, out: Path) -> dict[str, Any]:
-    """Score `classifier` on the listed videos and write `out/NAME.json` and `out/NAME.csv`.
-
-    Without `evaluation.classes` the classes are those the model was tuned on, else those of the manifest.
-
-    Raises:
-        ValueError: no manifest, or one that does not fit the classes.
-        DecodeError: an undecodable video, unless `evaluation.bad_videos=count_wrong`.
-    """
-    settings = config.evaluation
-    if settings.manifest is None:
-        raise ValueError("evaluation.manifest is not set; give a list of videos: evaluation.manifest=test.txt")
-    labels = classifier.classes
-    if settings.classes is not None or labels is None:
-        labels = build.class_names(settings.classes, settings.manifest)
-    records = build.records(settings.manifest, settings.root, labels, settings.classes, settings.split)
-    if settings.templates is not None:
-        classifier.templates = build.templates(settings.templates)
-    if settings.alpha < 1:
-        classifier = classifier.interpolated(settings.alpha)
-    view_scores = classifier.scorer(
-        labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
-    )
-    dataset = build.evaluation_dataset(
-        records,
-        settings,
-        config.data,
-        frames=classifier.frames,
-        size=classifier.size,
-        difference=classifier.difference,
-    )
-    loader = build.evaluation_loader(dataset, settings.batch_size, config.data.workers)
-    scores = score(
-        view_scores if settings.bad_videos == "count_wrong" else _strict(view_scores, dataset),
-        shard_loader(accelerator, loader),
-        lambda tensors: gather(accelerator, tensors),
-        total=len(records),
-        fusion=settings.fusion,
-        logit_scale=classifier.model.logit_scale.exp().item(),
-        progress=accelerator.is_main_process and sys.stderr.isatty(),
-    )
-    summary = summarize(scores, labels)
-    hashes = {
-        "manifest": _hash_manifest(settings.manifest, records),
-        "classes": sha256_lines(labels),
-        "templates": sha256_lines(classifier.templates),
-        "weights": sha256_tensors(classifier.model.state_dict()),
-    }
-    origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
-    on_main(
-        accelerator,
-        lambda: write_results(
-            out, settings.name, summary, records=records, classes=labels, scores=scores, provenance=origin
-        ),
-    )
-    return summary
-
-
-def _strict(view_scores: Callable[[Any], Tensor], dataset: VideoDataset) -> Callable[[Any], Tensor]:
-    """`view_scores` that raises the DecodeError of the first undecodable video of a batch."""
-
-    def check(batch: Any) -> Tensor:
-        for index in batch["index"][~batch["valid"]].tolist():
-            dataset.frames(0, index)  # raises what the worker met
-            raise DecodeError(dataset.records[index].path, "worker", "failed while loading, but can be decoded now")
-        return view_scores(batch)
-
-    return check
-
-
-def _hash_manifest(manifest: str, records: Sequence[Record]) -> str:
-    if Path(manifest).is_file():
-        return sha256_file(manifest)
-    return sha256_lines([f"{record.path} {record.label}" for record in records])
 
 
 def _prepare(out: Path, config: Config, resume: bool) -> None:

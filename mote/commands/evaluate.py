@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     own = Path(arguments.model) / "config.yaml"
     config = load_config(arguments.config, [own] if own.is_file() else [])
-    from mote.runs import evaluate_model
+    from mote.scoring import evaluate_model
 
     inside = Path(arguments.model) / "evaluations" if own.is_file() else Path("evaluations")
     evaluate_model(arguments.model, config, Path(arguments.out or inside), clip=arguments.clip)
