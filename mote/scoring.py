@@ -1,22 +1,18 @@
 """What `mote eval` does: score a classifier on listed videos, and write down what came out and from what."""
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from mote import build
 from mote.classifier import Classifier, load
 from mote.config import Config
-from mote.datasets.decode import DecodeError
 from mote.datasets.manifest import Record
-from mote.datasets.video import VideoDataset
-from mote.evaluation.closed_set import score, summarize
+from mote.evaluation.closed_set import summarize
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
 from mote.reporting.page import percent
-from mote.training.distributed import Accelerator, gather, make_accelerator, on_main, shard_loader
+from mote.scores import score_videos
+from mote.training.distributed import Accelerator, make_accelerator, on_main
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -57,27 +53,7 @@ def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, o
         classifier.templates = build.templates(settings.templates)
     if settings.alpha < 1:
         classifier = classifier.interpolated(settings.alpha)
-    view_scores = classifier.scorer(
-        labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
-    )
-    dataset = build.evaluation_dataset(
-        records,
-        settings,
-        config.data,
-        frames=classifier.frames,
-        size=classifier.size,
-        difference=classifier.difference,
-    )
-    loader = build.evaluation_loader(dataset, settings.batch_size, config.data.workers)
-    scores = score(
-        view_scores if settings.bad_videos == "count_wrong" else _strict(view_scores, dataset),
-        shard_loader(accelerator, loader),
-        lambda tensors: gather(accelerator, tensors),
-        total=len(records),
-        fusion=settings.fusion,
-        logit_scale=classifier.model.logit_scale.exp().item(),
-        progress=accelerator.is_main_process and sys.stderr.isatty(),
-    )
+    scores = score_videos(classifier, records, labels, settings, config.data, accelerator)
     summary = summarize(scores, labels)
     hashes = {
         "manifest": _hash_manifest(settings.manifest, records),
@@ -93,18 +69,6 @@ def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, o
         ),
     )
     return summary
-
-
-def _strict(view_scores: Callable[[Any], Tensor], dataset: VideoDataset) -> Callable[[Any], Tensor]:
-    """`view_scores` that raises the DecodeError of the first undecodable video of a batch."""
-
-    def check(batch: Any) -> Tensor:
-        for index in batch["index"][~batch["valid"]].tolist():
-            dataset.frames(0, index)  # raises what the worker met
-            raise DecodeError(dataset.records[index].path, "worker", "failed while loading, but can be decoded now")
-        return view_scores(batch)
-
-    return check
 
 
 def _hash_manifest(manifest: str, records: Sequence[Record]) -> str:
