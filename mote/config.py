@@ -113,6 +113,9 @@ class EvaluationConfig(Section):
     bad_videos: Literal["error", "count_wrong"] = "error"
     batch_size: Positive = 16  # clips per process
     every: Positive = 1  # epochs between evaluations during training
+    unknown: str | None = None  # list or folder of clips of no listed class, to measure "none of these" on
+    accept: Annotated[float, Field(gt=0, le=1)] = 0.95  # share of the listed clips that "none of these" must spare
+    page: bool = True  # draw NAME/index.html (in training after the last epoch only)
     name: str = "eval"  # stem of the result files
 
 
@@ -158,6 +161,8 @@ class Config(Section):
             ]
         if self.data.sampling == "segment":
             idle += ["data.stride: used by data.sampling=dense only" for _ in _changed(self.data, "stride")]
+        if self.evaluation.unknown is None:
+            idle += ["evaluation.accept: used with evaluation.unknown only" for _ in _changed(self.evaluation, "accept")]
         return idle
 
 

@@ -74,8 +74,9 @@ def train(config: Config, resume: bool = False) -> Path:
             device=accelerator.device,
         )
 
-    def evaluate_now(_task: nn.Module, _epoch: int) -> dict[str, float]:
-        summary = evaluate(classifier(), config, accelerator, out / "evaluations")
+    def evaluate_now(_task: nn.Module, epoch: int) -> dict[str, float]:
+        last = epoch == config.optim.epochs
+        summary = evaluate(classifier(), config, accelerator, out / "evaluations", page=last)
         return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
 
     def save_best(_task: nn.Module, metrics: dict[str, float]) -> None:

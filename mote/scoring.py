@@ -10,7 +10,9 @@ from mote.config import Config
 from mote.datasets.manifest import Record
 from mote.evaluation.closed_set import summarize
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
+from mote.open_set import measure, unknown_records
 from mote.reporting.page import percent
+from mote.result_page import draw_page
 from mote.scores import score_videos
 from mote.training.distributed import Accelerator, make_accelerator, on_main
 
@@ -33,10 +35,13 @@ def evaluate_model(model: str, config: Config, out: Path, clip: str | None = Non
     return summary
 
 
-def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, out: Path) -> dict[str, Any]:
-    """Score `classifier` on the listed videos and write `out/NAME.json` and `out/NAME.csv`.
+def evaluate(
+    classifier: Classifier, config: Config, accelerator: Accelerator, out: Path, page: bool = True
+) -> dict[str, Any]:
+    """Score `classifier` on the listed videos and write `out/NAME.json`, `out/NAME.csv` and `out/NAME/index.html`.
 
-    Without `evaluation.classes` the classes are those the model was tuned on, else those of the manifest.
+    Without `evaluation.classes` the classes are those the model was tuned on, else those of the manifest. The page is
+    drawn where both `page` and `evaluation.page` say so.
 
     Raises:
         ValueError: no manifest, or one that does not fit the classes.
@@ -53,14 +58,20 @@ def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, o
         classifier.templates = build.templates(settings.templates)
     if settings.alpha < 1:
         classifier = classifier.interpolated(settings.alpha)
+    unknown = unknown_records(settings.unknown, records, labels) if settings.unknown is not None else []
     scores = score_videos(classifier, records, labels, settings, config.data, accelerator)
     summary = summarize(scores, labels)
+    if unknown:
+        others = score_videos(classifier, unknown, labels, settings, config.data, accelerator)
+        summary["open_set"] = measure(scores, others, unknown, settings.accept)
     hashes = {
         "manifest": _hash_manifest(settings.manifest, records),
         "classes": sha256_lines(labels),
         "templates": sha256_lines(classifier.templates),
         "weights": sha256_tensors(classifier.model.state_dict()),
     }
+    if settings.unknown is not None:
+        hashes["unknown"] = _hash_manifest(settings.unknown, unknown)
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
     on_main(
         accelerator,
@@ -68,6 +79,10 @@ def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, o
             out, settings.name, summary, records=records, classes=labels, scores=scores, provenance=origin
         ),
     )
+    views = build.evaluation_dataset(
+        records, settings, config.data, frames=classifier.frames, size=classifier.size, difference=classifier.difference
+    )
+    on_main(accelerator, lambda: draw_page(out, classifier, labels, settings, views, wanted=page and settings.page))
     return summary
 
 

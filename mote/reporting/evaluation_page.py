@@ -29,12 +29,14 @@ def write_evaluation_page(
     extra: Sequence[Section] = (),
     *,
     title: str | None = None,
+    note: str = "",
 ) -> Path:
     """Write the page of one evaluation to `path`, in a folder of its own, and return the path.
 
     result: the document of a result file; keys calibration, halves, overlap, union, open_set and protocol are shown
     where there are any. predictions: the rows of its CSV file, see `read_predictions`. clips: for the contact sheets,
     chosen with `pick_clips`; right and wrong ones are told apart here. extra: further sections, after the numbers.
+    note: what to know about the pictures of clips.
     Beside the page: recall, confusion and calibration as .svg and .png; summary, per_class, confused and calibration
     as .csv. Raises ValueError when result and predictions are not of the same evaluation.
     """
@@ -52,7 +54,7 @@ def write_evaluation_page(
             _confusion(result, predictions, folder),
             *_calibration(result, folder),
         ]
-    sections += [*_contact_sheets(clips), *_undecodable(result), _provenance(result)]
+    sections += [*_contact_sheets(clips, note), *_undecodable(result), _provenance(result)]
     return write_page(path, title or f"Evaluation: {result.get('task', path.stem)}", sections)
 
 
@@ -134,7 +136,7 @@ def _further_numbers(result: Mapping) -> list[dict[str, str]]:
     if calibration := result.get("calibration"):
         value, count = percent(calibration["ece"]), f"{calibration['count']} clips"
         rows.append({"measure": "expected calibration error (%)", "value [95 %]": value, "count": count})
-    if known := result.get("open_set"):
+    if (known := result.get("open_set")) and "auroc" in known:
         count = f"{known['known']} + {known['unknown']} clips"
         area = percent(known["auroc"], known["auroc_interval"])
         rows.append({"measure": "AUROC, none of these (%)", "value [95 %]": area, "count": count})
@@ -204,11 +206,11 @@ def _calibration(result: Mapping, folder: Path) -> list[Section]:
     return [Section("Reliability", pictures=[(svg, caption)])]
 
 
-def _contact_sheets(clips: Sequence[ClipPicture]) -> list[Section]:
+def _contact_sheets(clips: Sequence[ClipPicture], note: str) -> list[Section]:
     scale, side = largest_change(clips), side_for(clips)
     right, wrong = [clip for clip in clips if clip.correct], [clip for clip in clips if not clip.correct]
     return [
-        Section(heading, markup=contact_sheet(part, scale=scale, side=side))
+        Section(heading, note, markup=contact_sheet(part, scale=scale, side=side))
         for heading, part in (("Right and most certain", right), ("Wrong and most certain", wrong))
         if part
     ]
