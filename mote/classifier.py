@@ -28,32 +28,33 @@ from mote.models.video_clip import VideoCLIP
 Batch = Mapping[str, Tensor]
 
 
-def feature_scorer(
+def view_scorer(
     model: VideoCLIP,
     text: Float[Tensor, "K D"],
     tuned_text: Float[Tensor, "F D"] | None = None,
     *,
     k: int = 5,
     gamma: float = 0.05,
-) -> Callable[[Float[Tensor, "B T D"]], Float[Tensor, "B K"]]:
-    """A function from frame features to scaled logits.
+) -> Callable[[Batch], Float[Tensor, "B V K"]]:
+    """A function from a batch with `frames` (B,V,T,3,H,W) uint8, or `features` (B,V,T,D), to scaled logits (B,V,K).
 
-    With `tuned_text` the temporal branch is gated by temporal feature modulation (MoTE eq. 11).
+    With `tuned_text` the temporal branch is gated per view by temporal feature modulation (MoTE eq. 11).
     """
 
     @torch.inference_mode()
-    def score(features: Float[Tensor, "B T D"]) -> Float[Tensor, "B K"]:
+    def score(batch: Batch) -> Float[Tensor, "B V K"]:
+        encoded = batch["features"] if "features" in batch else encode_views(model, batch["frames"])
+        views, features = encoded.shape[1], encoded.flatten(0, 1)
         gate = 1.0 if tuned_text is None else modulation_gate(features.mean(1), text, tuned_text, k=k, gamma=gamma)
-        return model.classify(model.head(features, gate=gate), text)
+        logits = model.classify(model.head(features, gate=gate), text)
+        return rearrange(logits, "(b v) k -> b v k", v=views)
 
     return score
 
 
-@torch.inference_mode()
 def encode_views(model: VideoCLIP, frames: UInt8[Tensor, "B V T 3 H W"]) -> Float[Tensor, "B V T D"]:
     """Frame features of every view, one call of the visual tower."""
-    features = model.encode_frames(rearrange(frames, "b v t c h w -> (b v) t c h w"))
-    return features.unflatten(0, frames.shape[:2])
+    return model.encode_frames(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
 
 @dataclass
@@ -83,26 +84,19 @@ class Classifier:
             self._cache[key] = stored.to(self.device)
         return self._cache[key]
 
-    def feature_scorer(
-        self, labels: Sequence[str], modulation: bool | None = None, *, k: int = 5, gamma: float = 0.05
-    ) -> Callable[[Float[Tensor, "B T D"]], Float[Tensor, "B K"]]:
-        """`feature_scorer` for `labels`; `modulation=None` gates unless `labels` are the tuned classes."""
-        known = self.classes is not None and tuple(labels) == tuple(self.classes)
-        gated = (not known if modulation is None else modulation) and self.model.temporal is not None
-        tuned = self.tuned_text.to(self.device) if gated and self.tuned_text is not None else None
-        return feature_scorer(self.model, self.text_features(labels), tuned, k=k, gamma=gamma)
-
     def scorer(
         self, labels: Sequence[str], modulation: bool | None = None, *, k: int = 5, gamma: float = 0.05
     ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
-        """A function from a batch with `frames` (B,V,T,3,H,W) uint8 to logits per view; see `feature_scorer`."""
-        score = self.feature_scorer(labels, modulation, k=k, gamma=gamma)
+        """`view_scorer` for `labels`; `modulation=None` gates unless `labels` are the tuned classes."""
+        known = self.classes is not None and tuple(labels) == tuple(self.classes)
+        gated = (not known if modulation is None else modulation) and self.model.temporal is not None
+        tuned = self.tuned_text.to(self.device) if gated and self.tuned_text is not None else None
+        return view_scorer(self.model, self.text_features(labels), tuned, k=k, gamma=gamma)
 
-        def score_views(batch: Batch) -> Float[Tensor, "B V K"]:
-            features = encode_views(self.model, batch["frames"])
-            return score(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-
-        return score_views
+    @torch.inference_mode()
+    def encode(self, frames: UInt8[Tensor, "B V T 3 H W"]) -> Float[Tensor, "B V T D"]:
+        """Frame features, which `scorer` takes in the place of frames."""
+        return encode_views(self.model, frames.to(self.device))
 
     def classify_video(
         self,

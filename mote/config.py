@@ -162,7 +162,9 @@ class Config(Section):
         if self.data.sampling == "segment":
             idle += ["data.stride: used by data.sampling=dense only" for _ in _changed(self.data, "stride")]
         if self.evaluation.unknown is None:
-            idle += ["evaluation.accept: used with evaluation.unknown only" for _ in _changed(self.evaluation, "accept")]
+            idle += [
+                "evaluation.accept: used with evaluation.unknown only" for _ in _changed(self.evaluation, "accept")
+            ]
         return idle
 
 

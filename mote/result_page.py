@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mote.classifier import Classifier, encode_views
+from mote.classifier import Classifier
 from mote.config import EvaluationConfig
 from mote.datasets.decode import DecodeError
 from mote.datasets.video import VideoDataset
@@ -70,30 +70,35 @@ def clip_pictures(
 
     predictions: rows of the result's CSV file, in the order of `views`.
     """
-    score = classifier.feature_scorer(
+    view_logits = classifier.scorer(
         labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
     )
     middle = settings.clips // 2 * settings.crops + settings.crops // 2
     pictures = []
-    for place in sum(pick_clips(predictions, CLIPS), []):
+    best, worst = pick_clips(predictions, CLIPS)
+    for place in best + worst:
         row = predictions[place]
         try:
             frames = views.frames(0, place)[middle]  # (T, 3, S, S)
         except DecodeError:
             continue  # it could be decoded when it was scored, but the page is no place to fail
-        features = encode_views(classifier.model, frames[None, None].to(classifier.device))[0, 0]
-        importance = frame_importance(score, features, labels.index(row["predicted"]))
+        features = classifier.encode(frames[None, None])[0, 0]
+        importance = frame_importance(view_logits, features, labels.index(row["predicted"]))
         pictures.append(clip_picture(row, frames.permute(0, 2, 3, 1).numpy(), importance))
     return pictures
 
 
 def frame_importance(
-    score: Callable[[Float[Tensor, "B T D"]], Float[Tensor, "B K"]], features: Float[Tensor, "T D"], predicted: int
+    view_logits: Callable[[Mapping[str, Tensor]], Tensor], features: Float[Tensor, "T D"], predicted: int
 ) -> Float[np.ndarray, "T"] | None:
-    """Change of the logit of class `predicted` when each frame is left out; None for a single frame."""
+    """Change of the logit of class `predicted` when each frame is left out; None for a single frame.
+
+    view_logits: batch with `features` (B, V, T, D) -> logits (B, V, K).
+    """
     frames = len(features)
     if frames == 1:
         return None
     others = ~torch.eye(frames, dtype=torch.bool, device=features.device)
     left_out = features.expand(frames, -1, -1)[others].unflatten(0, (frames, frames - 1))  # (T, T - 1, D)
-    return (score(left_out)[:, predicted] - score(features[None])[0, predicted]).double().cpu().numpy()
+    whole, parts = (view_logits({"features": f[:, None]})[:, 0, predicted] for f in (features[None], left_out))
+    return (parts - whole).double().cpu().numpy()
