@@ -14,7 +14,7 @@ from mote.classifier import load
 from mote.datasets.decode import DecodeError
 from mote.datasets.manifest import VIDEO_SUFFIXES, read_class_names, video_files
 from mote.evaluation.results import sha256_lines, sha256_tensors, versions, write_atomic
-from mote.open_set import read_threshold
+from mote.unknown import read_threshold
 
 NONE = "none of these"
 
@@ -63,7 +63,7 @@ def predict(
 ) -> int:
     """Print the `top` names of every video, write all scores to the files asked for; 0, or 1 when a file was bad.
 
-    threshold: a probability or a result file that holds one (see `open_set.read_threshold`); a video whose best name
+    threshold: a probability or a result file that holds one (see `unknown.read_threshold`); a video whose best name
     does not reach it is answered "none of these".
 
     Raises:

@@ -9,12 +9,13 @@ from mote.classifier import Classifier, load
 from mote.config import Config
 from mote.datasets.manifest import Record
 from mote.evaluation.closed_set import summarize
+from mote.evaluation.open_set import open_set_report
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
-from mote.open_set import measure, unknown_records
 from mote.reporting.page import percent
 from mote.result_page import draw_page
 from mote.scores import score_videos
 from mote.training.distributed import Accelerator, make_accelerator, on_main
+from mote.unknown import unknown_records
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -63,7 +64,7 @@ def evaluate(
     summary = summarize(scores, labels)
     if unknown:
         others = score_videos(classifier, unknown, labels, settings, config.data, accelerator)
-        summary["open_set"] = measure(scores, others, unknown, settings.accept)
+        summary["open_set"] = open_set_report(scores, others, [str(r.path) for r in unknown], settings.accept)
     hashes = {
         "manifest": _hash_manifest(settings.manifest, records),
         "classes": sha256_lines(labels),

@@ -1,23 +1,16 @@
-"""Open set: clips of no listed class, how well a model tells them apart, and the threshold of "none of these".
+"""Clips of no listed class: where they come from, and the threshold of "none of these" that was measured on them.
 
-Score of a clip: its highest probability (maximum softmax, Hendrycks & Gimpel, ICLR 2017; over the classes of a CLIP,
-Ming et al., NeurIPS 2022). The threshold keeps the stated share of the clips that do belong to the vocabulary, so it
-means something only for the same weights, names, prompts and views: `read_threshold` checks that they are the same.
+The threshold keeps the stated share of the clips that do belong to the vocabulary (see `mote.evaluation.open_set`), so
+it means something only for the same weights, names, prompts and views: `read_threshold` checks that they are the same.
 """
 
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from jaxtyping import Float64
 
 from mote import build
 from mote.datasets.manifest import ManifestError, Record, manifest_classes, video_files
-from mote.evaluation.closed_set import Scores
-from mote.evaluation.statistics import auroc, auroc_interval, open_set
 
 SAME_HASHES = {"weights": "weights", "classes": "names to choose among", "templates": "prompt templates"}
 
@@ -46,38 +39,6 @@ def unknown_records(unknown: str, known: Sequence[Record], labels: Sequence[str]
             raise ValueError(f"{unknown}: {record.path} is also in evaluation.manifest; it cannot be of no class")
     # The label is only there to be carried along: any class will do, and numbers of another list may not fit.
     return [record._replace(label=0) for record in records]
-
-
-def measure(known: Scores, unknown: Scores, records: Sequence[Record], accept: float) -> dict[str, Any]:
-    """The "open_set" part of a result: keys of `statistics.open_set`, and those named here.
-
-    accept: share in (0, 1] of the known clips that the threshold keeps. listed, undecodable: of the unknown clips
-    `records`; those not decoded have no score. other_scores: AUROC and interval of two more scores, the margin between
-    the two highest probabilities and the negative entropy. Where nothing could be decoded, only listed, undecodable.
-    """
-    lost = [str(record.path) for record, valid in zip(records, unknown.valid, strict=True) if not valid]
-    report: dict[str, Any] = {"accept": accept, "listed": len(records), "undecodable": lost}
-    inside, outside = known.probabilities[known.valid], unknown.probabilities[unknown.valid]
-    if not len(inside) or not len(outside):
-        return report
-    report |= open_set(inside.max(axis=1), outside.max(axis=1), rejected=1 - accept)
-    report["other_scores"] = {}
-    for name, score in (("margin", margin), ("negative_entropy", negative_entropy)):
-        area = auroc(score(inside), score(outside))
-        interval = list(auroc_interval(area, len(inside), len(outside)))
-        report["other_scores"][name] = {"auroc": area, "auroc_interval": interval}
-    return report
-
-
-def margin(probabilities: Float64[np.ndarray, "N K"]) -> Float64[np.ndarray, "N"]:
-    """The highest probability minus the second; with one class, that class's."""
-    best = np.sort(probabilities, axis=1)[:, ::-1]
-    return best[:, 0] - best[:, 1] if best.shape[1] > 1 else best[:, 0]
-
-
-def negative_entropy(probabilities: Float64[np.ndarray, "N K"]) -> Float64[np.ndarray, "N"]:
-    """sum p log p in nats: 0 for a sure prediction, -log K for an even one."""
-    return (probabilities * np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))).sum(axis=1)
 
 
 def read_threshold(text: str, hashes: Callable[[], Mapping[str, str]], *, clips: int, crops: int) -> float:
