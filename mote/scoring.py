@@ -12,7 +12,7 @@ from mote.evaluation.closed_set import summarize
 from mote.evaluation.open_set import open_set_report
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
 from mote.reporting.page import percent
-from mote.result_page import draw_page
+from mote.result_page import draw_page, page_path
 from mote.scores import score_videos
 from mote.training.distributed import Accelerator, make_accelerator, on_main
 from mote.unknown import unknown_records
@@ -21,7 +21,7 @@ from mote.unknown import unknown_records
 def headline(summary: Mapping[str, Any]) -> str:
     """One line of a result: accuracies in percent with their 95 % intervals, and how many videos were scored."""
     top1, top5 = percent(summary["top1"], summary["top1_interval"]), percent(summary["top5"], summary["top5_interval"])
-    recall = percent(summary["mean_class_recall"])
+    recall = percent(summary["mean_class_recall"], summary.get("mean_class_recall_interval"))
     counts = f"{summary['scored']} of {summary['listed']} videos scored, {summary['num_classes']} classes"
     return f"top-1 {top1}, top-{summary['top5_k']} {top5}, mean class recall {recall} ({counts})"
 
@@ -33,6 +33,8 @@ def evaluate_model(model: str, config: Config, out: Path, clip: str | None = Non
     summary = evaluate(classifier, config, accelerator, out)
     if accelerator.is_main_process:
         print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+        if (page := page_path(out, config.evaluation.name)).is_file():
+            print(f"{page}: the same with pictures")
     return summary
 
 
