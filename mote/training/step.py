@@ -1,7 +1,9 @@
 """One optimizer step: micro steps, the check for NaN, clipping, the update.
 
-For each of A micro steps: `task(batch, generator) -> (loss, terms)` and a backward pass of loss / A; processes average
-their gradients in the last one. The numbers of the step are averaged over micro steps and processes in one reduction.
+For each of A micro steps: `task(batch, generator) -> (loss, terms)`, means over the valid clips of the micro batch, and
+a backward pass of share * loss / A; processes average their gradients in the last one. With v valid clips of the V in
+the whole step of A micro steps on N processes, share = v * A * N / V: the sum is the mean over all valid clips, as for
+one large batch, however the undecodable ones are spread. The numbers of the step are averaged in one reduction.
 """
 
 import math
@@ -80,17 +82,18 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
     run.optimizer.zero_grad()
     sums: dict[str, torch.Tensor] = {}
     missing: list[torch.Tensor] = []
-    for micro in range(micro_steps):
-        batch = send_to_device(next(stream), accelerator.device, non_blocking=True)
+    batches = [next(stream) for _ in range(micro_steps)]
+    for micro, (batch, share) in enumerate(zip(batches, _shares(run, batches), strict=True)):
+        batch = send_to_device(batch, accelerator.device, non_blocking=True)
         if "valid" in batch:
             missing.append(torch.where(batch["valid"], -1, batch["index"]))
         seed_dropout(run.seed, step, micro, rank)
         routing = routing_generator(run.seed, step, 0 if run.sync_routing else rank)
         with accelerator.no_sync(run.module) if micro + 1 < micro_steps else nullcontext():
             loss, terms = run.module(batch, routing)
-            accelerator.backward(loss)
+            accelerator.backward(loss * share)
         for name, value in {"loss": loss, **terms}.items():
-            sums[name] = sums.get(name, 0.0) + value.detach().float() / micro_steps
+            sums[name] = sums.get(name, 0.0) + value.detach().float() * share / micro_steps
     indices = torch.cat(missing) if missing else torch.empty(0, dtype=torch.int64, device=accelerator.device)
     # One small reduction for all numbers of the step; the indices travel only when there are any.
     *values, count = mean_over_processes(accelerator, torch.stack([*sums.values(), (indices >= 0).sum().float()]))
@@ -100,6 +103,17 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
         skipped = sorted(index for index in everywhere.tolist() if index >= 0)
         _count_skipped(run, skipped, epoch)
     return dict(zip(sums, values, strict=True)), skipped
+
+
+def _shares(run: Run, batches: Sequence[Any]) -> torch.Tensor:
+    """Weight of the loss of each micro batch (A,): its valid clips over the mean number of them in a micro batch."""
+    device = run.accelerator.device
+    valid = [batch["valid"].sum() if "valid" in batch else torch.tensor(run.batches.micro) for batch in batches]
+    counts = torch.stack(valid).to(device, torch.float32)
+    if len(batches) * run.accelerator.num_processes == 1:
+        return torch.ones_like(counts)  # the mean is over all clips already
+    mean: Any = run.accelerator.reduce(counts.mean(), reduction="mean")
+    return counts / mean.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def _count_skipped(run: Run, skipped: list[int], epoch: int) -> None:
