@@ -193,7 +193,7 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
     meta = loaded.meta
     return Classifier(
         loaded.model.fold(loaded.merge_routing),
-        lambda: towers(meta["clip"], meta["pretrained"], meta["seed"]),
+        lambda: towers(meta["clip"], meta["pretrained"], meta["seed"], loaded.text_weights),
         classes=loaded.classes,
         tuned_text=loaded.tuned_text,
         templates=meta["templates"],
