@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mote.config import Config, DataConfig, EvaluationConfig, ModelConfig
+from mote.datasets.agreement import check_folders
 from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
 from mote.datasets.manifest import (
     Record,
@@ -33,8 +34,16 @@ def class_names(classes: str | None, manifest: str) -> list[str]:
 def records(
     manifest: str, root: str | None, names: Sequence[str] | None, classes: str | None, split: str | None
 ) -> list[Record]:
-    """The records of a manifest; ids in the class file (a dataset's folder names) are understood beside the names."""
-    return read_manifest(manifest, root, names, split, ids=read_class_ids(classes) if classes is not None else None)
+    """The records of a manifest; ids in the class file (a dataset's folder names) are understood beside the names.
+
+    Raises:
+        ManifestError: a list that cannot be read, or labels that its videos' folders contradict.
+    """
+    ids = read_class_ids(classes) if classes is not None else None
+    found = read_manifest(manifest, root, names, split, ids=ids)
+    if names is not None:
+        check_folders(manifest, found, names, ids)
+    return found
 
 
 def templates(file: str | None) -> list[str]:

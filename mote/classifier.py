@@ -67,13 +67,15 @@ class Classifier:
     stride: int = 4
     difference: int = 0  # see VideoDataset
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    reworded: bool = False  # `templates` are not those of `tuned_text`
     _cache: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
 
     def text_features(self, labels: Sequence[str]) -> Float[Tensor, "K D"]:
-        """Class features of `labels`, encoded once; the stored ones when `labels` are the tuned classes."""
+        """Class features of `labels`, encoded once; the stored ones when classes and templates are the tuned ones."""
         key = tuple(labels)
         if key not in self._cache:
-            stored = self.tuned_text if self.classes is not None and key == tuple(self.classes) else None
+            known = self.classes is not None and key == tuple(self.classes) and not self.reworded
+            stored = self.tuned_text if known else None
             if stored is None:
                 stored = encode_classes(self.towers(), list(labels), self.templates, device=self.device)
             self._cache[key] = stored.to(self.device)
@@ -129,6 +131,15 @@ class Classifier:
         scores = fuse_views(logits)[0].cpu()
         order = torch.argsort(scores, descending=True, stable=True)
         return {labels[i]: float(scores[i]) for i in order.tolist()}
+
+    def with_templates(self, templates: Sequence[str]) -> "Classifier":
+        """This classifier with other prompts: every vocabulary is encoded with them, that of tuning included.
+
+        `tuned_text`, which temporal feature modulation compares with, stays what the model was tuned on.
+        """
+        if list(templates) == self.templates:
+            return self
+        return replace(self, templates=list(templates), reworded=True, _cache={})
 
     def interpolated(self, alpha: float) -> "Classifier":
         """This classifier with alpha * own + (1 - alpha) * original CLIP weights in visual tower and logit scale.

@@ -192,6 +192,11 @@ def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Con
     Raises:
         ConfigError: missing file, bad YAML, unknown key, wrong type or value; one line per mistake.
     """
+    return validate(merge(files, overrides))
+
+
+def merge(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """What `load` validates: the settings that the files and overrides name, and no others."""
     tree: dict[str, Any] = {}
     for file in files:
         _merge(tree, _read(Path(file)))
@@ -206,7 +211,7 @@ def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Con
         for part in reversed(key.split(".")):
             nested = {part: nested}
         _merge(tree, nested)
-    return validate(tree)
+    return tree
 
 
 def validate(tree: Mapping[str, Any]) -> Config:

@@ -76,7 +76,7 @@ def test_a_run_directory_is_complete_and_its_result_explains_itself(run):
     assert low <= result["top1"] <= high
     origin = result["provenance"]
     assert origin["config"]["model"]["layers"] == 1 and set(origin["hashes"]) == {
-        "manifest", "classes", "templates", "weights",
+        "manifest", "classes", "templates", "weights", "predictions",
     }  # fmt: skip
     with (run / "evaluations" / "eval.csv").open() as file:
         rows = list(csv.DictReader(file))
