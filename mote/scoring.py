@@ -10,6 +10,7 @@ from mote.config import Config
 from mote.datasets.manifest import Record
 from mote.evaluation.closed_set import summarize
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
+from mote.features import cache_folder, usage
 from mote.reporting.page import percent
 from mote.scores import score_videos
 from mote.training.distributed import Accelerator, make_accelerator, on_main
@@ -30,6 +31,9 @@ def evaluate_model(model: str, config: Config, out: Path, clip: str | None = Non
     summary = evaluate(classifier, config, accelerator, out)
     if accelerator.is_main_process:
         print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+        folder = cache_folder(config.evaluation.cache, classifier)
+        if folder is not None:
+            print(usage(folder))
     return summary
 
 
