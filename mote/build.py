@@ -163,9 +163,11 @@ def evaluation_dataset(
     )
 
 
-def evaluation_loader(dataset: VideoDataset, batch_size: int, workers: int) -> DataLoader:
-    """Every record once, in order."""
-    sampler = EpochSampler(len(dataset), 0, shuffle=False)
+def evaluation_loader(
+    dataset: VideoDataset, batch_size: int, workers: int, indices: Sequence[int] | None = None
+) -> DataLoader:
+    """Every record once, in order, or those at `indices`."""
+    sampler = range(len(dataset)) if indices is None else indices
     return make_loader(dataset, batch_size, sampler=sampler, workers=workers, drop_last=False)
 
 

@@ -111,7 +111,9 @@ class EvaluationConfig(Section):
     modulation_gamma: Annotated[float, Field(gt=0)] = 0.05
     alpha: Unit = 1.0  # alpha * tuned + (1 - alpha) * original CLIP weights; the released test scripts use 0.99
     bad_videos: Literal["error", "count_wrong"] = "error"
-    batch_size: Positive = 16  # clips per process
+    batch_size: Positive = 16  # videos decoded at once in a process; on a GPU, also encoded at once
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of matrix products; auto = bf16 where the hardware has it
+    cache: str | None = "auto"  # folder of frame features; auto = the user's cache, none for tiny CLIP; null = none
     every: Positive = 1  # epochs between evaluations during training
     name: str = "eval"  # stem of the result files
 

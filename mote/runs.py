@@ -75,7 +75,11 @@ def train(config: Config, resume: bool = False) -> Path:
         )
 
     def evaluate_now(_task: nn.Module, _epoch: int) -> dict[str, float]:
-        summary = evaluate(classifier(), config, accelerator, out / "evaluations")
+        frozen = config.optim.clip_lr_scale == 0  # else every epoch would leave features that no other can use
+        cache = config.evaluation.cache if frozen else None
+        settings = config.evaluation.model_copy(update={"cache": cache})
+        now = config.model_copy(update={"evaluation": settings})
+        summary = evaluate(classifier(), now, accelerator, out / "evaluations")
         return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
 
     def save_best(_task: nn.Module, metrics: dict[str, float]) -> None:

@@ -1,6 +1,6 @@
 """From items to batches: the (epoch, index) sampler, the loader, and cached features in the place of videos."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -54,8 +54,10 @@ class FeatureDataset(Dataset):
         }
 
 
-def make_loader(dataset: Dataset, batch_size: int, *, sampler: Sampler, workers: int, drop_last: bool) -> DataLoader:
-    """Batches of `dataset` in the order of `sampler`, by `workers` processes (0: this one).
+def make_loader(
+    dataset: Dataset, batch_size: int, *, sampler: Sampler | Sequence[int], workers: int, drop_last: bool
+) -> DataLoader:
+    """Batches of `dataset` in the order of `sampler` (or of a list of indices), by `workers` processes (0: this one).
 
     Workers live on between epochs and keep nothing of one. Memory is pinned where there is a CUDA device.
     """
