@@ -11,7 +11,6 @@ from mote.classifier import Classifier
 from mote.config import DataConfig, EvaluationConfig
 from mote.datasets.decode import DecodeError
 from mote.datasets.manifest import Record
-from mote.datasets.video import VideoDataset
 from mote.evaluation.closed_set import Scores, score
 from mote.training.distributed import Accelerator, gather, shard_loader
 
@@ -42,7 +41,7 @@ def score_videos(
     )
     loader = build.evaluation_loader(dataset, settings.batch_size, data.workers)
     return score(
-        view_scores if settings.bad_videos == "count_wrong" else _strict(view_scores, dataset),
+        view_scores if settings.bad_videos == "count_wrong" else _strict(view_scores),
         shard_loader(accelerator, loader),
         lambda tensors: gather(accelerator, tensors),
         total=len(records),
@@ -52,13 +51,13 @@ def score_videos(
     )
 
 
-def _strict(view_scores: Callable[[Any], Tensor], dataset: VideoDataset) -> Callable[[Any], Tensor]:
+def _strict(view_scores: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
     """`view_scores` that raises the DecodeError of the first undecodable video of a batch."""
 
     def check(batch: Any) -> Tensor:
-        for index in batch["index"][~batch["valid"]].tolist():
-            dataset.frames(0, index)  # raises what the worker met
-            raise DecodeError(dataset.records[index].path, "worker", "failed while loading, but can be decoded now")
+        for cause in filter(None, batch["cause"]):
+            path, why = cause.rsplit("\t", 1)
+            raise DecodeError(path, "pyav", why)
         return view_scores(batch)
 
     return check
