@@ -135,6 +135,7 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
         flip=data.flip,
         grayscale=data.grayscale,
         on_error="mark",
+        timeout=data.decode_timeout,
     )
 
 
@@ -160,6 +161,7 @@ def evaluation_dataset(
         stride=data.stride,
         difference=difference,
         on_error="mark",
+        timeout=data.decode_timeout,
     )
 
 

@@ -64,6 +64,7 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0)] = 2
     cache_features: bool = False  # encode every training clip once, without augmentation (needs optim.clip_lr_scale=0)
     max_bad_fraction: Unit = 0.0  # undecodable training videos tolerated; they are skipped, counted and listed
+    decode_timeout: Annotated[float, Field(gt=0)] | None = 60.0  # seconds until a file counts as bad; None waits
 
 
 class LossConfig(Section):
@@ -123,7 +124,10 @@ class RunConfig(Section):
 
     out: str | None = None
     save_every: Positive | None = None  # optimizer steps between checkpoints; None = once an epoch
-    select: Literal["last", "top1"] = "last"  # which epoch becomes best/: top1 is that of evaluation.manifest
+    keep: Positive = 1  # checkpoints kept in last/
+    select: Literal["last", "top1", "top5", "mean_class_recall"] = (
+        "last"  # best/: the last epoch, or the highest metric
+    )
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     cpu: bool = False  # stay on the CPU though there is a GPU
 
