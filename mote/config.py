@@ -65,6 +65,7 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0)] = 2
     cache_features: bool = False  # encode every training clip once, without augmentation (needs optim.clip_lr_scale=0)
     max_bad_fraction: Unit = 0.0  # undecodable training videos tolerated; they are skipped, counted and listed
+    decode_timeout: Annotated[float, Field(gt=0)] | None = 60.0  # seconds until a file counts as bad; None waits
 
 
 class TuningConfig(Section):
@@ -125,7 +126,9 @@ class EvaluationConfig(Section):
     modulation_gamma: Annotated[float, Field(gt=0)] = 0.05
     alpha: Unit = 1.0  # alpha * tuned + (1 - alpha) * original CLIP weights; the released test scripts use 0.99
     bad_videos: Literal["error", "count_wrong"] = "error"
-    batch_size: Positive = 16  # clips per process
+    batch_size: Positive = 16  # videos decoded at once in a process; on a GPU, also encoded at once
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of matrix products; auto = bf16 where the hardware has it
+    cache: str | None = "auto"  # folder of frame features; auto = the user's cache, none for tiny CLIP; null = none
     every: Positive = 1  # epochs between evaluations during training
     name: str = "eval"  # stem of the result files
 
@@ -135,7 +138,10 @@ class RunConfig(Section):
 
     out: str | None = None
     save_every: Positive | None = None  # optimizer steps between checkpoints; None = once an epoch
-    select: Literal["last", "top1"] = "last"  # which epoch becomes best/: top1 is that of evaluation.manifest
+    keep: Positive = 1  # checkpoints kept in last/
+    select: Literal["last", "top1", "top5", "mean_class_recall"] = (
+        "last"  # best/: the last epoch, or the highest metric
+    )
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     cpu: bool = False  # stay on the CPU though there is a GPU
 
@@ -158,10 +164,15 @@ class Config(Section):
         still = self.model.layers == 0 and self.optim.clip_lr_scale == 0 and "lora" not in towers
         if still and self.data.train is not None:
             raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
-        moving = self.tuning.vision == "lora" or (self.tuning.vision == "full" and self.optim.clip_lr_scale > 0)
-        if self.data.cache_features and moving:
+        if self.data.cache_features and self.vision_learns:
             raise ValueError("data.cache_features needs a frozen CLIP tower; set tuning.vision=frozen")
         return self
+
+    @property
+    def vision_learns(self) -> bool:
+        """Whether training changes the features of frames."""
+        tuning = self.tuning.vision
+        return tuning == "lora" or (tuning == "full" and self.optim.clip_lr_scale > 0)
 
     def idle_settings(self) -> list[str]:
         """Settings that differ from their default but have no effect in this configuration."""
@@ -220,6 +231,11 @@ def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Con
     Raises:
         ConfigError: missing file, bad YAML, unknown key, wrong type or value; one line per mistake.
     """
+    return validate(merge(files, overrides))
+
+
+def merge(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """What `load` validates: the settings that the files and overrides name, and no others."""
     tree: dict[str, Any] = {}
     for file in files:
         _merge(tree, _read(Path(file)))
@@ -234,7 +250,7 @@ def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Con
         for part in reversed(key.split(".")):
             nested = {part: nested}
         _merge(tree, nested)
-    return validate(tree)
+    return tree
 
 
 def validate(tree: Mapping[str, Any]) -> Config:

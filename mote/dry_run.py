@@ -72,9 +72,10 @@ def measure(
     """
     config, device = experiment.config, experiment.device
     one = _of_size(clips, 1)
-    forward = flops(lambda: experiment.task.predict(one))
-    training = flops(lambda: experiment.task(one, routing_generator(0, 0, 0))[0].backward())
-    experiment.task.zero_grad(set_to_none=True)
+    task, model = experiment.task, experiment.model
+    forward = flops(lambda: model.classify(model.head(task.features(one)), task.text))
+    training = flops(lambda: task(one, routing_generator(0, 0, 0))[0].backward())
+    task.zero_grad(set_to_none=True)
     step(clips)  # the first one allocates and chooses kernels
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -147,7 +148,8 @@ def _clips(experiment: Experiment, size: int) -> tuple[Batch, float]:
     if bad:
         dataset.frames(0, bad[0])  # raises what went wrong
         raise DecodeError(dataset.records[bad[0]].path, "reader", "failed once, but can be decoded now")
-    batch = {name: torch.stack([item[name] for item in items]).to(experiment.device) for name in items[0]}
+    names = [name for name, value in items[0].items() if isinstance(value, torch.Tensor)]
+    batch = {name: torch.stack([item[name] for item in items]).to(experiment.device) for name in names}
     return _of_size(batch, size), seconds
 
 

@@ -26,7 +26,11 @@ from mote.tasks.video import VideoTask
 
 @dataclass
 class Experiment:
-    """A configuration as objects. `classes`: K names; `size`: pixels; `towers`: with the text tower that is trained."""
+    """A configuration as objects.
+
+    `classes`: K names. `towers`: with the text tower as it is trained. `own_text`: that tower is not the original
+    CLIP's, because it is tuned here or was by the model that training starts from. `size`: pixels.
+    """
 
     config: Config
     classes: Sequence[str]
@@ -35,17 +39,13 @@ class Experiment:
     towers: Towers
     model: VideoCLIP
     task: VideoTask
+    own_text: bool
     size: int
     device: torch.device
 
-    @property
-    def text_tuned(self) -> bool:
-        """Whether the text tower is trained too."""
-        return self.task.class_features is not None
-
     def class_text(self) -> Float[Tensor, "K D"]:
         """Class features of all templates as the text tower is now."""
-        if not self.text_tuned:
+        if self.task.class_features is None:
             return self.task.text
         return encode_classes(self.towers, self.classes, self.templates, device=self.device)
 
@@ -60,7 +60,7 @@ class Experiment:
         folded.visual = _plain(folded.visual)
         return Classifier(
             folded,
-            build_towers if not self.text_tuned else lambda: replace(build_towers(), encode_text=self.text_tower()),
+            build_towers if not self.own_text else lambda: replace(build_towers(), encode_text=self.text_tower()),
             classes=list(self.classes),
             tuned_text=self.class_text(),
             templates=list(self.templates),
@@ -86,7 +86,7 @@ class Experiment:
                 save_adapters(cast(Any, tower), folder / "adapters" / name)
         whole = whole.sharing_parameters()
         whole.visual = _plain(whole.visual)
-        text = self.text_tower() if self.text_tuned else None
+        text = self.text_tower() if self.own_text else None
         save_model(folder, whole, {**self._meta(), **meta}, {"tuned_text": self.class_text()}, text)
 
     def loader(self) -> DataLoader:
@@ -134,7 +134,8 @@ def assemble(config: Config, device: torch.device) -> Experiment:
         raise ValueError("data.train is not set; give it as an override, for example data.train=...")
     classes = build.class_names(data.classes, data.train)
     records = build.records(data.train, data.root, classes, data.classes, data.split)
-    towers = build.towers(config.model.clip, config.model.pretrained, config.seed, build.init_text(config.model))
+    start = build.init_text(config.model)
+    towers = build.towers(config.model.clip, config.model.pretrained, config.seed, start)
     templates = build.templates(data.templates)
     text = encode_classes(towers, classes, templates, device=device)
     torch.manual_seed(config.seed)  # the same initial weights in every process
@@ -142,7 +143,8 @@ def assemble(config: Config, device: torch.device) -> Experiment:
     tuned = None if config.tuning.text == "frozen" else build.class_features(config, towers, classes, templates)
     task = build.task(config, model, text, tuned)
     size = data.size or towers.image_size
-    return Experiment(config, classes, records, templates, towers, model, task, size, device)
+    own_text = tuned is not None or start is not None
+    return Experiment(config, classes, records, templates, towers, model, task, own_text, size, device)
 
 
 def _plain(tower: nn.Module) -> nn.Module:

@@ -83,6 +83,15 @@ def test_saved_adapters_on_the_original_towers_give_the_saved_model(run):
     assert json.loads((run / "best" / "adapters" / "text" / "adapter_config.json").read_text())["peft_type"] == "LORA"
 
 
+def test_a_run_that_starts_from_tuned_towers_keeps_their_text(run, clips, tmp_path):
+    out = train(load_config([], settings(clips, f"model.init={run}", f"run.out={tmp_path / 'run'}", "optim.epochs=1")))
+    first, second = load(str(run), device="cpu"), load(str(out), device="cpu")
+    torch.testing.assert_close(second.tuned_text, first.tuned_text, rtol=1e-5, atol=1e-6)
+    new = ("yellow ring", "pink heart")
+    texts = [encode_classes(model.towers(), new, model.templates) for model in (first, second)]
+    assert torch.equal(*texts)
+
+
 @pytest.mark.parametrize(
     ("tuning", "moved"),
     [

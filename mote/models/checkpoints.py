@@ -65,7 +65,7 @@ def save_model(
         meta: JSON values for ``model.json``; needs ``clip`` (a name for ``load_clip``) or ``architecture`` (as in the
             ``meta`` of a loaded model). Useful: ``pretrained``, ``classes``, ``templates``.
         tensors: ``tuned_text`` (F, D) and ``merge_routing`` (L, E), both optional.
-        text: the text tower (without adapters) where it was tuned.
+        text: the text tower (without adapters) where it is not that of ``clip``.
 
     Raises:
         ValueError: for unknown tensors, or when ``meta`` does not say how to rebuild the visual tower.
