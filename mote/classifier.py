@@ -5,13 +5,12 @@ it was tuned for. Scores are the mean over views of softmax(logit_scale * cosine
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,41 +19,12 @@ from mote.build import load_folder, towers
 from mote.datasets.manifest import Record, read_class_names, read_templates
 from mote.datasets.video import VideoDataset
 from mote.evaluation.closed_set import fuse_views
+from mote.hub import download, is_repo_id
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
 from mote.models.clip import Towers, data_file, default_templates, encode_classes, load_clip, parse_model_name
-from mote.models.modulation import modulation_gate
+from mote.models.precision import Precision, in_bf16, resolve_precision
 from mote.models.video_clip import VideoCLIP
-
-Batch = Mapping[str, Tensor]
-
-
-def view_scorer(
-    model: VideoCLIP,
-    text: Float[Tensor, "K D"],
-    tuned_text: Float[Tensor, "F D"] | None = None,
-    *,
-    k: int = 5,
-    gamma: float = 0.05,
-) -> Callable[[Batch], Float[Tensor, "B V K"]]:
-    """A function from a batch with `frames` (B,V,T,3,H,W) uint8, or `features` (B,V,T,D), to scaled logits (B,V,K).
-
-    With `tuned_text` the temporal branch is gated per view by temporal feature modulation (MoTE eq. 11).
-    """
-
-    @torch.inference_mode()
-    def score(batch: Batch) -> Float[Tensor, "B V K"]:
-        encoded = batch["features"] if "features" in batch else encode_views(model, batch["frames"])
-        views, features = encoded.shape[1], encoded.flatten(0, 1)
-        gate = 1.0 if tuned_text is None else modulation_gate(features.mean(1), text, tuned_text, k=k, gamma=gamma)
-        logits = model.classify(model.head(features, gate=gate), text)
-        return rearrange(logits, "(b v) k -> b v k", v=views)
-
-    return score
-
-
-def encode_views(model: VideoCLIP, frames: UInt8[Tensor, "B V T 3 H W"]) -> Float[Tensor, "B V T D"]:
-    """Frame features of every view, one call of the visual tower."""
-    return model.encode_frames(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+from mote.models.view_scorer import Batch, autocast, encode_views, view_scorer
 
 
 @dataclass
@@ -66,37 +36,72 @@ class Classifier:
     classes: list[str] | None = None  # names the model was tuned on
     tuned_text: Float[Tensor, "F D"] | None = None
     templates: list[str] = field(default_factory=default_templates)
+    tuned_templates: list[str] | None = None  # those of tuned_text; None = `templates` as they are now
     frames: int = 8
     size: int = 224
     sampling: Literal["segment", "dense"] = "segment"
     stride: int = 4
     difference: int = 0  # see VideoDataset
+    precision: Precision = "fp32"  # see in_precision
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    _cache: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
+    labels: list[str] | None = None  # names to choose among when none are given; None = `classes`
+    meta: dict[str, Any] = field(default_factory=dict, repr=False)  # of its model folder: clip, pretrained, ...
+    _cache: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self):
+        self.tuned_templates = list(self.templates) if self.tuned_templates is None else self.tuned_templates
 
     def text_features(self, labels: Sequence[str]) -> Float[Tensor, "K D"]:
-        """Class features of `labels`, encoded once; the stored ones when `labels` are the tuned classes."""
-        key = tuple(labels)
+        """Class features of `labels`, encoded once; the stored ones when labels and templates are those of tuning."""
+        key = tuple(labels), tuple(self.templates)
         if key not in self._cache:
-            stored = self.tuned_text if self.classes is not None and key == tuple(self.classes) else None
+            tuned = self.is_tuned_on(labels) and self.templates == self.tuned_templates
+            stored = self.tuned_text if tuned else None
             if stored is None:
                 stored = encode_classes(self.towers(), list(labels), self.templates, device=self.device)
             self._cache[key] = stored.to(self.device)
         return self._cache[key]
 
+    def is_tuned_on(self, labels: Sequence[str]) -> bool:
+        """Whether `labels` are the classes of fine-tuning, in their order."""
+        return self.classes is not None and list(labels) == self.classes
+
+    def gate_text(self, labels: Sequence[str], modulation: bool | None = None) -> Float[Tensor, "F D"] | None:
+        """The tuned class features that temporal feature modulation needs, None where it is off; see `scorer`."""
+        gated = (not self.is_tuned_on(labels) if modulation is None else modulation) and self.model.temporal is not None
+        return self.tuned_text.to(self.device) if gated and self.tuned_text is not None else None
+
     def scorer(
-        self, labels: Sequence[str], modulation: bool | None = None, *, k: int = 5, gamma: float = 0.05
+        self,
+        labels: Sequence[str],
+        modulation: bool | None = None,
+        *,
+        k: int = 5,
+        gamma: float = 0.05,
+        gate: float = 1.0,
     ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
         """`view_scorer` for `labels`; `modulation=None` gates unless `labels` are the tuned classes."""
-        known = self.classes is not None and tuple(labels) == tuple(self.classes)
-        gated = (not known if modulation is None else modulation) and self.model.temporal is not None
-        tuned = self.tuned_text.to(self.device) if gated and self.tuned_text is not None else None
-        return view_scorer(self.model, self.text_features(labels), tuned, k=k, gamma=gamma)
+        tuned = self.gate_text(labels, modulation)
+        return view_scorer(
+            self.model, self.text_features(labels), tuned, k=k, gamma=gamma, gate=gate, precision=self.precision
+        )
 
     @torch.inference_mode()
     def encode(self, frames: UInt8[Tensor, "B V T 3 H W"]) -> Float[Tensor, "B V T D"]:
-        """Frame features, which `scorer` takes in the place of frames."""
-        return encode_views(self.model, frames.to(self.device))
+        """Frame features in float32, which `scorer` takes in the place of frames."""
+        with autocast(self.precision, self.device):
+            return encode_views(self.model, frames.to(self.device))
+
+    def in_precision(self, precision: Literal["fp32", "bf16", "auto"]) -> "Classifier":
+        """This classifier, its matrix products in bfloat16 where that is asked for, see `mote.models.precision`.
+
+        The text tower stays in float32: it runs once for a vocabulary.
+        """
+        if resolve_precision(precision, self.device) == self.precision:
+            return self
+        if self.precision == "bf16":
+            raise ValueError("a classifier in bf16 has lost its float32 weights; begin with the one it was made from")
+        return replace(self, model=in_bf16(self.model), precision="bf16")
 
     def classify_video(
         self,
@@ -111,7 +116,7 @@ class Classifier:
 
         Args:
             path: a video file.
-            labels: class names, at least one.
+            labels: class names, at least one; None = those the model was exported for or tuned on.
             clips, crops: temporal clips and spatial crops (1 or 3) whose softmax scores are averaged.
             modulation: temporal feature modulation; None = on unless `labels` are the tuned classes.
 
@@ -140,6 +145,15 @@ class Classifier:
         order = torch.argsort(scores, descending=True, stable=True)
         return {labels[i]: float(scores[i]) for i in order.tolist()}
 
+    def with_templates(self, templates: Sequence[str]) -> "Classifier":
+        """This classifier with other prompts: every vocabulary is encoded with them, that of tuning included.
+
+        `tuned_text`, which temporal feature modulation compares with, stays what the model was tuned on.
+        """
+        if list(templates) == self.templates:
+            return self
+        return replace(self, templates=list(templates), _cache={})
+
     def interpolated(self, alpha: float) -> "Classifier":
         """This classifier with alpha * own + (1 - alpha) * original CLIP weights in visual tower and logit scale.
 
@@ -154,10 +168,11 @@ class Classifier:
         return replace(self, model=model)
 
     def labels_or_own(self, labels: Sequence[str] | None) -> list[str]:
-        """`labels` as a checked list, or the tuned classes when None; raises ValueError."""
-        if labels is None and self.classes is None:
+        """`labels` as a checked list, or the model's own when None; raises ValueError."""
+        own = self.classes if self.labels is None else self.labels
+        if labels is None and own is None:
             raise ValueError("this model has no classes of its own; give the labels to choose among")
-        chosen = list(self.classes or []) if labels is None else list(labels)
+        chosen = list(own or []) if labels is None else list(labels)
         if not chosen or len(set(chosen)) < len(chosen):
             raise ValueError(f"expected at least one label and no duplicates, got {chosen}")
         return chosen
@@ -174,8 +189,9 @@ def load(
     """A `Classifier` from any kind of model.
 
     Args:
-        model: run directory or its `best` folder; authors' checkpoint file (.pt, .pth); `tiny`; or an open_clip
-            architecture, with its tag as `name:tag` or in `pretrained`.
+        model: run directory or its `best` folder; file of `mote export --format safetensors`; authors' checkpoint file
+            (.pt, .pth); `tiny`; an open_clip architecture, with its tag as `name:tag` or in `pretrained`; or the id
+            `organisation/name` of a model on the Hugging Face Hub, see `mote.hub`.
         pretrained: open_clip tag or local CLIP checkpoint, for an open_clip architecture.
         clip: `name:tag` of the text tower for an authors' checkpoint; None = by the width of its visual tower.
         templates: prompt-template file; None = the model's own, else the 28 of the method.
@@ -187,8 +203,10 @@ def load(
     path = Path(model)
     if is_reference_checkpoint(path):
         classifier = _from_reference(load_folder(path), clip)
-    elif path.is_dir():
+    elif path.is_dir() or path.suffix == ".safetensors":
         classifier = _from_folder(load_folder(path))
+    elif pretrained is None and is_repo_id(model):
+        classifier = _from_folder(load_folder(download(model)))
     else:
         name, tag = parse_model_name(model)
         classifier = _from_clip(load_clip(name, pretrained or tag))
@@ -203,7 +221,7 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
     meta = loaded.meta
     return Classifier(
         loaded.model.fold(loaded.merge_routing),
-        lambda: towers(meta["clip"], meta["pretrained"], meta["seed"]),
+        lambda: towers(meta["clip"], meta["pretrained"], meta["seed"], loaded.text_weights),
         classes=loaded.classes,
         tuned_text=loaded.tuned_text,
         templates=meta["templates"],
@@ -212,6 +230,10 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
         sampling=meta.get("sampling", "segment"),
         stride=meta.get("stride", 4),
         difference=meta.get("difference", 0),
+        tuned_templates=meta.get("tuned_templates"),
+        labels=meta.get("labels"),
+        meta=meta,
+        _cache={} if loaded.text is None else {(tuple(meta["labels"]), tuple(meta["templates"])): loaded.text},
     )
 
 
@@ -232,11 +254,13 @@ def _from_reference(loaded: LoadedModel, clip: str | None) -> Classifier:
         classes=classes or None,
         tuned_text=None if loaded.tuned_text is None else F.normalize(loaded.tuned_text, dim=-1),
         size=loaded.meta["architecture"]["vision_cfg"]["image_size"],
+        meta={**loaded.meta, "clip": name, "pretrained": tag, "seed": 0},
     )
 
 
 def _from_clip(towers: Towers) -> Classifier:
-    return Classifier(build_plain(towers), lambda: towers, size=towers.image_size)
+    meta = {"clip": towers.name, "pretrained": towers.pretrained, "seed": 0}
+    return Classifier(build_plain(towers), lambda: towers, size=towers.image_size, meta=meta)
 
 
 def build_plain(towers: Towers) -> VideoCLIP:

@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mote import build
 from mote.classifier import Classifier
-from mote.config import EvaluationConfig
+from mote.config import DataConfig, EvaluationConfig
 from mote.datasets.decode import DecodeError
+from mote.datasets.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
 from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
@@ -35,14 +37,15 @@ def draw_page(
     classifier: Classifier,
     labels: Sequence[str],
     settings: EvaluationConfig,
-    views: VideoDataset,
+    data: DataConfig,
+    records: Sequence[Record],
     *,
     wanted: bool = True,
 ) -> None:
     """Write the page of the result files in `out`; an older one is removed in any case, for its numbers are gone.
 
-    views: the dataset that was scored, in the order of the result. Whatever goes wrong is a line on stderr: numbers are
-    there already, and no picture is worth losing them.
+    records: what was scored, in the order of the result. Whatever goes wrong is a line on stderr: numbers are there
+    already, and no picture is worth losing them.
     """
     page = page_path(out, settings.name)
     try:
@@ -50,6 +53,15 @@ def draw_page(
         if wanted:
             result = json.loads((out / f"{settings.name}.json").read_text("utf-8", "surrogateescape"))
             predictions = read_predictions(out / f"{settings.name}.csv")
+            classifier = classifier.in_precision(settings.precision)
+            views = build.evaluation_dataset(
+                records,
+                settings,
+                data,
+                frames=classifier.frames,
+                size=classifier.size,
+                difference=classifier.difference,
+            )
             clips = clip_pictures(classifier, predictions, labels, settings, views)
             count, note = settings.clips * settings.crops, ""
             if count > 1:
