@@ -177,9 +177,10 @@ def _write(
     own = {"classes": classifier.classes, "templates": classifier.templates, "frames": classifier.frames}
     own |= {"size": classifier.size, "sampling": classifier.sampling, "stride": classifier.stride}
     own |= {"difference": classifier.difference, "labels": note["labels"]}
-    gates = tuned is not None or classifier.model.temporal is None or note["labels"] == classifier.classes
+    known = note["labels"] == classifier.classes  # then `text` is `tuned_text`, stored once
     # Without the tuned features where modulation was switched off: a loaded model with them gates other labels.
-    tensors = {"text": text, "tuned_text": classifier.tuned_text if gates else None}
+    gates = known or tuned is not None or classifier.model.temporal is None
+    tensors = {"text": None if known else text, "tuned_text": classifier.tuned_text if gates else None}
     present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     save_model(path, classifier.model, {**classifier.meta, **own}, present, {NOTE: json.dumps(note)})
 

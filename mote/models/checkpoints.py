@@ -80,8 +80,8 @@ def save_model(
     weights.parent.mkdir(parents=True, exist_ok=True)
     state = {name: t.detach().cpu().contiguous() for name, t in {**model.state_dict(), **tensors}.items()}
     text = json.dumps(meta, indent=2) + "\n"  # fails before anything is written
-    notes = {**(notes or {}), "model": text} if description is None else dict(notes or {})
-    _write(weights, lambda path: save_file(state, path, metadata=notes or None))
+    notes = {**(notes or {}), **({"model": text} if description is None else {})}
+    _write(weights, lambda path: save_file(state, path, notes or None))
     if description is not None:
         _write(description, lambda path: path.write_text(text, encoding="utf-8"))
 
