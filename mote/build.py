@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mote.config import Config, DataConfig, EvaluationConfig, ModelConfig
+from mote.datasets.agreement import check_folders
 from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
 from mote.datasets.manifest import (
     Record,
@@ -33,8 +34,16 @@ def class_names(classes: str | None, manifest: str) -> list[str]:
 def records(
     manifest: str, root: str | None, names: Sequence[str] | None, classes: str | None, split: str | None
 ) -> list[Record]:
-    """The records of a manifest; ids in the class file (a dataset's folder names) are understood beside the names."""
-    return read_manifest(manifest, root, names, split, ids=read_class_ids(classes) if classes is not None else None)
+    """The records of a manifest; ids in the class file (a dataset's folder names) are understood beside the names.
+
+    Raises:
+        ManifestError: a list that cannot be read, or labels that its videos' folders contradict.
+    """
+    ids = read_class_ids(classes) if classes is not None else None
+    found = read_manifest(manifest, root, names, split, ids=ids)
+    if names is not None:
+        check_folders(manifest, found, names, ids)
+    return found
 
 
 def templates(file: str | None) -> list[str]:
@@ -126,6 +135,7 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
         flip=data.flip,
         grayscale=data.grayscale,
         on_error="mark",
+        timeout=data.decode_timeout,
     )
 
 
@@ -151,12 +161,15 @@ def evaluation_dataset(
         stride=data.stride,
         difference=difference,
         on_error="mark",
+        timeout=data.decode_timeout,
     )
 
 
-def evaluation_loader(dataset: VideoDataset, batch_size: int, workers: int) -> DataLoader:
-    """Every record once, in order."""
-    sampler = EpochSampler(len(dataset), 0, shuffle=False)
+def evaluation_loader(
+    dataset: VideoDataset, batch_size: int, workers: int, indices: Sequence[int] | None = None
+) -> DataLoader:
+    """Every record once, in order, or those at `indices`."""
+    sampler = range(len(dataset)) if indices is None else indices
     return make_loader(dataset, batch_size, sampler=sampler, workers=workers, drop_last=False)
 
 

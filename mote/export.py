@@ -177,10 +177,12 @@ def _write(
     own = {"classes": classifier.classes, "templates": classifier.templates, "frames": classifier.frames}
     own |= {"size": classifier.size, "sampling": classifier.sampling, "stride": classifier.stride}
     own |= {"difference": classifier.difference, "labels": note["labels"]}
-    known = note["labels"] == classifier.classes  # then `text` is `tuned_text`, stored once
+    own["tuned_templates"] = classifier.tuned_templates
+    known = note["labels"] == classifier.classes
+    once = known and classifier.templates == classifier.tuned_templates  # then `text` is `tuned_text`
     # Without the tuned features where modulation was switched off: a loaded model with them gates other labels.
     gates = known or tuned is not None or classifier.model.temporal is None
-    tensors = {"text": None if known else text, "tuned_text": classifier.tuned_text if gates else None}
+    tensors = {"text": None if once else text, "tuned_text": classifier.tuned_text if gates else None}
     present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     save_model(path, classifier.model, {**classifier.meta, **own}, present, {NOTE: json.dumps(note)})
 

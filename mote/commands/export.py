@@ -2,13 +2,13 @@
 
 import argparse
 
-from mote.commands.verbs import Verbs, add_verb
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb
 
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     export = add_verb(verbs, "export", run, "write one file that gives the logits of `mote predict`, and compare it")
-    export.add_argument("model", help="run directory, authors' checkpoint (.pt), `tiny`, or open_clip name:tag")
+    export.add_argument("model", help=MODEL_HELP)
     export.add_argument("--out", required=True, help="the file: .safetensors, .pt2 (torch-export) or .onnx")
     export.add_argument(
         "--format", choices=("safetensors", "torch-export", "onnx"), help="default: by the suffix of --out"
