@@ -3,15 +3,13 @@
 import argparse
 from pathlib import Path
 
-from mote.commands.verbs import Verbs, add_verb, load_config, named_settings
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, load_config, named_settings
 
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     evaluate = add_verb(verbs, "eval", run, "score a model on a list of videos, or by a protocol; check a result")
-    evaluate.add_argument(
-        "model", nargs="?", help="run directory, authors' checkpoint (.pt), `tiny`, or open_clip name:tag"
-    )
+    evaluate.add_argument("model", nargs="?", help=MODEL_HELP)
     evaluate.add_argument("config", nargs="*", help="YAML files and a.b=c overrides on top of the run's own config")
     evaluate.add_argument("--out", help="folder for the results (default: MODEL/evaluations, or ./evaluations)")
     evaluate.add_argument("--clip", help="name:tag of the text tower, for an authors' checkpoint")
