@@ -105,7 +105,8 @@ def evaluate(
     summary = summarize(scores, labels) | _parts(scores, own, classifier.classes, union)
     if protocol is not None:
         summary["protocol"] = protocol
-    halved = half_class_accuracy(scores.probabilities[:, None], scores.label, scores.valid) if halves else None
+    own_scores = scores.probabilities[:, None, : len(own)]  # halves are of the vocabulary without what a union adds
+    halved = half_class_accuracy(own_scores, scores.label, scores.valid) if halves else None
     if halved:
         summary["halves"] = halved
     summary["warnings"] = _order_warning(own, classifier.classes)
@@ -121,6 +122,8 @@ def evaluate(
         "weights": sha256_tensors(classifier.model.state_dict()),
     }
     inputs = {**(source or {"model": config.run.out, "clip": None}), "union": union, "folder": os.getcwd()}
+    if inputs["model"] is not None and Path(inputs["model"]).exists():  # else it is the name of an architecture
+        inputs["model"] = os.path.abspath(inputs["model"])
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}
     columns = half_predictions(scores, halved["per_subset"], labels) if halved else {}
 
@@ -171,10 +174,10 @@ def half_predictions(scores: Scores, halves: Sequence[Mapping], classes: Sequenc
 
 
 def hash_manifest(manifest: str, records: Sequence[Record]) -> str:
-    """SHA-256 of a list: of its file, or where it is a folder, of its `path label` lines."""
+    """SHA-256 of a list: of its file, or where it is a folder, of `path label` lines with paths below the folder."""
     if Path(manifest).is_file():
         return sha256_file(manifest)
-    return sha256_lines([f"{record.path} {record.label}" for record in records])
+    return sha256_lines([f"{record.path.relative_to(manifest).as_posix()} {record.label}" for record in records])
 
 
 def _parts(scores: Scores, own: Sequence[str], tuned: Sequence[str] | None, union: str | None) -> dict[str, Any]:
