@@ -18,6 +18,7 @@ from mote.evaluation.closed_set import Scores, summarize
 from mote.evaluation.metrics import rank_classes
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
 from mote.evaluation.statistics import accuracy_without, half_class_accuracy, union_report
+from mote.features import cache_folder, usage
 from mote.reporting.page import percent
 from mote.scores import score_videos
 from mote.training.distributed import Accelerator, make_accelerator, on_main
@@ -57,6 +58,9 @@ def evaluate_model(
     if accelerator.is_main_process:
         print(f"{out / config.evaluation.name}.json: {headline(summary)}")
         report(summary)
+        folder = cache_folder(config.evaluation.cache, classifier)
+        if folder is not None:
+            print(usage(folder))
     return summary
 
 

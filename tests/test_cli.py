@@ -170,7 +170,7 @@ def test_undecodable_videos_are_an_error_or_counted_wrong_never_replaced(run, cl
         ("model.init=nowhere", "nowhere"),
         ("optim.batch_size=12", "do not fill one batch of 12"),
         ("optim.accumulation=3", "must be a multiple"),
-        ("run.select=best", "should be 'last' or 'top1'"),
+        ("run.select=best", "should be 'last', 'top1'"),
     ],
 )
 def test_a_mistake_in_training_is_one_line_and_leaves_no_model(clips, tmp_path, capsys, override, message):

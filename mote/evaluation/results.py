@@ -169,5 +169,8 @@ def write_atomic(path: Path, text: str) -> None:
     try:
         temporary.write_bytes(text.encode("utf-8", "surrogateescape"))  # paths may hold bytes that are not UTF-8
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say which file it was
+        raise
     finally:
         temporary.unlink(missing_ok=True)
