@@ -116,6 +116,8 @@ def _checked(protocol: Protocol, number: int, manifest: Path, classes: Path | No
             departures.append(
                 f"{manifest}: {len(pairs)} videos have a twin of equal content in {other}: {in_words(pairs)}"
             )
+    if protocol.num_classes not in (None, len(names)):
+        departures.append(f"{classes}: {len(names)} classes, the protocol expects {protocol.num_classes}")
     if protocol.videos and len(records) != protocol.videos[number]:
         departures.append(f"{manifest}: {len(records)} videos, the protocol expects {protocol.videos[number]}")
     return ProtocolList(Path(protocol.lists[number]).stem, manifest, base, classes, records, departures)

@@ -18,7 +18,8 @@ from mote.evaluation import recount
 from mote.evaluation.protocols import PROTOCOLS, Protocol
 from mote.evaluation.results import sha256_file, sha256_lines, sha256_tensors
 from mote.protocol_run import digest, joined
-from mote.scoring import added_classes, hash_manifest, own_classes
+from mote.scoring import hash_manifest
+from mote.vocabulary import added_classes, own_classes
 
 
 class ResultError(ValueError):

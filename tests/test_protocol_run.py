@@ -11,9 +11,11 @@ import pytest
 from test_cli import fails, mote
 
 from mote import load
-from mote.datasets.manifest import Record, read_class_names
+from mote.datasets.manifest import Record, read_class_ids, read_class_names
 from mote.datasets.synthetic import render_clip, write_video
 from mote.datasets.video import VideoDataset
+from mote.evaluation.protocols import PROTOCOLS
+from mote.protocol_lists import find_lists
 
 # Its words are names of UCF101, which the built-in CLIP spells in letters.
 pytestmark = pytest.mark.filterwarnings("ignore:tiny CLIP has no token:UserWarning")
@@ -26,23 +28,24 @@ LABELS = {"Archery": 2, "Bowling": 15, "MoppingFloor": 54, "SkyDiving": 82}  # a
 def world(tmp_path_factory) -> Path:
     """A run tuned on three classes, and UCF101 with four videos in each of three test lists, in folders by class."""
     home = tmp_path_factory.mktemp("world")
-    videos, lists = home / "videos", home / "lists"
-    lists.mkdir()
+    videos, splits = home / "videos", home / "ucfTrainTestlist"
+    splits.mkdir()
     every = []
     for i, folder in enumerate(LABELS):
+        (videos / folder).mkdir(parents=True)
         for n in range(4):
             frames = render_clip(np.random.default_rng(10 * i + n), "red star", "moving left", 12)
-            (videos / folder).mkdir(parents=True, exist_ok=True)
-            write_video(videos / folder / f"v{n}.avi.mp4", frames)
-            every.append((f"{folder}/v{n}.avi.mp4", LABELS[folder], n))
-    for n in (1, 2, 3):
-        (lists / f"test{n}.txt").write_text("".join(f"{p} {k}\n" for p, k, group in every if group == n))
-        (lists / f"train{n}.txt").write_text("".join(f"{p} {k}\n" for p, k, group in every if group != n))
-    (lists / "all.txt").write_text("".join(f"{p} {k}\n" for p, k, _ in every))
-    shutil.copy(CLASSES / "ucf101.csv", lists / "classes.csv")
-    (lists / "report.json").write_text(json.dumps({"videos": str(videos)}))
+            write_video(videos / folder / f"v{n}.mp4", frames)
+            every.append((f"{folder}/v{n}.avi", LABELS[folder] + 1, n))
+    for k in (1, 2, 3):
+        (splits / f"testlist0{k}.txt").write_text("".join(f"{path}\n" for path, _, n in every if n == k))
+        (splits / f"trainlist0{k}.txt").write_text("".join(f"{p} {label}\n" for p, label, n in every if n != k))
+    ids = read_class_ids(CLASSES / "ucf101.csv") or []
+    (splits / "classInd.txt").write_text("".join(f"{n} {name}\n" for n, name in enumerate(ids, 1)))
+    where = ("--videos", videos, "--splits", splits, "--out", home / "lists")
+    assert mote("data", "prepare", "ucf101", *where) == 0
     (home / "tuned.txt").write_text("\n".join(TUNED) + "\n")
-    (home / "train.txt").write_text("videos/Archery/v0.avi.mp4 0\nvideos/Bowling/v0.avi.mp4 1\n")
+    (home / "train.txt").write_text("videos/Archery/v0.mp4 0\nvideos/Bowling/v0.mp4 1\n")
     settings = [f"data.train={home / 'train.txt'}", f"data.classes={home / 'tuned.txt'}", f"run.out={home / 'run'}"]
     settings += ["model.layers=1", "optim.epochs=1", "optim.warmup_epochs=0", "optim.batch_size=2", "data.workers=0"]
     settings += ["evaluation.clips=1", "evaluation.fusion=reference", "evaluation.alpha=0.5", "data.frames=4"]
@@ -76,7 +79,8 @@ def checks(result: Path, capsys, *model: Path) -> dict[str, str]:
 
 
 def test_three_splits_give_mean_and_population_std_and_say_which_rules_they_obeyed(world, tmp_path, capsys):
-    result = evaluate(world, "ucf101-zs@1", tmp_path)
+    agreeing = ("evaluation.clips=3", "evaluation.alpha=1", "evaluation.batch_size=3")
+    result = evaluate(world, "ucf101-zs@1", tmp_path, *agreeing)
     out, err = capsys.readouterr()
     accuracy = [np.mean([int(row["correct"]) for row in rows(tmp_path / f"ucf101-zs-test{n}.csv")]) for n in (1, 2, 3)]
     mean = sum(accuracy) / 3
@@ -161,22 +165,22 @@ def test_a_video_in_training_and_test_list_or_twice_in_one_is_named(world, tmp_p
     test = (lists / "test1.txt").read_text()
     (lists / "train1.txt").write_text((lists / "train1.txt").read_text() + test.splitlines()[2] + "\n")
     error = fails(capsys, *command)
-    assert "test1.txt: 1 of its videos are also in" in error and "MoppingFloor/v1.avi.mp4" in error
+    assert "test1.txt: 1 of its videos are also in" in error and "MoppingFloor/v1.mp4" in error
     (lists / "train1.txt").unlink()
     (lists / "test1.txt").write_text(test + test.splitlines()[1] + "\n")
-    assert "Bowling/v1.avi.mp4" in fails(capsys, *command) and not out.exists()
+    assert "Bowling/v1.mp4" in fails(capsys, *command) and not out.exists()
 
 
-def test_a_video_under_another_name_in_the_training_list_is_a_departure(world, tmp_path, capsys):
-    lists = copied(world, tmp_path)
+def test_a_video_under_another_name_in_the_training_list_is_a_departure(world, tmp_path):
     videos = Path(shutil.copytree(world / "videos", tmp_path / "videos"))
-    shutil.copy(videos / "Bowling" / "v2.avi.mp4", videos / "Bowling" / "v0.avi.mp4")  # of a training group
-    command = ("eval", world / "run", "--protocol", "ucf101-zs", "--lists", lists, "--root", videos)
-    assert mote(*command, "--out", tmp_path) == 0
-    twin = f"{videos / 'Bowling' / 'v2.avi.mp4'} (as {videos / 'Bowling' / 'v0.avi.mp4'})"
-    assert (
-        f"test2.txt: 1 videos have a twin of equal content in {lists / 'train2.txt'}: {twin}" in capsys.readouterr().err
+    shutil.copy(videos / "Bowling" / "v2.mp4", videos / "Bowling" / "v0.mp4")  # of a training group
+    lists = world / "lists"
+    one, two, _ = find_lists(PROTOCOLS["ucf101-zs"], str(lists), str(videos))
+    twin = f"{videos / 'Bowling' / 'v2.mp4'} (as {videos / 'Bowling' / 'v0.mp4'})"
+    assert f"{lists / 'test2.txt'}: 1 videos have a twin of equal content in {lists / 'train2.txt'}: {twin}" in (
+        two.departures
     )
+    assert [line for line in one.departures if "twin" in line] == []
 
 
 def test_test_videos_of_the_run_s_own_training_are_named(world, tmp_path, capsys):
@@ -186,12 +190,11 @@ def test_test_videos_of_the_run_s_own_training_are_named(world, tmp_path, capsys
     assert len(json.loads((tmp_path / "eval.json").read_text())["warnings"]) == 1
 
 
-def test_settings_that_contradict_the_protocol_are_refused_those_that_agree_are_not(world, tmp_path, capsys):
+def test_settings_that_contradict_the_protocol_are_refused(world, capsys):
     command = ("eval", world / "run", "--protocol", "ucf101-zs", "--lists", world / "lists")
     error = fails(capsys, *command, "evaluation.clips=1", "evaluation.manifest=a.txt", "data.frames=16")
     assert "evaluation.clips=1 (the protocol: 3)" in error and "data.frames=16 (the protocol: 8)" in error
     assert "evaluation.manifest (give --lists)" in error and "evaluation.alpha" not in error
-    evaluate(world, "ucf101-zs", tmp_path, "evaluation.clips=3", "evaluation.alpha=1", "evaluation.batch_size=3")
     for more, message in (
         (("--subset", "test"), "it has no subsets"),
         (("--protocol", "k600-zs"), "say which videos its lists hold: validation or test"),
@@ -218,7 +221,7 @@ def test_added_classes_compete_and_what_fell_on_them_is_counted(world, tmp_path,
 def test_three_lists_of_one_s_own_with_a_class_file_each(world, tmp_path, capsys):
     for n, name in enumerate(("archery", "bowling", "sky diving"), 1):
         folder = name.title().replace(" ", "")
-        (tmp_path / f"split{n}.txt").write_text(f"{folder}/v0.avi.mp4 1\n{folder}/v1.avi.mp4 1\n")
+        (tmp_path / f"split{n}.txt").write_text(f"{folder}/v0.mp4 1\n{folder}/v1.mp4 1\n")
         (tmp_path / f"split{n}_classes.{'csv' if n == 1 else 'txt'}").write_text(
             f"0,red star\n1,{name}\n" if n == 1 else f"red star\n{name}\n"
         )
@@ -227,7 +230,9 @@ def test_three_lists_of_one_s_own_with_a_class_file_each(world, tmp_path, capsys
     digests = []
     for subset, lists, count in (("test", tmp_path, 14858), ("validation", files, 7276)):
         assert mote(*common, "--lists", lists, "--subset", subset) == 0
-        assert f"split1.txt: 2 videos, the protocol expects {count}" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert f"split1.txt: 2 videos, the protocol expects {count}" in error
+        assert "split1_classes.csv: 2 classes, the protocol expects 160" in error
         block = json.loads((tmp_path / "k600-zs.json").read_text())["protocol"]
         assert block["subset"] == subset
         digests.append(block["digest"])
@@ -280,7 +285,7 @@ def test_files_behind_a_result_that_changed_or_went_away_are_named(world, tmp_pa
     run = Path(shutil.copytree(world / "run", "run"))
     Path("prompts.txt").write_text("a {} now\n")
     Path("classes.txt").write_text("red star\narchery\nbowling\n")
-    Path("list.txt").write_text("Archery/v0.avi.mp4 1\nBowling/v0.avi.mp4 2\n")
+    Path("list.txt").write_text("Archery/v0.mp4 1\nBowling/v0.mp4 2\n")
     settings = ("manifest=list.txt", "classes=classes.txt", "templates=prompts.txt", "alpha=0.5")
     settings = [f"evaluation.{one}" for one in (*settings, f"root={world / 'videos'}")]
     assert mote("eval", "run", *settings, "--out", "out") == 0
