@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     if arguments.protocols:
         return _list_protocols()
+    if arguments.verify is not None:
+        return _verify(Path(arguments.verify), arguments.model)
     if arguments.model is None:
         raise ValueError("give a model: a run directory, an authors' checkpoint (.pt), `tiny`, or open_clip name:tag")
     own = Path(arguments.model) / "config.yaml"
@@ -80,3 +82,14 @@ def _list_protocols() -> int:
         )
     print(text_table(rows))
     return 0
+
+
+def _verify(result: Path, model: str | None) -> int:
+    from mote.verification import verify_result
+
+    checks = verify_result(result, model)
+    for what, difference in checks:
+        print(f"{what}: {difference or 'as stated'}")
+    wrong = sum(bool(difference) for _, difference in checks)
+    print(f"{result}: {len(checks) - wrong} of {len(checks)} checks passed")
+    return int(wrong > 0)
