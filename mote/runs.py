@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from mote.evaluation.results import write_atomic
 from mote.models.checkpoints import save_model
 from mote.models.clip import encode_classes
 from mote.scoring import evaluate, headline
+from mote.tasks.video import VideoTask
 from mote.training.checkpoint import open_run, writing
 from mote.training.distributed import make_accelerator, on_main
 from mote.training.loop import fit
@@ -67,10 +69,10 @@ def train(config: Config, resume: bool = False) -> Path:
         "seed": config.seed,
     }
 
-    def classifier() -> Classifier:
+    def classifier(task: nn.Module) -> Classifier:
         """The weights as they are now, folded, with everything a new vocabulary needs."""
         return Classifier(
-            model.fold(),
+            cast(VideoTask, task).model.fold(),
             lambda: build.towers(*clip),
             classes=classes,
             tuned_text=text,
@@ -81,15 +83,15 @@ def train(config: Config, resume: bool = False) -> Path:
             device=accelerator.device,
         )
 
-    def evaluate_now(_task: nn.Module, _epoch: int) -> dict[str, float]:
-        summary = evaluate(classifier(), config, accelerator, out / "evaluations")
+    def evaluate_now(task: nn.Module, _epoch: int) -> dict[str, float]:
+        summary = evaluate(classifier(task), config, accelerator, out / "evaluations")
         return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
 
-    def save_best(_task: nn.Module, metrics: dict[str, float]) -> None:
+    def save_best(task: nn.Module, metrics: dict[str, float]) -> None:
         selected = f"highest {select} on {config.evaluation.manifest}" if select else "last epoch"
         results = out / "evaluations" / f"{config.evaluation.name}.json"
         with writing(out / "best"):
-            save_model(out / "best", model, {**meta, "selected": selected}, {"tuned_text": text})
+            save_model(out / "best", cast(VideoTask, task).model, {**meta, "selected": selected}, {"tuned_text": text})
             # No metrics and no file: killed after the last evaluation.
             if metrics or (results.is_file() and not (out / "metrics.json").is_file()):
                 write_atomic(out / "metrics.json", results.read_text())
