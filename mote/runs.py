@@ -4,23 +4,24 @@ import hashlib
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import torch
 from torch import nn
 
 from mote import build
-from mote.classifier import Classifier
 from mote.config import Config, dump
 from mote.evaluation.results import write_atomic
-from mote.models.checkpoints import save_model
-from mote.models.clip import encode_classes
+from mote.experiment import Experiment, assemble
+from mote.reporting.page import text_table
+from mote.reporting.parameters import parameter_table
 from mote.scoring import evaluate, headline
 from mote.tasks.video import VideoTask
 from mote.training.checkpoint import open_run, writing
 from mote.training.distributed import make_accelerator, on_main
 from mote.training.loop import fit
+from mote.training.optim import parameter_groups
 from mote.training.signals import Stopped
 from mote.training.step import UNREADABLE, TooManySkippedError
 
@@ -45,73 +46,45 @@ def train(config: Config, resume: bool = False) -> Path:
         raise ValueError(f"run.select={select} needs evaluation.manifest, a validation list; or leave run.select=last")
     out = Path(config.run.out)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
-    classes = build.class_names(config.data.classes, config.data.train)
-    data = config.data
-    records = build.records(config.data.train, data.root, classes, data.classes, data.split)
-    clip = (config.model.clip, config.model.pretrained, config.seed)
-    towers = build.towers(*clip)
-    templates = build.templates(config.data.templates)
-    text = encode_classes(towers, classes, templates, device=accelerator.device)
-    torch.manual_seed(config.seed)  # the same initial weights in every process
-    model = build.model(config.model, towers)
-    task = build.task(config, model, text)
-    size = config.data.size or towers.image_size
-    meta = {
-        "clip": config.model.clip,
-        "pretrained": config.model.pretrained,
-        "classes": classes,
-        "templates": templates,
-        "frames": config.data.frames,
-        "size": size,
-        "sampling": config.data.sampling,
-        "stride": config.data.stride,
-        "difference": config.data.difference,
-        "seed": config.seed,
-    }
+    if accelerator.is_fsdp2 and config.tuning.text != "frozen":
+        raise ValueError("tuning.text needs the text tower whole in every process; launch without FSDP")
+    experiment = assemble(config, accelerator.device)
+    task, records = experiment.task, experiment.records
+    rules = build.learning_rules(config)
+    groups = parameter_groups(task, rules, weight_decay=config.optim.weight_decay)
+    if accelerator.is_main_process:
+        print(text_table(parameter_table(task, groups, config.optim.lr)))
 
-    def classifier(task: nn.Module) -> Classifier:
-        """The weights as they are now, folded, with everything a new vocabulary needs."""
-        return Classifier(
-            cast(VideoTask, task).model.fold(),
-            lambda: build.towers(*clip),
-            classes=classes,
-            tuned_text=text,
-            templates=templates,
-            frames=config.data.frames,
-            size=size,
-            difference=config.data.difference,
-            device=accelerator.device,
-        )
+    def holding(task: nn.Module) -> Experiment:
+        """The experiment with the weights of `task`, which under FSDP2 is a whole copy of the one in training."""
+        return replace(experiment, task=cast(VideoTask, task), model=cast(VideoTask, task).model)
 
     def evaluate_now(task: nn.Module, _epoch: int) -> dict[str, float]:
-        summary = evaluate(classifier(task), config, accelerator, out / "evaluations")
+        # Where the tower learns, every epoch would leave features that no other can use.
+        cache = None if config.vision_learns else config.evaluation.cache
+        settings = config.evaluation.model_copy(update={"cache": cache})
+        now = config.model_copy(update={"evaluation": settings})
+        summary = evaluate(holding(task).classifier(), now, accelerator, out / "evaluations")
         return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
 
     def save_best(task: nn.Module, metrics: dict[str, float]) -> None:
         selected = f"highest {select} on {config.evaluation.manifest}" if select else "last epoch"
         results = out / "evaluations" / f"{config.evaluation.name}.json"
         with writing(out / "best"):
-            save_model(out / "best", cast(VideoTask, task).model, {**meta, "selected": selected}, {"tuned_text": text})
+            holding(task).save(out / "best", selected=selected)
             # No metrics and no file: killed after the last evaluation.
             if metrics or (results.is_file() and not (out / "metrics.json").is_file()):
                 write_atomic(out / "metrics.json", results.read_text())
 
     resume = on_main(accelerator, lambda: _prepare(out, config, resume))
-    dataset = build.training_dataset(config.data, records, size, config.seed)
-    if config.data.cache_features:
-        single = config.evaluation.model_copy(update={"clips": 1, "crops": 1})
-        views = build.evaluation_dataset(
-            records, single, data, frames=data.frames, size=size, difference=data.difference
-        )
-        loader = build.evaluation_loader(views, config.evaluation.batch_size, data.workers)
-        dataset = build.cache_features(model, loader, [record.label for record in records], accelerator.device)
+    loader = experiment.loader()
     try:
         fit(
             task,
-            build.training_loader(config, dataset),
+            loader,
             accelerator=accelerator,
             out=out,
-            rules=build.learning_rules(config),
+            rules=rules,
             lr=config.optim.lr,
             epochs=config.optim.epochs,
             warmup_epochs=config.optim.warmup_epochs,

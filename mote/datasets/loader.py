@@ -1,7 +1,7 @@
 """From items to batches: the (epoch, index) sampler, the loader, and cached features in the place of videos."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,8 +56,10 @@ class FeatureDataset(Dataset):
         }
 
 
-def make_loader(dataset: Dataset, batch_size: int, *, sampler: Sampler, workers: int, drop_last: bool) -> DataLoader:
-    """Batches of `dataset` in the order of `sampler`, by `workers` processes (0: this one).
+def make_loader(
+    dataset: Dataset, batch_size: int, *, sampler: Sampler | Sequence[int], workers: int, drop_last: bool
+) -> DataLoader:
+    """Batches of `dataset` in the order of `sampler` (or of a list of indices), by `workers` processes (0: this one).
 
     Workers live on between epochs and keep nothing of one. They leave SIGINT and SIGTERM, which a terminal or a batch
     system sends to all processes, to this one. Memory is pinned where there is a CUDA device.

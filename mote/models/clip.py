@@ -30,9 +30,11 @@ from mote.models.clip_weights import (
     parse_model_name,
     quiet_root_logger,
 )
+from mote.models.cores import all_cores
 from mote.models.tiny import TinyTokenizer
 
 __all__ = [
+    "ClassFeatures",
     "TextTower",
     "Towers",
     "build_clip",
@@ -121,17 +123,54 @@ def load_clip(name: str, pretrained: str | Path | None = None, precision: str = 
     )
 
 
+class ClassFeatures(nn.Module):
+    """Class features y as a function of a text tower that is being tuned: `forward` gives them with their gradient.
+
+    Args:
+        tower: the text tower; part of this module.
+        names, templates: as in `encode_classes`; every call costs K * P passes of the tower, so take few templates.
+
+    Raises:
+        ValueError: as `encode_classes`.
+    """
+
+    tokens: Tensor
+
+    def __init__(self, tower: TextTower, names: Sequence[str], templates: Sequence[str]):
+        super().__init__()
+        _check_prompts(names, templates)
+        self.tower, self.num_classes = tower, len(names)
+        texts = [template.replace("{}", name) for name in names for template in templates]
+        self.register_buffer("tokens", tower.tokenizer(texts), persistent=False)  # (K * P, context)
+
+    def forward(self) -> Float[Tensor, "K D"]:
+        """y (K, D), float32, each of length 1."""
+        clip: Any = self.tower.clip
+        features = F.normalize(clip.encode_text(self.tokens).float(), dim=-1).unflatten(0, (self.num_classes, -1))
+        return F.normalize(features.mean(dim=1), dim=-1)
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Recompute the text tower's activations in backward to save memory."""
+        clip: Any = self.tower.clip
+        switch = getattr(getattr(clip, "text", None), "set_grad_checkpointing", None)
+        if switch is not None:
+            switch(enabled)
+        else:
+            clip.transformer.grad_checkpointing = enabled
+
+
 @torch.no_grad()
 def encode_classes(
     towers: Towers,
     names: Sequence[str],
     templates: Sequence[str],
-    batch_size: int = 256,
+    batch_size: int = 64,
     device: torch.device | str | None = None,
 ) -> Float[Tensor, "K D"]:
     """Text features y (K, D) of K class names, float32, each of length 1, on the device of the text tower.
 
     Costs K * P passes of the text tower for P templates, `batch_size` at a time: compute once per vocabulary and keep.
+    On the CPU the result is the same, bit for bit, for any number of threads.
     Names go into the templates as they are (an underscore stays an underscore). `device`: where to move the text tower
     first; None leaves it.
 
@@ -142,14 +181,24 @@ def encode_classes(
     if device is not None and isinstance(towers.encode_text, nn.Module):
         towers.encode_text.to(device)
     prompts = [(k, template.replace("{}", name)) for k, name in enumerate(names) for template in templates]
+    batches = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
+
+    @torch.no_grad()
+    def encode(batch: list[tuple[int, str]]) -> Float[Tensor, "n D"]:
+        return F.normalize(towers.encode_text([text for _, text in batch]).float(), dim=-1)
+
     total = None
-    for start in range(0, len(prompts), batch_size):
-        classes, texts = zip(*prompts[start : start + batch_size], strict=True)
-        features = F.normalize(towers.encode_text(list(texts)).float(), dim=-1)  # (n, D)
-        total = features.new_zeros(len(names), features.shape[1]) if total is None else total
-        total.index_add_(0, torch.tensor(classes, device=features.device), features)
+    with all_cores(_device(towers.encode_text)) as ordered_map:
+        for batch, features in zip(batches, ordered_map(encode, batches), strict=True):
+            total = features.new_zeros(len(names), features.shape[1]) if total is None else total
+            total.index_add_(0, torch.tensor([k for k, _ in batch], device=features.device), features)
     assert total is not None
     return F.normalize(total, dim=-1)  # the division by P of the mean cancels here
+
+
+def _device(tower: Callable) -> torch.device:
+    parameters = tower.parameters() if isinstance(tower, nn.Module) else iter(())
+    return next((p.device for p in parameters), torch.device("cpu"))
 
 
 def default_templates() -> list[str]:

@@ -1,7 +1,9 @@
 """One optimizer step: micro steps, the check for NaN, clipping, the update.
 
-For each of A micro steps: `task(batch, generator) -> (loss, terms)` and a backward pass of loss / A; processes average
-their gradients in the last one. The numbers of the step are averaged over micro steps and processes in one reduction.
+For each of A micro steps: `task(batch, generator) -> (loss, terms)`, means over the valid clips of the micro batch, and
+a backward pass of share * loss / A; processes average their gradients in the last one. With v valid clips of the V in
+the whole step of A micro steps on N processes, share = v * A * N / V: the sum is the mean over all valid clips, as for
+one large batch, however the undecodable ones are spread. The numbers of the step are averaged in one reduction.
 """
 
 import math
@@ -97,8 +99,8 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
     run.optimizer.zero_grad()
     sums: dict[str, torch.Tensor] = {}
     missing: list[tuple[int, str]] = []
-    for micro in range(micro_steps):
-        batch = next(stream)
+    batches = [next(stream) for _ in range(micro_steps)]
+    for micro, (batch, share) in enumerate(zip(batches, _shares(run, batches), strict=True)):
         if "valid" in batch:
             causes = batch.pop("cause", [""] * len(batch["valid"]))
             items = zip(batch["index"].tolist(), batch["valid"].tolist(), causes, strict=True)
@@ -108,9 +110,9 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
         routing = routing_generator(run.seed, step, 0 if run.sync_routing else rank)
         with accelerator.no_sync(run.module) if micro + 1 < micro_steps else nullcontext():
             loss, terms = run.module(batch, routing)
-            accelerator.backward(loss)
+            accelerator.backward(loss * share)
         for name, value in {"loss": loss, **terms}.items():
-            sums[name] = sums.get(name, 0.0) + value.detach().float() / micro_steps
+            sums[name] = sums.get(name, 0.0) + value.detach().float() * share / micro_steps
     # One small reduction for all numbers of the step; what is wrong with clips travels only when there are any.
     device = accelerator.device
     flags = torch.tensor([len(missing), run.stop.asked], dtype=torch.float32, device=device)
@@ -122,6 +124,17 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
         skipped = sorted(index for index, _ in everywhere)
         _note_skipped(run, sorted(everywhere), epoch)
     return dict(zip(sums, values, strict=True)), skipped
+
+
+def _shares(run: Run, batches: Sequence[Any]) -> torch.Tensor:
+    """Weight of the loss of each micro batch (A,): its valid clips over the mean number of them in a micro batch."""
+    device = run.accelerator.device
+    valid = [batch["valid"].sum() if "valid" in batch else torch.tensor(run.batches.micro) for batch in batches]
+    counts = torch.stack(valid).to(device, torch.float32)
+    if len(batches) * run.accelerator.num_processes == 1:
+        return torch.ones_like(counts)  # the mean is over all clips already
+    mean: Any = run.accelerator.reduce(counts.mean(), reduction="mean")
+    return counts / mean.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def read_unreadable(path: Path) -> dict[str, str]:

@@ -49,7 +49,7 @@ def test_accelerate_understands_the_file_and_the_command_in_it(file, monkeypatch
             assert set(environment["FSDP_TRANSFORMER_CLS_TO_WRAP"].split(",")) == BLOCKS
     if file.stem == "multi_node":
         assert (arguments.nproc_per_node, arguments.nnodes, arguments.node_rank) == ("8", "2", 1)
-        assert arguments.master_addr == "10.0.0.1"
+        assert (arguments.rdzv_backend, arguments.rdzv_endpoint) == ("static", "10.0.0.1:29500")
 
 
 def test_the_readme_names_every_file_and_the_shards_are_cut_where_it_says():
