@@ -19,7 +19,7 @@ from mote.reporting.parameters import parameter_table
 from mote.scoring import evaluate, headline
 from mote.tasks.video import VideoTask
 from mote.training.checkpoint import open_run, writing
-from mote.training.distributed import make_accelerator, on_main
+from mote.training.distributed import Accelerator, make_accelerator, on_main
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
 from mote.training.signals import Stopped
@@ -41,19 +41,37 @@ def train(config: Config, resume: bool = False) -> Path:
     if config.run.out is None or config.data.train is None:
         missing = "run.out" if config.run.out is None else "data.train"
         raise ValueError(f"{missing} is not set; give it as an override, for example {missing}=...")
-    select = None if config.run.select == "last" else config.run.select
-    if select and config.evaluation.manifest is None:
-        raise ValueError(f"run.select={select} needs evaluation.manifest, a validation list; or leave run.select=last")
+    if config.run.select != "last" and config.evaluation.manifest is None:
+        raise ValueError(
+            f"run.select={config.run.select} needs evaluation.manifest, a validation list; or leave run.select=last"
+        )
     out = Path(config.run.out)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
     if accelerator.is_fsdp2 and config.tuning.text != "frozen":
         raise ValueError("tuning.text needs the text tower whole in every process; launch without FSDP")
     experiment = assemble(config, accelerator.device)
-    task, records = experiment.task, experiment.records
-    rules = build.learning_rules(config)
-    groups = parameter_groups(task, rules, weight_decay=config.optim.weight_decay)
+    groups = parameter_groups(experiment.task, build.learning_rules(config), weight_decay=config.optim.weight_decay)
     if accelerator.is_main_process:
-        print(text_table(parameter_table(task, groups, config.optim.lr)))
+        print(text_table(parameter_table(experiment.task, groups, config.optim.lr)))
+
+    resume = on_main(accelerator, lambda: _prepare(out, config, resume))
+    try:
+        _fit(config, experiment, accelerator, out, resume)
+    except TooManySkippedError as error:
+        raise ValueError(f"{error} by data.max_bad_fraction; {_first_bad(out, error.skipped)}") from error
+    except Stopped as stop:
+        line = f"{out}: {stop}; go on with: mote train {shlex.quote(str(out))} --resume"
+        raise Stopped(line if accelerator.is_main_process else "") from None
+    if accelerator.is_main_process:
+        print(f"{out}: trained {config.optim.epochs} epochs; model in {out / 'best'}")
+        if (out / "metrics.json").is_file():
+            print(headline(json.loads((out / "metrics.json").read_text())))
+    return out
+
+
+def _fit(config: Config, experiment: Experiment, accelerator: Accelerator, out: Path, resume: bool) -> None:
+    """The loop, with what it calls to evaluate and to keep the best model."""
+    select = None if config.run.select == "last" else config.run.select
 
     def holding(task: nn.Module) -> Experiment:
         """The experiment with the weights of `task`, which under FSDP2 is a whole copy of the one in training."""
@@ -76,45 +94,32 @@ def train(config: Config, resume: bool = False) -> Path:
             if metrics or (results.is_file() and not (out / "metrics.json").is_file()):
                 write_atomic(out / "metrics.json", results.read_text())
 
-    resume = on_main(accelerator, lambda: _prepare(out, config, resume))
-    loader = experiment.loader()
-    try:
-        fit(
-            task,
-            loader,
-            accelerator=accelerator,
-            out=out,
-            rules=rules,
-            lr=config.optim.lr,
-            epochs=config.optim.epochs,
-            warmup_epochs=config.optim.warmup_epochs,
-            betas=config.optim.betas,
-            weight_decay=config.optim.weight_decay,
-            no_decay_norm_bias=config.optim.no_decay_norm_bias,
-            accumulation=config.optim.accumulation,
-            clip_norm=config.optim.clip_norm,
-            seed=config.seed,
-            sync_routing=config.optim.sync_routing,
-            evaluate=evaluate_now if config.evaluation.manifest is not None else None,
-            evaluate_every=config.evaluation.every,
-            select=select,
-            save_best=save_best,
-            save_every=config.run.save_every,
-            keep=config.run.keep,
-            max_skipped=int(config.data.max_bad_fraction * len(records) + 1e-9),
-            resume=resume,
-            fingerprint=_fingerprint(config),
-        )
-    except TooManySkippedError as error:
-        raise ValueError(f"{error} by data.max_bad_fraction; {_first_bad(out, error.skipped)}") from error
-    except Stopped as stop:
-        line = f"{out}: {stop}; go on with: mote train {shlex.quote(str(out))} --resume"
-        raise Stopped(line if accelerator.is_main_process else "") from None
-    if accelerator.is_main_process:
-        print(f"{out}: trained {config.optim.epochs} epochs; model in {out / 'best'}")
-        if (out / "metrics.json").is_file():
-            print(headline(json.loads((out / "metrics.json").read_text())))
-    return out
+    fit(
+        experiment.task,
+        experiment.loader(),
+        accelerator=accelerator,
+        out=out,
+        rules=build.learning_rules(config),
+        lr=config.optim.lr,
+        epochs=config.optim.epochs,
+        warmup_epochs=config.optim.warmup_epochs,
+        betas=config.optim.betas,
+        weight_decay=config.optim.weight_decay,
+        no_decay_norm_bias=config.optim.no_decay_norm_bias,
+        accumulation=config.optim.accumulation,
+        clip_norm=config.optim.clip_norm,
+        seed=config.seed,
+        sync_routing=config.optim.sync_routing,
+        evaluate=evaluate_now if config.evaluation.manifest is not None else None,
+        evaluate_every=config.evaluation.every,
+        select=select,
+        save_best=save_best,
+        save_every=config.run.save_every,
+        keep=config.run.keep,
+        max_skipped=int(config.data.max_bad_fraction * len(experiment.records) + 1e-9),
+        resume=resume,
+        fingerprint=_fingerprint(config),
+    )
 
 
 def _prepare(out: Path, config: Config, resume: bool) -> bool:

@@ -14,6 +14,7 @@ from video_files import numbered_frames, write_video
 from mote.datasets import video
 from mote.datasets.bounded import Bounded, KilledError, Unanswered
 from mote.datasets.decode import DecodeError
+from mote.datasets.file_hashes import FileHashes
 from mote.datasets.loader import EpochSampler, make_loader
 from mote.datasets.manifest import Record
 from mote.datasets.video import VideoDataset
@@ -122,5 +123,7 @@ def test_files_that_hang_the_decoder_are_marked_and_tried_once(tmp_path, monkeyp
     assert time.monotonic() - start < 4.0  # eight times 0.5 s otherwise
     assert batch["valid"].tolist() == [True, False, False, True]
     assert np.array_equal(batch["frames"][[0, 3]].numpy(), np.stack([frames.numpy() for frames in expected]))
+    with pytest.raises(OSError, match="it is not a file"):  # what the cache of features would do first
+        FileHashes(tmp_path / "hashes")(tmp_path / "pipe.mp4")
     causes = [cause.removeprefix(f"{tmp_path}/") for cause in batch["cause"]]
     assert causes == ["", "loop.mp4\tnot decoded within 0.5 s", "pipe.mp4\tit is not a file", ""]
