@@ -18,6 +18,7 @@ from mote.evaluation.protocols import Protocol
 from mote.evaluation.results import sha256_file, to_json, write_atomic
 from mote.evaluation.statistics import mean_and_std
 from mote.models.clip import data_file
+from mote.models.precision import resolve_precision
 from mote.protocol_lists import ProtocolList, find_lists
 from mote.reporting.page import percent
 from mote.scoring import evaluate, headline, report
@@ -103,7 +104,7 @@ def run_protocol(
     if protocol.frames is not None:
         classifier = replace(classifier, frames=protocol.frames)
     block: dict[str, Any] = {"identifier": protocol.identifier, "subset": protocol.subset, "digest": digest(protocol)}
-    block["departures"] = _departures(classifier, protocol, lists, union)
+    block["departures"] = _departures(classifier, protocol, lists, config, union)
     block["fields"] = asdict(protocol)
     halves = protocol.subsets == "halves"
     summaries = {}
@@ -165,10 +166,12 @@ def settled(config: Config, protocol: Protocol, one: ProtocolList, name: str, fr
 
 
 def _departures(
-    classifier: Classifier, protocol: Protocol, lists: Sequence[ProtocolList], union: str | None
+    classifier: Classifier, protocol: Protocol, lists: Sequence[ProtocolList], config: Config, union: str | None
 ) -> list[str]:
     """Everything in which this run is not the protocol to the letter."""
     lines = [*protocol.differences(), *(line for one in lists for line in one.departures)]
+    if resolve_precision(config.evaluation.precision, classifier.device) != "fp32":
+        lines.append(f"evaluation.precision={config.evaluation.precision}: matrix products are not in fp32")
     if union is not None:
         lines.append(f"the classes of {union} compete as well")
     tuned = {*(classifier.classes or ())}

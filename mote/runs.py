@@ -4,19 +4,22 @@ import hashlib
 import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from torch import nn
 
 from mote import build
 from mote.config import Config, dump
 from mote.evaluation.results import write_atomic
-from mote.experiment import assemble
+from mote.experiment import Experiment, assemble
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table
 from mote.scoring import evaluate, headline
+from mote.tasks.video import VideoTask
 from mote.training.checkpoint import open_run, writing
-from mote.training.distributed import make_accelerator, on_main
+from mote.training.distributed import Accelerator, make_accelerator, on_main
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
 from mote.training.signals import Stopped
@@ -38,65 +41,22 @@ def train(config: Config, resume: bool = False) -> Path:
     if config.run.out is None or config.data.train is None:
         missing = "run.out" if config.run.out is None else "data.train"
         raise ValueError(f"{missing} is not set; give it as an override, for example {missing}=...")
-    select = None if config.run.select == "last" else config.run.select
-    if select and config.evaluation.manifest is None:
-        raise ValueError(f"run.select={select} needs evaluation.manifest, a validation list; or leave run.select=last")
+    if config.run.select != "last" and config.evaluation.manifest is None:
+        raise ValueError(
+            f"run.select={config.run.select} needs evaluation.manifest, a validation list; or leave run.select=last"
+        )
     out = Path(config.run.out)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
+    if accelerator.is_fsdp2 and config.tuning.text != "frozen":
+        raise ValueError("tuning.text needs the text tower whole in every process; launch without FSDP")
     experiment = assemble(config, accelerator.device)
-    task, records = experiment.task, experiment.records
-    rules = build.learning_rules(config)
-    groups = parameter_groups(task, rules, weight_decay=config.optim.weight_decay)
+    groups = parameter_groups(experiment.task, build.learning_rules(config), weight_decay=config.optim.weight_decay)
     if accelerator.is_main_process:
-        print(text_table(parameter_table(task, groups, config.optim.lr)))
-
-    def evaluate_now(_task: nn.Module, epoch: int) -> dict[str, float]:
-        # Where the tower learns, every epoch would leave features that no other can use.
-        cache = None if config.vision_learns else config.evaluation.cache
-        settings = config.evaluation.model_copy(update={"cache": cache})
-        now = config.model_copy(update={"evaluation": settings})
-        last = epoch == config.optim.epochs
-        summary = evaluate(experiment.classifier(), now, accelerator, out / "evaluations", page=last)
-        return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
-
-    def save_best(_task: nn.Module, metrics: dict[str, float]) -> None:
-        selected = f"highest {select} on {config.evaluation.manifest}" if select else "last epoch"
-        results = out / "evaluations" / f"{config.evaluation.name}.json"
-        with writing(out / "best"):
-            experiment.save(out / "best", selected=selected)
-            # No metrics and no file: killed after the last evaluation.
-            if metrics or (results.is_file() and not (out / "metrics.json").is_file()):
-                write_atomic(out / "metrics.json", results.read_text())
+        print(text_table(parameter_table(experiment.task, groups, config.optim.lr)))
 
     resume = on_main(accelerator, lambda: _prepare(out, config, resume))
-    loader = experiment.loader()
     try:
-        fit(
-            task,
-            loader,
-            accelerator=accelerator,
-            out=out,
-            rules=rules,
-            lr=config.optim.lr,
-            epochs=config.optim.epochs,
-            warmup_epochs=config.optim.warmup_epochs,
-            betas=config.optim.betas,
-            weight_decay=config.optim.weight_decay,
-            no_decay_norm_bias=config.optim.no_decay_norm_bias,
-            accumulation=config.optim.accumulation,
-            clip_norm=config.optim.clip_norm,
-            seed=config.seed,
-            sync_routing=config.optim.sync_routing,
-            evaluate=evaluate_now if config.evaluation.manifest is not None else None,
-            evaluate_every=config.evaluation.every,
-            select=select,
-            save_best=save_best,
-            save_every=config.run.save_every,
-            keep=config.run.keep,
-            max_skipped=int(config.data.max_bad_fraction * len(records) + 1e-9),
-            resume=resume,
-            fingerprint=_fingerprint(config),
-        )
+        _fit(config, experiment, accelerator, out, resume)
     except TooManySkippedError as error:
         raise ValueError(f"{error} by data.max_bad_fraction; {_first_bad(out, error.skipped)}") from error
     except Stopped as stop:
@@ -107,6 +67,60 @@ def train(config: Config, resume: bool = False) -> Path:
         if (out / "metrics.json").is_file():
             print(headline(json.loads((out / "metrics.json").read_text())))
     return out
+
+
+def _fit(config: Config, experiment: Experiment, accelerator: Accelerator, out: Path, resume: bool) -> None:
+    """The loop, with what it calls to evaluate and to keep the best model."""
+    select = None if config.run.select == "last" else config.run.select
+
+    def holding(task: nn.Module) -> Experiment:
+        """The experiment with the weights of `task`, which under FSDP2 is a whole copy of the one in training."""
+        return replace(experiment, task=cast(VideoTask, task), model=cast(VideoTask, task).model)
+
+    def evaluate_now(task: nn.Module, epoch: int) -> dict[str, float]:
+        # Where the tower learns, every epoch would leave features that no other can use.
+        cache = None if config.vision_learns else config.evaluation.cache
+        settings = config.evaluation.model_copy(update={"cache": cache})
+        now = config.model_copy(update={"evaluation": settings})
+        last = epoch == config.optim.epochs
+        summary = evaluate(holding(task).classifier(), now, accelerator, out / "evaluations", page=last)
+        return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
+
+    def save_best(task: nn.Module, metrics: dict[str, float]) -> None:
+        selected = f"highest {select} on {config.evaluation.manifest}" if select else "last epoch"
+        results = out / "evaluations" / f"{config.evaluation.name}.json"
+        with writing(out / "best"):
+            holding(task).save(out / "best", selected=selected)
+            # No metrics and no file: killed after the last evaluation.
+            if metrics or (results.is_file() and not (out / "metrics.json").is_file()):
+                write_atomic(out / "metrics.json", results.read_text())
+
+    fit(
+        experiment.task,
+        experiment.loader(),
+        accelerator=accelerator,
+        out=out,
+        rules=build.learning_rules(config),
+        lr=config.optim.lr,
+        epochs=config.optim.epochs,
+        warmup_epochs=config.optim.warmup_epochs,
+        betas=config.optim.betas,
+        weight_decay=config.optim.weight_decay,
+        no_decay_norm_bias=config.optim.no_decay_norm_bias,
+        accumulation=config.optim.accumulation,
+        clip_norm=config.optim.clip_norm,
+        seed=config.seed,
+        sync_routing=config.optim.sync_routing,
+        evaluate=evaluate_now if config.evaluation.manifest is not None else None,
+        evaluate_every=config.evaluation.every,
+        select=select,
+        save_best=save_best,
+        save_every=config.run.save_every,
+        keep=config.run.keep,
+        max_skipped=int(config.data.max_bad_fraction * len(experiment.records) + 1e-9),
+        resume=resume,
+        fingerprint=_fingerprint(config),
+    )
 
 
 def _prepare(out: Path, config: Config, resume: bool) -> bool:

@@ -17,6 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from mote.evaluation.results import write_atomic
@@ -24,6 +25,7 @@ from mote.training.batches import StepBatches
 from mote.training.checkpoint import Progress, save_checkpoint
 from mote.training.distributed import mean_over_processes, on_main
 from mote.training.seeds import routing_generator, seed_dropout
+from mote.training.sharded import cut_state, load_whole_weights, whole_state
 from mote.training.signals import Stop
 
 UNREADABLE = "unreadable.txt"  # in the run directory: a line `path<TAB>cause` for each undecodable training video
@@ -64,24 +66,30 @@ class Run:
     stop: Stop
     stopping: bool = False  # as the processes agreed in the last step
     unreadable: dict[str, str] = field(default_factory=dict)  # path: cause
+    plain: nn.Module | None = None  # the copy of a sharded task, see `sharded`
 
-    @property
     def task(self) -> nn.Module:
-        """The task without wrappers."""
-        return self.accelerator.unwrap_model(self.module)
+        """The task as it is now, without wrappers and shards; call it in every process."""
+        task = self.accelerator.unwrap_model(self.module)
+        if self.plain is None:
+            return task
+        load_whole_weights(self.plain, task)
+        return self.plain
 
     def load(self, training: dict[str, Any]) -> None:
         """Take over the optimizer and scaler states of a checkpoint."""
-        self.optimizer.load_state_dict(training["optimizer"])
+        state = training["optimizer"]
+        self.optimizer.load_state_dict(state if self.plain is None else cut_state(state, self.optimizer))
         if self.accelerator.scaler and training["scaler"]:
             self.accelerator.scaler.load_state_dict(training["scaler"])
 
     def save(self) -> None:
         """Write `last/` from the main process; the others wait."""
         scaler = self.accelerator.scaler
-        training = {"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
-        last = self.out / "last"
-        on_main(self.accelerator, lambda: save_checkpoint(last, self.task, training, self.progress, self.keep))
+        state, task, last = self.optimizer.state_dict(), self.task(), self.out / "last"
+        state = state if self.plain is None else whole_state(state)
+        training = {"optimizer": state, "scaler": scaler.state_dict() if scaler else None}
+        on_main(self.accelerator, lambda: save_checkpoint(last, task, training, self.progress, self.keep))
 
 
 def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, float], list[int]]:
@@ -157,7 +165,7 @@ def update(run: Run, means: dict[str, float], epoch: int) -> float | None:
     parameters = [p for p in run.module.parameters() if p.requires_grad]
     limit = math.inf if run.clip_norm is None else run.clip_norm
     total: Any = accelerator.clip_grad_norm_(parameters, limit)
-    norm = total.item()
+    norm = (total.full_tensor() if isinstance(total, DTensor) else total).item()
     # Under fp16 an overflowing gradient is normal: the scaler skips the update and halves its scale, down to a point.
     overflow = accelerator.scaler is not None and accelerator.scaler.get_scale() > 1
     if not all(map(math.isfinite, means.values())) or not (math.isfinite(norm) or overflow):
