@@ -78,7 +78,7 @@ def _further_numbers(result: Mapping) -> list[dict[str, str]]:
             value = f"{percent(halves[f'{key}mean'])} ± {percent(halves[f'{key}std'])}"
             count = f"{len(halves['per_subset'])} halves"
             rows.append({"measure": measure, "value [95 %]": value, "count": count})
-    if (overlap := result.get("overlap")) and overlap["without"]:
+    if (overlap := result.get("overlap")) and overlap["excluded_classes"] and overlap["without"]:
         kept = overlap["without"]
         name = f"top-1 without {len(overlap['excluded_classes'])} classes known from tuning (%)"
         rows.append(_row(name, kept, "top1", kept["listed"]))

@@ -19,7 +19,8 @@ from mote.reporting.page import Section, percent, write_page
 from mote.reporting.plots import MAX_TICK_LABELS, confusion_plot
 
 MAX_PAIRS = 20  # most confused pairs shown; all of them are in confused.csv
-MAX_NAMES = 50  # undecodable files and absent classes shown; all of them are in the result file
+MAX_NAMES = 50  # undecodable files shown; all of them are in the result file
+MAX_ABSENT = 12  # classes without a clip that are named; all of them are in the result file
 
 
 def write_evaluation_page(
@@ -184,8 +185,8 @@ def _provenance(result: Mapping) -> Section:
 
 
 def _enumerate(names: Sequence[str]) -> str:
-    more = f", and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more
+    more = f", and {len(names) - MAX_ABSENT} more" if len(names) > MAX_ABSENT else ""
+    return ", ".join(names[:MAX_ABSENT]) + more
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping], columns: Sequence[str] | None = None) -> None:
