@@ -21,7 +21,14 @@ from mote.datasets.manifest import (
     read_templates,
 )
 from mote.datasets.video import VideoDataset
-from mote.models.checkpoints import LoadedModel, is_reference_checkpoint, load_model, load_reference, load_text
+from mote.models.checkpoints import (
+    DESCRIPTION,
+    LoadedModel,
+    is_reference_checkpoint,
+    load_model,
+    load_reference,
+    load_text,
+)
 from mote.models.clip import ClassFeatures, TextTower, Towers, default_templates, load_clip
 from mote.models.video_clip import VideoCLIP
 from mote.tasks.video import VideoTask
@@ -53,12 +60,12 @@ def templates(file: str | None) -> list[str]:
 
 
 def load_folder(path: str | Path) -> LoadedModel:
-    """A model from an authors' checkpoint, a model folder, or the `best` folder of a run directory."""
+    """A model from an authors' checkpoint, a model folder or file, or the `best` folder of a run directory."""
     path = Path(path)
     if is_reference_checkpoint(path):
         return load_reference(path)
     inner = path / "best"
-    if path.is_dir() and not inner.is_dir() and (path / "config.yaml").is_file():
+    if (path / "config.yaml").is_file() and not inner.is_dir() and not (path / DESCRIPTION).is_file():
         raise ValueError(f"{path}: this run has no model yet; let it finish (mote train {path} --resume)")
     return load_model(inner if inner.is_dir() else path)
 

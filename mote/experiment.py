@@ -87,7 +87,7 @@ class Experiment:
         whole = whole.sharing_parameters()
         whole.visual = _plain(whole.visual)
         text = self.text_tower() if self.own_text else None
-        save_model(folder, whole, {**self._meta(), **meta}, {"tuned_text": self.class_text()}, text)
+        save_model(folder, whole, {**self._meta(), **meta}, {"tuned_text": self.class_text()}, text_tower=text)
 
     def loader(self) -> DataLoader:
         """Training batches: augmented clips, or features of them cached now (`data.cache_features`)."""

@@ -22,7 +22,7 @@ def add(verbs: Verbs) -> None:
     prepare.set_defaults(verb=_prepare)
     verify = inner.add_parser("verify", help="decode first, middle and last frame of every file of a list")
     verify.add_argument("manifest")
-    verify.add_argument("--root", help="what relative paths start from (default: the list's folder)")
+    verify.add_argument("--root", help="what relative paths start from (default: as prepared, else the list's folder)")
     verify.add_argument("--classes", help="class file, for lists with names as labels")
     verify.add_argument("--workers", type=int, default=2)
     verify.add_argument("--timeout", type=float, default=60.0, help="seconds for one file (default: %(default)s)")
@@ -78,6 +78,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from mote.build import class_names, records
     from mote.datasets.manifest import ManifestError
+    from mote.datasets.prepare import prepared_videos
     from mote.datasets.verify import verify, write_unreadable
 
     try:
@@ -86,7 +87,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         if arguments.classes:
             raise
         names = None  # a list of numbers needs no names
-    listed = records(arguments.manifest, arguments.root, names, arguments.classes, None)
+    root = arguments.root or prepared_videos(arguments.manifest)
+    listed = records(arguments.manifest, None if root is None else str(root), names, arguments.classes, None)
     report = verify(listed, arguments.workers, timeout=arguments.timeout)
     for path, cause in report.unreadable:
         print(f"{path}: {cause}")

@@ -180,6 +180,10 @@ def test_what_peft_does_to_multihead_attention_is_why_there_is_a_layer_of_our_ow
     model(IMAGES)
     drifted = [key for key, t in base_weights(model).items() if not torch.equal(t, before[key])]
     assert drifted and all("attn" in key for key in drifted)
+    layer = "transformer.resblocks.0.attn"
+    delta = model.get_submodule(f"base_model.model.{layer}.base_layer.out_proj").get_delta_weight("default")
+    merged = model.merge_and_unload().get_parameter(f"{layer}.out_proj.weight")
+    torch.testing.assert_close(merged - before[f"{layer}.out_proj.weight"], 2 * delta, rtol=1e-4, atol=1e-6)
 
 
 def test_towers_of_the_tests_are_small():
