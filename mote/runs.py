@@ -77,12 +77,13 @@ def _fit(config: Config, experiment: Experiment, accelerator: Accelerator, out: 
         """The experiment with the weights of `task`, which under FSDP2 is a whole copy of the one in training."""
         return replace(experiment, task=cast(VideoTask, task), model=cast(VideoTask, task).model)
 
-    def evaluate_now(task: nn.Module, _epoch: int) -> dict[str, float]:
+    def evaluate_now(task: nn.Module, epoch: int) -> dict[str, float]:
         # Where the tower learns, every epoch would leave features that no other can use.
         cache = None if config.vision_learns else config.evaluation.cache
         settings = config.evaluation.model_copy(update={"cache": cache})
         now = config.model_copy(update={"evaluation": settings})
-        summary = evaluate(holding(task).classifier(), now, accelerator, out / "evaluations")
+        last = epoch == config.optim.epochs
+        summary = evaluate(holding(task).classifier(), now, accelerator, out / "evaluations", page=last)
         return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
 
     def save_best(task: nn.Module, metrics: dict[str, float]) -> None:
