@@ -135,6 +135,15 @@ class Classifier:
         order = torch.argsort(scores, descending=True, stable=True)
         return {labels[i]: float(scores[i]) for i in order.tolist()}
 
+    def with_templates(self, templates: Sequence[str]) -> "Classifier":
+        """This classifier with other prompts: every vocabulary is encoded with them, that of tuning included.
+
+        `tuned_text`, which temporal feature modulation compares with, stays what the model was tuned on.
+        """
+        if list(templates) == self.templates:
+            return self
+        return replace(self, templates=list(templates), _cache={})
+
     def interpolated(self, alpha: float) -> "Classifier":
         """This classifier with alpha * own + (1 - alpha) * original CLIP weights in visual tower and logit scale.
 
@@ -198,7 +207,7 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
     meta = loaded.meta
     return Classifier(
         loaded.model.fold(loaded.merge_routing),
-        lambda: towers(meta["clip"], meta["pretrained"], meta["seed"]),
+        lambda: towers(meta["clip"], meta["pretrained"], meta["seed"], loaded.text_weights),
         classes=loaded.classes,
         tuned_text=loaded.tuned_text,
         templates=meta["templates"],

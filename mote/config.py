@@ -41,6 +41,7 @@ class ModelConfig(Section):
     experts: Positive = 4  # experts per layer; 1 = plain temporal transformer
     heads: Positive | None = None  # attention heads of the temporal layers; None = text width // 64
     same_init: bool = False  # all experts start equal (the paper's ablation)
+    expert_part: Literal["ffn", "up", "down", "separate"] = "ffn"  # what is routed: both layers of the FFN as one, ...
     init: str | None = None  # model folder to start the weights from
     gradient_checkpointing: bool = False
 
@@ -64,6 +65,20 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0)] = 2
     cache_features: bool = False  # encode every training clip once, without augmentation (needs optim.clip_lr_scale=0)
     max_bad_fraction: Unit = 0.0  # undecodable training videos tolerated; they are skipped, counted and listed
+    decode_timeout: Annotated[float, Field(gt=0)] | None = 60.0  # seconds until a file counts as bad; None waits
+
+
+class TuningConfig(Section):
+    """Which weights of the CLIP towers are tuned, and through what. The temporal head is always tuned whole."""
+
+    vision: Literal["frozen", "lora", "full"] = "full"  # "full" learns at optim.lr * optim.clip_lr_scale
+    text: Literal["frozen", "lora", "full"] = "frozen"  # tuned: class features are recomputed inside every step
+    adapt: Literal["attention", "mlp", "all"] = "all"  # layers that get LoRA adapters
+    rank: Positive = 16  # of the adapters
+    alpha: Annotated[float, Field(gt=0)] = 16.0  # the adapters' update is scaled by alpha / rank
+    lr_scale: Annotated[float, Field(gt=0)] = 1.0  # learning rate of the adapters relative to optim.lr
+    text_prompts: Positive = 1  # prompts per class in a training step while text is tuned: the first of data.templates
+    freeze: tuple[str, ...] = ()  # parameters that stay as they are, by pattern: "model.visual.*resblocks.[0-5].*"
 
 
 class LossConfig(Section):
@@ -72,7 +87,7 @@ class LossConfig(Section):
     merged_weight: NonNegative = 0.5
     anchor_weight: NonNegative = 0.1
     anchor: Literal["released", "paper"] = "released"
-    route_temperature: Annotated[float, Field(gt=0)] = 1.0
+    route_temperature: Annotated[float, Field(gt=0)] = 1.0  # P(i) = softmax(i / it); .inf: uniform, 1e-3: the last only
     merge_temperatures: tuple[float, ...] = Field(
         default=(-9.6, -4.8, -2.4, -1.2, -0.6, 0.6, 1.2, 2.4, 4.8, 9.6, math.inf), min_length=1
     )
@@ -123,7 +138,10 @@ class RunConfig(Section):
 
     out: str | None = None
     save_every: Positive | None = None  # optimizer steps between checkpoints; None = once an epoch
-    select: Literal["last", "top1"] = "last"  # which epoch becomes best/: top1 is that of evaluation.manifest
+    keep: Positive = 1  # checkpoints kept in last/
+    select: Literal["last", "top1", "top5", "mean_class_recall"] = (
+        "last"  # best/: the last epoch, or the highest metric
+    )
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     cpu: bool = False  # stay on the CPU though there is a GPU
 
@@ -134,6 +152,7 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    tuning: TuningConfig = TuningConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -141,23 +160,41 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
-        if self.model.layers == 0 and self.optim.clip_lr_scale == 0 and self.data.train is not None:
+        towers = {self.tuning.vision, self.tuning.text}
+        still = self.model.layers == 0 and self.optim.clip_lr_scale == 0 and "lora" not in towers
+        if still and self.data.train is not None:
             raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
-        if self.data.cache_features and self.optim.clip_lr_scale > 0:
-            raise ValueError("data.cache_features needs a frozen CLIP tower; set optim.clip_lr_scale=0")
+        if self.data.cache_features and self.vision_learns:
+            raise ValueError("data.cache_features needs a frozen CLIP tower; set tuning.vision=frozen")
         return self
+
+    @property
+    def vision_learns(self) -> bool:
+        """Whether training changes the features of frames."""
+        tuning = self.tuning.vision
+        return tuning == "lora" or (tuning == "full" and self.optim.clip_lr_scale > 0)
 
     def idle_settings(self) -> list[str]:
         """Settings that differ from their default but have no effect in this configuration."""
         idle = []
         if self.model.layers == 0:
-            idle += [f"model.{k}: there is no temporal head (model.layers=0)" for k in _changed(self.model, "experts")]
+            idle += [
+                f"model.{k}: there is no temporal head (model.layers=0)"
+                for k in _changed(self.model, "experts", "expert_part", "same_init")
+            ]
         if self.model.layers == 0 or self.model.experts == 1:
             why = "there is one expert or no temporal head, so nothing is routed or merged"
             idle += [
                 f"loss.{k}: {why}"
                 for k in _changed(self.loss, "merged_weight", "merge_temperatures", "route_temperature")
             ]
+        if "lora" not in {self.tuning.vision, self.tuning.text}:
+            adapters = _changed(self.tuning, "adapt", "rank", "alpha", "lr_scale")
+            idle += [f"tuning.{k}: neither tower has adapters (tuning.vision=lora)" for k in adapters]
+        if self.tuning.text == "frozen":
+            idle += [f"tuning.{k}: the text tower is frozen" for k in _changed(self.tuning, "text_prompts")]
+        if self.tuning.text == "full" and self.optim.clip_lr_scale == 0:
+            idle += ["tuning.text: its learning rate is 0 (optim.clip_lr_scale=0)"]
         if self.data.sampling == "segment":
             idle += ["data.stride: used by data.sampling=dense only" for _ in _changed(self.data, "stride")]
         return idle
@@ -194,6 +231,11 @@ def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Con
     Raises:
         ConfigError: missing file, bad YAML, unknown key, wrong type or value; one line per mistake.
     """
+    return validate(merge(files, overrides))
+
+
+def merge(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """What `load` validates: the settings that the files and overrides name, and no others."""
     tree: dict[str, Any] = {}
     for file in files:
         _merge(tree, _read(Path(file)))
@@ -208,7 +250,7 @@ def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Con
         for part in reversed(key.split(".")):
             nested = {part: nested}
         _merge(tree, nested)
-    return validate(tree)
+    return tree
 
 
 def validate(tree: Mapping[str, Any]) -> Config:

@@ -109,9 +109,10 @@ def frame_features(
             features = next(_encode(classifier, dataset, [index], ordered_map, 1, 0))
         else:
             features = torch.from_numpy(row)
-        if features is None and strict:
-            dataset.frames(0, index)  # raises what the worker met
-            raise DecodeError(dataset.records[index].path, "worker", "failed while loading, but can be decoded now")
+        if isinstance(features, DecodeError):
+            if strict:
+                raise features
+            features = None
         if features is not None and row is None and cache is not None and key is not None:
             cache = _keep(cache, key, features)
         yield features
@@ -124,22 +125,30 @@ def _encode(
     ordered_map: OrderedMap,
     batch_size: int,
     workers: int,
-) -> Iterator[Float[Tensor, "V T D"] | None]:
+) -> Iterator[Float[Tensor, "V T D"] | DecodeError]:
     if not indices:
         return
     loader = build.evaluation_loader(dataset, batch_size, workers, indices)
     if classifier.device.type != "cpu":
         for batch in loader:
             rows = classifier.encode(batch["frames"]).cpu()
-            yield from (row if valid else None for row, valid in zip(rows, batch["valid"].tolist(), strict=True))
+            yield from (_error(cause) or row for row, cause in zip(rows, batch["cause"], strict=True))
         return
 
-    def encode(video: tuple[Tensor, bool]) -> Tensor | None:
-        frames, valid = video
-        return classifier.encode(frames[None])[0] if valid else None
+    def encode(video: tuple[Tensor, str]) -> Tensor | DecodeError:
+        frames, cause = video
+        return _error(cause) or classifier.encode(frames[None])[0]
 
-    videos = (video for batch in loader for video in zip(batch["frames"], batch["valid"].tolist(), strict=True))
+    videos = (video for batch in loader for video in zip(batch["frames"], batch["cause"], strict=True))
     yield from ordered_map(encode, videos)
+
+
+def _error(cause: str) -> DecodeError | None:
+    """What `cause` of an item of the dataset says, see `VideoDataset`; None where it could be decoded."""
+    if not cause:
+        return None
+    path, why = cause.rsplit("\t", 1)
+    return DecodeError(path, "pyav", why)
 
 
 def _keep(cache: FeatureCache, key: str, features: Float[Tensor, "V T D"]) -> FeatureCache | None:

@@ -1,10 +1,10 @@
 """How long does an evaluation on cached features take, and how much memory? Kinetics' test list in size; random data.
 
-A list of `--entries` videos is read and evaluated: look-up of files, cached features, temporal head, classes,
-metrics, JSON and CSV. The model is a ViT-B/16 with 4 temporal layers of 4 experts (folded), all weights random; the
-features are random; the files hold a few bytes each, their hashes are remembered as after an earlier evaluation. No file
-is decoded. Each precision runs in a process of its own; seconds and peak memory are those of the whole process, imports
-included. Then the two precisions are compared on the first `--compare` videos, by logits, and on all, by predictions.
+A list of `--entries` videos is read and evaluated: look-up of files, cached features, temporal head, classes, metrics,
+JSON and CSV. The model is a ViT-B/16 with 4 temporal layers of 4 experts (folded), all weights random; the features are
+random; the files hold a few bytes each, their hashes are remembered as after an earlier evaluation. Nothing is decoded.
+Each precision runs in a process of its own; seconds and peak memory are those of the whole process, imports included.
+Then the two precisions are compared on the first `--compare` videos, by logits, and on all, by predictions.
 
     python tools/bench_eval.py --out bench_eval.json
 """

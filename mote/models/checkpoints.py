@@ -2,8 +2,9 @@
 
 A model folder holds ``model.safetensors`` (all parameters, and tensors that belong to them such as ``tuned_text``) and
 ``model.json``: the sizes of the model, the architecture of its visual tower (so that it is rebuilt without a download),
-the CLIP whose text tower belongs to it (``clip``, ``pretrained``), class names and templates. Each file is written
-under a temporary name and renamed. The published format is described in ``reference``.
+the CLIP whose text tower belongs to it (``clip``, ``pretrained``), class names and templates. Where the text tower was
+tuned, ``text.safetensors`` holds its weights. Each file is written under a temporary name and renamed. The published
+format is described in ``reference``.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from mote.models.reference import check_names, read_reference
 from mote.models.video_clip import VideoCLIP
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+WEIGHTS, DESCRIPTION, TEXT = "model.safetensors", "model.json", "text.safetensors"
 SIZES = ("embed_dim", "mean", "std", "num_layers", "num_experts", "num_heads", "ln_eps", "ffn_ratio", "max_frames")
 TENSORS = ("tuned_text", "merge_routing")  # what may lie beside the parameters
 
@@ -37,7 +38,8 @@ class LoadedModel:
 
     ``tuned_text``: features of the fine-tuning classes, for temporal feature modulation. ``classes``: their names,
     where known. ``meta``: the content of ``model.json``; its ``clip`` and ``pretrained`` name the CLIP with the text
-    tower (None: not known). ``merge_routing``: how to merge the experts (None: uniformly).
+    tower (None: not known). ``merge_routing``: how to merge the experts (None: uniformly). ``text_weights``: the file
+    for ``load_text`` where the text tower was tuned.
     """
 
     model: VideoCLIP
@@ -45,10 +47,15 @@ class LoadedModel:
     classes: list[str] | None
     meta: dict[str, Any]
     merge_routing: Float[Tensor, "L E"] | None = None
+    text_weights: Path | None = None
 
 
 def save_model(
-    folder: Path | str, model: VideoCLIP, meta: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None
+    folder: Path | str,
+    model: VideoCLIP,
+    meta: Mapping[str, Any],
+    tensors: Mapping[str, Tensor] | None = None,
+    text: nn.Module | None = None,
 ) -> None:
     """Write ``model.safetensors`` and ``model.json`` into ``folder``, each whole or not at all.
 
@@ -58,6 +65,7 @@ def save_model(
         meta: JSON values for ``model.json``; needs ``clip`` (a name for ``load_clip``) or ``architecture`` (as in the
             ``meta`` of a loaded model). Useful: ``pretrained``, ``classes``, ``templates``.
         tensors: ``tuned_text`` (F, D) and ``merge_routing`` (L, E), both optional.
+        text: the text tower (without adapters) where it is not that of ``clip``.
 
     Raises:
         ValueError: for unknown tensors, or when ``meta`` does not say how to rebuild the visual tower.
@@ -65,13 +73,16 @@ def save_model(
     tensors = dict(tensors or {})
     if unknown := set(tensors) - set(TENSORS):
         raise ValueError(f"cannot save the tensors {', '.join(sorted(unknown))}; expected {' and '.join(TENSORS)}")
-    meta = {**meta, **_sizes(model)}
+    meta = {**meta, **_sizes(model), "text_tuned": text is not None}
     meta.setdefault("architecture", None)
     meta["architecture"] = meta["architecture"] or _architecture(meta.get("clip"), model.visual)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: t.detach().cpu().contiguous() for name, t in {**model.state_dict(), **tensors}.items()}
     description = json.dumps(meta, indent=2) + "\n"  # fails before anything is written
+    if text is not None:
+        words = {name: t.detach().cpu().contiguous() for name, t in text.state_dict().items()}
+        _write(folder / TEXT, lambda path: save_file(words, path))
     _write(folder / WEIGHTS, lambda path: save_file(state, path))
     _write(folder / DESCRIPTION, lambda path: path.write_text(description, encoding="utf-8"))
 
@@ -90,6 +101,7 @@ def load_model(folder: Path | str) -> LoadedModel:
     try:
         meta = json.loads(description.read_text(encoding="utf-8"))
         sizes, architecture = {name: meta[name] for name in SIZES}, meta["architecture"]
+        sizes["expert_part"] = meta.get("expert_part", "ffn")  # models saved before there was a choice
     except (ValueError, TypeError) as error:
         raise ValueError(f"{description}: damaged ({error}); expected the JSON object that save_model writes") from None
     except KeyError as error:
@@ -100,7 +112,24 @@ def load_model(folder: Path | str) -> LoadedModel:
         raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
     extra = {name: state.pop(name) for name in TENSORS if name in state}
     model = _rebuild(architecture, sizes, state, weights)
-    return LoadedModel(model, extra.get("tuned_text"), meta.get("classes"), meta, extra.get("merge_routing"))
+    text = Path(folder) / TEXT if meta.get("text_tuned") else None
+    return LoadedModel(model, extra.get("tuned_text"), meta.get("classes"), meta, extra.get("merge_routing"), text)
+
+
+def load_text(path: Path, tower: nn.Module) -> None:
+    """Fill a text tower with the tuned weights of ``text.safetensors``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged or of another tower.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not found; the model beside it was trained with this text tower")
+    try:
+        tower.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        problem = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: does not hold the weights of this text tower: {problem}") from None
 
 
 def is_reference_checkpoint(path: Path | str) -> bool:
@@ -175,6 +204,7 @@ def _sizes(model: VideoCLIP) -> dict[str, Any]:
     return {
         **sizes,
         "num_experts": model.num_experts,
+        "expert_part": model.expert_part,
         "num_heads": block.attn.num_heads,
         "ln_eps": block.ln_1.eps,
         "ffn_ratio": block.mlp.up_weight.shape[1] / model.embed_dim,

@@ -9,8 +9,10 @@ of one expert per layer and m a random merge, both drawn once per forward pass:
     loss      = ce + merged_ce + anchor
 
 A term of weight 0 is absent and costs nothing. With one expert both passes are the same: there is no `merged_ce`, and
-the anchor reads the only pass. Without a temporal head there is `ce` alone. Clips with `valid` false weigh nothing:
-every term is the mean over the valid clips of the batch, and zero where there are none.
+the anchor reads the only pass. Without a temporal head there is `ce` alone. Where the text tower is tuned too
+(`class_features`), the class features of both cross-entropies are computed once per forward pass, with gradient. Clips
+with `valid` false weigh nothing: every term is the mean over the valid clips of the batch, and zero where there are
+none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +22,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mote.models.clip import ClassFeatures
 from mote.models.routing import DEFAULT_TEMPERATURES, one_expert, random_merge
 from mote.models.video_clip import VideoCLIP
 from mote.regularizers.weight_merging import anchor_loss
@@ -31,6 +34,7 @@ class VideoTask(nn.Module):
     Args:
         model: the trained model.
         text: (K, D) L2-normalised class features, fixed.
+        class_features: in the place of `text` where the text tower is tuned.
         merged_weight, anchor_weight: >= 0, see above.
         anchor: form of the anchor, "released" or "paper".
         route_temperature: of the routing draw.
@@ -47,6 +51,7 @@ class VideoTask(nn.Module):
         model: VideoCLIP,
         text: Float[Tensor, "K D"],
         *,
+        class_features: ClassFeatures | None = None,
         merged_weight: float = 0.5,
         anchor_weight: float = 0.1,
         anchor: str = "released",
@@ -58,10 +63,14 @@ class VideoTask(nn.Module):
             raise ValueError(f"loss weights must not be negative: {merged_weight=}, {anchor_weight=}")
         if text.shape[1] != model.embed_dim:
             raise ValueError(f"class features have width {text.shape[1]}, the model {model.embed_dim}; use one CLIP")
-        self.model = model
+        self.model, self.class_features = model, class_features
         self.register_buffer("text", text.detach().clone())
         self.merged_weight, self.anchor_weight, self.anchor = merged_weight, anchor_weight, anchor
         self.route_temperature, self.merge_temperatures = route_temperature, tuple(merge_temperatures)
+
+    def class_text(self) -> Float[Tensor, "K D"]:
+        """Class features as they are now; computed, with gradient, where the text tower is tuned."""
+        return self.text if self.class_features is None else self.class_features()
 
     def features(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "B T D"]:
         """Frame features of a batch: its cached `features`, or its `frames` (B, T, 3, H, W) uint8 through CLIP."""
@@ -74,29 +83,33 @@ class VideoTask(nn.Module):
             batch: `frames` or `features`, `label` (B,) int64 in 0..K-1, and optionally `valid` (B,) bool.
             generator: on the CPU; routing is drawn from it, once for the whole batch.
         """
-        features, label = self.features(batch), batch["label"]
+        features, label, text = self.features(batch), batch["label"], self.class_text()
         valid = batch.get("valid", torch.ones_like(label, dtype=torch.bool))
         layers, experts = self.model.num_layers, self.model.num_experts
         draws = []
         if experts > 1:
-            draws.append(one_expert(layers, experts, generator, self.route_temperature))
+            draws.append(self.model.routing(lambda rows, e: one_expert(rows, e, generator, self.route_temperature)))
         if experts > 1 and (self.merged_weight or self.anchor_weight):
-            draws.append(random_merge(layers, experts, generator, self.merge_temperatures))
+            draws.append(self.model.routing(lambda rows, e: random_merge(rows, e, generator, self.merge_temperatures)))
         # Both passes in one call of the head, (R, B, T, D); with at most one draw `merged` is the only pass.
         passes = self.model.head(features, torch.stack(draws)) if draws else self.model.head(features)[None]
         video, merged = passes[0], passes[-1]
-        terms = {"ce": self.cross_entropy(video, label, valid)}
+        terms = {"ce": self.cross_entropy(video, text, label, valid)}
         if experts > 1 and self.merged_weight:
-            terms["merged_ce"] = self.merged_weight * self.cross_entropy(merged, label, valid)
+            terms["merged_ce"] = self.merged_weight * self.cross_entropy(merged, text, label, valid)
         if layers and self.anchor_weight:
             terms["anchor"] = self.anchor_weight * self.anchor_term(features, merged, valid)
         return torch.stack(list(terms.values())).sum(), terms
 
     def cross_entropy(
-        self, video: Float[Tensor, "B T D"], label: Int64[Tensor, "B"], valid: Bool[Tensor, "B"]
+        self,
+        video: Float[Tensor, "B T D"],
+        text: Float[Tensor, "K D"],
+        label: Int64[Tensor, "B"],
+        valid: Bool[Tensor, "B"],
     ) -> Float[Tensor, ""]:
         """Mean cross-entropy over the valid clips; zero where there are none."""
-        losses = F.cross_entropy(self.model.classify(video, self.text), label, reduction="none")  # (B,)
+        losses = F.cross_entropy(self.model.classify(video, text), label, reduction="none")  # (B,)
         return (losses * valid).sum() / valid.sum().clamp(min=1)
 
     def anchor_term(
@@ -109,4 +122,4 @@ class VideoTask(nn.Module):
     @torch.no_grad()
     def predict(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "B K"]:
         """Logits with the experts merged uniformly."""
-        return self.model.classify(self.model.head(self.features(batch)), self.text)
+        return self.model.classify(self.model.head(self.features(batch)), self.class_text())

@@ -85,10 +85,25 @@ def test_accumulation_equals_the_large_batch(tmp_path):
     assert numbers(parts, "grad_norm") == pytest.approx(numbers(whole, "grad_norm"), rel=1e-6)
 
 
+def test_accumulation_equals_the_large_batch_also_where_undecodable_clips_are_spread_unevenly(tmp_path):
+    """One clip of a step in four, two in another, a micro batch with none left: the mean is over all valid clips."""
+    options = {"num_items": 34, "batch_size": 8, "epochs": 1, "broken": [0, 5, 6, 17, 20, 21, 22, 30, 33]}
+    whole = run(tmp_path / "whole", **options)[2]
+    parts = run(tmp_path / "parts", accumulation=4, **options)[2]
+    counts = [len(record.get("skipped", ())) for record in parts]
+    assert max(counts) >= 2 and [record.get("skipped") for record in whole] == [r.get("skipped") for r in parts]
+    names = ("loss", "ce", "merged_ce", "anchor")
+    assert numbers(parts, *names) == pytest.approx(numbers(whole, *names), abs=1e-6)
+    assert numbers(parts, "grad_norm") == pytest.approx(numbers(whole, "grad_norm"), rel=1e-5)
+
+
 @pytest.mark.parametrize("sync_routing", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_two_processes_equal_one_and_metrics_are_exact(tmp_path, sync_routing):
-    """Equal global batch, synchronised routing, 11 evaluation clips in batches of 4; no unused-parameter search."""
-    options = {"sync_routing": sync_routing, "evaluated": True, "epochs": 2, "lr": 1e-3}
+    """Equal global batch, synchronised routing, 11 evaluation clips in batches of 4; no unused-parameter search.
+
+    Undecodable clips, spread unevenly over the processes, change nothing.
+    """
+    options = {"sync_routing": sync_routing, "evaluated": True, "epochs": 2, "lr": 1e-3, "broken": [1, 2, 9, 20]}
     one = run(tmp_path / "one", **options)[2]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = script(launcher, out=tmp_path / "two", **options)

@@ -104,12 +104,22 @@ def make_evaluate(accelerator, num_items: int):
 
 
 def run(
-    out, *, resume=False, num_items=26, batch_size=4, workers=0, task=None, clips=None, precision="fp32", **options
+    out,
+    *,
+    resume=False,
+    num_items=26,
+    batch_size=4,
+    workers=0,
+    task=None,
+    clips=None,
+    broken=(),
+    precision="fp32",
+    **options,
 ):
     """Train the toy task into `out`; returns (task, progress, log records)."""
     make = {key: options.pop(key) for key in ("experts", "layers", "dropout", "kill_at", "nan_at") if key in options}
     task = task or make_task(**make)
-    clips = clips or Clips(num_items)
+    clips = clips or Clips(num_items, tuple(broken))
     loader = DataLoader(
         clips,
         batch_size,
