@@ -129,6 +129,7 @@ def _encode(
     if not indices:
         return
     loader = build.evaluation_loader(dataset, batch_size, workers, indices)
+    classifier = classifier.for_encoding()
     if classifier.device.type != "cpu":
         for batch in loader:
             rows = classifier.encode(batch["frames"]).cpu()

@@ -19,6 +19,7 @@ from mote.evaluation.metrics import rank_classes
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
 from mote.evaluation.statistics import accuracy_without, half_class_accuracy, union_report
 from mote.features import cache_folder, usage
+from mote.models.precision import resolve_precision
 from mote.reporting.page import percent
 from mote.scores import score_videos
 from mote.training.distributed import Accelerator, make_accelerator, on_main
@@ -126,6 +127,7 @@ def evaluate(
     }
     inputs = {**(source or {"model": config.run.out, "clip": None}), "union": union, "folder": os.getcwd()}
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}
+    origin["precision"] = resolve_precision(settings.precision, classifier.device)  # what "auto" was
     columns = half_predictions(scores, halved["per_subset"], labels) if halved else {}
 
     def write() -> None:
