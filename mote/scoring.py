@@ -20,6 +20,7 @@ from mote.evaluation.open_set import open_set_report
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
 from mote.evaluation.statistics import accuracy_without, half_class_accuracy, union_report
 from mote.features import cache_folder, usage
+from mote.models.precision import resolve_precision
 from mote.reporting.page import percent
 from mote.result_page import draw_page, page_path
 from mote.scores import score_videos
@@ -142,6 +143,7 @@ def evaluate(
     if inputs["model"] is not None and Path(inputs["model"]).exists():  # else it is the name of an architecture
         inputs["model"] = os.path.abspath(inputs["model"])
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}
+    origin["precision"] = resolve_precision(settings.precision, classifier.device)  # what "auto" was
     columns = half_predictions(scores, halved["per_subset"], labels) if halved else {}
 
     def write() -> None:
