@@ -50,7 +50,7 @@ class Setting:
 
     name: str
     sweep: str
-    value: float | None
+    value: int | float | None
     classifier: Callable[[], Classifier]
     alpha: float | None = None
     modulation: bool | None = None
