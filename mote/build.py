@@ -1,14 +1,15 @@
 """From configuration to objects: the only translator. Modules get keyword arguments and never see the config."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from mote.config import Config, DataConfig, EvaluationConfig, ModelConfig
+from mote.config import Config, DataConfig, EvaluationConfig, MixingConfig, ModelConfig
 from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
 from mote.datasets.manifest import (
     Record,
@@ -19,6 +20,7 @@ from mote.datasets.manifest import (
     read_templates,
 )
 from mote.datasets.video import VideoDataset
+from mote.mixing import Mixer
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint, load_model, load_reference
 from mote.models.clip import Towers, default_templates, load_clip
 from mote.models.video_clip import VideoCLIP
@@ -102,6 +104,23 @@ def task(config: Config, built: VideoCLIP, text: Float[Tensor, "K D"]) -> VideoT
         anchor=loss.anchor,
         route_temperature=loss.route_temperature,
         merge_temperatures=loss.merge_temperatures,
+        r_drop_weight=config.r_drop.weight,
+        r_drop_temperature=config.r_drop.temperature,
+    )
+
+
+def mixer(config: MixingConfig, num_classes: int) -> Mixer | None:
+    """What mixes the training batches, or None where nothing is to be mixed."""
+    if not config.methods or config.probability == 0:
+        return None
+    return Mixer(
+        config.methods,
+        num_classes,
+        alpha=config.alpha,
+        ratio=config.ratio,
+        extent=config.extent,
+        probability=config.probability,
+        per_sample=config.per_sample,
     )
 
 
@@ -129,9 +148,9 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
     )
 
 
-def training_loader(config: Config, dataset: VideoDataset | FeatureDataset) -> DataLoader:
+def training_loader(config: Config, dataset: Dataset) -> DataLoader:
     """Shuffled by (seed, epoch); its batch size is that of one optimizer step, which the loop cuts up."""
-    sampler = EpochSampler(len(dataset), config.seed, shuffle=True)
+    sampler = EpochSampler(len(cast(Sized, dataset)), config.seed, shuffle=True)
     workers = 0 if isinstance(dataset, FeatureDataset) else config.data.workers
     return make_loader(dataset, config.optim.batch_size, sampler=sampler, workers=workers, drop_last=True)
 
@@ -154,9 +173,9 @@ def evaluation_dataset(
     )
 
 
-def evaluation_loader(dataset: VideoDataset, batch_size: int, workers: int) -> DataLoader:
+def evaluation_loader(dataset: Dataset, batch_size: int, workers: int) -> DataLoader:
     """Every record once, in order."""
-    sampler = EpochSampler(len(dataset), 0, shuffle=False)
+    sampler = EpochSampler(len(cast(Sized, dataset)), 0, shuffle=False)
     return make_loader(dataset, batch_size, sampler=sampler, workers=workers, drop_last=False)
 
 

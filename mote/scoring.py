@@ -8,7 +8,7 @@ from mote import build
 from mote.classifier import Classifier, load
 from mote.config import Config
 from mote.datasets.manifest import Record
-from mote.evaluation.closed_set import summarize
+from mote.evaluation.closed_set import Scores, summarize
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
 from mote.reporting.page import percent
 from mote.scores import score_videos
@@ -26,6 +26,13 @@ def headline(summary: Mapping[str, Any]) -> str:
 def evaluate_model(model: str, config: Config, out: Path, clip: str | None = None) -> dict[str, Any]:
     """Score any model (see `mote.classifier.load`) on `config.evaluation`; returns the summary that was written."""
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
+    if config.task == "image":
+        from mote.image_runs import evaluate_folder
+
+        summary = evaluate_folder(Path(model), config, accelerator, out)
+        if accelerator.is_main_process:
+            print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+        return summary
     classifier = load(model, clip=clip, device=accelerator.device)
     summary = evaluate(classifier, config, accelerator, out)
     if accelerator.is_main_process:
@@ -54,14 +61,27 @@ def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, o
     if settings.alpha < 1:
         classifier = classifier.interpolated(settings.alpha)
     scores = score_videos(classifier, records, labels, settings, config.data, accelerator)
-    summary = summarize(scores, labels)
     hashes = {
-        "manifest": _hash_manifest(settings.manifest, records),
-        "classes": sha256_lines(labels),
         "templates": sha256_lines(classifier.templates),
         "weights": sha256_tensors(classifier.model.state_dict()),
     }
-    origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
+    return write_summary(scores, records, labels, hashes, config, accelerator, out)
+
+
+def write_summary(
+    scores: Scores,
+    records: Sequence[Record],
+    labels: Sequence[str],
+    hashes: dict[str, str],
+    config: Config,
+    accelerator: Accelerator,
+    out: Path,
+) -> dict[str, Any]:
+    """Count, and write `out/NAME.json` and `out/NAME.csv` from the main process; hashes: of weights and the like."""
+    settings = config.evaluation
+    summary = summarize(scores, labels)
+    listed = {"manifest": _hash_manifest(settings.manifest or "", records), "classes": sha256_lines(labels)}
+    origin = provenance(config=config.model_dump(), hashes=listed | hashes, seed=config.seed)
     on_main(
         accelerator,
         lambda: write_results(

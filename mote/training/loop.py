@@ -27,7 +27,7 @@ from mote.training.distributed import on_main
 from mote.training.log import JsonlWriter, rewind
 from mote.training.optim import Rule, make_optimizer, parameter_groups, set_learning_rate
 from mote.training.schedule import learning_rate
-from mote.training.step import Run, backward, update
+from mote.training.step import Mix, Run, backward, update
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 SaveBest = Callable[[nn.Module, dict[str, float]], None]
@@ -57,6 +57,7 @@ def fit(
     save_best: SaveBest | None = None,
     save_every: int | None = None,
     max_skipped: int | None = None,
+    mix: Mix | None = None,
     resume: bool = False,
     fingerprint: str = "",
 ) -> Progress:
@@ -81,6 +82,7 @@ def fit(
         save_best: (task, metrics), main process only: at each new best, or once at the end without `select`.
         save_every: optimizer steps between checkpoints, besides the one at every epoch's end.
         max_skipped: undecodable clips (`valid` false) allowed per epoch; None allows any number.
+        mix: batch on the device, generator of the micro step -> batch, before the task sees it; see `mote.mixing`.
         resume: continue `out` from its last checkpoint (from the start where a run was killed before the first one).
         fingerprint: text that a resume must repeat, such as a hash of the configuration.
 
@@ -115,6 +117,7 @@ def fit(
         sync_routing=sync_routing,
         clip_norm=clip_norm,
         max_skipped=max_skipped,
+        mix=mix,
     )
     try:
         if training:

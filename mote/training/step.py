@@ -5,12 +5,13 @@ their gradients in the last one. The numbers of the step are averaged over micro
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
@@ -20,7 +21,9 @@ from torch.utils.data import DataLoader
 from mote.training.batches import StepBatches
 from mote.training.checkpoint import Progress, save_checkpoint
 from mote.training.distributed import mean_over_processes, on_main
-from mote.training.seeds import routing_generator, seed_dropout
+from mote.training.seeds import mixing_generator, routing_generator, seed_dropout
+
+Mix = Callable[[Mapping[str, torch.Tensor], np.random.Generator], dict[str, torch.Tensor]]
 
 
 class NonFiniteError(ArithmeticError):
@@ -54,6 +57,7 @@ class Run:
     sync_routing: bool
     clip_norm: float | None
     max_skipped: int | None
+    mix: Mix | None = None
 
     @property
     def task(self) -> nn.Module:
@@ -86,6 +90,8 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
             missing.append(torch.where(batch["valid"], -1, batch["index"]))
         seed_dropout(run.seed, step, micro, rank)
         routing = routing_generator(run.seed, step, 0 if run.sync_routing else rank)
+        if run.mix is not None:
+            batch = run.mix(batch, mixing_generator(run.seed, step, micro, rank))
         with accelerator.no_sync(run.module) if micro + 1 < micro_steps else nullcontext():
             loss, terms = run.module(batch, routing)
             accelerator.backward(loss)
