@@ -1,15 +1,16 @@
 """From configuration to objects: the only translator. Modules get keyword arguments and never see the config."""
 
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from mote.config import Config, DataConfig, EvaluationConfig, MixingConfig, ModelConfig
+from mote.datasets.agreement import check_folders
+from mote.datasets.images import ImageDataset
 from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
 from mote.datasets.manifest import (
     Record,
@@ -26,6 +27,8 @@ from mote.models.clip import Towers, default_templates, load_clip
 from mote.models.video_clip import VideoCLIP
 from mote.tasks.video import VideoTask
 
+SizedDataset = VideoDataset | FeatureDataset | ImageDataset
+
 
 def class_names(classes: str | None, manifest: str) -> list[str]:
     """Names from the class file, else from the manifest itself (folders, or names in a CSV)."""
@@ -35,8 +38,16 @@ def class_names(classes: str | None, manifest: str) -> list[str]:
 def records(
     manifest: str, root: str | None, names: Sequence[str] | None, classes: str | None, split: str | None
 ) -> list[Record]:
-    """The records of a manifest; ids in the class file (a dataset's folder names) are understood beside the names."""
-    return read_manifest(manifest, root, names, split, ids=read_class_ids(classes) if classes is not None else None)
+    """The records of a manifest; ids in the class file (a dataset's folder names) are understood beside the names.
+
+    Raises:
+        ManifestError: a list that cannot be read, or labels that its videos' folders contradict.
+    """
+    ids = read_class_ids(classes) if classes is not None else None
+    found = read_manifest(manifest, root, names, split, ids=ids)
+    if names is not None:
+        check_folders(manifest, found, names, ids)
+    return found
 
 
 def templates(file: str | None) -> list[str]:
@@ -145,12 +156,13 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
         flip=data.flip,
         grayscale=data.grayscale,
         on_error="mark",
+        timeout=data.decode_timeout,
     )
 
 
-def training_loader(config: Config, dataset: Dataset) -> DataLoader:
+def training_loader(config: Config, dataset: SizedDataset) -> DataLoader:
     """Shuffled by (seed, epoch); its batch size is that of one optimizer step, which the loop cuts up."""
-    sampler = EpochSampler(len(cast(Sized, dataset)), config.seed, shuffle=True)
+    sampler = EpochSampler(len(dataset), config.seed, shuffle=True)
     workers = 0 if isinstance(dataset, FeatureDataset) else config.data.workers
     return make_loader(dataset, config.optim.batch_size, sampler=sampler, workers=workers, drop_last=True)
 
@@ -170,12 +182,15 @@ def evaluation_dataset(
         stride=data.stride,
         difference=difference,
         on_error="mark",
+        timeout=data.decode_timeout,
     )
 
 
-def evaluation_loader(dataset: Dataset, batch_size: int, workers: int) -> DataLoader:
-    """Every record once, in order."""
-    sampler = EpochSampler(len(cast(Sized, dataset)), 0, shuffle=False)
+def evaluation_loader(
+    dataset: SizedDataset, batch_size: int, workers: int, indices: Sequence[int] | None = None
+) -> DataLoader:
+    """Every record once, in order, or those at `indices`."""
+    sampler = range(len(dataset)) if indices is None else indices
     return make_loader(dataset, batch_size, sampler=sampler, workers=workers, drop_last=False)
 
 

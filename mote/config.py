@@ -64,6 +64,7 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0)] = 2
     cache_features: bool = False  # encode every training clip once, without augmentation (needs optim.clip_lr_scale=0)
     max_bad_fraction: Unit = 0.0  # undecodable training videos tolerated; they are skipped, counted and listed
+    decode_timeout: Annotated[float, Field(gt=0)] | None = 60.0  # seconds until a file counts as bad; None waits
 
 
 class LossConfig(Section):
@@ -141,7 +142,9 @@ class EvaluationConfig(Section):
     modulation_gamma: Annotated[float, Field(gt=0)] = 0.05
     alpha: Unit = 1.0  # alpha * tuned + (1 - alpha) * original CLIP weights; the released test scripts use 0.99
     bad_videos: Literal["error", "count_wrong"] = "error"
-    batch_size: Positive = 16  # clips per process
+    batch_size: Positive = 16  # videos decoded at once in a process; on a GPU, also encoded at once
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of matrix products; auto = bf16 where the hardware has it
+    cache: str | None = "auto"  # folder of frame features; auto = the user's cache, none for tiny CLIP; null = none
     every: Positive = 1  # epochs between evaluations during training
     name: str = "eval"  # stem of the result files
 
@@ -151,7 +154,10 @@ class RunConfig(Section):
 
     out: str | None = None
     save_every: Positive | None = None  # optimizer steps between checkpoints; None = once an epoch
-    select: Literal["last", "top1"] = "last"  # which epoch becomes best/: top1 is that of evaluation.manifest
+    keep: Positive = 1  # checkpoints kept in last/
+    select: Literal["last", "top1", "top5", "mean_class_recall"] = (
+        "last"  # best/: the last epoch, or the highest metric
+    )
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     cpu: bool = False  # stay on the CPU though there is a GPU
 
@@ -272,6 +278,11 @@ def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Con
     Raises:
         ConfigError: missing file, bad YAML, unknown key, wrong type or value; one line per mistake.
     """
+    return validate(merge(files, overrides))
+
+
+def merge(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """What `load` validates: the settings that the files and overrides name, and no others."""
     tree: dict[str, Any] = {}
     for file in files:
         _merge(tree, _read(Path(file)))
@@ -286,7 +297,7 @@ def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Con
         for part in reversed(key.split(".")):
             nested = {part: nested}
         _merge(tree, nested)
-    return validate(tree)
+    return tree
 
 
 def validate(tree: Mapping[str, Any]) -> Config:

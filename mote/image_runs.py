@@ -1,27 +1,29 @@
 """What `mote train` and `mote eval` do for task=image: the same loop, the same result files, still pictures."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from mote import build
 from mote.config import Config
 from mote.datasets.images import ImageDataset, ImageList, read_images
 from mote.datasets.manifest import read_class_ids, read_class_names
-from mote.evaluation.closed_set import Scores, score
-from mote.evaluation.results import sha256_tensors, write_atomic
+from mote.evaluation.closed_set import Scores, score, summarize
+from mote.evaluation.results import provenance, sha256_lines, sha256_tensors, write_results
 from mote.models.checkpoints import save_model
 from mote.models.clip import encode_classes
 from mote.models.image_checkpoints import TIMM, image_classifier, load_net, save_net
 from mote.models.image_nets import ImageClassifier
 from mote.models.video_clip import VideoCLIP
-from mote.runs import announce, check_run, fit_run, prepare_run
-from mote.scoring import write_summary
+from mote.runs import check_run, fit_run, keep_best, prepare_run
+from mote.scoring import hash_manifest
 from mote.tasks.image import ImageTask
-from mote.training.distributed import Accelerator, gather, make_accelerator, on_main, shard_loader
+from mote.training.distributed import Accelerator, add_up, make_accelerator, on_main
 
 
 class ClipImages(nn.Module):
@@ -58,11 +60,10 @@ def train_images(config: Config, resume: bool = False) -> Path:
         return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
 
     def save_best(_task: nn.Module, metrics: dict[str, float]) -> None:
-        _save(out / "best", model, {**meta, "seed": config.seed}, config)
-        if metrics:
-            write_atomic(out / "metrics.json", (out / "evaluations" / f"{config.evaluation.name}.json").read_text())
+        more = {**meta, "seed": config.seed}
+        keep_best(out, config, metrics, lambda how: _save(out / "best", model, {**more, "selected": how}, config))
 
-    on_main(accelerator, lambda: prepare_run(out, config, resume))
+    resume = on_main(accelerator, lambda: prepare_run(out, config, resume))
     rate = config.optim.clip_lr_scale if config.image.net == "clip" else 1.0
     fit_run(
         task,
@@ -76,7 +77,6 @@ def train_images(config: Config, resume: bool = False) -> Path:
         max_skipped=0,
         resume=resume,
     )
-    announce(out, config, accelerator)
     return out
 
 
@@ -104,25 +104,38 @@ def evaluate_images(
 ) -> dict[str, Any]:
     """Score `model` on `data`, write `out/NAME.json` and `out/NAME.csv`, return the summary."""
     scores = score_images(model, data, size, config, accelerator)
-    hashes = {"weights": sha256_tensors(model.state_dict())}
-    return write_summary(scores, data.records, data.classes, hashes, config, accelerator, out)
+    summary = summarize(scores, data.classes) | {"warnings": []}
+    name, manifest = config.evaluation.name, config.evaluation.manifest or ""
+    hashes = {
+        "manifest": hash_manifest(manifest, data.records),
+        "classes": sha256_lines(data.classes),
+        "weights": sha256_tensors(model.state_dict()),
+    }
+    origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
+    files = {"records": data.records, "classes": data.classes, "scores": scores, "provenance": origin}
+    on_main(accelerator, lambda: write_results(out, name, summary, **files))
+    return summary
 
 
 def score_images(model: nn.Module, data: ImageList, size: int, config: Config, accelerator: Accelerator) -> Scores:
     """Probabilities of every image of the list over its classes."""
 
-    @torch.inference_mode()
-    def predict(batch: Any) -> Tensor:
-        return model(batch["images"])[:, None]  # (B, 1, K), one view
-
+    own = range(accelerator.process_index, len(data.records), accelerator.num_processes)
     dataset = _dataset(config, data, size, train=False)
-    loader = build.evaluation_loader(dataset, config.evaluation.batch_size, config.data.workers)
+    loader = build.evaluation_loader(dataset, config.evaluation.batch_size, config.data.workers, own)
+    progress = accelerator.is_main_process and sys.stderr.isatty()
+
+    @torch.inference_mode()
+    def scored() -> Iterator[dict[str, Tensor]]:
+        for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress):
+            logits = model(batch.pop("images").to(accelerator.device))
+            yield {**batch, "logits": logits[:, None].cpu()}  # (B, 1, K), one view
+
     return score(
-        predict,
-        shard_loader(accelerator, loader),
-        lambda tensors: gather(accelerator, tensors),
+        scored(),
+        lambda tensors: add_up(accelerator, tensors),
         total=len(data.records),
-        progress=accelerator.is_main_process and sys.stderr.isatty(),
+        num_classes=len(data.classes),
     )
 
 

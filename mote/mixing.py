@@ -150,7 +150,7 @@ class Mixer:
     ) -> Float[Tensor, "N t h w"]:
         """Masks for ``count`` samples of ``size`` (T, H, W); axes outside the extent have length 1."""
         draws = count if self.per_sample else 1
-        method = np.broadcast_to(rng.integers(len(self.methods), size=draws), count)
+        choice: np.ndarray = np.broadcast_to(rng.integers(len(self.methods), size=draws), count)
         lam = np.where(rng.random(draws) < self.probability, rng.beta(self.alpha, self.alpha, draws), 1.0)
         centre = rng.random((draws, 3), dtype=np.float32)  # float32 here: below 1 for sure
         numbers = np.broadcast_to(np.concatenate([lam[:, None], centre], axis=1), (count, 4)).astype(np.float32)
@@ -158,10 +158,10 @@ class Mixer:
         axes = EXTENTS[self.extent]
         shape = [size[axis] for axis in axes]
         masks = values.new_empty(count, *shape)
-        for number in set(method.tolist()):
-            rows = torch.from_numpy(np.flatnonzero(method == number)).to(device)
+        for number, name in enumerate(self.methods):
+            rows = torch.from_numpy(np.flatnonzero(choice == number)).to(device)
             lam, centre = values[rows, 0], values[rows][:, [1 + axis for axis in axes]]
-            made = METHODS[self.methods[number]](lam, centre, shape, self.ratio)
+            made = METHODS[name](lam, centre, shape, self.ratio)
             masks[rows] = made.expand(len(rows), *shape)
         return masks.view(count, *(size[axis] if axis in axes else 1 for axis in range(3)))
 

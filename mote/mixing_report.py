@@ -56,12 +56,14 @@ def _batches(
         yield mixer.masks(BATCH, size, rng).expand(BATCH, *size)
 
 
-def _table(laws: dict[str, np.ndarray], shares: dict[str, float]) -> list[list[str]]:
+def _table(laws: dict[str, np.ndarray], shares: dict[str, float]) -> list[dict[str, str]]:
     """Same frame; distances as shares of the side."""
     length = next(iter(laws.values())).shape[1]
     at = sorted({min(round(share * length), length - 1) for share in (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)})
-    head = ["method", "E[1-M]", *(f"a({d}/{length})" for d in at)]
-    return [head, *([name, f"{shares[name]:.3f}", *(f"{law[0, d]:.3f}" for d in at)] for name, law in laws.items())]
+    return [
+        {"method": name, "E[1-M]": f"{shares[name]:.3f}"} | {f"a({d}/{length})": f"{law[0, d]:.3f}" for d in at}
+        for name, law in laws.items()
+    ]
 
 
 def _csv(laws: dict[str, np.ndarray], shares: dict[str, float], comment: str) -> str:

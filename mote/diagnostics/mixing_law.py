@@ -24,21 +24,23 @@ def mixup_law(alpha: float) -> float:
     return alpha / (2 * (2 * alpha + 1))
 
 
-def mask_law(batches: Iterable[Float[Tensor, "N T H W"]]) -> tuple[Float64[np.ndarray, "t d"], float]:
-    """(a, E[1 - M]) of masks that come in batches of equal size.
+def mask_law(batches: Iterable[Float[Tensor, "_ T H W"]]) -> tuple[Float64[np.ndarray, "t d"], float]:
+    """(a, E[1 - M]) of masks that come in batches.
 
     Row t of a is for pairs of pixels t frames apart, column d for those whose distance in the picture rounds to d
     pixels, d = 0 .. min(H, W) - 1. The mean is over all pairs of pixels at that distance and over the masks, each
     weighted by its lambda = mean(M) as above; a mask that is constant along an axis must be expanded along it.
     """
-    total, mean, count, size = 0.0, 0.0, 0, (0, 0, 0)
+    spectrum, mean, count, size = 0.0, 0.0, 0, (0, 0, 0)
     for masks in batches:
         kept = masks.double().cpu().numpy()  # (N, T, H, W)
         lam, size = kept.mean(axis=(1, 2, 3)), kept.shape[1:]
         for weight, cut in ((lam, 1 - kept), (1 - lam, kept)):
-            total = total + np.tensordot(weight, _products(cut), axes=1)
+            spectrum = spectrum + np.tensordot(weight, _power(cut), axes=1)
             mean += (weight * cut.mean(axis=(1, 2, 3))).sum()
         count += len(kept)
+    # Sum over i of E[u_i u_(i + s)] for every shift s: the autocorrelation, by the theorem of Wiener and Khinchin.
+    total = np.fft.fftshift(np.fft.irfftn(spectrum, s=[2 * n for n in size], axes=(0, 1, 2)))[1:, 1:, 1:]
     frames, height, width = size
     dt, dy, dx = np.meshgrid(*(np.abs(np.arange(-n + 1, n)) for n in size), indexing="ij")
     pairs = (frames - dt) * (height - dy) * (width - dx)
@@ -51,9 +53,6 @@ def mask_law(batches: Iterable[Float[Tensor, "N T H W"]]) -> tuple[Float64[np.nd
     return law, mean / count
 
 
-def _products(fields: Float64[np.ndarray, "N T H W"]) -> Float64[np.ndarray, "N t h w"]:
-    """Sum over i of u_i u_(i + s) for every shift s from -(n - 1) to n - 1 along each axis: the autocorrelation."""
-    size = [2 * n for n in fields.shape[1:]]
-    spectrum = np.fft.rfftn(fields, s=size, axes=(1, 2, 3))
-    products = np.fft.irfftn(np.abs(spectrum) ** 2, s=size, axes=(1, 2, 3))
-    return np.fft.fftshift(products, axes=(1, 2, 3))[:, 1:, 1:, 1:]
+def _power(fields: Float64[np.ndarray, "N T H W"]) -> Float64[np.ndarray, "N t h w"]:
+    """Power spectra, zero-padded to twice the size so that shifts do not wrap around."""
+    return np.abs(np.fft.rfftn(fields, s=[2 * n for n in fields.shape[1:]], axes=(1, 2, 3))) ** 2
