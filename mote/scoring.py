@@ -12,8 +12,8 @@ from mote import build
 from mote.classifier import Classifier, load
 from mote.config import Config
 from mote.datasets.agreement import in_words, shared_videos
-from mote.datasets.manifest import ManifestError, Record, read_class_names
-from mote.datasets.overlap import letters, overlap
+from mote.datasets.manifest import ManifestError, Record
+from mote.datasets.overlap import overlap
 from mote.evaluation.closed_set import Scores, summarize
 from mote.evaluation.metrics import rank_classes
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
@@ -22,6 +22,7 @@ from mote.features import cache_folder, usage
 from mote.reporting.page import percent
 from mote.scores import score_videos
 from mote.training.distributed import Accelerator, make_accelerator, on_main
+from mote.vocabulary import added_classes, order_warning, own_classes
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -116,10 +117,11 @@ def evaluate(
     summary = summarize(scores, labels) | _parts(scores, own, classifier.classes, union)
     if protocol is not None:
         summary["protocol"] = protocol
-    halved = half_class_accuracy(scores.probabilities[:, None], scores.label, scores.valid) if halves else None
+    own_scores = scores.probabilities[:, None, : len(own)]  # halves are of the vocabulary without what a union adds
+    halved = half_class_accuracy(own_scores, scores.label, scores.valid) if halves else None
     if halved:
         summary["halves"] = halved
-    summary["warnings"] = _order_warning(own, classifier.classes)
+    summary["warnings"] = order_warning(own, classifier.classes)
     if source is not None:
         summary["warnings"] += on_main(accelerator, lambda: training_warning(config, records))
     # Further statistics of `scores` belong here, into `summary`.
@@ -132,6 +134,8 @@ def evaluate(
         "weights": sha256_tensors(classifier.model.state_dict()),
     }
     inputs = {**(source or {"model": config.run.out, "clip": None}), "union": union, "folder": os.getcwd()}
+    if inputs["model"] is not None and Path(inputs["model"]).exists():  # else it is the name of an architecture
+        inputs["model"] = os.path.abspath(inputs["model"])
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}
     columns = half_predictions(scores, halved["per_subset"], labels) if halved else {}
 
@@ -152,24 +156,6 @@ def evaluate(
     return summary
 
 
-def own_classes(classifier: Classifier, classes: str | None, manifest: str) -> list[str]:
-    """The classes that the labels of a list number: of the class file, else of the model, else of the list itself."""
-    if classes is None and classifier.classes is not None:
-        return classifier.classes
-    return build.class_names(classes, manifest)
-
-
-def added_classes(own: Sequence[str], union: str | None) -> list[str]:
-    """Names of the class file `union` that `own` does not have, up to case, spaces, underscores and hyphens."""
-    if union is None:
-        return []
-    known = {letters(name) for name in own}
-    names = {letters(name): name for name in reversed(read_class_names(union))}  # the first spelling of each
-    if not (added := [name for name in reversed(names.values()) if letters(name) not in known]):
-        raise ManifestError(f"{union}: all of its classes are in the vocabulary already; the union adds nothing")
-    return added
-
-
 def half_predictions(scores: Scores, halves: Sequence[Mapping], classes: Sequence[str]) -> dict[str, list[str]]:
     """Columns half0..half9 of the table of predictions: the best class of that half, "" for clips of the others."""
     columns = {}
@@ -182,10 +168,10 @@ def half_predictions(scores: Scores, halves: Sequence[Mapping], classes: Sequenc
 
 
 def hash_manifest(manifest: str, records: Sequence[Record]) -> str:
-    """SHA-256 of a list: of its file, or where it is a folder, of its `path label` lines."""
+    """SHA-256 of a list: of its file, or where it is a folder, of `path label` lines with paths below the folder."""
     if Path(manifest).is_file():
         return sha256_file(manifest)
-    return sha256_lines([f"{record.path} {record.label}" for record in records])
+    return sha256_lines([f"{record.path.relative_to(manifest).as_posix()} {record.label}" for record in records])
 
 
 def _parts(scores: Scores, own: Sequence[str], tuned: Sequence[str] | None, union: str | None) -> dict[str, Any]:
@@ -199,15 +185,6 @@ def _parts(scores: Scores, own: Sequence[str], tuned: Sequence[str] | None, unio
     if union is not None:
         parts["union"] = union_report(scores.probabilities, scores.label, len(own), scores.valid)
     return parts
-
-
-def _order_warning(own: Sequence[str], tuned: Sequence[str] | None) -> list[str]:
-    """That the classes are those of tuning in another order, which is rarely meant."""
-    if tuned is None or [*own] == [*tuned] or sorted(own) != sorted(tuned):
-        return []
-    first = next(label for label, name in enumerate(own) if name != tuned[label])
-    where = f"class {first} is {own[first]!r}, there {tuned[first]!r}"
-    return [f"the classes are those of tuning in another order: {where}"]
 
 
 def training_warning(config: Config, records: Sequence[Record]) -> list[str]:

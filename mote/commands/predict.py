@@ -2,13 +2,13 @@
 
 import argparse
 
-from mote.commands.verbs import Verbs, add_verb
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb
 
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     predict = add_verb(verbs, "predict", run, "name your own videos")
-    predict.add_argument("model", help="run directory, authors' checkpoint (.pt), `tiny`, or open_clip name:tag")
+    predict.add_argument("model", help=MODEL_HELP)
     predict.add_argument("videos", nargs="+", help="video files, or folders that are searched for them")
     names = predict.add_mutually_exclusive_group()
     names.add_argument("--labels", help="comma-separated names to choose among (default: the model's own classes)")
