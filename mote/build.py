@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mote.config import Config, DataConfig, EvaluationConfig, ModelConfig, TuningConfig
+from mote.config import Config, DataConfig, EvaluationConfig, MixingConfig, ModelConfig, TuningConfig
 from mote.datasets.agreement import check_folders
+from mote.datasets.images import ImageDataset
 from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
 from mote.datasets.manifest import (
     Record,
@@ -21,6 +22,7 @@ from mote.datasets.manifest import (
     read_templates,
 )
 from mote.datasets.video import VideoDataset
+from mote.mixing import Mixer
 from mote.models.checkpoints import (
     DESCRIPTION,
     LoadedModel,
@@ -32,6 +34,8 @@ from mote.models.checkpoints import (
 from mote.models.clip import ClassFeatures, TextTower, Towers, default_templates, load_clip
 from mote.models.video_clip import VideoCLIP
 from mote.tasks.video import VideoTask
+
+SizedDataset = VideoDataset | FeatureDataset | ImageDataset
 
 
 def class_names(classes: str | None, manifest: str) -> list[str]:
@@ -157,6 +161,23 @@ def task(config: Config, built: VideoCLIP, text: Float[Tensor, "K D"], tuned: Cl
         anchor=loss.anchor,
         route_temperature=loss.route_temperature,
         merge_temperatures=loss.merge_temperatures,
+        r_drop_weight=config.r_drop.weight,
+        r_drop_temperature=config.r_drop.temperature,
+    )
+
+
+def mixer(config: MixingConfig, num_classes: int) -> Mixer | None:
+    """What mixes the training batches, or None where nothing is to be mixed."""
+    if not config.methods or config.probability == 0:
+        return None
+    return Mixer(
+        config.methods,
+        num_classes,
+        alpha=config.alpha,
+        ratio=config.ratio,
+        extent=config.extent,
+        probability=config.probability,
+        per_sample=config.per_sample,
     )
 
 
@@ -198,7 +219,7 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
     )
 
 
-def training_loader(config: Config, dataset: VideoDataset | FeatureDataset) -> DataLoader:
+def training_loader(config: Config, dataset: SizedDataset) -> DataLoader:
     """Shuffled by (seed, epoch); its batch size is that of one optimizer step, which the loop cuts up."""
     sampler = EpochSampler(len(dataset), config.seed, shuffle=True)
     workers = 0 if isinstance(dataset, FeatureDataset) else config.data.workers
@@ -225,7 +246,7 @@ def evaluation_dataset(
 
 
 def evaluation_loader(
-    dataset: VideoDataset, batch_size: int, workers: int, indices: Sequence[int] | None = None
+    dataset: SizedDataset, batch_size: int, workers: int, indices: Sequence[int] | None = None
 ) -> DataLoader:
     """Every record once, in order, or those at `indices`."""
     sampler = range(len(dataset)) if indices is None else indices

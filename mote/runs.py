@@ -3,12 +3,13 @@
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mote import build
 from mote.config import Config, dump
@@ -21,7 +22,7 @@ from mote.tasks.video import VideoTask
 from mote.training.checkpoint import open_run, writing
 from mote.training.distributed import Accelerator, make_accelerator, on_main
 from mote.training.loop import fit
-from mote.training.optim import parameter_groups
+from mote.training.optim import Rule, parameter_groups
 from mote.training.signals import Stopped
 from mote.training.step import UNREADABLE, TooManySkippedError
 
@@ -38,14 +39,11 @@ def train(config: Config, resume: bool = False) -> Path:
         NonFiniteError, DecodeError, OSError: see the loop; the last checkpoint stays.
         Stopped: SIGTERM or SIGINT came and all is saved; its message is for the user, empty but in the main process.
     """
-    if config.run.out is None or config.data.train is None:
-        missing = "run.out" if config.run.out is None else "data.train"
-        raise ValueError(f"{missing} is not set; give it as an override, for example {missing}=...")
-    if config.run.select != "last" and config.evaluation.manifest is None:
-        raise ValueError(
-            f"run.select={config.run.select} needs evaluation.manifest, a validation list; or leave run.select=last"
-        )
-    out = Path(config.run.out)
+    if config.task == "image":
+        from mote.image_runs import train_images
+
+        return train_images(config, resume)
+    out = check_run(config)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
     if accelerator.is_fsdp2 and config.tuning.text != "frozen":
         raise ValueError("tuning.text needs the text tower whole in every process; launch without FSDP")
@@ -54,9 +52,79 @@ def train(config: Config, resume: bool = False) -> Path:
     if accelerator.is_main_process:
         print(text_table(parameter_table(experiment.task, groups, config.optim.lr)))
 
+    def holding(task: nn.Module) -> Experiment:
+        """The experiment with the weights of `task`, which under FSDP2 is a whole copy of the one in training."""
+        return replace(experiment, task=cast(VideoTask, task), model=cast(VideoTask, task).model)
+
+    def evaluate_now(task: nn.Module, epoch: int) -> dict[str, Any]:
+        # Where the tower learns, every epoch would leave features that no other can use.
+        cache = None if config.vision_learns else config.evaluation.cache
+        settings = config.evaluation.model_copy(update={"cache": cache})
+        now = config.model_copy(update={"evaluation": settings})
+        last = epoch == config.optim.epochs
+        return evaluate(holding(task).classifier(), now, accelerator, out / "evaluations", page=last)
+
+    fit_run(
+        config,
+        experiment.task,
+        experiment.loader,
+        accelerator,
+        rules=build.learning_rules(config),
+        num_classes=len(experiment.classes),
+        evaluate=evaluate_now,
+        save=lambda task, selected: holding(task).save(out / "best", selected=selected),
+        max_skipped=int(config.data.max_bad_fraction * len(experiment.records) + 1e-9),
+        resume=resume,
+    )
+    return out
+
+
+def check_run(config: Config) -> Path:
+    """The run directory, which must be set, as must a training list and a list to select by; raises ValueError."""
+    if config.run.out is None or config.data.train is None:
+        missing = "run.out" if config.run.out is None else "data.train"
+        raise ValueError(f"{missing} is not set; give it as an override, for example {missing}=...")
+    if config.run.select != "last" and config.evaluation.manifest is None:
+        raise ValueError(
+            f"run.select={config.run.select} needs evaluation.manifest, a validation list; or leave run.select=last"
+        )
+    return Path(config.run.out)
+
+
+def fit_run(
+    config: Config,
+    task: nn.Module,
+    loader: Callable[[], DataLoader],
+    accelerator: Accelerator,
+    *,
+    rules: Sequence[Rule],
+    num_classes: int,
+    evaluate: Callable[[nn.Module, int], dict[str, Any]],
+    save: Callable[[nn.Module, str], None],
+    max_skipped: int,
+    resume: bool,
+) -> None:
+    """Open the run directory, run the loop with the settings of `config`, say what came out: the same for every task.
+
+    Args:
+        config: all settings.
+        task: what is trained.
+        loader: makes the training loader, once the directory is open.
+        accelerator: the processes.
+        rules: learning rates, see `fit`.
+        num_classes: K, of mixed targets.
+        evaluate: (task with the weights as they are now, epoch) -> summary, written into `evaluations/`.
+        save: (task, how it was selected): write `best/`.
+        max_skipped: undecodable samples allowed in an epoch.
+        resume: go on where the run stands.
+
+    Raises:
+        ValueError, Stopped: see `train`.
+    """
+    out = Path(config.run.out or "")
     resume = on_main(accelerator, lambda: _prepare(out, config, resume))
     try:
-        _fit(config, experiment, accelerator, out, resume)
+        _fit(config, task, loader(), accelerator, out, rules, num_classes, evaluate, save, max_skipped, resume)
     except TooManySkippedError as error:
         raise ValueError(f"{error} by data.max_bad_fraction; {_first_bad(out, error.skipped)}") from error
     except Stopped as stop:
@@ -66,41 +134,43 @@ def train(config: Config, resume: bool = False) -> Path:
         print(f"{out}: trained {config.optim.epochs} epochs; model in {out / 'best'}")
         if (out / "metrics.json").is_file():
             print(headline(json.loads((out / "metrics.json").read_text())))
-    return out
 
 
-def _fit(config: Config, experiment: Experiment, accelerator: Accelerator, out: Path, resume: bool) -> None:
+def _fit(
+    config: Config,
+    task: nn.Module,
+    loader: DataLoader,
+    accelerator: Accelerator,
+    out: Path,
+    rules: Sequence[Rule],
+    num_classes: int,
+    evaluate: Callable[[nn.Module, int], dict[str, Any]],
+    save: Callable[[nn.Module, str], None],
+    max_skipped: int,
+    resume: bool,
+) -> None:
     """The loop, with what it calls to evaluate and to keep the best model."""
     select = None if config.run.select == "last" else config.run.select
 
-    def holding(task: nn.Module) -> Experiment:
-        """The experiment with the weights of `task`, which under FSDP2 is a whole copy of the one in training."""
-        return replace(experiment, task=cast(VideoTask, task), model=cast(VideoTask, task).model)
-
     def evaluate_now(task: nn.Module, epoch: int) -> dict[str, float]:
-        # Where the tower learns, every epoch would leave features that no other can use.
-        cache = None if config.vision_learns else config.evaluation.cache
-        settings = config.evaluation.model_copy(update={"cache": cache})
-        now = config.model_copy(update={"evaluation": settings})
-        last = epoch == config.optim.epochs
-        summary = evaluate(holding(task).classifier(), now, accelerator, out / "evaluations", page=last)
+        summary = evaluate(task, epoch)
         return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
 
     def save_best(task: nn.Module, metrics: dict[str, float]) -> None:
         selected = f"highest {select} on {config.evaluation.manifest}" if select else "last epoch"
         results = out / "evaluations" / f"{config.evaluation.name}.json"
         with writing(out / "best"):
-            holding(task).save(out / "best", selected=selected)
+            save(task, selected)
             # No metrics and no file: killed after the last evaluation.
             if metrics or (results.is_file() and not (out / "metrics.json").is_file()):
                 write_atomic(out / "metrics.json", results.read_text())
 
     fit(
-        experiment.task,
-        experiment.loader(),
+        task,
+        loader,
         accelerator=accelerator,
         out=out,
-        rules=build.learning_rules(config),
+        rules=rules,
         lr=config.optim.lr,
         epochs=config.optim.epochs,
         warmup_epochs=config.optim.warmup_epochs,
@@ -117,7 +187,8 @@ def _fit(config: Config, experiment: Experiment, accelerator: Accelerator, out: 
         save_best=save_best,
         save_every=config.run.save_every,
         keep=config.run.keep,
-        max_skipped=int(config.data.max_bad_fraction * len(experiment.records) + 1e-9),
+        max_skipped=max_skipped,
+        mix=build.mixer(config.mixing, num_classes),
         resume=resume,
         fingerprint=_fingerprint(config),
     )

@@ -12,6 +12,8 @@ ALLOWED = {
     "models": set(),
     "regularizers": set(),
     "evaluation": set(),
+    "mixing": set(),
+    "diagnostics": set(),
     "reporting": set(),
     "tasks": {"models", "regularizers"},
     "training": {"evaluation"},

@@ -88,10 +88,10 @@ def save_model(
     notes = {**(notes or {}), **({"model": described} if description is None else {})}
     if text_tower is not None:
         words = {name: t.detach().cpu().contiguous() for name, t in text_tower.state_dict().items()}
-        _write(weights.parent / TEXT, lambda path: save_file(words, path))
-    _write(weights, lambda path: save_file(state, path, notes or None))
+        write_whole(weights.parent / TEXT, lambda path: save_file(words, path))
+    write_whole(weights, lambda path: save_file(state, path, notes or None))
     if description is not None:
-        _write(description, lambda path: path.write_text(described, encoding="utf-8"))
+        write_whole(description, lambda path: path.write_text(described, encoding="utf-8"))
 
 
 def load_model(folder: Path | str) -> LoadedModel:
@@ -289,7 +289,7 @@ class _Tensors(Mapping[str, Tensor]):
         return len(self._names)
 
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Call ``write`` with a temporary path beside ``path``, then rename, so that readers never see half a file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -30,7 +30,7 @@ from mote.training.optim import Rule, make_optimizer, parameter_groups, set_lear
 from mote.training.schedule import learning_rate
 from mote.training.sharded import store_scalars_as_vectors
 from mote.training.signals import Stop
-from mote.training.step import UNREADABLE, Run, backward, read_unreadable, update
+from mote.training.step import UNREADABLE, Mix, Run, backward, read_unreadable, update
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 SaveBest = Callable[[nn.Module, dict[str, float]], None]
@@ -61,6 +61,7 @@ def fit(
     save_every: int | None = None,
     keep: int = 1,
     max_skipped: int | None = None,
+    mix: Mix | None = None,
     resume: bool = False,
     fingerprint: str = "",
 ) -> Progress:
@@ -88,6 +89,7 @@ def fit(
         save_every: optimizer steps between checkpoints, besides the one at every epoch's end.
         keep: checkpoints kept in `last/`, >= 1.
         max_skipped: undecodable clips (`valid` false) allowed per epoch; None allows any number.
+        mix: batch on the device, generator of the micro step -> batch, before the task sees it; see `mote.mixing`.
         resume: continue `out` from its last checkpoint (from the start where a run was killed before the first one).
         fingerprint: text that a resume must repeat, such as a hash of the configuration.
 
@@ -130,6 +132,7 @@ def fit(
         max_skipped=max_skipped,
         keep=keep,
         stop=Stop(),
+        mix=mix,
         plain=plain,
     )
     try:

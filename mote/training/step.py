@@ -7,12 +7,13 @@ one large batch, however the undecodable ones are spread. The numbers of the ste
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
@@ -24,11 +25,12 @@ from mote.evaluation.results import write_atomic
 from mote.training.batches import StepBatches
 from mote.training.checkpoint import Progress, save_checkpoint
 from mote.training.distributed import mean_over_processes, on_main
-from mote.training.seeds import routing_generator, seed_dropout
+from mote.training.seeds import mixing_generator, routing_generator, seed_dropout
 from mote.training.sharded import cut_state, load_whole_weights, whole_state
 from mote.training.signals import Stop
 
 UNREADABLE = "unreadable.txt"  # in the run directory: a line `path<TAB>cause` for each undecodable training video
+Mix = Callable[[Mapping[str, torch.Tensor], np.random.Generator], dict[str, torch.Tensor]]
 
 
 class NonFiniteError(ArithmeticError):
@@ -64,6 +66,7 @@ class Run:
     max_skipped: int | None
     keep: int
     stop: Stop
+    mix: Mix | None = None
     stopping: bool = False  # as the processes agreed in the last step
     unreadable: dict[str, str] = field(default_factory=dict)  # path: cause
     plain: nn.Module | None = None  # the copy of a sharded task, see `sharded`
@@ -109,6 +112,8 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
         batch = send_to_device(batch, accelerator.device, non_blocking=True)
         seed_dropout(run.seed, step, micro, rank)
         routing = routing_generator(run.seed, step, 0 if run.sync_routing else rank)
+        if run.mix is not None:
+            batch = run.mix(batch, mixing_generator(run.seed, step, micro, rank))
         with accelerator.no_sync(run.module) if micro + 1 < micro_steps else nullcontext():
             loss, terms = run.module(batch, routing)
             accelerator.backward(loss * share)
