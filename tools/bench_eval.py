@@ -67,7 +67,7 @@ def settings(folder: Path, precision: str) -> Config:
     values = {"manifest": folder / "list.txt", "crops": 3, "precision": precision, "cache": folder / "cache"}
     values["name"] = precision
     overrides = [f"evaluation.{key}={json.dumps(str(v)) if key != 'crops' else v}" for key, v in values.items()]
-    return load_config([], [*overrides, "run.cpu=true"])
+    return load_config([], [*overrides, "evaluation.page=false", "run.cpu=true"])
 
 
 def fill(folder: Path, precision: str) -> None:
