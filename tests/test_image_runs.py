@@ -29,11 +29,11 @@ def images(tmp_path_factory) -> Path:
     """A folder of 24 pictures of two classes: bright above, bright below, named up and down."""
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
-    for label, name in enumerate(("up", "down")):
+    for label, name in enumerate(("down", "up")):
         (folder / name).mkdir()
         for i in range(12):
             pixels = rng.integers(0, 80, (20, 20, 3), dtype=np.uint8)
-            pixels[10 * label : 10 * label + 10] += 150
+            pixels[10 - 10 * label : 20 - 10 * label] += 150
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
     return folder
 
@@ -61,10 +61,10 @@ def test_train_evaluate_and_load(images, tmp_path):
     assert again["confusion_matrix"] == result["confusion_matrix"]
     assert again["provenance"]["hashes"]["weights"] == result["provenance"]["hashes"]["weights"]
     model, meta = load_net(tmp_path / "run" / "best")
-    assert meta["classes"] == ["up", "down"] and meta["selected"] == "last epoch"
+    assert meta["classes"] == ["down", "up"] and meta["selected"] == "last epoch"
     bright = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
     bright[:, :, 8:] = 190
-    assert model(bright).argmax().item() == 1
+    assert model(bright).argmax().item() == 0
 
 
 def test_a_run_goes_on_where_it_stood(images, tmp_path, monkeypatch):
@@ -116,5 +116,6 @@ def test_mistakes_are_one_line_and_leave_nothing(images, tmp_path, capsys):
         assert message in error and "\n" not in error
         assert not (tmp_path / "bad").exists()
     (tmp_path / "list.csv").write_text("path,label\nmissing.png,0\n")
-    assert train(images, tmp_path / "bad", f"data.train={tmp_path / 'list.csv'}", "optim.batch_size=1") == 2
+    lists = [f"{key}={tmp_path / 'list.csv'}" for key in ("data.train", "evaluation.manifest")]
+    assert train(images, tmp_path / "bad", *lists, "optim.batch_size=1") == 2
     assert "missing.png: cannot be read as an image" in capsys.readouterr().err
