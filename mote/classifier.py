@@ -42,6 +42,7 @@ class Classifier:
     sampling: Literal["segment", "dense"] = "segment"
     stride: int = 4
     difference: int = 0  # see VideoDataset
+    gate: float = 1.0  # factor of the temporal branch where temporal feature modulation does not set it
     precision: Precision = "fp32"  # see in_precision
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     labels: list[str] | None = None  # names to choose among when none are given; None = `classes`
@@ -78,12 +79,11 @@ class Classifier:
         *,
         k: int = 5,
         gamma: float = 0.05,
-        gate: float = 1.0,
     ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
         """`view_scorer` for `labels`; `modulation=None` gates unless `labels` are the tuned classes."""
         tuned = self.gate_text(labels, modulation)
         return view_scorer(
-            self.model, self.text_features(labels), tuned, k=k, gamma=gamma, gate=gate, precision=self.precision
+            self.model, self.text_features(labels), tuned, k=k, gamma=gamma, gate=self.gate, precision=self.precision
         )
 
     @torch.inference_mode()
@@ -101,7 +101,18 @@ class Classifier:
             return self
         if self.precision == "bf16":
             raise ValueError("a classifier in bf16 has lost its float32 weights; begin with the one it was made from")
-        return replace(self, model=in_bf16(self.model), precision="bf16")
+        model = self.model.sharing_parameters()
+        if model.temporal is not None:
+            model.temporal = in_bf16(model.temporal)
+        return replace(self, model=model, precision="bf16")
+
+    def for_encoding(self) -> "Classifier":
+        """This classifier with its visual tower made ready for many calls of `encode`, at the price of a copy."""
+        if self.precision == "fp32":
+            return self
+        model = self.model.sharing_parameters()
+        model.visual = in_bf16(model.visual)
+        return replace(self, model=model)
 
     def classify_video(
         self,

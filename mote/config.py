@@ -160,6 +160,9 @@ class EvaluationConfig(Section):
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of matrix products; auto = bf16 where the hardware has it
     cache: str | None = "auto"  # folder of frame features; auto = the user's cache, none for tiny CLIP; null = none
     every: Positive = 1  # epochs between evaluations during training
+    unknown: str | None = None  # list or folder of clips of no listed class, to measure "none of these" on
+    accept: Annotated[float, Field(gt=0, le=1)] = 0.95  # share of the listed clips that "none of these" must spare
+    page: bool = True  # draw NAME/index.html (in training after the last epoch only)
     name: str = "eval"  # stem of the result files
 
 
@@ -256,6 +259,10 @@ class Config(Section):
             idle += ["tuning.text: its learning rate is 0 (optim.clip_lr_scale=0)"]
         if self.data.sampling == "segment":
             idle += ["data.stride: used by data.sampling=dense only" for _ in _changed(self.data, "stride")]
+        if self.evaluation.unknown is None:
+            idle += [
+                "evaluation.accept: used with evaluation.unknown only" for _ in _changed(self.evaluation, "accept")
+            ]
         return idle
 
     def _idle_components(self) -> list[str]:

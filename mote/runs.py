@@ -56,12 +56,13 @@ def train(config: Config, resume: bool = False) -> Path:
         """The experiment with the weights of `task`, which under FSDP2 is a whole copy of the one in training."""
         return replace(experiment, task=cast(VideoTask, task), model=cast(VideoTask, task).model)
 
-    def evaluate_now(task: nn.Module, _epoch: int) -> dict[str, Any]:
+    def evaluate_now(task: nn.Module, epoch: int) -> dict[str, Any]:
         # Where the tower learns, every epoch would leave features that no other can use.
         cache = None if config.vision_learns else config.evaluation.cache
         settings = config.evaluation.model_copy(update={"cache": cache})
         now = config.model_copy(update={"evaluation": settings})
-        return evaluate(holding(task).classifier(), now, accelerator, out / "evaluations")
+        last = epoch == config.optim.epochs
+        return evaluate(holding(task).classifier(), now, accelerator, out / "evaluations", page=last)
 
     fit_run(
         config,

@@ -16,19 +16,23 @@ from mote.datasets.manifest import ManifestError, Record
 from mote.datasets.overlap import overlap
 from mote.evaluation.closed_set import Scores, summarize
 from mote.evaluation.metrics import rank_classes
+from mote.evaluation.open_set import open_set_report
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
 from mote.evaluation.statistics import accuracy_without, half_class_accuracy, union_report
 from mote.features import cache_folder, usage
+from mote.models.precision import resolve_precision
 from mote.reporting.page import percent
+from mote.result_page import draw_page, page_path
 from mote.scores import score_videos
 from mote.training.distributed import Accelerator, make_accelerator, on_main
+from mote.unknown import unknown_records
 from mote.vocabulary import added_classes, order_warning, own_classes
 
 
 def headline(summary: Mapping[str, Any]) -> str:
     """One line of a result: accuracies in percent with their 95 % intervals, and how many videos were scored."""
     top1, top5 = percent(summary["top1"], summary["top1_interval"]), percent(summary["top5"], summary["top5_interval"])
-    recall = percent(summary["mean_class_recall"])
+    recall = percent(summary["mean_class_recall"], summary.get("mean_class_recall_interval"))
     counts = f"{summary['scored']} of {summary['listed']} videos scored, {summary['num_classes']} classes"
     return f"top-1 {top1}, top-{summary['top5_k']} {top5}, mean class recall {recall} ({counts})"
 
@@ -65,6 +69,8 @@ def evaluate_model(
     summary = evaluate(classifier, config, accelerator, out, source={"model": model, "clip": clip}, union=union)
     if accelerator.is_main_process:
         print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+        if (page := page_path(out, config.evaluation.name)).is_file():
+            print(f"{page}: the same with pictures")
         report(summary)
         folder = cache_folder(config.evaluation.cache, classifier)
         if folder is not None:
@@ -82,8 +88,9 @@ def evaluate(
     union: str | None = None,
     protocol: Mapping[str, Any] | None = None,
     halves: bool = False,
+    page: bool = True,
 ) -> dict[str, Any]:
-    """Score `classifier` on the listed videos and write `out/NAME.json` and `out/NAME.csv`; without `out`, nothing.
+    """Score `classifier` on the listed videos; write NAME.json, NAME.csv, NAME/index.html to `out`, or nothing.
 
     Without `evaluation.classes` the classes are those the model was tuned on, else those of the manifest.
 
@@ -98,6 +105,7 @@ def evaluate(
             merged. Temporal feature modulation compares the whole union with the classes of tuning.
         protocol: what the result says about the protocol that it obeys.
         halves: measure the accuracy over ten random halves of the classes too (see `statistics`).
+        page: draw the page, where `evaluation.page` wants it too.
 
     Raises:
         ValueError: no manifest, or one that does not fit the classes.
@@ -113,6 +121,7 @@ def evaluate(
         classifier = classifier.with_templates(build.templates(settings.templates))
     if settings.alpha < 1:
         classifier = classifier.interpolated(settings.alpha)
+    unknown = unknown_records(settings.unknown, records, labels) if settings.unknown is not None else []
     scores = score_videos(classifier, records, labels, settings, config.data, accelerator)
     summary = summarize(scores, labels) | _parts(scores, own, classifier.classes, union)
     if protocol is not None:
@@ -124,7 +133,9 @@ def evaluate(
     summary["warnings"] = order_warning(own, classifier.classes)
     if source is not None:
         summary["warnings"] += on_main(accelerator, lambda: training_warning(config, records))
-    # Further statistics of `scores` belong here, into `summary`.
+    if unknown:
+        others = score_videos(classifier, unknown, labels, settings, config.data, accelerator)
+        summary["open_set"] = open_set_report(scores, others, [str(r.path) for r in unknown], settings.accept)
     if out is None:
         return summary
     hashes = {
@@ -133,10 +144,13 @@ def evaluate(
         "templates": sha256_lines(classifier.templates),
         "weights": sha256_tensors(classifier.model.state_dict()),
     }
+    if settings.unknown is not None:
+        hashes["unknown"] = hash_manifest(settings.unknown, unknown)
     inputs = {**(source or {"model": config.run.out, "clip": None}), "union": union, "folder": os.getcwd()}
     if inputs["model"] is not None and Path(inputs["model"]).exists():  # else it is the name of an architecture
         inputs["model"] = os.path.abspath(inputs["model"])
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}
+    origin["precision"] = resolve_precision(settings.precision, classifier.device)  # what "auto" was
     columns = half_predictions(scores, halved["per_subset"], labels) if halved else {}
 
     def write() -> None:
@@ -150,7 +164,7 @@ def evaluate(
             provenance=origin,
             columns=columns,
         )
-        # What is made of the two files, such as a page, belongs here.
+        draw_page(out, classifier, labels, settings, config.data, records, wanted=page and settings.page)
 
     on_main(accelerator, write)
     return summary

@@ -17,7 +17,11 @@ from mote.datasets.synthetic import render_clip, write_video
 from mote.models.routing import merge_temperatures
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-RECIPES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
+RECIPES = sorted(
+    path.relative_to(CONFIGS).as_posix()
+    for path in CONFIGS.rglob("*.yaml")
+    if path.parent.name != "accelerate"  # those are accelerate's own
+)
 EVALUATED = [name for name in RECIPES if re.search(r"zero_shot|gamma_|/k_", name)]  # settings of `mote eval`
 TRAINED = [name for name in RECIPES if name not in EVALUATED]
 ONE_A_TOWER = [f"k400_{tower}.yaml" for tower in ("vitb16_f8_lora", "siglip2_b16", "eva02_b16", "pe_core_b16")]

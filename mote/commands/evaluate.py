@@ -12,6 +12,8 @@ def add(verbs: Verbs) -> None:
     evaluate.add_argument("model", nargs="?", help=MODEL_HELP)
     evaluate.add_argument("config", nargs="*", help="YAML files and a.b=c overrides on top of the run's own config")
     evaluate.add_argument("--out", help="folder for the results (default: MODEL/evaluations, or ./evaluations)")
+    evaluate.add_argument("--no-page", action="store_true", help="numbers only (evaluation.page=false)")
+    evaluate.add_argument("--no-cache", action="store_true", help="neither use nor keep frame features")
     evaluate.add_argument("--clip", help="name:tag of the text tower, for an authors' checkpoint")
     evaluate.add_argument("--union-labels", metavar="CLASSES", help="class file whose names compete as well")
     protocol = evaluate.add_argument_group("by a protocol")
@@ -35,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     own = Path(arguments.model) / "config.yaml"
     base = [own] if own.is_file() else []
     out = Path(arguments.out or (Path(arguments.model) / "evaluations" if base else "evaluations"))
-    config = load_config(arguments.config, base)
+    switches = {"evaluation.page=false": arguments.no_page, "evaluation.cache=null": arguments.no_cache}
+    config = load_config([*arguments.config, *(key for key, given in switches.items() if given)], base)
     given = {"clip": arguments.clip, "union": arguments.union_labels}
     if arguments.protocol is None:
         if extra := [name for name in ("lists", "root", "subset") if getattr(arguments, name) is not None]:

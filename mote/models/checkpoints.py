@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -121,10 +121,10 @@ def load_model(folder: Path | str) -> LoadedModel:
             f"{description or weights}: the key {error} is missing; expected what save_model writes"
         ) from None
     try:
-        state = load_file(weights)
+        state = _Tensors(weights)
     except SafetensorError as error:
         raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
-    extra = {name: state.pop(name) for name in TENSORS if name in state}
+    extra = {name: state[name].clone() for name in state.leave_out(TENSORS)}
     model = _rebuild(architecture, sizes, state, weights)
     return LoadedModel(
         model,
@@ -256,8 +256,37 @@ def _rebuild(
     shapes = {name: (tuple(state[name].shape), tuple(own[name].shape)) for name in own}
     odd = {f"{name} {found} for {expected}" for name, (found, expected) in shapes.items() if found != expected}
     check_names(odd, "of another shape", path)
-    model.load_state_dict(dict(state))
+    for name, tensor in own.items():
+        tensor.copy_(state[name])
     return model.eval()
+
+
+class _Tensors(Mapping[str, Tensor]):
+    """The tensors of a safetensors file, each a view of the file that is mapped while the view lives.
+
+    One by one, because all of a mapped file that has been read counts as memory of the process.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        with safe_open(path, "pt") as file:
+            self._names = list(file.keys())
+
+    def leave_out(self, names: Iterable[str]) -> list[str]:
+        """Hide those of `names` that are there, and return them; they can still be asked for."""
+        hidden = [name for name in names if name in self._names]
+        self._names = [name for name in self._names if name not in hidden]
+        return hidden
+
+    def __getitem__(self, name: str) -> Tensor:
+        with safe_open(self._path, "pt") as file:
+            return file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:

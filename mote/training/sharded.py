@@ -44,26 +44,40 @@ def load_whole_weights(plain: nn.Module, task: nn.Module) -> None:
     plain.load_state_dict({name: value.reshape(own[name].shape) for name, value in whole.items()})
 
 
-def whole_state(state: dict[str, Any]) -> dict[str, Any]:
-    """An optimizer's state dict with whole tensors in the place of shards; call it in every process."""
-    moments = {i: {key: _whole(value) for key, value in entry.items()} for i, entry in state["state"].items()}
+def whole_state(state: dict[str, Any], optimizer: torch.optim.Optimizer, task: nn.Module) -> dict[str, Any]:
+    """An optimizer's state dict as it is without shards; call it in every process."""
+    lists = [module for module in task.modules() if isinstance(module, parametrize.ParametrizationList)]
+    scalars = {id(module.original) for module in lists if isinstance(module[0], _Scalar)}
+    parameters = _parameters(optimizer)
+
+    def whole(i: int, value: Any) -> Any:
+        value = _whole(value)
+        return value.reshape(()) if id(parameters[i]) in scalars else value
+
+    moments = {i: {key: whole(i, value) for key, value in entry.items()} for i, entry in state["state"].items()}
     return {**state, "state": moments}
 
 
 def cut_state(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """The inverse of `whole_state` for the parameters of `optimizer`."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = _parameters(optimizer)
 
-    def cut(value: Any, like: Tensor) -> Any:
-        if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.numel() != like.numel():
+    def cut(i: int, value: Tensor) -> Tensor:
+        like = parameters[i]
+        if not isinstance(like, DTensor):
             return value
         return distribute_tensor(value.reshape(like.shape).to(like.device), like.device_mesh, like.placements)
 
     moments = {
-        i: {key: value if key == "step" else cut(value, parameters[i]) for key, value in entry.items()}
+        i: {key: value if key == "step" else cut(i, value) for key, value in entry.items()}
         for i, entry in state["state"].items()
     }
     return {**state, "state": moments}
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """In the order that numbers them in a state dict."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _whole(value: Any) -> Any:

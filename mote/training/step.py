@@ -90,7 +90,8 @@ class Run:
         """Write `last/` from the main process; the others wait."""
         scaler = self.accelerator.scaler
         state, task, last = self.optimizer.state_dict(), self.task(), self.out / "last"
-        state = state if self.plain is None else whole_state(state)
+        if self.plain is not None:
+            state = whole_state(state, self.optimizer, self.accelerator.unwrap_model(self.module))
         training = {"optimizer": state, "scaler": scaler.state_dict() if scaler else None}
         on_main(self.accelerator, lambda: save_checkpoint(last, task, training, self.progress, self.keep))
 

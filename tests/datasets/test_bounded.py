@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from video_files import numbered_frames, write_video
 
-from mote.datasets import video
+from mote.datasets import bounded, video
 from mote.datasets.bounded import Bounded, KilledError, Unanswered
 from mote.datasets.decode import DecodeError
 from mote.datasets.file_hashes import FileHashes
@@ -86,6 +86,19 @@ def test_it_ends_with_its_owner_and_travels_without_its_process():
         os.kill(server, 0)
 
 
+def array(*shape: int) -> np.ndarray:
+    return np.random.default_rng(shape).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_arrays_come_back_whole_and_are_not_overwritten_by_later_ones(monkeypatch):
+    monkeypatch.setattr(bounded, "ROOM", 4096)
+    call = bounded.Bounded(array, 30.0)
+    shapes = [(3, 5), (0, 2), (64, 64), (70, 64), (2, 2)]  # the fourth has no room and goes through the pipe
+    results = [call(*shape) for shape in shapes]
+    assert all(np.array_equal(ours, array(*shape)) for ours, shape in zip(results, shapes, strict=True))
+    assert all(ours.shape == shape and ours.flags.writeable for ours, shape in zip(results, shapes, strict=True))
+
+
 def test_nonsense_is_refused():
     with pytest.raises(ValueError, match="above 0"):
         Bounded(act, 0.0)
@@ -113,10 +126,10 @@ def test_files_that_hang_the_decoder_are_marked_and_tried_once(tmp_path, monkeyp
     plain = VideoDataset(records, **sizes)
     expected = [plain[(1, index)]["frames"] for index in (0, 3)]
     monkeypatch.setattr(video, "read_frames", looping(video.read_frames))
-    bounded = VideoDataset(records, **sizes, timeout=0.5)
+    patient = VideoDataset(records, **sizes, timeout=0.5)
     sampler = EpochSampler(4, shuffle=False)
     sampler.set_epoch(1)
-    loader = make_loader(bounded, 4, sampler=sampler, workers=workers, drop_last=False)
+    loader = make_loader(patient, 4, sampler=sampler, workers=workers, drop_last=False)
     start = time.monotonic()
     for _ in range(8):
         (batch,) = list(loader)
