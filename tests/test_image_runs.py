@@ -49,7 +49,7 @@ def train(images: Path, out: Path, *overrides: str) -> int:
     return mote("train", *QUICK, *where, *overrides)
 
 
-def test_train_evaluate_and_load(images, tmp_path):
+def test_train_evaluate_and_load(images, tmp_path, capsys):
     components = ["mixing.methods=[mixup,gmix]", "mixing.probability=0.5", "r_drop.weight=0.5"]
     assert train(images, tmp_path / "run", *components) == 0
     result = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -60,6 +60,10 @@ def test_train_evaluate_and_load(images, tmp_path):
     again = json.loads((tmp_path / "again" / "eval.json").read_text())
     assert again["confusion_matrix"] == result["confusion_matrix"]
     assert again["provenance"]["hashes"]["weights"] == result["provenance"]["hashes"]["weights"]
+    assert mote("predict", tmp_path / "run", images / "up" / "0.png") == 2
+    assert "holds a network for task=image" in capsys.readouterr().err
+    assert mote("train", *QUICK, f"data.train={images}", "--dry-run") == 2
+    assert "cannot be measured by a dry run" in capsys.readouterr().err
     model, meta = load_net(tmp_path / "run" / "best")
     assert meta["classes"] == ["down", "up"] and meta["selected"] == "last epoch"
     bright = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
