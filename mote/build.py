@@ -32,6 +32,7 @@ from mote.models.checkpoints import (
     load_text,
 )
 from mote.models.clip import ClassFeatures, TextTower, Towers, default_templates, load_clip
+from mote.models.image_checkpoints import is_image_model
 from mote.models.video_clip import VideoCLIP
 from mote.tasks.video import VideoTask
 
@@ -71,7 +72,10 @@ def load_folder(path: str | Path) -> LoadedModel:
     inner = path / "best"
     if (path / "config.yaml").is_file() and not inner.is_dir() and not (path / DESCRIPTION).is_file():
         raise ValueError(f"{path}: this run has no model yet; let it finish (mote train {path} --resume)")
-    return load_model(inner if inner.is_dir() else path)
+    folder = inner if inner.is_dir() else path
+    if is_image_model(folder):
+        raise ValueError(f"{folder}: holds a network for task=image, no video model; mote eval scores it")
+    return load_model(folder)
 
 
 def towers(clip: str, pretrained: str | None, seed: int, text_weights: Path | None = None) -> Towers:

@@ -130,6 +130,8 @@ def assemble(config: Config, device: torch.device) -> Experiment:
         ValueError, OSError: settings, files or lists that do not fit.
     """
     data = config.data
+    if config.task != "video":
+        raise ValueError(f"task={config.task} cannot be measured by a dry run; start it with mote train")
     if data.train is None:
         raise ValueError("data.train is not set; give it as an override, for example data.train=...")
     classes = build.class_names(data.classes, data.train)

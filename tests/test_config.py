@@ -33,7 +33,7 @@ def test_plain_words_and_versions_stay_strings():
     ("override", "message"),
     [
         ("optim.lrr=1", "optim.lrr: unknown key; did you mean 'lr'?"),
-        ("zzz=1", "zzz: unknown key; known keys: seed, model"),
+        ("zzz=1", "zzz: unknown key; known keys: seed, task"),
         ("optim.epochs=true", "optim.epochs: Input should be a valid integer, got True"),
         ("optim.epochs=1.5", "optim.epochs: Input should be a valid integer"),
         ("optim.lr=fast", "optim.lr: Input should be a valid number"),

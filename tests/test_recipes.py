@@ -23,7 +23,8 @@ RECIPES = sorted(
     if path.parent.name != "accelerate"  # those are accelerate's own
 )
 EVALUATED = [name for name in RECIPES if re.search(r"zero_shot|gamma_|/k_", name)]  # settings of `mote eval`
-TRAINED = [name for name in RECIPES if name not in EVALUATED]
+IMAGES = [name for name in RECIPES if load([CONFIGS / name]).task == "image"]
+TRAINED = [name for name in RECIPES if name not in EVALUATED + IMAGES]
 ONE_A_TOWER = [f"k400_{tower}.yaml" for tower in ("vitb16_f8_lora", "siglip2_b16", "eva02_b16", "pe_core_b16")]
 BASE = CONFIGS / "k400_vitl14_f8.yaml"  # what the ablations change
 
@@ -75,6 +76,25 @@ def test_a_recipe_trains_two_steps_at_reduced_size(name, clips, tmp_path, monkey
     config = load(files(name)).model
     assert (meta["num_layers"], meta["num_experts"]) == (config.layers, config.experts)
     assert meta["expert_part"] == config.expert_part
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_recipe_for_images_trains_two_steps(name, tmp_path):
+    """With the network and the augmentation of the recipe, on eight pictures in an .npz."""
+    from mote.runs import train
+
+    channels = load(files(name)).image.channels
+    shape = (8, 28, 28) if channels == 1 else (8, 32, 32, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    arrays = {f"{split}_{kind}": value for split in ("train", "test") for kind, value in
+              (("images", pixels), ("labels", np.arange(8) % 10))}  # fmt: skip
+    np.savez(tmp_path / "few.npz", **arrays)
+    overrides = [f"{key}={tmp_path / 'few.npz'}" for key in ("data.train", "evaluation.manifest")]
+    overrides += ["optim.epochs=1", "optim.warmup_epochs=0", "optim.batch_size=4", "data.workers=0", "run.cpu=true"]
+    out = train(load(files(name), [*overrides, f"run.out={tmp_path / 'run'}"]))
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log if "loss" in record] == [1, 2]
+    assert json.loads((out / "metrics.json").read_text())["listed"] == 8
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""`mote train` and `mote eval` with task=image, from real files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from mote.cli import main
+from mote.models.image_checkpoints import load_net
+
+QUICK = [
+    "task=image",
+    "image.net=lenet",
+    "image.dropout=0.2",
+    "data.size=16",
+    "data.workers=0",
+    "data.crop_scale=[1,1]",
+]
+QUICK += ["data.flip=0", "data.grayscale=0", "optim.epochs=3", "optim.warmup_epochs=0", "optim.batch_size=4"]
+QUICK += ["optim.lr=3e-3", "evaluation.batch_size=3"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """A folder of 24 pictures of two classes: bright above, bright below, named up and down."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("down", "up")):
+        (folder / name).mkdir()
+        for i in range(12):
+            pixels = rng.integers(0, 80, (20, 20, 3), dtype=np.uint8)
+            pixels[10 - 10 * label : 20 - 10 * label] += 150
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return folder
+
+
+def mote(*arguments) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+def train(images: Path, out: Path, *overrides: str) -> int:
+    where = [f"data.train={images}", f"evaluation.manifest={images}", f"run.out={out}"]
+    return mote("train", *QUICK, *where, *overrides)
+
+
+def test_train_evaluate_and_load(images, tmp_path, capsys):
+    components = ["mixing.methods=[mixup,gmix]", "mixing.probability=0.5", "r_drop.weight=0.5"]
+    assert train(images, tmp_path / "run", *components) == 0
+    result = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert result["listed"] == 24 and result["top1"] > 0.9  # brightness by halves is learnt in 18 steps
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert {"ce", "r_drop"} <= set(log[0]) and len([r for r in log if "loss" in r]) == 18
+    assert mote("eval", tmp_path / "run", "--out", tmp_path / "again") == 0
+    again = json.loads((tmp_path / "again" / "eval.json").read_text())
+    assert again["confusion_matrix"] == result["confusion_matrix"]
+    assert again["provenance"]["hashes"]["weights"] == result["provenance"]["hashes"]["weights"]
+    assert mote("predict", tmp_path / "run", images / "up" / "0.png") == 2
+    assert "holds a network for task=image" in capsys.readouterr().err
+    assert mote("train", *QUICK, f"data.train={images}", "--dry-run") == 2
+    assert "cannot be measured by a dry run" in capsys.readouterr().err
+    model, meta = load_net(tmp_path / "run" / "best")
+    assert meta["classes"] == ["down", "up"] and meta["selected"] == "last epoch"
+    bright = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    bright[:, :, 8:] = 190
+    assert model(bright).argmax().item() == 0
+
+
+def test_a_run_goes_on_where_it_stood(images, tmp_path, monkeypatch):
+    components = ["mixing.methods=[cutmix]", "run.save_every=1"]
+    assert train(images, tmp_path / "whole", *components) == 0
+    from mote.tasks.image import ImageTask
+
+    forward, calls = ImageTask.forward, []
+
+    def broken(self, batch, generator):
+        calls.append(1)
+        loss, terms = forward(self, batch, generator)
+        return loss * (float("nan") if len(calls) == 8 else 1.0), terms
+
+    monkeypatch.setattr(ImageTask, "forward", broken)
+    assert train(images, tmp_path / "stopped", *components) == 2
+    assert mote("train", tmp_path / "stopped", "--resume") == 0
+    whole, resumed = (load_file(tmp_path / run / "best" / "model.safetensors") for run in ("whole", "stopped"))
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+
+
+def test_clip_as_a_backbone(images, tmp_path):
+    clip = [
+        "image.net=clip",
+        "image.dropout=0",
+        "data.size=64",
+        "optim.epochs=1",
+        "optim.clip_lr_scale=1",
+        "optim.lr=1e-4",
+    ]
+    assert train(images, tmp_path / "run", *clip, "mixing.methods=[hmix]") == 0
+    assert mote("eval", tmp_path / "run", "--out", tmp_path / "again") == 0
+    results = [json.loads(path.read_text()) for path in (tmp_path / "run/metrics.json", tmp_path / "again/eval.json")]
+    assert results[0]["confusion_matrix"] == results[1]["confusion_matrix"]
+
+
+def test_mistakes_are_one_line_and_leave_nothing(images, tmp_path, capsys):
+    for overrides, message in (
+        (["image.net=alexnet"], "unknown image network 'alexnet'"),
+        (["image.net=timm:nonsense"], "timm has no model 'nonsense'"),
+        (["data.size=18"], "got 18"),
+        (["evaluation.manifest=nowhere.csv"], "nowhere.csv: there is no such file"),
+        (["data.size=null"], "data.size is not set"),
+        (["evaluation.classes=x.txt"], "evaluation.classes is for task=video"),
+    ):
+        capsys.readouterr()
+        assert train(images, tmp_path / "bad", *overrides) == 2
+        error = capsys.readouterr().err.strip()
+        assert message in error and "\n" not in error
+        assert not (tmp_path / "bad").exists()
+    (tmp_path / "list.csv").write_text("path,label\nmissing.png,0\n")
+    lists = [f"{key}={tmp_path / 'list.csv'}" for key in ("data.train", "evaluation.manifest")]
+    assert train(images, tmp_path / "bad", *lists, "optim.batch_size=1") == 2
+    assert "missing.png: cannot be read as an image" in capsys.readouterr().err
