@@ -43,6 +43,9 @@ def world(tmp_path_factory) -> Path:
             lines.append(f"{name}{i}.mp4 {i % 4}\n")
         (folder / f"{name}.txt").write_text("".join(lines))
         (folder / f"{name}_classes.txt").write_text("\n".join(classes) + "\n")
+    (folder / "lists").mkdir()
+    for theirs, ours in (("test.txt", "new.txt"), ("classes.txt", "new_classes.txt")):
+        (folder / "lists" / theirs).write_text((folder / ours).read_text())
     where = [f"data.train={folder / 'known.txt'}", f"data.classes={folder / 'known_classes.txt'}"]
     assert run("train", *QUICK, *where, f"run.out={folder / 'run'}") == 0
     return folder
@@ -65,9 +68,9 @@ def swept(world) -> tuple[Path, Counter]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(video, "read_frames", spy)
-        zero_shot = f"{world / 'new.txt'},{world / 'new_classes.txt'}"
-        sweeps = ["--alphas", "0.5", "--gates", "0,0.5", "--out", world / "frontier"]
-        assert run("frontier", world / "run", "--closed", world / "known.txt", "--zero-shot", zero_shot, *sweeps) == 0
+        zero_shot = [f"{world / 'new.txt'},{world / 'new_classes.txt'}", f"folder-zs@1={world / 'lists'}"]
+        sweeps = ["--alphas", "0.5", "--gates", "0,0.5", "--root", world, "--out", world / "frontier"]
+        assert run("frontier", world / "run", "--closed", world / "known.txt", "--zero-shot", *zero_shot, *sweeps) == 0
     return world / "frontier", decoded
 
 
@@ -86,7 +89,8 @@ def accuracy(classifier: Classifier, world: Path, name: str, **settings) -> floa
 
 def test_only_alpha_decodes_again(swept):
     _, decoded = swept
-    assert len(decoded) == 24 and set(decoded.values()) == {2}  # once for all of alpha 1, once for alpha 0.5
+    # Once for all of alpha 1 and once for alpha 0.5; the protocol cuts three clips of its own from the new ones.
+    assert decoded == {f"{name}{i}.mp4": times for name, times in (("known", 2), ("new", 4)) for i in range(12)}
 
 
 def test_every_file_is_there_and_nothing_is_left_behind(swept):
@@ -95,7 +99,9 @@ def test_every_file_is_there_and_nothing_is_left_behind(swept):
     document = json.loads((folder / "frontier.json").read_text())
     names = ["model", "alpha 0.5", "gate off", "gate 0.5", "gate TFM", "expert 1", "expert 2", "expert 3"]
     assert [row["name"] for row in document["rows"]] == names == list(table(folder))
-    assert set(document["provenance"]["hashes"]) == {"weights", "known", "new"}
+    assert set(document["provenance"]["hashes"]) == {
+        "weights", "known", "new", "folder-zs:protocol", "folder-zs:test",
+    }  # fmt: skip
     points = [(row["closed_set"], row["zero_shot"]) for row in document["rows"]]
     assert [row["pareto"] for row in document["rows"]] == pareto(points) and len(set(points)) > 2
 
@@ -122,6 +128,9 @@ def test_every_point_is_what_an_evaluation_says(swept, world):
         "gate TFM": (model, {"modulation": True}),
         **{f"expert {i + 1}": (expert(i), {}) for i in range(3)},
     }
+    protocol = {"clips": 3, "modulation": True}
+    eight = accuracy(replace(model, frames=8), world, "new", **protocol)
+    assert float(rows["model"]["zero_shot:folder-zs"]) == float(rows["gate TFM"]["zero_shot:folder-zs"]) == eight
     for name, (classifier, settings) in expected.items():
         for column, target in (("closed_set", "known"), ("zero_shot:new", "new")):
             assert float(rows[name][column]) == accuracy(classifier, world, target, **settings), (name, target)
@@ -149,12 +158,7 @@ def test_targets_are_found_or_refused(world, tmp_path):
     (tmp_path / "own.yaml").write_text(f"evaluation:\n  manifest: {world / 'known.txt'}\n  clips: 2\n")
     target = find_target(str(tmp_path / "own.yaml"), config)
     assert (target.name, target.config.evaluation.clips, target.config.data) == ("own", 2, config.data)
-    (tmp_path / "lists").mkdir()
-    for name in ("test.txt", "classes.txt"):
-        (tmp_path / "lists" / name).write_text(
-            (world / f"new{name[4:] if name[0] == 't' else '_classes.txt'}").read_text()
-        )
-    found = find_target(f"folder-zs@1={tmp_path / 'lists'}", config, str(world))
+    found = find_target(f"folder-zs@1={world / 'lists'}", config, str(world))
     assert found.protocol is not None and found.protocol.identifier == "folder-zs@1" and len(found.lists) == 1
     with pytest.raises(ValueError, match=r"absent\.txt: no such list; give PROTOCOL=LISTS"):
         find_target("absent.txt", config)

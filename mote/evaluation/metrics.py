@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64, Integer
 
 NORMAL_QUANTILE_95 = 1.959963984540054  # P(|Z| <= z) = 0.95 for a standard normal Z
+ROWS = 4096  # sorted at once: the order of all classes takes as much memory as the scores
 
 
 def rank_classes(scores: Float[np.ndarray, "N K"], k: int) -> Int64[np.ndarray, "N k"]:
@@ -30,7 +31,8 @@ def rank_classes(scores: Float[np.ndarray, "N K"], k: int) -> Int64[np.ndarray, 
         raise ValueError(f"row {row} has a score that is not finite; nothing can be ranked")
     if k == 1:
         return scores.argmax(axis=1, keepdims=True)  # argmax takes the first of equals
-    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    parts = [scores[start : start + ROWS] for start in range(0, max(1, len(scores)), ROWS)]
+    return np.concatenate([np.argsort(-part, axis=1, kind="stable")[:, :k] for part in parts])
 
 
 def topk_correct(ranked: Integer[np.ndarray, "N k"], label: Integer[np.ndarray, "N"]) -> Bool[np.ndarray, "N"]:

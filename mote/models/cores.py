@@ -28,12 +28,13 @@ def all_cores(device: torch.device) -> Iterator[OrderedMap]:
     if device.type != "cpu" or threads == 1:
         yield map
         return
+    torch.set_num_threads(1)  # here too: idle threads of an operation would spin on the cores that the pool needs
     pool = ThreadPoolExecutor(threads, "mote", initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield partial(_map, pool, 2 * threads)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # the pool's threads have set what later threads start from
+        torch.set_num_threads(threads)
 
 
 def _map(pool: ThreadPoolExecutor, ahead: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
