@@ -50,7 +50,7 @@ class Setting:
 
     name: str
     sweep: str
-    value: float | None
+    value: int | float | None
     classifier: Callable[[], Classifier]
     alpha: float | None = None
     modulation: bool | None = None
@@ -194,7 +194,7 @@ def _features_kept(config: Config, classifier: Classifier, out: Path, accelerato
 
 def _measure(setting: Setting, target: Target, folder: Path, accelerator: Accelerator) -> dict[str, Any]:
     """top1 and its interval; features of an interpolated tower are of no further use, so they are not kept."""
-    change: dict[str, Any] = {"cache": str(folder) if setting.alpha is None else None}
+    change: dict[str, Any] = {"cache": str(folder) if setting.alpha is None else None, "unknown": None}
     ruled = {key: value for key in ("alpha", "modulation") if (value := getattr(setting, key)) is not None}
     if target.protocol is None:
         change |= ruled

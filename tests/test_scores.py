@@ -71,7 +71,13 @@ def decoded(monkeypatch) -> list[Path]:
 
 def config(cache: Path | None = None, workers: int = 0, **settings) -> Config:
     settings = {"crops": 3, "batch_size": 7, "cache": None if cache is None else str(cache), **settings}
-    return validate({"evaluation": settings, "data": {"workers": workers, "frames": 4}, "run": {"cpu": True}})
+    return validate(
+        {
+            "evaluation": settings,
+            "data": {"workers": workers, "frames": 4, "decode_timeout": None},
+            "run": {"cpu": True},
+        }
+    )
 
 
 def scores(classifier: Classifier, records: list[Record], labels: list[str] | None = None, **options) -> Scores:
@@ -203,7 +209,13 @@ def test_one_and_two_processes_write_the_same_result(records, tmp_path, capsys):
     (tmp_path / "list.txt").write_text("".join(f"{path} {label}\n" for path, label in records))
     (tmp_path / "classes.txt").write_text("\n".join(OTHER_CLASSES[1:]) + "\n")
     where = [f"evaluation.manifest={tmp_path / 'list.txt'}", f"evaluation.classes={tmp_path / 'classes.txt'}"]
-    where += ["run.cpu=true", "evaluation.clips=3", "data.workers=0", f"evaluation.cache={tmp_path / 'cache'}"]
+    where += [
+        "run.cpu=true",
+        "evaluation.clips=3",
+        "data.workers=0",
+        "data.decode_timeout=null",
+        f"evaluation.cache={tmp_path / 'cache'}",
+    ]
     one = evaluate("one", *where, "--no-cache", "evaluation.batch_size=1", out=tmp_path)
     assert "frame features" not in capsys.readouterr().out and not (tmp_path / "cache").exists()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mote"]

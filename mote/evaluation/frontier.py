@@ -14,7 +14,11 @@ from mote.evaluation.metrics import harmonic_interval, harmonic_mean
 
 
 def frontier_row(
-    name: str, sweep: str, value: float | None, closed: Mapping[str, Any], zero_shot: Mapping[str, Mapping[str, Any]]
+    name: str,
+    sweep: str,
+    value: int | float | None,
+    closed: Mapping[str, Any],
+    zero_shot: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """One point.
 
