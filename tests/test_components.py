@@ -89,3 +89,15 @@ def test_settings_of_components_that_are_off_are_named():
     image = load([], ["task=image", "model.layers=2", "loss.merged_weight=1", "data.frames=4", "mixing.ratio=0.3"])
     idle = [line.split(":")[0] for line in image.idle_settings()]
     assert idle == ["mixing.ratio", "model.layers", "loss.merged_weight", "data.frames"]
+
+
+def test_the_mask_law_is_drawn_and_written(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["diagnose", "mixing", "--out", str(tmp_path), "--draws", "100", "--size", "8", "--frames", "2"])
+    assert stop.value.code == 0 and "closed form: 0.1667" in capsys.readouterr().out
+    lines = (tmp_path / "mixing_law.csv").read_text().splitlines()
+    assert len(lines) == 2 + 4 * 2 * 8 and lines[1].startswith("method,")
+    assert all((tmp_path / f"mixing_law.{kind}").stat().st_size > 1000 for kind in ("svg", "png"))
+    with pytest.raises(SystemExit) as stop:
+        main(["diagnose", "mixing", "--out", str(tmp_path / "bad"), "--alpha", "0"])
+    assert stop.value.code == 2 and "alpha > 0" in capsys.readouterr().err and not (tmp_path / "bad").exists()

@@ -253,3 +253,24 @@ def test_targets_go_before_labels_and_mixed_pixels_are_read():
     before = same["frames"].clone()
     assert task(same, seeded())[0].item() == pytest.approx(first, rel=1e-5)
     assert torch.equal(same["frames"], before)  # the model left the batch alone
+
+
+@pytest.mark.parametrize("part", ["ffn", "up", "down", "separate"])
+def test_both_passes_of_r_drop_reach_the_experts_they_drew(part):
+    torch.manual_seed(0)
+    model = VideoCLIP(
+        Counted(), torch.tensor(1.5), embed_dim=D, mean=(0.4,) * 3, std=(0.3,) * 3,
+        num_layers=2, num_experts=3, num_heads=2, expert_part=part,
+    )  # fmt: skip
+    text = nn.functional.normalize(torch.randn(K, D), dim=-1)
+    task = VideoTask(model, text, merged_weight=0.0, anchor_weight=0.0, r_drop_weight=1.0)
+    draws = task.draw(seeded())
+    assert set(draws) == {"routed", "second"}
+    task(make_batch(), seeded())[0].backward()
+    assert all(p.grad is not None for p in task.parameters())
+    chosen = (draws["routed"] + draws["second"]).bool()  # (L, E), or (L, 2 E) where both halves are routed
+    for row, block in zip(chosen, model.temporal.blocks, strict=True):
+        halves = {"up_weight": row[:3], "down_weight": row[-3:]}
+        for name, drawn in halves.items():
+            grad = getattr(block.mlp, name).grad.abs().amax((1, 2)) > 0
+            assert torch.equal(grad, drawn if len(grad) == 3 else torch.ones(1, dtype=torch.bool))
