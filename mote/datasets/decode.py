@@ -9,8 +9,9 @@ Frame `i` is the i-th frame shown when the file is played from its start. Only t
 
 PyAV is the default because it reports the time of each frame it hands out. decord does not, and numbers frames by the
 order of packets: on MPEG-4 in AVI (HMDB51, UCF101), on MPEG-TS, on HEVC and on H.264 with open groups of pictures it
-returns other frames than those asked for, without an error (up to 22 frames away in our measurements), and it is not
-faster. It stays available as `backend="decord"`. Where PyAV fails, decord is not tried: it is built on an older FFmpeg,
+returns other frames than those asked for, without an error (up to 22 frames away in our measurements of decord 0.6;
+its maintained continuation decord2 3.4, which we depend on, is right on more of them, but still not on the MPEG-4 files
+of HMDB51), and it is not faster. It stays available as `backend="decord"`. Where PyAV fails, decord is not tried: it
 opens no file that PyAV cannot, and conceals damage that PyAV reports.
 
 Colours: YUV becomes RGB by the ITU-R BT.601 matrix whatever the file declares, as in decord and OpenCV, hence as in the

@@ -29,7 +29,7 @@ PACKAGES = {  # name in the result file -> name of the distribution
     "torch": "torch",
     "open_clip": "open-clip-torch",
     "accelerate": "accelerate",
-    "decord": "decord",
+    "decord": "decord2",
     "av": "av",
     "numpy": "numpy",
 }
