@@ -10,12 +10,13 @@ Label ids count from 0 in the order of the class list.
 """
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
 VIDEO_SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"}
 VIDEO_SUFFIXES |= {".ts", ".vob", ".webm", ".wmv"}
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 class Record(NamedTuple):
@@ -35,13 +36,15 @@ def read_manifest(
     classes: Sequence[str] | None = None,
     select: str | None = None,
     ids: Sequence[str] | None = None,
+    suffixes: Set[str] = VIDEO_SUFFIXES,
 ) -> list[Record]:
     """Records of a list (see the top of this file), in its order; folders are read in sorted order.
 
     `root`: where relative paths start, the list's own folder by default. `classes`: the class names; labels are then
     checked against them, and names are understood. `select`: keep the rows with this value in column `split`. `ids`:
     the classes' other names, in the same order, such as the folder names of a dataset (see `read_class_ids`).
-    Whether the videos exist is not checked. Raises ManifestError.
+    `suffixes`: what counts as a file of the list in a folder. Whether the files exist is not checked. Raises
+    ManifestError.
     """
     path = Path(path)
     if not path.exists():
@@ -51,7 +54,7 @@ def read_manifest(
     elif select is not None:
         raise ManifestError(f"{path}: split {select!r} asked for, but only a .csv list has a column `split`")
     elif path.is_dir():
-        return _folder_records(path, _numbers(classes, ids))
+        return _folder_records(path, _numbers(classes, ids), suffixes)
     else:
         rows = list(_text_rows(path, Path(root) if root is not None else path.parent))
     base = Path(root) if root is not None else path.parent
@@ -82,9 +85,9 @@ def folder_classes(path: Path | str) -> list[str]:
     return _not_empty(path, names, "subfolder; expected one per class")
 
 
-def video_files(folder: Path | str) -> list[Path]:
-    """Files below `folder` whose suffix is a video's, sorted; hidden ones left out."""
-    files = (file for file in Path(folder).rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES)
+def video_files(folder: Path | str, suffixes: Set[str] = VIDEO_SUFFIXES) -> list[Path]:
+    """Files below `folder` whose suffix is a video's (or one of `suffixes`), sorted; hidden ones left out."""
+    files = (file for file in Path(folder).rglob("*") if file.suffix.lower() in suffixes)
     return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
 
 
@@ -201,12 +204,14 @@ def _label_id(row: _Row, numbers: dict[str, int] | None) -> int:
     return label
 
 
-def _folder_records(path: Path, numbers: dict[str, int] | None) -> list[Record]:
+def _folder_records(path: Path, numbers: dict[str, int] | None, suffixes: Set[str]) -> list[Record]:
     names = folder_classes(path)
     known = {name: label for label, name in enumerate(names)} if numbers is None else numbers
     if unknown := [name for name in names if name not in known]:
         raise ManifestError(f"{path / unknown[0]}: this folder's name is not in the class list; rename or remove it")
-    return _not_empty(path, [Record(file, known[name]) for name in names for file in video_files(path / name)])
+    return _not_empty(
+        path, [Record(file, known[name]) for name in names for file in video_files(path / name, suffixes)]
+    )
 
 
 def _numbers(classes: Sequence[str] | None, ids: Sequence[str] | None) -> dict[str, int] | None:
