@@ -143,7 +143,7 @@ def _pair(
     a: Any = model.get_submodule(writer)
     b: Any = model.get_submodule(reader)
     count = len(a.weight)
-    spread = b.weight.shape[1] // count  # inputs of the reader for each output: pixels, where it was flattened
+    spread = b.weight.shape[1] // max(1, count)  # inputs of the reader for each output: pixels, where it was flattened
     padded = isinstance(b, nn.Conv2d) and any(b.padding)
     return Site(
         name,

@@ -124,7 +124,7 @@ def squared_norms(tensors: Mapping[str, Tensor], parts: Sequence[Slice], count: 
     total = tensors[parts[0].name].new_zeros(count)
     for part in parts:
         view = tensors[part.name].flatten(part.axis) if part.flat else tensors[part.name]
-        squares = view.square().movedim(part.axis, 0).flatten(1).sum(1)  # (length of the axis,)
+        squares = view.square().movedim(part.axis, 0).reshape(view.shape[part.axis], -1).sum(1)
         total = total + squares[part.indices.to(squares.device)].sum(1)
     return total
 
