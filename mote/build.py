@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mote.config import Config, DataConfig, EvaluationConfig, ModelConfig
+from mote.config import Config, DataConfig, EvaluationConfig, ModelConfig, SparsityConfig
 from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
 from mote.datasets.manifest import (
     Record,
@@ -22,6 +22,8 @@ from mote.datasets.video import VideoDataset
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint, load_model, load_reference
 from mote.models.clip import Towers, default_templates, load_clip
 from mote.models.video_clip import VideoCLIP
+from mote.sparsity.groups import find_groups
+from mote.sparsity.lasso import GroupLasso
 from mote.tasks.video import VideoTask
 
 
@@ -103,6 +105,19 @@ def task(config: Config, built: VideoCLIP, text: Float[Tensor, "K D"]) -> VideoT
         route_temperature=loss.route_temperature,
         merge_temperatures=loss.merge_temperatures,
     )
+
+
+def group_lasso(config: SparsityConfig, task: nn.Module) -> GroupLasso | None:
+    """What makes groups of the task's parameters zero, or None at strength 0.
+
+    Raises:
+        ValueError: groups or layers that the model does not have.
+    """
+    if not config.strength:
+        return None
+    groups = find_groups(task, config.groups, {f"*.{key}": value for key, value in config.layers.items()})
+    schedule = {"start": config.start, "ramp": config.ramp, "stop": config.stop}
+    return GroupLasso(task, groups, strength=config.strength, **schedule)
 
 
 def learning_rules(config: Config) -> list[tuple[str, dict[str, float]]]:

@@ -95,6 +95,25 @@ class OptimConfig(Section):
     sync_routing: bool = False  # the same expert draws on every process
 
 
+class SparsityConfig(Section):
+    """Structured sparsity by group lasso (mote/sparsity); `mote compact` then removes what is zero."""
+
+    strength: NonNegative = 0.0  # 0 = off; under AdamW at most 1: the share of updates a group must agree on to live
+    groups: tuple[Literal["units", "heads", "sublayers", "filters", "channels", "shapes"], ...] = ("units",)
+    layers: dict[str, NonNegative] = Field(
+        default={"*": 1.0}, min_length=1
+    )  # name pattern -> factor; first match counts
+    start: Unit = 0.0  # fraction of the run before the penalty
+    ramp: Unit = 0.1  # fraction of the run over which it grows to full strength
+    stop: Unit = 0.7  # fraction of the run after which living groups are fine-tuned and dead ones stay dead
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SparsityConfig":
+        if not self.start < self.stop or not self.groups:
+            raise ValueError("sparsity.start must be smaller than sparsity.stop, and sparsity.groups not empty")
+        return self
+
+
 class EvaluationConfig(Section):
     """What is scored and how; empty class list = the training classes (closed-set)."""
 
@@ -133,6 +152,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     loss: LossConfig = LossConfig()
+    sparsity: SparsityConfig = SparsityConfig()
     optim: OptimConfig = OptimConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()
@@ -156,6 +176,9 @@ class Config(Section):
                 f"loss.{k}: {why}"
                 for k in _changed(self.loss, "merged_weight", "merge_temperatures", "route_temperature")
             ]
+        if not self.sparsity.strength:
+            keys = _changed(self.sparsity, "groups", "layers", "start", "ramp", "stop")
+            idle += [f"sparsity.{key}: sparsity.strength is 0" for key in keys]
         if self.data.sampling == "segment":
             idle += ["data.stride: used by data.sampling=dense only" for _ in _changed(self.data, "stride")]
         return idle

@@ -116,6 +116,7 @@ def train(config: Config, resume: bool = False) -> Path:
             save_best=save_best,
             save_every=config.run.save_every,
             max_skipped=int(config.data.max_bad_fraction * len(records)),
+            after_update=build.group_lasso(config.sparsity, task),
             resume=resume,
             fingerprint=_fingerprint(config),
         )

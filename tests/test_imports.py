@@ -11,6 +11,7 @@ ALLOWED = {
     "datasets": set(),
     "models": set(),
     "regularizers": set(),
+    "sparsity": {"models"},
     "evaluation": set(),
     "reporting": set(),
     "tasks": {"models", "regularizers"},

@@ -2,7 +2,7 @@
 
     out = W_o concat_h[softmax(q_h k_h^T / sqrt(d)) v_h] + b_o,     q, k, v = W_q x + b_q, W_k x + b_k, W_v x + b_v
 
-d is the width of one head. It does not change when heads go, so the scale of the logits stays that of the whole network.
+d is the width of one head. It does not change when heads go, so the scale of the logits stays what it was.
 """
 
 from typing import Any

@@ -16,6 +16,7 @@ from mote.models.attention import NarrowAttention
 from mote.models.image_nets import MLP, LeNet, ResidualBlock, ResNet
 from mote.models.sites import Site, sites
 from mote.models.temporal import Attention
+from mote.models.video_clip import VideoCLIP
 
 
 def narrow(model: nn.Module, kept: Mapping[str, Int64[Tensor, "n"]]) -> None:
@@ -42,6 +43,8 @@ def narrow(model: nn.Module, kept: Mapping[str, Int64[Tensor, "n"]]) -> None:
         _refresh(model, name, len(index))
     for module in model.modules():
         _sizes(module)
+    if isinstance(model, VideoCLIP):
+        model.widths = {**model.widths, **{name: len(index) for name, index in kept.items()}}
 
 
 def _cut(model: nn.Module, kept: list[tuple[Site, Tensor]]) -> None:
@@ -66,28 +69,28 @@ def _cut(model: nn.Module, kept: list[tuple[Site, Tensor]]) -> None:
 def _refresh(model: nn.Module, name: str, count: int) -> None:
     """What a module at a site says about itself, and a module that can have no width at all."""
     module: Any = model.get_submodule(name)
-    if isinstance(module, nn.MultiheadAttention):
-        if count < module.num_heads:
-            path, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(path), leaf, NarrowAttention(module))
-            module = model.get_submodule(name)
+    if isinstance(module, nn.MultiheadAttention) and count < module.num_heads:
+        path, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(path), leaf, NarrowAttention(module))
+        module = model.get_submodule(name)
     if isinstance(module, (Attention, NarrowAttention)):
         module.num_heads = count
     elif isinstance(module, ResidualBlock) and not count:
         module.conv1 = module.bn1 = module.conv2 = None
 
 
-def _sizes(module: Any) -> None:
-    if isinstance(module, nn.Linear):
+def _sizes(part: nn.Module) -> None:
+    module: Any = part
+    if isinstance(part, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.Conv2d) and module.groups == 1:
+    elif isinstance(part, nn.Conv2d) and module.groups == 1:
         module.out_channels, module.in_channels = module.weight.shape[:2]
-    elif isinstance(module, nn.BatchNorm2d):
+    elif isinstance(part, nn.BatchNorm2d):
         module.num_features = len(module.weight)
-    elif isinstance(module, LeNet):
+    elif isinstance(part, LeNet):
         left = {"conv1": len(module.conv1.weight), "conv2": len(module.conv2.weight), "hidden": len(module.fc1.weight)}
         module.sizes |= left
-    elif isinstance(module, MLP):
+    elif isinstance(part, MLP):
         module.sizes["hidden"] = [len(layer.weight) for layer in module.layers]
-    elif isinstance(module, ResNet):
+    elif isinstance(part, ResNet):
         module.sizes["inner"] = [0 if block.conv1 is None else len(block.conv1.weight) for block in module.blocks]

@@ -7,7 +7,7 @@ A site is a row of N equal parts (the units of a hidden layer, the heads of an a
     tied:     biases and the like, which go with it
 
 A part whose outgoing weights are zero is not read by anyone. A part whose incoming weights are zero emits a constant
-(g(b) for a unit of bias b; b_v for a head, as softmax rows sum to one), which the next layer adds up into its bias: then
+(g(b) for a unit of bias b; b_v for a head, as softmax rows sum to one), which the next layer sums into its bias: then
 the part can go once W_out times that constant is in ``fold``. Where the constant cannot move (zero-padded borders,
 several experts merged before the activation) ``fold`` is None and the part can go only if the constant is 0.
 """
@@ -22,7 +22,6 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mote.models.attention import NarrowAttention
 from mote.models.experts import ExpertFFN, quick_gelu
 from mote.models.image_nets import MLP, LeNet, ResidualBlock
 from mote.models.temporal import Attention
@@ -48,7 +47,7 @@ class Site:
     Several incoming slices act one after the other, so that any of them being zero leaves a constant.
     ``emitted``: what each part gives to each of its outgoing indices when its incoming weights are zero, (N, k).
     ``fold``: the vector of the next layer that takes W_out times that; None where the constant cannot move.
-    ``closing``: (weights, biases) that go too when all parts go, where these are a residual branch; None: one must stay.
+    ``closing``: (weights, biases) that go too when all parts go, where they are a residual branch; None: one must stay.
     """
 
     name: str
@@ -197,5 +196,5 @@ def _residual(name: str, block: ResidualBlock) -> Site:
     )
 
 
-def _whole(name: str, vector: Tensor) -> Slice:
+def _whole(name: str, vector: Any) -> Slice:
     return Slice(name, 0, rows(1, len(vector)))

@@ -92,6 +92,7 @@ class TemporalHead(nn.Module):
             raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}; choose a divisor of {width}")
         self.position = nn.Parameter(torch.empty(max_frames, width))
         nn.init.normal_(self.position, std=0.02)
+        self.num_heads, self.ffn_ratio = num_heads, ffn_ratio  # of the whole head, before anything is removed
         hidden = round(width * ffn_ratio)
         self.blocks = nn.ModuleList(
             Block(width, num_heads, num_experts, ln_eps, hidden, same_init) for _ in range(num_layers)

@@ -2,15 +2,15 @@
 
 Paper: SSL (Wen et al., NIPS 2016, arXiv 1608.03665), eq. 2 and 3, and what transformers add:
 
-    units       a hidden unit or filter with all that reads it: W_l[n], W_{l+1}[:, n]; of all experts of a layer together
+    units       a hidden unit or filter with all that reads it: W_l[n], W_{l+1}[:, n]; of all experts together
     heads       value and output side of an attention head
     sublayers   a whole residual branch: an attention, a feed-forward network, the two convolutions of a residual block
     filters     W_l[n] alone (eq. 2, first term)
     channels    W_{l+1}[:, n] alone (eq. 2, second term)
     shapes      W[:, c, m, k] of every convolution (eq. 3)
 
-The paper learns filters and channels as groups of their own, because a zero filter makes a channel useless; `units` says
-so from the start. Biases, queries and keys (`tied`) do not count in the norm but die with the group.
+The paper learns filters and channels as groups of their own, because a zero filter makes a channel useless; `units`
+says so from the start. Biases, queries and keys (`tied`) do not count in the norm but die with the group.
 """
 
 import math
@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 

@@ -63,8 +63,8 @@ class GroupLasso:
     ):
         if not strength > 0 or not 0 <= start < stop <= 1 or ramp < 0 or not groups:
             raise ValueError(
-                f"sparsity needs strength > 0, 0 <= start < stop <= 1, ramp >= 0 and groups, got {strength=}, {start=}, "
-                f"{ramp=}, {stop=} and {len(groups)} kinds of groups"
+                f"sparsity needs strength > 0, 0 <= start < stop <= 1, ramp >= 0 and groups, got {strength=}, "
+                f"{start=}, {ramp=}, {stop=} and {len(groups)} kinds of groups"
             )
         self.groups, self.strength, self.start, self.ramp, self.stop = list(groups), strength, start, ramp, stop
         named = dict(module.named_parameters())
@@ -122,9 +122,10 @@ class GroupLasso:
                 found = {name: places.get(id(self.parameters[name])) for name in sorted(names)}
                 rates = {None if i is None else optimizer.param_groups[i]["lr"] for i in found.values()}
                 if len(rates) != 1 or None in rates:
+                    told = {n: "not trained" if i is None else f"group {i}" for n, i in found.items()}
                     raise ValueError(
-                        f"{family.kind} of {family.name}: their parameters must all be trained at one learning rate, got "
-                        + ", ".join(f"{name}: {'not trained' if i is None else 'trained'}" for name, i in found.items())
+                        f"{family.kind} of {family.name}: their parameters must all be trained at one learning rate, "
+                        "got " + ", ".join(f"{name}: {text}" for name, text in told.items())
                     )
                 self._places.append(next(i for i in found.values() if i is not None))
         return [optimizer.param_groups[i]["lr"] for i in self._places]

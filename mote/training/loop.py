@@ -4,8 +4,9 @@ Samples are a function of (epoch, step), the learning rate of the step, everythi
 process): so step, weights and optimizer state are all that a resume needs to continue bit for bit.
 
 Log records: {"step", "epoch", "lr", "loss", each term, "grad_norm", "time"} per update, with "skipped" (numbers of
-undecodable clips) where there are any, and {"step", "epoch", "evaluation"} per evaluation. `step` counts updates made;
-`loss` and terms are means over the global batch; `grad_norm` is null where fp16 skipped the update.
+undecodable clips) where there are any and the numbers of `after_update`, and {"step", "epoch", "evaluation"} per
+evaluation. `step` counts updates made; `loss` and terms are means over the global batch; `grad_norm` is null where fp16
+skipped the update.
 """
 
 import math
@@ -27,7 +28,7 @@ from mote.training.distributed import on_main
 from mote.training.log import JsonlWriter, rewind
 from mote.training.optim import Rule, make_optimizer, parameter_groups, set_learning_rate
 from mote.training.schedule import learning_rate
-from mote.training.step import Run, backward, update
+from mote.training.step import AfterUpdate, Run, backward, update
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 SaveBest = Callable[[nn.Module, dict[str, float]], None]
@@ -57,6 +58,7 @@ def fit(
     save_best: SaveBest | None = None,
     save_every: int | None = None,
     max_skipped: int | None = None,
+    after_update: AfterUpdate | None = None,
     resume: bool = False,
     fingerprint: str = "",
 ) -> Progress:
@@ -81,6 +83,7 @@ def fit(
         save_best: (task, metrics), main process only: at each new best, or once at the end without `select`.
         save_every: optimizer steps between checkpoints, besides the one at every epoch's end.
         max_skipped: undecodable clips (`valid` false) allowed per epoch; None allows any number.
+        after_update: changes weights after every update, in all processes alike; its numbers are logged.
         resume: continue `out` from its last checkpoint (from the start where a run was killed before the first one).
         fingerprint: text that a resume must repeat, such as a hash of the configuration.
 
@@ -115,6 +118,7 @@ def fit(
         sync_routing=sync_routing,
         clip_norm=clip_norm,
         max_skipped=max_skipped,
+        after_update=after_update,
     )
     try:
         if training:
@@ -193,7 +197,7 @@ def _epochs(
 
         for epoch in range(progress.epoch, epochs):
             run.module.train()
-            for record in _steps(run, epoch):
+            for record in _steps(run, epoch, total):
                 flat = {key: value for key, value in record.items() if isinstance(value, float)}
                 write(record, flat | record["time"])
                 bar.update()
@@ -209,7 +213,7 @@ def _epochs(
     return metrics
 
 
-def _steps(run: Run, epoch: int) -> Iterator[dict[str, Any]]:
+def _steps(run: Run, epoch: int, total: int) -> Iterator[dict[str, Any]]:
     """The optimizer steps of one epoch from where the run stands; yields one log record after each update."""
     progress, batches = run.progress, run.batches
     batches.epoch, batches.first_step = epoch, progress.step - epoch * batches.steps
@@ -220,10 +224,13 @@ def _steps(run: Run, epoch: int) -> Iterator[dict[str, Any]]:
         set_learning_rate(run.optimizer, rate)
         means, skipped = backward(run, stream, epoch)
         norm = update(run, means, epoch)
+        more = {}
+        if run.after_update is not None and norm is not None:
+            more = run.after_update(run.optimizer, progress.step / total)
         progress.step += 1
         now = time.perf_counter()
         timing = {"seconds": now - start, "clips_per_second": batches.batch_size / (now - start)}
-        record = {"step": progress.step, "epoch": epoch, "lr": rate, **means, "grad_norm": norm, "time": timing}
+        record = {"step": progress.step, "epoch": epoch, "lr": rate, **means, **more, "grad_norm": norm, "time": timing}
         start = now
         yield record | ({"skipped": skipped} if skipped else {})
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -38,6 +38,22 @@ class TooManySkippedError(RuntimeError):
         return self.args[0]
 
 
+class AfterUpdate(Protocol):
+    """Something that changes weights after each update, such as `sparsity.lasso.GroupLasso`; resumes with the run."""
+
+    def __call__(self, optimizer: Any, fraction: float) -> dict[str, float]:
+        """Act; `fraction` of all steps were done before this update. Returns numbers for the log."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state."""
+        ...
+
+
 @dataclass
 class Run:
     """One `fit` under way: the prepared objects and the settings every step reads."""
@@ -54,6 +70,7 @@ class Run:
     sync_routing: bool
     clip_norm: float | None
     max_skipped: int | None
+    after_update: AfterUpdate | None = None
 
     @property
     def task(self) -> nn.Module:
@@ -65,11 +82,15 @@ class Run:
         self.optimizer.load_state_dict(training["optimizer"])
         if self.accelerator.scaler and training["scaler"]:
             self.accelerator.scaler.load_state_dict(training["scaler"])
+        if self.after_update is not None:
+            self.after_update.load_state_dict(training["after_update"])
 
     def save(self) -> None:
         """Write `last/` from the main process; the others wait."""
         scaler = self.accelerator.scaler
         training = {"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
+        if self.after_update is not None:
+            training["after_update"] = self.after_update.state_dict()
         on_main(self.accelerator, lambda: save_checkpoint(self.out / "last", self.task, training, self.progress))
 
 

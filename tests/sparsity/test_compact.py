@@ -1,18 +1,13 @@
 """Removal keeps the function: compact networks against dense ones with zeros, for every kind of group."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
-from torch import nn
 
 from mote.models.clip import load_clip
 from mote.models.image_nets import MLP, LeNet, ResNet
 from mote.models.narrow import narrow
 from mote.models.sites import sites
 from mote.models.temporal import TemporalHead
-from mote.models.video_clip import VideoCLIP
 from mote.sparsity.compact import compact, widths
 from mote.sparsity.groups import find_groups, scale_groups
 
@@ -24,9 +19,8 @@ def randomise(model):
         for name, tensor in model.state_dict().items():
             if name.endswith("running_var"):
                 tensor.uniform_(0.5, 2.0, generator=generator)
-            elif tensor.ndim <= 2 and tensor.is_floating_point() and "weight" not in name or "bn" in name:
-                if tensor.is_floating_point():
-                    tensor.normal_(std=0.5, generator=generator)
+            elif tensor.is_floating_point() and ((tensor.ndim <= 2 and "weight" not in name) or "bn" in name):
+                tensor.normal_(std=0.5, generator=generator)
     return model.eval()
 
 
