@@ -8,7 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mote.config import Config, DataConfig, EvaluationConfig, ModelConfig, SparsityConfig
+from mote.config import Config, DataConfig, EvaluationConfig, MixingConfig, ModelConfig, SparsityConfig
+from mote.datasets.agreement import check_folders
+from mote.datasets.images import ImageDataset
 from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
 from mote.datasets.manifest import (
     Record,
@@ -19,12 +21,15 @@ from mote.datasets.manifest import (
     read_templates,
 )
 from mote.datasets.video import VideoDataset
+from mote.mixing import Mixer
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint, load_model, load_reference
 from mote.models.clip import Towers, default_templates, load_clip
 from mote.models.video_clip import VideoCLIP
 from mote.sparsity.groups import find_groups
 from mote.sparsity.lasso import GroupLasso
 from mote.tasks.video import VideoTask
+
+SizedDataset = VideoDataset | FeatureDataset | ImageDataset
 
 
 def class_names(classes: str | None, manifest: str) -> list[str]:
@@ -35,8 +40,16 @@ def class_names(classes: str | None, manifest: str) -> list[str]:
 def records(
     manifest: str, root: str | None, names: Sequence[str] | None, classes: str | None, split: str | None
 ) -> list[Record]:
-    """The records of a manifest; ids in the class file (a dataset's folder names) are understood beside the names."""
-    return read_manifest(manifest, root, names, split, ids=read_class_ids(classes) if classes is not None else None)
+    """The records of a manifest; ids in the class file (a dataset's folder names) are understood beside the names.
+
+    Raises:
+        ManifestError: a list that cannot be read, or labels that its videos' folders contradict.
+    """
+    ids = read_class_ids(classes) if classes is not None else None
+    found = read_manifest(manifest, root, names, split, ids=ids)
+    if names is not None:
+        check_folders(manifest, found, names, ids)
+    return found
 
 
 def templates(file: str | None) -> list[str]:
@@ -104,6 +117,23 @@ def task(config: Config, built: VideoCLIP, text: Float[Tensor, "K D"]) -> VideoT
         anchor=loss.anchor,
         route_temperature=loss.route_temperature,
         merge_temperatures=loss.merge_temperatures,
+        r_drop_weight=config.r_drop.weight,
+        r_drop_temperature=config.r_drop.temperature,
+    )
+
+
+def mixer(config: MixingConfig, num_classes: int) -> Mixer | None:
+    """What mixes the training batches, or None where nothing is to be mixed."""
+    if not config.methods or config.probability == 0:
+        return None
+    return Mixer(
+        config.methods,
+        num_classes,
+        alpha=config.alpha,
+        ratio=config.ratio,
+        extent=config.extent,
+        probability=config.probability,
+        per_sample=config.per_sample,
     )
 
 
@@ -141,10 +171,11 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
         flip=data.flip,
         grayscale=data.grayscale,
         on_error="mark",
+        timeout=data.decode_timeout,
     )
 
 
-def training_loader(config: Config, dataset: VideoDataset | FeatureDataset) -> DataLoader:
+def training_loader(config: Config, dataset: SizedDataset) -> DataLoader:
     """Shuffled by (seed, epoch); its batch size is that of one optimizer step, which the loop cuts up."""
     sampler = EpochSampler(len(dataset), config.seed, shuffle=True)
     workers = 0 if isinstance(dataset, FeatureDataset) else config.data.workers
@@ -166,12 +197,15 @@ def evaluation_dataset(
         stride=data.stride,
         difference=difference,
         on_error="mark",
+        timeout=data.decode_timeout,
     )
 
 
-def evaluation_loader(dataset: VideoDataset, batch_size: int, workers: int) -> DataLoader:
-    """Every record once, in order."""
-    sampler = EpochSampler(len(dataset), 0, shuffle=False)
+def evaluation_loader(
+    dataset: SizedDataset, batch_size: int, workers: int, indices: Sequence[int] | None = None
+) -> DataLoader:
+    """Every record once, in order, or those at `indices`."""
+    sampler = range(len(dataset)) if indices is None else indices
     return make_loader(dataset, batch_size, sampler=sampler, workers=workers, drop_last=False)
 
 

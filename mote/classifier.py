@@ -5,14 +5,13 @@ it was tuned for. Scores are the mean over views of softmax(logit_scale * cosine
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,34 +21,9 @@ from mote.datasets.video import VideoDataset
 from mote.evaluation.closed_set import fuse_views
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
 from mote.models.clip import Towers, data_file, default_templates, encode_classes, load_clip, parse_model_name
-from mote.models.modulation import modulation_gate
+from mote.models.precision import Precision, in_bf16, resolve_precision
 from mote.models.video_clip import VideoCLIP
-
-Batch = Mapping[str, Tensor]
-
-
-def view_scorer(
-    model: VideoCLIP,
-    text: Float[Tensor, "K D"],
-    tuned_text: Float[Tensor, "F D"] | None = None,
-    *,
-    k: int = 5,
-    gamma: float = 0.05,
-) -> Callable[[Batch], Float[Tensor, "B V K"]]:
-    """A function from a batch with `frames` (B,V,T,3,H,W) uint8 to scaled logits (B,V,K).
-
-    With `tuned_text` the temporal branch is gated per view by temporal feature modulation (MoTE eq. 11).
-    """
-
-    @torch.inference_mode()
-    def score(batch: Batch) -> Float[Tensor, "B V K"]:
-        views = batch["frames"].shape[1]
-        features = model.encode_frames(rearrange(batch["frames"], "b v t c h w -> (b v) t c h w"))
-        gate = 1.0 if tuned_text is None else modulation_gate(features.mean(1), text, tuned_text, k=k, gamma=gamma)
-        logits = model.classify(model.head(features, gate=gate), text)
-        return rearrange(logits, "(b v) k -> b v k", v=views)
-
-    return score
+from mote.models.view_scorer import Batch, autocast, encode_views, view_scorer
 
 
 @dataclass
@@ -61,32 +35,63 @@ class Classifier:
     classes: list[str] | None = None  # names the model was tuned on
     tuned_text: Float[Tensor, "F D"] | None = None
     templates: list[str] = field(default_factory=default_templates)
+    tuned_templates: list[str] | None = None  # those of tuned_text; None = `templates` as they are now
     frames: int = 8
     size: int = 224
     sampling: Literal["segment", "dense"] = "segment"
     stride: int = 4
     difference: int = 0  # see VideoDataset
+    precision: Precision = "fp32"  # see in_precision
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    _cache: dict[tuple[str, ...], Tensor] = field(default_factory=dict, repr=False)
+    _cache: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self):
+        self.tuned_templates = list(self.templates) if self.tuned_templates is None else self.tuned_templates
 
     def text_features(self, labels: Sequence[str]) -> Float[Tensor, "K D"]:
-        """Class features of `labels`, encoded once; the stored ones when `labels` are the tuned classes."""
-        key = tuple(labels)
+        """Class features of `labels`, encoded once; the stored ones when labels and templates are those of tuning."""
+        key = tuple(labels), tuple(self.templates)
         if key not in self._cache:
-            stored = self.tuned_text if self.classes is not None and key == tuple(self.classes) else None
+            tuned = list(labels) == self.classes and self.templates == self.tuned_templates
+            stored = self.tuned_text if tuned else None
             if stored is None:
                 stored = encode_classes(self.towers(), list(labels), self.templates, device=self.device)
             self._cache[key] = stored.to(self.device)
         return self._cache[key]
 
     def scorer(
-        self, labels: Sequence[str], modulation: bool | None = None, *, k: int = 5, gamma: float = 0.05
+        self,
+        labels: Sequence[str],
+        modulation: bool | None = None,
+        *,
+        k: int = 5,
+        gamma: float = 0.05,
+        gate: float = 1.0,
     ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
         """`view_scorer` for `labels`; `modulation=None` gates unless `labels` are the tuned classes."""
         known = self.classes is not None and tuple(labels) == tuple(self.classes)
         gated = (not known if modulation is None else modulation) and self.model.temporal is not None
         tuned = self.tuned_text.to(self.device) if gated and self.tuned_text is not None else None
-        return view_scorer(self.model, self.text_features(labels), tuned, k=k, gamma=gamma)
+        return view_scorer(
+            self.model, self.text_features(labels), tuned, k=k, gamma=gamma, gate=gate, precision=self.precision
+        )
+
+    @torch.inference_mode()
+    def encode(self, frames: UInt8[Tensor, "B V T 3 H W"]) -> Float[Tensor, "B V T D"]:
+        """Frame features in float32, which `scorer` takes in the place of frames."""
+        with autocast(self.precision, self.device):
+            return encode_views(self.model, frames.to(self.device))
+
+    def in_precision(self, precision: Literal["fp32", "bf16", "auto"]) -> "Classifier":
+        """This classifier, its matrix products in bfloat16 where that is asked for, see `mote.models.precision`.
+
+        The text tower stays in float32: it runs once for a vocabulary.
+        """
+        if resolve_precision(precision, self.device) == self.precision:
+            return self
+        if self.precision == "bf16":
+            raise ValueError("a classifier in bf16 has lost its float32 weights; begin with the one it was made from")
+        return replace(self, model=in_bf16(self.model), precision="bf16")
 
     def classify_video(
         self,
@@ -129,6 +134,15 @@ class Classifier:
         scores = fuse_views(logits)[0].cpu()
         order = torch.argsort(scores, descending=True, stable=True)
         return {labels[i]: float(scores[i]) for i in order.tolist()}
+
+    def with_templates(self, templates: Sequence[str]) -> "Classifier":
+        """This classifier with other prompts: every vocabulary is encoded with them, that of tuning included.
+
+        `tuned_text`, which temporal feature modulation compares with, stays what the model was tuned on.
+        """
+        if list(templates) == self.templates:
+            return self
+        return replace(self, templates=list(templates), _cache={})
 
     def interpolated(self, alpha: float) -> "Classifier":
         """This classifier with alpha * own + (1 - alpha) * original CLIP weights in visual tower and logit scale.

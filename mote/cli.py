@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mote import __version__
-from mote.commands import compare, config, data, demo, evaluate, predict, train
+from mote.commands import compare, config, data, demo, diagnose, evaluate, predict, train
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -35,11 +35,18 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         own = type(error).__module__.startswith("mote.")  # errors of our own are always about the user's files
         if arguments.traceback or not (own or isinstance(error, (ValueError, ArithmeticError, OSError, RuntimeError))):
             raise
-        # A plain RuntimeError may be ours (no network, say) or come from far below, where the traceback may be needed.
-        hint = " (mote --traceback shows where)" if type(error) is RuntimeError else ""
-        print(f"mote: error: {error}{hint}", file=sys.stderr)
+        print(f"mote: error: {_explain(error)}", file=sys.stderr)
         code = 2
     sys.exit(code)
+
+
+def _explain(error: Exception) -> str:
+    text = str(error)
+    if text.startswith("DataLoader worker"):
+        killed = "a process that loads videos was killed by the system, as a rule for want of memory"
+        return f"{killed}; lower data.workers ({' '.join(text.split())})"
+    # A plain RuntimeError may be ours (no network, say) or come from far below, where the traceback may be needed.
+    return f"{text} (mote --traceback shows where)" if type(error) is RuntimeError else text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,6 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--traceback", action="store_true", help="show the full traceback of an error")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    for command in (demo, train, evaluate, predict, compare, data, config):
+    for command in (demo, train, evaluate, predict, compare, diagnose, data, config):
         command.add(verbs)
     return parser

@@ -64,6 +64,7 @@ class DataConfig(Section):
     workers: Annotated[int, Field(ge=0)] = 2
     cache_features: bool = False  # encode every training clip once, without augmentation (needs optim.clip_lr_scale=0)
     max_bad_fraction: Unit = 0.0  # undecodable training videos tolerated; they are skipped, counted and listed
+    decode_timeout: Annotated[float, Field(gt=0)] | None = 60.0  # seconds until a file counts as bad; None waits
 
 
 class LossConfig(Section):
@@ -76,6 +77,36 @@ class LossConfig(Section):
     merge_temperatures: tuple[float, ...] = Field(
         default=(-9.6, -4.8, -2.4, -1.2, -0.6, 0.6, 1.2, 2.4, 4.8, 9.6, math.inf), min_length=1
     )
+
+
+class MixingConfig(Section):
+    """Mixed-sample augmentation of the training batches (mote/mixing.py); off without methods."""
+
+    methods: tuple[Literal["mixup", "cutmix", "hmix", "gmix"], ...] = ()  # of several, one is drawn each time
+    alpha: Annotated[float, Field(gt=0)] = 1.0  # lambda is drawn from Beta(alpha, alpha)
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.5  # of hmix: its box over that of cutmix
+    extent: Literal["space", "spacetime", "time"] = "space"  # what the mask varies over; space: the same for all frames
+    probability: Unit = 1.0  # of a sample (a batch) being mixed
+    per_sample: bool = True  # draw method, lambda and box for each sample; false: once for the batch
+
+
+class RDropConfig(Section):
+    """R-Drop (mote/regularizers/r_drop.py): two random passes should agree. Off with weight 0."""
+
+    weight: NonNegative = 0.0  # alpha of the paper, on the mean over samples; independent of the batch size
+    temperature: Annotated[float, Field(gt=0)] = 1.0  # divides the logits inside the KL
+
+
+class ImageConfig(Section):
+    """The network and the pictures of task=image."""
+
+    net: str = "resnet20"  # lenet, mlp, resnet8, resnet20, resnet32, timm:NAME, or clip: model.clip with class names
+    pretrained: bool = False  # timm: download its weights
+    channels: Literal[1, 3] = 3
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    pad: Annotated[int, Field(ge=0)] = 0  # > 0: pad and crop at random, in place of data.crop_scale
+    mean: tuple[float, ...] = (0.5,)  # of pixels in [0, 1], one or one a channel; timm and clip have their own
+    std: tuple[Annotated[float, Field(gt=0)], ...] = (0.25,)
 
 
 class OptimConfig(Section):
@@ -130,7 +161,9 @@ class EvaluationConfig(Section):
     modulation_gamma: Annotated[float, Field(gt=0)] = 0.05
     alpha: Unit = 1.0  # alpha * tuned + (1 - alpha) * original CLIP weights; the released test scripts use 0.99
     bad_videos: Literal["error", "count_wrong"] = "error"
-    batch_size: Positive = 16  # clips per process
+    batch_size: Positive = 16  # videos decoded at once in a process; on a GPU, also encoded at once
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of matrix products; auto = bf16 where the hardware has it
+    cache: str | None = "auto"  # folder of frame features; auto = the user's cache, none for tiny CLIP; null = none
     every: Positive = 1  # epochs between evaluations during training
     name: str = "eval"  # stem of the result files
 
@@ -140,7 +173,10 @@ class RunConfig(Section):
 
     out: str | None = None
     save_every: Positive | None = None  # optimizer steps between checkpoints; None = once an epoch
-    select: Literal["last", "top1"] = "last"  # which epoch becomes best/: top1 is that of evaluation.manifest
+    keep: Positive = 1  # checkpoints kept in last/
+    select: Literal["last", "top1", "top5", "mean_class_recall"] = (
+        "last"  # best/: the last epoch, or the highest metric
+    )
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     cpu: bool = False  # stay on the CPU though there is a GPU
 
@@ -149,25 +185,52 @@ class Config(Section):
     """The whole tree. A run directory holds it as `config.yaml`."""
 
     seed: Annotated[int, Field(ge=0)] = 0
+    task: Literal["video", "image"] = "video"
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
+    image: ImageConfig = ImageConfig()
     loss: LossConfig = LossConfig()
     sparsity: SparsityConfig = SparsityConfig()
+    mixing: MixingConfig = MixingConfig()
+    r_drop: RDropConfig = RDropConfig()
     optim: OptimConfig = OptimConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
-        if self.model.layers == 0 and self.optim.clip_lr_scale == 0 and self.data.train is not None:
+        if self.task == "image":
+            self._consistent_image()
+        elif self.model.layers == 0 and self.optim.clip_lr_scale == 0 and self.data.train is not None:
             raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
         if self.data.cache_features and self.optim.clip_lr_scale > 0:
             raise ValueError("data.cache_features needs a frozen CLIP tower; set optim.clip_lr_scale=0")
+        if self.data.cache_features and self.mixing.methods:
+            raise ValueError("mixing needs pixels, which data.cache_features does not keep; switch one of them off")
+        if self.task == "video" and self.r_drop.weight and (self.model.layers == 0 or self.model.experts == 1):
+            raise ValueError(
+                "r_drop needs passes that differ: with one expert or no temporal head no routing is drawn; "
+                "set model.experts > 1, or r_drop.weight=0"
+            )
         return self
+
+    def _consistent_image(self) -> None:
+        if self.data.cache_features:
+            raise ValueError("data.cache_features is for task=video")
+        if self.mixing.extent != "space":
+            raise ValueError(f"mixing.extent={self.mixing.extent} is for clips; images need mixing.extent=space")
+        if self.r_drop.weight and (self.image.dropout == 0 or self.image.net == "clip"):
+            raise ValueError(
+                "r_drop needs passes that differ; set image.dropout > 0 (clip has none), or r_drop.weight=0"
+            )
+        if {len(self.image.mean), len(self.image.std)} - {1, self.image.channels}:
+            raise ValueError("image.mean and image.std need one number, or one for each of image.channels")
 
     def idle_settings(self) -> list[str]:
         """Settings that differ from their default but have no effect in this configuration."""
-        idle = []
+        idle = self._idle_components()
+        if self.task == "image":
+            return idle
         if self.model.layers == 0:
             idle += [f"model.{k}: there is no temporal head (model.layers=0)" for k in _changed(self.model, "experts")]
         if self.model.layers == 0 or self.model.experts == 1:
@@ -182,6 +245,29 @@ class Config(Section):
         if self.data.sampling == "segment":
             idle += ["data.stride: used by data.sampling=dense only" for _ in _changed(self.data, "stride")]
         return idle
+
+    def _idle_components(self) -> list[str]:
+        idle = []
+        mixing = [key for key in MixingConfig.model_fields if key != "methods"]
+        if not self.mixing.methods or self.mixing.probability == 0:
+            idle += [f"mixing.{key}: nothing is mixed" for key in _changed(self.mixing, *mixing)]
+        elif "hmix" not in self.mixing.methods:
+            idle += ["mixing.ratio: used by hmix only" for _ in _changed(self.mixing, "ratio")]
+        if not self.r_drop.weight:
+            idle += ["r_drop.temperature: r_drop.weight is 0" for _ in _changed(self.r_drop, "temperature")]
+        if self.task == "video":
+            idle += [f"image.{key}: for task=image" for key in _changed(self.image, *ImageConfig.model_fields)]
+            return idle
+        keep = ("clip", "pretrained") if self.image.net == "clip" else ()
+        model = [key for key in ModelConfig.model_fields if key not in keep]
+        idle += [f"model.{key}: for task=video" for key in _changed(self.model, *model)]
+        idle += [f"loss.{key}: for task=video" for key in _changed(self.loss, *LossConfig.model_fields)]
+        video = ("frames", "sampling", "stride", "difference", "max_bad_fraction")
+        idle += [f"data.{key}: for task=video" for key in _changed(self.data, *video)]
+        if self.image.pad:
+            idle += ["data.crop_scale: image.pad crops instead" for _ in _changed(self.data, "crop_scale")]
+        own = ("mean", "std") if self.image.net == "clip" or self.image.net.startswith("timm:") else ()
+        return idle + [f"image.{key}: {self.image.net} has its own" for key in _changed(self.image, *own)]
 
 
 def _changed(section: Section, *keys: str) -> list[str]:
@@ -215,6 +301,11 @@ def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Con
     Raises:
         ConfigError: missing file, bad YAML, unknown key, wrong type or value; one line per mistake.
     """
+    return validate(merge(files, overrides))
+
+
+def merge(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """What `load` validates: the settings that the files and overrides name, and no others."""
     tree: dict[str, Any] = {}
     for file in files:
         _merge(tree, _read(Path(file)))
@@ -229,7 +320,7 @@ def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Con
         for part in reversed(key.split(".")):
             nested = {part: nested}
         _merge(tree, nested)
-    return validate(tree)
+    return tree
 
 
 def validate(tree: Mapping[str, Any]) -> Config:

@@ -1,19 +1,28 @@
-"""From listed videos to their scores: decode, encode, temporal head, fusion of views."""
+"""From listed videos to their scores: frame features, temporal head, fusion of views.
+
+The same result, bit for bit on the CPU, for any number of processes, threads and workers, any batch size, and features
+from the cache or from the files: features are computed video by video (see `mote.features`), and temporal head and
+classes in fixed blocks of the list, each by one thread of one process. Features of a few blocks are in memory at once.
+"""
 
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
+import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from mote import build
 from mote.classifier import Classifier
 from mote.config import DataConfig, EvaluationConfig
-from mote.datasets.decode import DecodeError
 from mote.datasets.manifest import Record
-from mote.datasets.video import VideoDataset
 from mote.evaluation.closed_set import Scores, score
-from mote.training.distributed import Accelerator, gather, shard_loader
+from mote.features import cache_folder, frame_features, open_cache
+from mote.models.cores import all_cores
+from mote.training.distributed import Accelerator, add_up
+
+BLOCK_VIEWS = 64  # views that go through the temporal head at once; another number changes last bits of results
 
 
 def score_videos(
@@ -23,14 +32,19 @@ def score_videos(
     settings: EvaluationConfig,
     data: DataConfig,
     accelerator: Accelerator,
+    *,
+    gate: float = 1.0,
 ) -> Scores:
     """Probabilities of every record over `labels`, in the order of the records; the same on every process.
+
+    gate: factor of the temporal branch where temporal feature modulation is off.
 
     Raises:
         DecodeError: an undecodable video, unless `settings.bad_videos` is "count_wrong".
     """
-    view_scores = classifier.scorer(
-        labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
+    classifier = classifier.in_precision(settings.precision)
+    view_logits = classifier.scorer(
+        labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma, gate=gate
     )
     dataset = build.evaluation_dataset(
         records,
@@ -40,25 +54,58 @@ def score_videos(
         size=classifier.size,
         difference=classifier.difference,
     )
-    loader = build.evaluation_loader(dataset, settings.batch_size, data.workers)
-    return score(
-        view_scores if settings.bad_videos == "count_wrong" else _strict(view_scores, dataset),
-        shard_loader(accelerator, loader),
-        lambda tensors: gather(accelerator, tensors),
-        total=len(records),
-        fusion=settings.fusion,
-        logit_scale=classifier.model.logit_scale.exp().item(),
-        progress=accelerator.is_main_process and sys.stderr.isatty(),
-    )
+    views = settings.clips * settings.crops
+    blocks = _own_blocks(len(records), max(1, BLOCK_VIEWS // views), accelerator)
+    own = [index for block in blocks for index in block]
+    shape = (views, classifier.frames, classifier.model.embed_dim)
+    folder = cache_folder(settings.cache, classifier)
+    progress = accelerator.is_main_process and sys.stderr.isatty()
+    with (
+        all_cores(classifier.device) as ordered_map,
+        nullcontext() if folder is None else open_cache(folder, classifier, dataset) as cache,
+    ):
+        features = frame_features(
+            classifier,
+            dataset,
+            own,
+            ordered_map,
+            batch_size=settings.batch_size,
+            workers=data.workers,
+            strict=settings.bad_videos == "error",
+            cache=cache,
+            progress=progress,
+        )
+        bar = tqdm(features, desc="evaluate", unit="video", total=len(own), disable=not progress)
+
+        def logits(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            found = view_logits({"features": batch.pop("features").to(classifier.device)})
+            return {**batch, "logits": found.cpu()}
+
+        return score(
+            ordered_map(logits, _batches(blocks, iter(bar), records, shape)),
+            lambda tensors: add_up(accelerator, tensors),
+            total=len(records),
+            num_classes=len(labels),
+            fusion=settings.fusion,
+            logit_scale=classifier.model.logit_scale.exp().item(),
+        )
 
 
-def _strict(view_scores: Callable[[Any], Tensor], dataset: VideoDataset) -> Callable[[Any], Tensor]:
-    """`view_scores` that raises the DecodeError of the first undecodable video of a batch."""
+def _own_blocks(total: int, size: int, accelerator: Accelerator) -> list[range]:
+    """The blocks of `size` neighbours in a list that fall to this process; the last block may be shorter."""
+    blocks = [range(start, min(start + size, total)) for start in range(0, total, size)]
+    return blocks[accelerator.process_index :: accelerator.num_processes]
 
-    def check(batch: Any) -> Tensor:
-        for index in batch["index"][~batch["valid"]].tolist():
-            dataset.frames(0, index)  # raises what the worker met
-            raise DecodeError(dataset.records[index].path, "worker", "failed while loading, but can be decoded now")
-        return view_scores(batch)
 
-    return check
+def _batches(
+    blocks: Sequence[range], features: Iterator[Tensor | None], records: Sequence[Record], shape: tuple[int, int, int]
+) -> Iterator[dict[str, Tensor]]:
+    """What `score` asks for, with features (B, V, T, D) in the place of logits; those of undecodable videos are 0."""
+    for block in blocks:
+        found = [next(features) for _ in block]
+        yield {
+            "features": torch.stack([torch.zeros(shape) if row is None else row for row in found]),
+            "index": torch.tensor(block),
+            "label": torch.tensor([records[index].label for index in block]),
+            "valid": torch.tensor([row is not None for row in found]),
+        }

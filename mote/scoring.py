@@ -1,15 +1,24 @@
 """What `mote eval` does: score a classifier on listed videos, and write down what came out and from what."""
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mote import build
 from mote.classifier import Classifier, load
 from mote.config import Config
-from mote.datasets.manifest import Record
-from mote.evaluation.closed_set import summarize
+from mote.datasets.agreement import in_words, shared_videos
+from mote.datasets.manifest import ManifestError, Record, read_class_names
+from mote.datasets.overlap import letters, overlap
+from mote.evaluation.closed_set import Scores, summarize
+from mote.evaluation.metrics import rank_classes
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
+from mote.evaluation.statistics import accuracy_without, half_class_accuracy, union_report
+from mote.features import cache_folder, usage
 from mote.reporting.page import percent
 from mote.scores import score_videos
 from mote.training.distributed import Accelerator, make_accelerator, on_main
@@ -23,20 +32,71 @@ def headline(summary: Mapping[str, Any]) -> str:
     return f"top-1 {top1}, top-{summary['top5_k']} {top5}, mean class recall {recall} ({counts})"
 
 
-def evaluate_model(model: str, config: Config, out: Path, clip: str | None = None) -> dict[str, Any]:
+def report(summary: Mapping[str, Any]) -> None:
+    """Print what a result says beside its headline, and its warnings (on stderr)."""
+    if known := summary.get("overlap"):
+        named = len(known["excluded_classes"])
+        line = f"{named} of {summary['num_classes']} class names occur among the classes of tuning"
+        if named and (kept := known["without"]):
+            line += f"; without their videos: top-1 {percent(kept['top1'], kept['top1_interval'])}"
+            line += f" ({kept['listed']} videos)"
+        print(f"  {line}")
+    if union := summary.get("union"):
+        share = percent(union["fell_on_other"], union["fell_on_other_interval"])
+        print(f"  {union['num_other']} classes added: {share} % of the predictions fell on them")
+    for line in summary["warnings"]:
+        print(f"mote: warning: {line}", file=sys.stderr)
+
+
+def evaluate_model(
+    model: str, config: Config, out: Path, clip: str | None = None, union: str | None = None
+) -> dict[str, Any]:
     """Score any model (see `mote.classifier.load`) on `config.evaluation`; returns the summary that was written."""
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
+    if config.task == "image":
+        from mote.image_runs import evaluate_folder
+
+        summary = evaluate_folder(Path(model), config, accelerator, out)
+        if accelerator.is_main_process:
+            print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+        return summary
     classifier = load(model, clip=clip, device=accelerator.device)
-    summary = evaluate(classifier, config, accelerator, out)
+    summary = evaluate(classifier, config, accelerator, out, source={"model": model, "clip": clip}, union=union)
     if accelerator.is_main_process:
         print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+        report(summary)
+        folder = cache_folder(config.evaluation.cache, classifier)
+        if folder is not None:
+            print(usage(folder))
     return summary
 
 
-def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, out: Path) -> dict[str, Any]:
-    """Score `classifier` on the listed videos and write `out/NAME.json` and `out/NAME.csv`.
+def evaluate(
+    classifier: Classifier,
+    config: Config,
+    accelerator: Accelerator,
+    out: Path | None,
+    *,
+    source: Mapping[str, str | None] | None = None,
+    union: str | None = None,
+    protocol: Mapping[str, Any] | None = None,
+    halves: bool = False,
+) -> dict[str, Any]:
+    """Score `classifier` on the listed videos and write `out/NAME.json` and `out/NAME.csv`; without `out`, nothing.
 
     Without `evaluation.classes` the classes are those the model was tuned on, else those of the manifest.
+
+    Args:
+        classifier: what is scored; templates and alpha of the configuration are applied here.
+        config: what is scored on, and how.
+        accelerator: the processes that share the work.
+        out: folder of the result files.
+        source: what `classifier` was loaded from, `model` and `clip`; None = it is being trained. With it, videos that
+            are also in the training list are warned of.
+        union: class file whose names compete as well; those that the vocabulary has already (up to case and spaces) are
+            merged. Temporal feature modulation compares the whole union with the classes of tuning.
+        protocol: what the result says about the protocol that it obeys.
+        halves: measure the accuracy over ten random halves of the classes too (see `statistics`).
 
     Raises:
         ValueError: no manifest, or one that does not fit the classes.
@@ -45,33 +105,119 @@ def evaluate(classifier: Classifier, config: Config, accelerator: Accelerator, o
     settings = config.evaluation
     if settings.manifest is None:
         raise ValueError("evaluation.manifest is not set; give a list of videos: evaluation.manifest=test.txt")
-    labels = classifier.classes
-    if settings.classes is not None or labels is None:
-        labels = build.class_names(settings.classes, settings.manifest)
-    records = build.records(settings.manifest, settings.root, labels, settings.classes, settings.split)
+    own = own_classes(classifier, settings.classes, settings.manifest)
+    records = build.records(settings.manifest, settings.root, own, settings.classes, settings.split)
+    labels = [*own, *added_classes(own, union)]
     if settings.templates is not None:
-        classifier.templates = build.templates(settings.templates)
+        classifier = classifier.with_templates(build.templates(settings.templates))
     if settings.alpha < 1:
         classifier = classifier.interpolated(settings.alpha)
     scores = score_videos(classifier, records, labels, settings, config.data, accelerator)
-    summary = summarize(scores, labels)
+    summary = summarize(scores, labels) | _parts(scores, own, classifier.classes, union)
+    if protocol is not None:
+        summary["protocol"] = protocol
+    halved = half_class_accuracy(scores.probabilities[:, None], scores.label, scores.valid) if halves else None
+    if halved:
+        summary["halves"] = halved
+    summary["warnings"] = _order_warning(own, classifier.classes)
+    if source is not None:
+        summary["warnings"] += on_main(accelerator, lambda: training_warning(config, records))
+    # Further statistics of `scores` belong here, into `summary`.
+    if out is None:
+        return summary
     hashes = {
-        "manifest": _hash_manifest(settings.manifest, records),
+        "manifest": hash_manifest(settings.manifest, records),
         "classes": sha256_lines(labels),
         "templates": sha256_lines(classifier.templates),
         "weights": sha256_tensors(classifier.model.state_dict()),
     }
-    origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
-    on_main(
-        accelerator,
-        lambda: write_results(
-            out, settings.name, summary, records=records, classes=labels, scores=scores, provenance=origin
-        ),
-    )
+    inputs = {**(source or {"model": config.run.out, "clip": None}), "union": union, "folder": os.getcwd()}
+    origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}
+    columns = half_predictions(scores, halved["per_subset"], labels) if halved else {}
+
+    def write() -> None:
+        write_results(
+            out,
+            settings.name,
+            summary,
+            records=records,
+            classes=labels,
+            scores=scores,
+            provenance=origin,
+            columns=columns,
+        )
+        # What is made of the two files, such as a page, belongs here.
+
+    on_main(accelerator, write)
     return summary
 
 
-def _hash_manifest(manifest: str, records: Sequence[Record]) -> str:
+def own_classes(classifier: Classifier, classes: str | None, manifest: str) -> list[str]:
+    """The classes that the labels of a list number: of the class file, else of the model, else of the list itself."""
+    if classes is None and classifier.classes is not None:
+        return classifier.classes
+    return build.class_names(classes, manifest)
+
+
+def added_classes(own: Sequence[str], union: str | None) -> list[str]:
+    """Names of the class file `union` that `own` does not have, up to case, spaces, underscores and hyphens."""
+    if union is None:
+        return []
+    known = {letters(name) for name in own}
+    names = {letters(name): name for name in reversed(read_class_names(union))}  # the first spelling of each
+    if not (added := [name for name in reversed(names.values()) if letters(name) not in known]):
+        raise ManifestError(f"{union}: all of its classes are in the vocabulary already; the union adds nothing")
+    return added
+
+
+def half_predictions(scores: Scores, halves: Sequence[Mapping], classes: Sequence[str]) -> dict[str, list[str]]:
+    """Columns half0..half9 of the table of predictions: the best class of that half, "" for clips of the others."""
+    columns = {}
+    for half in halves:
+        members = np.array(half["classes"])
+        best = members[rank_classes(scores.probabilities[:, members], 1)[:, 0]]
+        chosen = np.isin(scores.label, members) & scores.valid
+        columns[f"half{half['seed']}"] = [classes[k] if yes else "" for k, yes in zip(best, chosen, strict=True)]
+    return columns
+
+
+def hash_manifest(manifest: str, records: Sequence[Record]) -> str:
+    """SHA-256 of a list: of its file, or where it is a folder, of its `path label` lines."""
     if Path(manifest).is_file():
         return sha256_file(manifest)
     return sha256_lines([f"{record.path} {record.label}" for record in records])
+
+
+def _parts(scores: Scores, own: Sequence[str], tuned: Sequence[str] | None, union: str | None) -> dict[str, Any]:
+    """`overlap` where the classes are not those of tuning: accuracy without names that tuning has seen; and `union`."""
+    parts: dict[str, Any] = {}
+    if tuned is not None and {*tuned} != {*own}:
+        matches = overlap(tuned, own)
+        excluded = [own.index(match.b_name) for match in matches]
+        parts["overlap"] = accuracy_without(scores.probabilities, scores.label, excluded, scores.valid)
+        parts["overlap"]["names"] = [match._asdict() for match in matches]
+    if union is not None:
+        parts["union"] = union_report(scores.probabilities, scores.label, len(own), scores.valid)
+    return parts
+
+
+def _order_warning(own: Sequence[str], tuned: Sequence[str] | None) -> list[str]:
+    """That the classes are those of tuning in another order, which is rarely meant."""
+    if tuned is None or [*own] == [*tuned] or sorted(own) != sorted(tuned):
+        return []
+    first = next(label for label, name in enumerate(own) if name != tuned[label])
+    where = f"class {first} is {own[first]!r}, there {tuned[first]!r}"
+    return [f"the classes are those of tuning in another order: {where}"]
+
+
+def training_warning(config: Config, records: Sequence[Record]) -> list[str]:
+    """That `records` have videos of the list the model was trained on, where that list is still there."""
+    data = config.data
+    if data.train is None or not Path(data.train).exists():
+        return []
+    try:
+        names = build.class_names(data.classes, data.train)
+        pairs = shared_videos(build.records(data.train, data.root, names, data.classes, data.split), records)
+    except ManifestError:  # it is no longer the list of the training: nothing can be said
+        return []
+    return [f"{len(pairs)} videos are also in the training list {data.train}: {in_words(pairs)}"] if pairs else []

@@ -76,7 +76,7 @@ def test_a_run_directory_is_complete_and_its_result_explains_itself(run):
     assert low <= result["top1"] <= high
     origin = result["provenance"]
     assert origin["config"]["model"]["layers"] == 1 and set(origin["hashes"]) == {
-        "manifest", "classes", "templates", "weights",
+        "manifest", "classes", "templates", "weights", "predictions",
     }  # fmt: skip
     with (run / "evaluations" / "eval.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -170,7 +170,7 @@ def test_undecodable_videos_are_an_error_or_counted_wrong_never_replaced(run, cl
         ("model.init=nowhere", "nowhere"),
         ("optim.batch_size=12", "do not fill one batch of 12"),
         ("optim.accumulation=3", "must be a multiple"),
-        ("run.select=best", "should be 'last' or 'top1'"),
+        ("run.select=best", "should be 'last', 'top1'"),
     ],
 )
 def test_a_mistake_in_training_is_one_line_and_leaves_no_model(clips, tmp_path, capsys, override, message):

@@ -13,6 +13,8 @@ ALLOWED = {
     "regularizers": set(),
     "sparsity": {"models"},
     "evaluation": set(),
+    "mixing": set(),
+    "diagnostics": set(),
     "reporting": set(),
     "tasks": {"models", "regularizers"},
     "training": {"evaluation"},

@@ -3,24 +3,82 @@
 import argparse
 from pathlib import Path
 
-from mote.commands.verbs import Verbs, add_verb, load_config
+from mote.commands.verbs import Verbs, add_verb, load_config, named_settings
 
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    evaluate = add_verb(verbs, "eval", run, "score a model on a list of videos, closed-set or zero-shot")
-    evaluate.add_argument("model", help="run directory, authors' checkpoint (.pt), `tiny`, or open_clip name:tag")
+    evaluate = add_verb(verbs, "eval", run, "score a model on a list of videos, or by a protocol; check a result")
+    evaluate.add_argument(
+        "model", nargs="?", help="run directory, authors' checkpoint (.pt), `tiny`, or open_clip name:tag"
+    )
     evaluate.add_argument("config", nargs="*", help="YAML files and a.b=c overrides on top of the run's own config")
     evaluate.add_argument("--out", help="folder for the results (default: MODEL/evaluations, or ./evaluations)")
     evaluate.add_argument("--clip", help="name:tag of the text tower, for an authors' checkpoint")
+    evaluate.add_argument("--union-labels", metavar="CLASSES", help="class file whose names compete as well")
+    protocol = evaluate.add_argument_group("by a protocol")
+    protocol.add_argument("--protocol", help="name or name@version; its settings replace those of the run")
+    protocol.add_argument("--lists", help="folder of its lists, or the list files with commas between them")
+    protocol.add_argument("--root", help="what relative paths in the lists start from (default: as prepared)")
+    protocol.add_argument("--subset", help="which videos the lists hold, where a protocol leaves that open")
+    other = evaluate.add_argument_group("without a model").add_mutually_exclusive_group()
+    other.add_argument("--protocols", action="store_true", help="list the protocols with their hashes")
+    other.add_argument("--verify", metavar="RESULT", help="check the hashes and numbers of a result file")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
+    if arguments.protocols:
+        return _list_protocols()
+    if arguments.model is None:
+        raise ValueError("give a model: a run directory, an authors' checkpoint (.pt), `tiny`, or open_clip name:tag")
     own = Path(arguments.model) / "config.yaml"
-    config = load_config(arguments.config, [own] if own.is_file() else [])
-    from mote.scoring import evaluate_model
+    base = [own] if own.is_file() else []
+    out = Path(arguments.out or (Path(arguments.model) / "evaluations" if base else "evaluations"))
+    config = load_config(arguments.config, base)
+    given = {"clip": arguments.clip, "union": arguments.union_labels}
+    if arguments.protocol is None:
+        if extra := [name for name in ("lists", "root", "subset") if getattr(arguments, name) is not None]:
+            raise ValueError(f"--{extra[0]} belongs to a protocol; name it with --protocol")
+        from mote.scoring import evaluate_model
 
-    inside = Path(arguments.model) / "evaluations" if own.is_file() else Path("evaluations")
-    evaluate_model(arguments.model, config, Path(arguments.out or inside), clip=arguments.clip)
+        evaluate_model(arguments.model, config, out, **given)
+        return 0
+    from mote.evaluation.protocols import protocol_named
+    from mote.protocol_lists import check_settings
+    from mote.protocol_run import evaluate_protocol
+
+    protocol = protocol_named(arguments.protocol).declared(arguments.subset)
+    if arguments.lists is None:
+        raise ValueError(f"{protocol.identifier} needs --lists, the folder with {', '.join(protocol.lists)}")
+    named = named_settings(arguments.config)
+    check_settings(protocol, named, config)
+    name = config.evaluation.name if "evaluation.name" in named else None
+    evaluate_protocol(arguments.model, protocol, arguments.lists, arguments.root, config, out, name=name, **given)
+    return 0
+
+
+def _list_protocols() -> int:
+    from mote.evaluation.protocols import PROTOCOLS
+    from mote.protocol_run import digest
+    from mote.reporting.page import text_table
+
+    rows = []
+    for protocol in PROTOCOLS.values():
+        views = f"{protocol.clips}x{protocol.crops}"
+        rows.append(
+            {
+                "protocol": protocol.identifier,
+                "data": protocol.dataset.partition(",")[0],
+                "lists": " ".join(protocol.lists),
+                "frames": str(protocol.frames or "the model's"),
+                "views": views,
+                "fusion": protocol.fusion,
+                "modulation": "on" if protocol.modulation else "off",
+                "alpha": f"{protocol.alpha:g}",
+                "classes": protocol.subsets,
+                "hash": digest(protocol),
+            }
+        )
+    print(text_table(rows))
     return 0

@@ -9,13 +9,18 @@ def add(verbs: Verbs) -> None:
     """Declare the verb."""
     train = add_verb(verbs, "train", run, "train from YAML files (merged left to right) and a.b=c overrides")
     train.add_argument("config", nargs="*", help="YAML files, overrides, or a run directory with --resume")
-    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run directory")
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     config = load_config(arguments.config)
     from mote.runs import train
+    from mote.training.signals import Stopped
 
-    train(config, resume=arguments.resume)
+    try:
+        train(config, resume=arguments.resume)
+    except Stopped as stop:
+        if str(stop):
+            print(stop, flush=True)
     return 0

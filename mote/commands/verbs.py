@@ -24,7 +24,24 @@ def load_config(arguments: Sequence[str], base: Sequence[Path] = ()) -> "Config"
     """The configuration of files, run directories (their config.yaml, run.out set to them) and a.b=c overrides."""
     from mote.config import load
 
-    files, overrides = list(base), []
+    files, overrides = _sorted_out(arguments)
+    config = load([*base, *files], overrides)
+    for line in config.idle_settings():
+        print(f"mote: warning: {line}", file=sys.stderr)
+    return config
+
+
+def named_settings(arguments: Sequence[str]) -> set[str]:
+    """`section.key` of every setting that the files and overrides among the arguments name."""
+    from mote.config import merge
+
+    tree = merge(*_sorted_out(arguments))
+    return {f"{section}.{key}" for section, keys in tree.items() if isinstance(keys, dict) for key in keys}
+
+
+def _sorted_out(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """(files, overrides)."""
+    files, overrides = [], []
     for argument in arguments:
         if "=" in argument:
             overrides.append(argument)
@@ -33,7 +50,4 @@ def load_config(arguments: Sequence[str], base: Sequence[Path] = ()) -> "Config"
             overrides.append(f"run.out={json.dumps(argument)}")
         else:
             files.append(Path(argument))
-    config = load(files, overrides)
-    for line in config.idle_settings():
-        print(f"mote: warning: {line}", file=sys.stderr)
-    return config
+    return files, overrides

@@ -1,6 +1,8 @@
 """From items to batches: the (epoch, index) sampler, the loader, and cached features in the place of videos."""
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,10 +56,13 @@ class FeatureDataset(Dataset):
         }
 
 
-def make_loader(dataset: Dataset, batch_size: int, *, sampler: Sampler, workers: int, drop_last: bool) -> DataLoader:
-    """Batches of `dataset` in the order of `sampler`, by `workers` processes (0: this one).
+def make_loader(
+    dataset: Dataset, batch_size: int, *, sampler: Sampler | Sequence[int], workers: int, drop_last: bool
+) -> DataLoader:
+    """Batches of `dataset` in the order of `sampler` (or of a list of indices), by `workers` processes (0: this one).
 
-    Workers live on between epochs and keep nothing of one. Memory is pinned where there is a CUDA device.
+    Workers live on between epochs and keep nothing of one. They leave SIGINT and SIGTERM, which a terminal or a batch
+    system sends to all processes, to this one. Memory is pinned where there is a CUDA device.
     """
     return DataLoader(
         dataset,
@@ -68,9 +73,16 @@ def make_loader(dataset: Dataset, batch_size: int, *, sampler: Sampler, workers:
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
+        worker_init_fn=_ignore_signals,
     )
 
 
-def _collate(items: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def _ignore_signals(_worker: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Stacked items, laid out alike whether stacked here or by a worker; the layout decides a result's last bits."""
-    return {key: value.contiguous() for key, value in default_collate(items).items()}
+    batch = default_collate(items)
+    return {key: value.contiguous() if isinstance(value, Tensor) else value for key, value in batch.items()}

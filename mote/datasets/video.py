@@ -6,7 +6,7 @@ Files are opened where the item is asked for, hence inside the worker.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mote.datasets.bounded import Bounded, Unanswered
 from mote.datasets.decode import DecodeError, read_frames
 from mote.datasets.manifest import Record
 from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
@@ -21,14 +22,16 @@ from mote.datasets.transforms import eval_transform, subtract_frames, train_tran
 
 
 class VideoDataset(Dataset):
-    """Items `{"frames": uint8, "label": int64, "index": int64, "valid": bool}` of `records`.
+    """Items `{"frames": uint8, "label": int64, "index": int64, "valid": bool, "cause": str}` of `records`.
 
     Index it by (epoch, index) or by index alone (epoch 0). `frames` is (T, 3, size, size) in training and
     (V, T, 3, size, size) in testing, V = num_clips * num_crops. `sampling`: "segment", or "dense" with frames `stride`
     apart. `difference` > 0: each frame comes as its difference to the frame so many later, see `subtract_frames`; the
     last frames of the video, which have no later one, as that of the last pair.
     `flip`, `grayscale`, `scale`: see `train_transform`. A file that cannot be decoded raises DecodeError
-    (on_error="raise") or gives frames of zeros with valid=False (on_error="mark"). `backend`: see `read_frames`.
+    (on_error="raise") or gives frames of zeros with valid=False and `cause` "path<TAB>cause" (on_error="mark").
+    `backend`: see `read_frames`. `timeout`: seconds after which a file counts as undecodable, see `Bounded`; None waits
+    for ever, and lets a crash of the decoder through.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class VideoDataset(Dataset):
         scale: tuple[float, float] = (0.08, 1.0),
         on_error: Literal["raise", "mark"] = "raise",
         backend: str | None = None,
+        timeout: float | None = None,
     ):
         if sampling not in ("segment", "dense"):
             raise ValueError(f"sampling must be 'segment' or 'dense', got {sampling!r}")
@@ -66,37 +70,50 @@ class VideoDataset(Dataset):
         self.difference = difference
         self.augmentation = {"flip": flip, "grayscale": grayscale, "scale": scale}
         self.on_error, self.backend = on_error, backend
+        self._bounded = None if timeout is None else Bounded(self._read, timeout)
+        self._given_up: dict[int, str] = {}  # index: cause, of files that are not worth another `timeout`
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         try:
-            frames, valid = self.frames(epoch, index), True
-        except DecodeError:
+            frames, cause = self.frames(epoch, index), ""
+        except DecodeError as error:
             if self.on_error == "raise":
                 raise
-            frames, valid = torch.zeros(self._shape(), dtype=torch.uint8), False
+            frames, cause = torch.zeros(self._shape(), dtype=torch.uint8), f"{error.path}\t{error.cause}"
         return {
             "frames": frames,
             "label": torch.tensor(self.records[index].label),
             "index": torch.tensor(index),
-            "valid": torch.tensor(valid),
+            "valid": torch.tensor(not cause),
+            "cause": cause,
         }
 
     def frames(self, epoch: int, index: int) -> UInt8[Tensor, "*V T 3 S S"]:
         """The clip or views of one item; raises DecodeError whatever `on_error` says."""
+        if self._bounded is None:
+            return torch.from_numpy(self._read(epoch, index))
+        try:
+            if index not in self._given_up:
+                return torch.from_numpy(self._bounded(epoch, index))
+        except Unanswered as error:
+            self._given_up[index] = str(error)
+        raise DecodeError(self.records[index].path, self.backend or "pyav", self._given_up[index])
+
+    def _read(self, epoch: int, index: int) -> UInt8[np.ndarray, "*V T 3 S S"]:
         path, rng = self.records[index].path, np.random.default_rng((self.seed, epoch, index))
         draw = rng if self.train else None
         clips = read_frames(path, lambda length: self._indices(length, draw).ravel(), self.backend)  # (C*T, H, W, 3)
         if self.train:
             clip = train_transform(clips, self.size, rng, **self.augmentation)
-            return subtract_frames(clip) if self.difference else clip
+            return (subtract_frames(clip) if self.difference else clip).numpy()
         views = eval_transform(clips, self.size, self.num_crops)  # (crops, C*T, 3, S, S)
         views = subtract_frames(views) if self.difference else views
         views = views.unflatten(1, (self.num_clips, self.num_frames)).transpose(0, 1)  # clip-major
-        return views.reshape(self._shape())
+        return views.reshape(self._shape()).numpy()
 
     def _indices(self, length: int, rng: np.random.Generator | None) -> np.ndarray:
         """The frames to read: those sampled, and where differences are wanted the later ones after them."""

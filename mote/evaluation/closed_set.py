@@ -1,8 +1,8 @@
 """Scores of every listed clip over one list of classes, and what they say.
 
-Closed-set and zero-shot evaluation differ in the class list and in what `predict` does (the temporal gate), not in the
-counting: both use this file. Each sample is keyed by its index in the list, so duplicates that pad a last batch on
-several processes never count and a sample that never arrives is an error.
+Closed-set and zero-shot evaluation differ in the class list and in how logits come about (the temporal gate), not in
+the counting: both use this file. Each sample is keyed by its index in the list, so whatever the order and the process
+in which it is scored, it has its place; one that never arrives, or arrives twice, is an error.
 
 A clip that cannot be decoded (`valid` false) has no prediction and counts as wrong in every accuracy; it is never
 dropped and never replaced by another clip. In the confusion matrix, which has no column for it, it does not appear.
@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
-from tqdm import tqdm
 
 from mote.evaluation.metrics import (
     accuracy,
@@ -60,52 +59,47 @@ def fuse_views(
     raise ValueError(f"unknown view fusion {form!r}; choose one of {', '.join(FUSIONS)}")
 
 
-def _unchanged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return tensors
+def _unchanged(arrays: dict[str, Tensor]) -> dict[str, Tensor]:
+    return arrays
 
 
-@torch.no_grad()
 def score(
-    predict: Callable[[Mapping], Tensor],
-    loader: Iterable[Mapping],
-    gather: Callable[[dict[str, Tensor]], dict[str, Tensor]] = _unchanged,
+    batches: Iterable[Mapping[str, Tensor]],
+    add_up: Callable[[dict[str, Tensor]], dict[str, Tensor]] = _unchanged,
     *,
     total: int,
+    num_classes: int,
     fusion: str = "mean_softmax",
     logit_scale: float = 1.0,
-    progress: bool = True,
 ) -> Scores:
     """Return the scores of all `total` clips of a list, in the order of the list.
 
-    predict: batch -> logits (B, V, K). loader: batches with "index", "label" and "valid" (B,). gather: joins a dict of
-    tensors of equal length over processes; duplicates in its answer are harmless.
-    Raises ValueError when an index is missing, outside the list, or seen with two labels, or a logit is not finite.
+    batches: dicts of "logits" (B, V, K), "index", "label" and "valid" (B,); several processes take some each. add_up:
+    adds tensors over the processes; each clip has values in one process and zeros elsewhere, so nothing is rounded.
+    Raises ValueError when an index is missing, outside the list, or seen twice, or a logit is not finite.
     """
     if total < 1:
         raise ValueError("no clips to score; check that the list is not empty")
-    label = np.zeros(total, dtype=np.int64)
-    valid = np.zeros(total, dtype=bool)
-    seen = np.zeros(total, dtype=bool)
-    probabilities: np.ndarray | None = None
-    for batch in tqdm(loader, desc="evaluate", unit="batch", disable=not progress):
-        logits, index, own, decoded = _gathered(predict(batch), batch, gather)
-        _check(index, decoded, logits, total)
-        if probabilities is None:
-            probabilities = np.zeros((total, logits.shape[-1]))
-        fresh = ~seen[index]
-        seen[index] = True
-        label[index[fresh]], valid[index[fresh]] = own[fresh], decoded[fresh]
-        if (label[index] != own).any():
-            raise ValueError("one clip index came with two labels; clips of two lists seem to be mixed in the loader")
-        scored = fresh & decoded
-        probabilities[index[scored]] = fuse_views(logits[torch.from_numpy(scored)], fusion, logit_scale).numpy()
-    if probabilities is None or not seen.all():
-        missing = np.flatnonzero(~seen)
-        raise ValueError(
-            f"{missing.size} of {total} clips were never scored, the first has index {missing[0]};"
-            " the loader must visit every clip (shuffle and drop_last off)"
-        )
-    return Scores(np.arange(total), label, probabilities, valid)
+    parts = {
+        "times": torch.zeros(total, dtype=torch.int64),
+        "label": torch.zeros(total, dtype=torch.int64),
+        "valid": torch.zeros(total, dtype=torch.uint8),  # not every communication library adds booleans
+        "probabilities": torch.zeros(total, num_classes, dtype=torch.float64),
+    }
+    for batch in batches:
+        index, valid, logits = batch["index"].cpu(), batch["valid"].cpu().bool(), batch["logits"].detach().cpu()
+        _check(index, valid, logits, total)
+        parts["times"].index_add_(0, index, torch.ones_like(index))
+        parts["label"][index] = batch["label"].cpu()
+        parts["valid"][index] = valid.byte()
+        parts["probabilities"][index[valid]] = fuse_views(logits[valid], fusion, logit_scale)
+    joined = {name: value.numpy() for name, value in add_up(parts).items()}
+    missing, repeated = np.flatnonzero(joined["times"] == 0), np.flatnonzero(joined["times"] > 1)
+    if missing.size:
+        raise ValueError(f"{missing.size} of {total} clips were never scored, the first has index {missing[0]}")
+    if repeated.size:
+        raise ValueError(f"{repeated.size} of {total} clips were scored twice, the first has index {repeated[0]}")
+    return Scores(np.arange(total), joined["label"], joined["probabilities"], joined["valid"].astype(bool))
 
 
 def summarize(scores: Scores, classes: Sequence[str]) -> dict:
@@ -139,20 +133,10 @@ def summarize(scores: Scores, classes: Sequence[str]) -> dict:
     return summary
 
 
-def _gathered(
-    logits: Tensor, batch: Mapping, gather: Callable[[dict[str, Tensor]], dict[str, Tensor]]
-) -> tuple[Tensor, np.ndarray, np.ndarray, np.ndarray]:
-    """Return logits, index, label and valid of this batch on all processes."""
-    part = {name: batch[name].to(logits.device) for name in ("index", "label", "valid")}
-    part["valid"] = part["valid"].byte()  # not every communication library gathers booleans
-    joined = {name: value.cpu() for name, value in gather({**part, "logits": logits}).items()}
-    return joined["logits"], joined["index"].numpy(), joined["label"].numpy(), joined["valid"].bool().numpy()
-
-
-def _check(index: np.ndarray, valid: np.ndarray, logits: Tensor, total: int) -> None:
+def _check(index: Int64[Tensor, "B"], valid: Bool[Tensor, "B"], logits: Tensor, total: int) -> None:
     if ((index < 0) | (index >= total)).any():
-        raise ValueError(f"clip index outside 0..{total - 1} in the loader; `total` must be the length of its list")
-    broken = valid & ~logits.isfinite().all(dim=2).all(dim=1).numpy()
+        raise ValueError(f"clip index outside 0..{total - 1}; `total` must be the length of the list")
+    broken = valid & ~logits.isfinite().all(dim=2).all(dim=1)
     if broken.any():
         raise ValueError(
             f"logits of clip {index[broken][0]} (counted from 0) are not finite; check weights and precision"

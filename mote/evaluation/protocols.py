@@ -13,9 +13,9 @@ BIKE (Wu et al., AAAI and CVPR 2023); counts of videos are those of the released
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Protocol:
     classes: tuple[str, ...] = ()  # data file or files (one per list) of class names; empty: the user's
     templates: str = "templates/kinetics28.txt"
     frames: int | None = 8  # None: what the model was tuned with
+    sampling: Literal["segment", "dense"] = "segment"
     clips: int = 1
     crops: Literal[1, 3] = 1
     fusion: Literal["mean_softmax", "reference", "mean_logits"] = "mean_softmax"
@@ -37,14 +38,44 @@ class Protocol:
     modulation_k: int = 5
     modulation_gamma: float = 0.05
     alpha: float = 1.0
-    subsets: Literal["all", "halves"] = "all"
+    subsets: Literal["all", "halves"] = "all"  # "halves": the temporal gate sees all class names, as in the field
     videos: tuple[int, ...] = ()  # expected number of videos of each list; empty: not known
+    variants: tuple[tuple[str, tuple[int, ...]], ...] = ()  # sets of videos in use, with their numbers: see `declared`
+    subset: str = ""  # which of them
     notes: str = field(default="", compare=False)
 
     @property
     def identifier(self) -> str:
         """`name@version`."""
         return f"{self.name}@{self.version}"
+
+    def declared(self, subset: str | None) -> "Protocol":
+        """This protocol on one of the sets of videos that go by its name.
+
+        Raises:
+            ValueError: `subset` is none of `variants`, missing where there are some, or given where there are none.
+        """
+        if not self.variants and subset is None:
+            return self
+        videos = dict(self.variants).get(subset or "")
+        if videos is None:
+            choice = " or ".join(name for name, _ in self.variants)
+            what = f"say which videos its lists hold: {choice}" if choice else "it has no subsets"
+            raise ValueError(f"{self.identifier}: {what}; got {f'subset {subset!r}' if subset else 'no subset'}")
+        return replace(self, variants=(), subset=subset, videos=videos)
+
+    def settings(self) -> dict[str, Any]:
+        """What it fixes of a configuration, `section.key` -> value, but for the files."""
+        keys = ("clips", "crops", "fusion", "modulation", "modulation_k", "modulation_gamma", "alpha")
+        settled: dict[str, Any] = {f"evaluation.{key}": getattr(self, key) for key in keys}
+        settled["data.sampling"] = self.sampling
+        return settled if self.frames is None else {**settled, "data.frames": self.frames}
+
+    def differences(self) -> list[str]:
+        """How it differs from the protocol that its identifier names: of use where a study changes one field."""
+        fields = {**asdict(PROTOCOLS[self.name]), "variants": (), "subset": self.subset, "videos": self.videos}
+        own = asdict(self) | {"variants": ()}
+        return [f"{key} is {own[key]!r}, not {fields[key]!r}" for key in own if own[key] != fields[key]]
 
     def digest(self, files: Mapping[str, Path]) -> str:
         """SHA-256 over the fields and the contents of its class and template files.
@@ -72,7 +103,10 @@ def _zero_shot(name: str, dataset: str, lists: tuple[str, ...], videos: tuple[in
 
 
 SPLITS, ALL = ("test1.txt", "test2.txt", "test3.txt"), ("all.txt",)
-HALVES = "ten random halves of the classes, NumPy legacy seeds 0..9; views fused by the mean of their cosines"
+HALVES = (
+    "ten random halves of the classes, NumPy legacy seeds 0..9; views fused by the mean of their cosines; "
+    "temporal feature modulation sees the names of all classes, not of the half"
+)
 _LISTED = (
     _kinetics("k400-closed-1x1", 1, 1),
     _kinetics("k400-closed-4x3", 4, 3),
@@ -90,8 +124,9 @@ _LISTED = (
         ("split1.txt", "split2.txt", "split3.txt"),
         clips=3,
         modulation=True,
-        notes="beside each list its class file, split1_classes.txt and so on; published numbers come from the "
-        "validation videos (7276/7226/7261) or from the test videos (14858/14750/14874): say which with --subset",
+        variants=(("validation", (7276, 7226, 7261)), ("test", (14858, 14750, 14874))),
+        notes="beside each list its class file, split1_classes.csv and so on; published numbers come from the "
+        "validation videos or from the test videos: say which with --subset",
     ),
     Protocol("folder-zs", 1, "your own", "zero_shot", ("test.txt",), clips=3, modulation=True),
 )

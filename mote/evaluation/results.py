@@ -83,11 +83,13 @@ def write_results(
     classes: Sequence[str],
     scores: Scores,
     provenance: Mapping,
+    columns: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Path, Path]:
     """Write `folder/name.json` (task, summary, undecodable files, provenance) and `folder/name.csv` (predictions).
 
-    records: the (path, label) of every clip, in the order of `scores`. Infinities (a temperature, say) are written as
-    the strings "inf" and "-inf"; NaN is refused. Returns the two paths.
+    records: the (path, label) of every clip, in the order of `scores`. columns: more cells of the .csv, one per clip.
+    Infinities (a temperature, say) are written as the strings "inf" and "-inf"; NaN is refused. The hash of the .csv is
+    added to those of the provenance, as `predictions`. Returns the two paths.
     Raises ValueError when the parts do not fit together or provenance lacks an entry.
     """
     folder = Path(folder)
@@ -99,34 +101,44 @@ def write_results(
     if [int(label) for _, label in records] != scores.label.tolist():
         raise ValueError("labels of records and scores differ; both must list the same clips in the same order")
     undecodable = [str(path) for (path, _), valid in zip(records, scores.valid, strict=True) if not valid]
-    document = {"task": name, **summary, "undecodable": undecodable, "provenance": provenance}
-    folder.mkdir(parents=True, exist_ok=True)
     json_path, csv_path = folder / f"{name}.json", folder / f"{name}.csv"
-    write_atomic(json_path, _to_json(document))
-    write_atomic(csv_path, _predictions(records, classes, scores))
+    table = _predictions(records, classes, scores, columns or {})
+    content = hashlib.sha256(table.encode("utf-8", "surrogateescape")).hexdigest()
+    origin = {**provenance, "hashes": {**provenance["hashes"], "predictions": content}}
+    document = {"task": name, **summary, "undecodable": undecodable, "provenance": origin}
+    text = to_json(document)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(csv_path, table)
+    write_atomic(json_path, text)
     return json_path, csv_path
 
 
-def _predictions(records: Sequence[tuple[Path | str, int]], classes: Sequence[str], scores: Scores) -> str:
+def _predictions(
+    records: Sequence[tuple[Path | str, int]],
+    classes: Sequence[str],
+    scores: Scores,
+    columns: Mapping[str, Sequence[str]],
+) -> str:
     """Return one CSV line per clip; the cells of a clip that was not decoded are empty after `valid`."""
     ranked = rank_classes(scores.probabilities, min(5, len(classes)))
     places = range(1, ranked.shape[1] + 1)
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     top = [column for place in places for column in (f"top{place}", f"top{place}_probability")]
-    writer.writerow(["path", "label", "predicted", "correct", "valid", "probability", *top])
+    writer.writerow(["path", "label", "predicted", "correct", "valid", "probability", *top, *columns])
     for row, (path, label) in enumerate(records):
+        more = [cells[row] for cells in columns.values()]
         if not scores.valid[row]:
-            writer.writerow([path, classes[label], "", 0, 0, "", *[""] * len(top)])
+            writer.writerow([path, classes[label], "", 0, 0, "", *[""] * len(top), *more])
             continue
         best, probability = ranked[row], scores.probabilities[row]
         cells = [cell for i in best for cell in (classes[i], f"{probability[i]:.9g}")]
-        correct = int(best[0] == label)
-        writer.writerow([path, classes[label], classes[best[0]], correct, 1, f"{probability[best[0]]:.9g}", *cells])
+        first = [classes[best[0]], int(best[0] == label), 1, f"{probability[best[0]]:.9g}"]
+        writer.writerow([path, classes[label], *first, *cells, *more])
     return text.getvalue()
 
 
-def _to_json(document: Mapping) -> str:
+def to_json(document: Mapping) -> str:
     """Return indented JSON with each list of numbers on one line (a 400 x 400 confusion matrix stays readable)."""
     text = json.dumps(_plain(document, "result"), indent=2, allow_nan=False)
     # A raw line break cannot stand inside a JSON string, so this pattern matches only lists.
@@ -157,5 +169,8 @@ def write_atomic(path: Path, text: str) -> None:
     try:
         temporary.write_bytes(text.encode("utf-8", "surrogateescape"))  # paths may hold bytes that are not UTF-8
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk does not say which file it was
+        raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -74,8 +74,8 @@ def save_model(
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: t.detach().cpu().contiguous() for name, t in {**model.state_dict(), **tensors}.items()}
     description = json.dumps(meta, indent=2) + "\n"  # fails before anything is written
-    _write(folder / WEIGHTS, lambda path: save_file(state, path))
-    _write(folder / DESCRIPTION, lambda path: path.write_text(description, encoding="utf-8"))
+    write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
+    write_whole(folder / DESCRIPTION, lambda path: path.write_text(description, encoding="utf-8"))
 
 
 def load_model(folder: Path | str) -> LoadedModel:
@@ -204,7 +204,7 @@ def _rebuild(
     return model.eval()
 
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Call ``write`` with a temporary path beside ``path``, then rename, so that readers never see half a file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -30,6 +30,7 @@ from mote.models.clip_weights import (
     parse_model_name,
     quiet_root_logger,
 )
+from mote.models.cores import all_cores
 from mote.models.tiny import TinyTokenizer
 
 __all__ = [
@@ -126,12 +127,13 @@ def encode_classes(
     towers: Towers,
     names: Sequence[str],
     templates: Sequence[str],
-    batch_size: int = 256,
+    batch_size: int = 64,
     device: torch.device | str | None = None,
 ) -> Float[Tensor, "K D"]:
     """Text features y (K, D) of K class names, float32, each of length 1, on the device of the text tower.
 
     Costs K * P passes of the text tower for P templates, `batch_size` at a time: compute once per vocabulary and keep.
+    On the CPU the result is the same, bit for bit, for any number of threads.
     Names go into the templates as they are (an underscore stays an underscore). `device`: where to move the text tower
     first; None leaves it.
 
@@ -142,14 +144,24 @@ def encode_classes(
     if device is not None and isinstance(towers.encode_text, nn.Module):
         towers.encode_text.to(device)
     prompts = [(k, template.replace("{}", name)) for k, name in enumerate(names) for template in templates]
+    batches = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
+
+    @torch.no_grad()
+    def encode(batch: list[tuple[int, str]]) -> Float[Tensor, "n D"]:
+        return F.normalize(towers.encode_text([text for _, text in batch]).float(), dim=-1)
+
     total = None
-    for start in range(0, len(prompts), batch_size):
-        classes, texts = zip(*prompts[start : start + batch_size], strict=True)
-        features = F.normalize(towers.encode_text(list(texts)).float(), dim=-1)  # (n, D)
-        total = features.new_zeros(len(names), features.shape[1]) if total is None else total
-        total.index_add_(0, torch.tensor(classes, device=features.device), features)
+    with all_cores(_device(towers.encode_text)) as ordered_map:
+        for batch, features in zip(batches, ordered_map(encode, batches), strict=True):
+            total = features.new_zeros(len(names), features.shape[1]) if total is None else total
+            total.index_add_(0, torch.tensor([k for k, _ in batch], device=features.device), features)
     assert total is not None
     return F.normalize(total, dim=-1)  # the division by P of the mean cancels here
+
+
+def _device(tower: Callable) -> torch.device:
+    parameters = tower.parameters() if isinstance(tower, nn.Module) else iter(())
+    return next((p.device for p in parameters), torch.device("cpu"))
 
 
 def default_templates() -> list[str]:

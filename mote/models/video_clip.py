@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -80,12 +80,15 @@ class VideoCLIP(nn.Module):
         """E, 1 without a temporal head and after folding."""
         return 1 if self.temporal is None else self.temporal.num_experts
 
-    def encode_frames(self, frames: UInt8[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T D"]:
-        """Frame features e, one call of the visual tower on all frames; pixels are normalised here, on the device."""
+    def encode_frames(self, frames: Num[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T D"]:
+        """Frame features e, one call of the visual tower on all frames; pixels are normalised here, on the device.
+
+        Pixels are uint8, or floats in the same range 0..255 (what mixing gives).
+        """
         # The patch convolution decides the precision: towers in half precision keep other parameters in float32.
         parameters = list(self.visual.parameters())
         dtype = next((p.dtype for p in parameters if p.ndim == 4), parameters[0].dtype)
-        images = frames.flatten(0, 1).to(dtype).div_(255).sub_(self.mean.to(dtype)).div_(self.std.to(dtype))
+        images = frames.flatten(0, 1).to(dtype, copy=True).div_(255).sub_(self.mean.to(dtype)).div_(self.std.to(dtype))
         return self.visual(images).unflatten(0, frames.shape[:2])
 
     def head(

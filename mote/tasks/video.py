@@ -6,11 +6,18 @@ of one expert per layer and m a random merge, both drawn once per forward pass:
     ce        = CE(classify(head(e, r)))                                      L_TE
     merged_ce = merged_weight * CE(classify(head(e, m)))                      lambda * L_WMR, lambda = 0.5
     anchor    = anchor_weight * anchor_loss(e, head(e, m))                    eta * L_MSE,    eta = 0.1
-    loss      = ce + merged_ce + anchor
+    r_drop    = r_drop_weight * mean symmetric_kl(classify(head(e, r)), classify(head(e, r2)))    alpha * L_KL
+    loss      = ce + merged_ce + anchor + r_drop
 
 A term of weight 0 is absent and costs nothing. With one expert both passes are the same: there is no `merged_ce`, and
 the anchor reads the only pass. Without a temporal head there is `ce` alone. Clips with `valid` false weigh nothing:
-every term is the mean over the valid clips of the batch, and zero where there are none.
+every term is the mean over the valid clips of the batch, and zero where there are none. A batch that was mixed (see
+``mote.mixing``) brings its soft ``target``.
+
+R-Drop (see ``regularizers.r_drop``) takes a second, independent routing r2 over the same frame features, so it costs a
+pass of the head and none of CLIP; ``ce`` is then the sum over both passes, L_NLL of its eq. 3. What is random between
+the passes is the routing alone: the towers' features are shared and the head has no dropout. In a step where r2 happens
+to equal r the term is zero.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,6 +29,7 @@ from torch.nn import functional as F
 
 from mote.models.routing import DEFAULT_TEMPERATURES, one_expert, random_merge
 from mote.models.video_clip import VideoCLIP
+from mote.regularizers.r_drop import symmetric_kl
 from mote.regularizers.weight_merging import anchor_loss
 
 
@@ -35,9 +43,11 @@ class VideoTask(nn.Module):
         anchor: form of the anchor, "released" or "paper".
         route_temperature: of the routing draw.
         merge_temperatures: set from which the merge temperature of each layer is drawn.
+        r_drop_weight: alpha, >= 0; 0 runs no second pass.
+        r_drop_temperature: > 0, divides the logits inside the KL.
 
     Raises:
-        ValueError: a negative weight, a text width that is not the model's.
+        ValueError: a negative weight, a text width that is not the model's, R-Drop where no routing is drawn.
     """
 
     text: Tensor
@@ -52,16 +62,24 @@ class VideoTask(nn.Module):
         anchor: str = "released",
         route_temperature: float = 1.0,
         merge_temperatures: Sequence[float] = DEFAULT_TEMPERATURES,
+        r_drop_weight: float = 0.0,
+        r_drop_temperature: float = 1.0,
     ):
         super().__init__()
-        if merged_weight < 0 or anchor_weight < 0:
-            raise ValueError(f"loss weights must not be negative: {merged_weight=}, {anchor_weight=}")
+        if merged_weight < 0 or anchor_weight < 0 or r_drop_weight < 0:
+            raise ValueError(f"loss weights must not be negative: {merged_weight=}, {anchor_weight=}, {r_drop_weight=}")
+        if r_drop_weight and model.num_experts == 1:
+            raise ValueError(
+                "r_drop: its two passes would be identical, with one expert no routing is drawn; "
+                "use model.experts > 1, or set r_drop.weight=0"
+            )
         if text.shape[1] != model.embed_dim:
             raise ValueError(f"class features have width {text.shape[1]}, the model {model.embed_dim}; use one CLIP")
         self.model = model
         self.register_buffer("text", text.detach().clone())
         self.merged_weight, self.anchor_weight, self.anchor = merged_weight, anchor_weight, anchor
         self.route_temperature, self.merge_temperatures = route_temperature, tuple(merge_temperatures)
+        self.r_drop_weight, self.r_drop_temperature = r_drop_weight, r_drop_temperature
 
     def features(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "B T D"]:
         """Frame features of a batch: its cached `features`, or its `frames` (B, T, 3, H, W) uint8 through CLIP."""
@@ -71,33 +89,53 @@ class VideoTask(nn.Module):
         """Loss and its already weighted terms (scalars), all differentiable.
 
         Args:
-            batch: `frames` or `features`, `label` (B,) int64 in 0..K-1, and optionally `valid` (B,) bool.
+            batch: `frames` or `features`, `label` (B,) int64 in 0..K-1 or `target` (B, K), which goes first, and
+                optionally `valid` (B,) bool.
             generator: on the CPU; routing is drawn from it, once for the whole batch.
         """
         features, label = self.features(batch), batch["label"]
+        target = batch.get("target", label)
         valid = batch.get("valid", torch.ones_like(label, dtype=torch.bool))
-        layers, experts = self.model.num_layers, self.model.num_experts
-        draws = []
-        if experts > 1:
-            draws.append(one_expert(layers, experts, generator, self.route_temperature))
-        if experts > 1 and (self.merged_weight or self.anchor_weight):
-            draws.append(random_merge(layers, experts, generator, self.merge_temperatures))
-        # Both passes in one call of the head, (R, B, T, D); with at most one draw `merged` is the only pass.
-        passes = self.model.head(features, torch.stack(draws)) if draws else self.model.head(features)[None]
-        video, merged = passes[0], passes[-1]
-        terms = {"ce": self.cross_entropy(video, label, valid)}
-        if experts > 1 and self.merged_weight:
-            terms["merged_ce"] = self.merged_weight * self.cross_entropy(merged, label, valid)
-        if layers and self.anchor_weight:
+        draws = self.draw(generator)
+        # All passes in one call of the head, (R, B, T, D).
+        passes = (
+            self.model.head(features, torch.stack(list(draws.values()))) if draws else self.model.head(features)[None]
+        )
+        of = dict(zip(draws, passes, strict=True)) if draws else {"routed": passes[0]}
+        video = of["routed"]
+        merged = of.get("merged", video)
+        logits = self.model.classify(video, self.text)
+        terms = {"ce": self.cross_entropy(logits, target, valid)}
+        if "second" in of:
+            second = self.model.classify(of["second"], self.text)
+            terms["ce"] = terms["ce"] + self.cross_entropy(second, target, valid)
+            kl = symmetric_kl(logits, second, self.r_drop_temperature)
+            terms["r_drop"] = self.r_drop_weight * mean_over(kl, valid)
+        if self.model.num_experts > 1 and self.merged_weight:
+            merged_logits = self.model.classify(merged, self.text)
+            terms["merged_ce"] = self.merged_weight * self.cross_entropy(merged_logits, target, valid)
+        if self.model.num_layers and self.anchor_weight:
             terms["anchor"] = self.anchor_weight * self.anchor_term(features, merged, valid)
         return torch.stack(list(terms.values())).sum(), terms
 
+    def draw(self, generator: torch.Generator) -> dict[str, Float[Tensor, "L E"]]:
+        """The routings of one step by the name of their pass, drawn in an order in which none moves another's draw."""
+        size = (self.model.num_layers, self.model.num_experts)
+        draws: dict[str, Tensor] = {}
+        if size[1] == 1:
+            return draws
+        draws["routed"] = one_expert(*size, generator, self.route_temperature)
+        if self.merged_weight or self.anchor_weight:
+            draws["merged"] = random_merge(*size, generator, self.merge_temperatures)
+        if self.r_drop_weight:
+            draws["second"] = one_expert(*size, generator, self.route_temperature)
+        return draws
+
     def cross_entropy(
-        self, video: Float[Tensor, "B T D"], label: Int64[Tensor, "B"], valid: Bool[Tensor, "B"]
+        self, logits: Float[Tensor, "B K"], target: Int64[Tensor, "B"] | Float[Tensor, "B K"], valid: Bool[Tensor, "B"]
     ) -> Float[Tensor, ""]:
         """Mean cross-entropy over the valid clips; zero where there are none."""
-        losses = F.cross_entropy(self.model.classify(video, self.text), label, reduction="none")  # (B,)
-        return (losses * valid).sum() / valid.sum().clamp(min=1)
+        return mean_over(F.cross_entropy(logits, target, reduction="none"), valid)
 
     def anchor_term(
         self, features: Float[Tensor, "B T D"], merged: Float[Tensor, "B T D"], valid: Bool[Tensor, "B"]
@@ -110,3 +148,8 @@ class VideoTask(nn.Module):
     def predict(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "B K"]:
         """Logits with the experts merged uniformly."""
         return self.model.classify(self.model.head(self.features(batch)), self.text)
+
+
+def mean_over(values: Float[Tensor, "B"], valid: Bool[Tensor, "B"]) -> Float[Tensor, ""]:
+    """Mean of the valid ones; zero where there are none."""
+    return (values * valid).sum() / valid.sum().clamp(min=1)

@@ -3,12 +3,15 @@
 `last/` holds `weights-STEP.safetensors`, `optimizer-STEP.pt` and `state.json`. The first two are new files for every
 step; `state.json` names them and is replaced by one rename, which is the commit: a kill at any moment leaves the old
 state with the old files or the new state with the new files. (Renaming a whole folder over another is not atomic.)
-Files that `state.json` does not name are removed after the commit.
+`state.json` may name older checkpoints too, newest first; files that it does not name are removed after the commit.
 """
 
 import json
 import os
 import pickle
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,8 @@ class Progress:
     """Where a run stands.
 
     step: updates made; best, best_step: highest selected metric and the step it was reached; skipped: undecodable clips
-    met in the current epoch; steps_per_epoch and fingerprint must not change on resume.
+    met in the current epoch; unevaluated: the epoch is trained, but its evaluation is still to come; steps_per_epoch
+    and fingerprint must not change on resume.
     """
 
     steps_per_epoch: int
@@ -33,6 +37,7 @@ class Progress:
     best: float | None = None
     best_step: int | None = None
     skipped: int = 0
+    unevaluated: bool = False
 
     @property
     def epoch(self) -> int:
@@ -54,6 +59,8 @@ def open_run(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> None:
     """
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out}: is a file; give a folder for the run")
+    for path in out.glob(".*.tmp") if out.exists() else ():  # what a kill left of a file that was being written
+        path.unlink()
     names = sorted(path.name for path in out.iterdir()) if out.exists() else []
     if resume and not names:
         raise FileNotFoundError(f"{out}: nothing to resume; start the run without resume")
@@ -62,13 +69,27 @@ def open_run(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> None:
     out.mkdir(parents=True, exist_ok=True)
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What stops the writing of `path`, such as a full disk, becomes one OSError that names it."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: what torch.save makes of it
+        if "DataLoader worker" in str(error):  # which torch raises wherever the program happens to be
+            raise
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise OSError(
+            f"{path}: cannot be written: {why}; what was there before is intact: make room and resume"
+        ) from error
+
+
 def _replace(temporary: Path, path: Path) -> None:
     with temporary.open("rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
-def save_checkpoint(folder: Path, task: nn.Module, training: dict[str, Any], progress: Progress) -> None:
+def save_checkpoint(folder: Path, task: nn.Module, training: dict[str, Any], progress: Progress, keep: int = 1) -> None:
     """Write weights, optimizer state and progress so that a kill at any moment leaves one complete checkpoint.
 
     Args:
@@ -76,24 +97,47 @@ def save_checkpoint(folder: Path, task: nn.Module, training: dict[str, Any], pro
         task: the unwrapped module; all its parameters and buffers are saved.
         training: state dicts of the optimizer and the gradient scaler.
         progress: where the run stands.
+        keep: checkpoints kept, this one included, >= 1.
+
+    Raises:
+        OSError: naming the folder, with the reason; the checkpoint from before is intact.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     weights, optimizer = f"weights-{progress.step:08d}.safetensors", f"optimizer-{progress.step:08d}.pt"
-    temporary = folder / "writing.tmp"
-    safetensors.torch.save_model(task, str(temporary))
-    _replace(temporary, folder / weights)
-    torch.save(training, temporary)
-    _replace(temporary, folder / optimizer)
     state = {"weights": weights, "optimizer": optimizer, "epoch": progress.epoch, "progress": asdict(progress)}
-    temporary.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-    _replace(temporary, folder / "state.json")
-    for path in folder.iterdir():
-        if path.name not in (weights, optimizer, "state.json"):
-            path.unlink()
+    temporary = folder / "writing.tmp"
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        states = _states(folder / "state.json")
+        older = [other for other in states if other["progress"]["step"] < progress.step][: keep - 1]
+        try:
+            safetensors.torch.save_model(task, str(temporary))
+            _replace(temporary, folder / weights)
+            torch.save(training, temporary)
+            _replace(temporary, folder / optimizer)
+            temporary.write_text(json.dumps({**state, "older": older}, indent=1) + "\n", encoding="utf-8")
+            _replace(temporary, folder / "state.json")
+        except Exception:
+            temporary.unlink(missing_ok=True)
+            raise
+        named = {name for entry in (state, *older) for name in (entry["weights"], entry["optimizer"])}
+        for path in folder.iterdir():
+            if path.name not in named | {"state.json"}:
+                path.unlink()
+
+
+def _states(path: Path) -> list[dict[str, Any]]:
+    """The checkpoints that `state.json` names, newest first; none where there is no such file or it is damaged."""
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        return [state, *state.pop("older", [])]
+    except (FileNotFoundError, ValueError, AttributeError):
+        return []
 
 
 def load_checkpoint(folder: Path, task: nn.Module) -> tuple[Progress, dict[str, Any]] | None:
     """Load weights into `task` (on any device) and return progress and training state; None where none was written.
+
+    Where the newest checkpoint is damaged and an older one is kept, that one is loaded, with a warning.
 
     Raises:
         ValueError: naming the file that is unreadable or does not fit the task.
@@ -101,8 +145,22 @@ def load_checkpoint(folder: Path, task: nn.Module) -> tuple[Progress, dict[str, 
     path = folder / "state.json"
     if not path.exists():
         return None
+    states = _states(path)
+    if not states:
+        raise ValueError(f"{path}: cannot be resumed from: it is damaged")
+    for number, state in enumerate(states, start=1):
+        try:
+            return _load(folder, state, task)
+        except ValueError as error:
+            if number == len(states):
+                raise
+            warnings.warn(f"{error}; going on from the checkpoint before it", stacklevel=2)
+    return None
+
+
+def _load(folder: Path, state: dict[str, Any], task: nn.Module) -> tuple[Progress, dict[str, Any]]:
+    path = folder / "state.json"
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
         progress = Progress(**state["progress"])
         path = folder / state["weights"]
         safetensors.torch.load_model(task, str(path))
@@ -111,5 +169,5 @@ def load_checkpoint(folder: Path, task: nn.Module) -> tuple[Progress, dict[str, 
     except pickle.UnpicklingError as error:  # its text invites to load unsafely
         raise ValueError(f"{path}: cannot be resumed from: damaged, or not a checkpoint of this program") from error
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
-        raise ValueError(f"{path}: cannot be resumed from: {error}") from error
+        raise ValueError(f"{path}: cannot be resumed from: {' '.join(str(error).split())}") from error
     return progress, training

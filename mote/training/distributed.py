@@ -92,6 +92,14 @@ def gather(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str,
     return dict(accelerator.gather_for_metrics(dict(tensors)))
 
 
+def add_up(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Sums over processes of tensors of equal shape, on the CPU. Call it in every process."""
+    if accelerator.num_processes == 1:
+        return dict(tensors)
+    moved = {name: tensor.to(accelerator.device) for name, tensor in tensors.items()}
+    return {name: tensor.cpu() for name, tensor in accelerator.reduce(moved, reduction="sum").items()}
+
+
 def mean_over_processes(accelerator: Accelerator, values: Tensor) -> list[float]:
     """Mean of a vector over processes, as Python numbers."""
     total = accelerator.reduce(values.detach().to(torch.float32), reduction="sum")

@@ -4,10 +4,13 @@ One JSON object per line, each with an integer `step`; a line is flushed as a wh
 `rewind` drops a cut line and all lines after a step, which is what a run resumed from that step will write again.
 """
 
+import errno
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+from mote.training.checkpoint import writing
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -30,24 +33,33 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def rewind(path: Path, step: int) -> None:
-    """Keep the records with `step` at most the given one; the file is replaced in one piece."""
-    kept = [record for record in read_log(path) if record["step"] <= step]
+def rewind(path: Path, step: int, evaluated: bool = True) -> None:
+    """Keep the records with `step` at most the given one; the file is replaced in one piece.
+
+    Not `evaluated`: the evaluation of that step is left out too.
+    """
+    kept = [r for r in read_log(path) if r["step"] < step or (r["step"] == step and (evaluated or "loss" in r))]
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-    os.replace(temporary, path)
+    with writing(path):
+        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
+        os.replace(temporary, path)
 
 
 class JsonlWriter:
     """Appends records to a file, one flushed line each; use as a context manager."""
 
     def __init__(self, path: Path):
-        self.file = path.open("a", encoding="utf-8")
+        self.path, self.file = path, path.open("ab", buffering=0)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append one record. Raises ValueError for a number that JSON cannot hold (NaN, infinity)."""
-        self.file.write(json.dumps(record, allow_nan=False) + "\n")
-        self.file.flush()
+        """Append one record.
+
+        Raises ValueError for a number that JSON cannot hold (NaN, infinity), OSError where the disk is full.
+        """
+        line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        with writing(self.path):
+            if self.file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def __enter__(self) -> "JsonlWriter":
         return self

@@ -28,7 +28,8 @@ from mote.training.distributed import on_main
 from mote.training.log import JsonlWriter, rewind
 from mote.training.optim import Rule, make_optimizer, parameter_groups, set_learning_rate
 from mote.training.schedule import learning_rate
-from mote.training.step import AfterUpdate, Run, backward, update
+from mote.training.signals import Stop
+from mote.training.step import UNREADABLE, AfterUpdate, Mix, Run, backward, read_unreadable, update
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 SaveBest = Callable[[nn.Module, dict[str, float]], None]
@@ -57,8 +58,10 @@ def fit(
     select: str | None = None,
     save_best: SaveBest | None = None,
     save_every: int | None = None,
+    keep: int = 1,
     max_skipped: int | None = None,
     after_update: AfterUpdate | None = None,
+    mix: Mix | None = None,
     resume: bool = False,
     fingerprint: str = "",
 ) -> Progress:
@@ -82,8 +85,10 @@ def fit(
         select: metric whose highest value is best; None: the last weights are.
         save_best: (task, metrics), main process only: at each new best, or once at the end without `select`.
         save_every: optimizer steps between checkpoints, besides the one at every epoch's end.
+        keep: checkpoints kept in `last/`, >= 1.
         max_skipped: undecodable clips (`valid` false) allowed per epoch; None allows any number.
         after_update: changes weights after every update, in all processes alike; its numbers are logged.
+        mix: batch on the device, generator of the micro step -> batch, before the task sees it; see `mote.mixing`.
         resume: continue `out` from its last checkpoint (from the start where a run was killed before the first one).
         fingerprint: text that a resume must repeat, such as a hash of the configuration.
 
@@ -91,7 +96,9 @@ def fit(
         ValueError: settings that do not fit together, a checkpoint of another run.
         FileExistsError, FileNotFoundError: see `checkpoint.open_run`.
         NonFiniteError: before the update; `last/` stays as it was.
-        TooManySkippedError: see `max_skipped`.
+        TooManySkippedError: see `max_skipped`; the files are listed in `out`/unreadable.txt.
+        Stopped: SIGTERM or SIGINT came; `last/` holds all that was done.
+        OSError: a full disk; `last/` stays as it was.
     """
     on_main(accelerator, lambda: open_run(out, resume, allowed=("config.yaml",)))
     batches = _batches(loader, accelerator, accumulation)
@@ -119,13 +126,17 @@ def fit(
         clip_norm=clip_norm,
         max_skipped=max_skipped,
         after_update=after_update,
+        keep=keep,
+        stop=Stop(),
+        mix=mix,
     )
     try:
         if training:
             run.load(training)
-        metrics = _epochs(run, epochs, evaluate, evaluate_every, select, save_best, save_every)
-        if select is None and save_best is not None:
-            on_main(accelerator, lambda: save_best(task, metrics))
+        with run.stop.listening():
+            metrics = _epochs(run, epochs, evaluate, evaluate_every, select, save_best, save_every)
+            if select is None and save_best is not None:
+                on_main(accelerator, lambda: save_best(task, metrics))
     finally:
         # Give the task its own forward back, and let the next `fit` prepare it anew.
         accelerator.unwrap_model(module, keep_fp32_wrapper=False)
@@ -184,7 +195,9 @@ def _epochs(
     if accelerator.log_with:
         accelerator.init_trackers("mote", init_kwargs={"wandb": {"dir": str(run.out)}})
     if main:
-        rewind(run.out / "log.jsonl", progress.step)
+        rewind(run.out / "log.jsonl", progress.step, evaluated=not progress.unevaluated)
+    unreadable = run.out / UNREADABLE
+    run.unreadable = on_main(accelerator, lambda: read_unreadable(unreadable))
     with (
         JsonlWriter(run.out / "log.jsonl") if main else nullcontext() as log,
         tqdm(total=total, initial=progress.step, unit="step", disable=None if main else True) as bar,
@@ -195,20 +208,30 @@ def _epochs(
                 log.write(record)
             accelerator.log(numbers, step=record["step"])
 
-        for epoch in range(progress.epoch, epochs):
+        for epoch in range(progress.epoch - progress.unevaluated, epochs):
+            due = evaluate is not None and ((epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs)
             run.module.train()
             for record in _steps(run, epoch, total):
                 flat = {key: value for key, value in record.items() if isinstance(value, float)}
                 write(record, flat | record["time"])
                 bar.update()
                 bar.set_postfix(epoch=epoch, loss=f"{record['loss']:.4g}", refresh=False)
-                if save_every and progress.step % save_every == 0 and progress.step % run.batches.steps:
+                ends = progress.step % run.batches.steps == 0
+                progress.unevaluated = ends and due
+                if (
+                    progress.unevaluated
+                    or run.stopping
+                    or (save_every and not ends and progress.step % save_every == 0)
+                ):
                     run.save()
-            if evaluate is not None and ((epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs):
-                metrics = _evaluate(run, evaluate, epoch + 1, select, save_best)
+                if run.stopping:
+                    raise run.stop.error(progress.step)
+            if evaluate is not None and due:
+                with run.stop.immediately(progress.step):
+                    metrics = _evaluate(run, evaluate, epoch + 1, select, save_best)
                 finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
                 write({"step": progress.step, "epoch": epoch, "evaluation": finite}, metrics)
-            progress.skipped = 0
+            progress.unevaluated = False
             run.save()
     return metrics
 
@@ -217,6 +240,8 @@ def _steps(run: Run, epoch: int, total: int) -> Iterator[dict[str, Any]]:
     """The optimizer steps of one epoch from where the run stands; yields one log record after each update."""
     progress, batches = run.progress, run.batches
     batches.epoch, batches.first_step = epoch, progress.step - epoch * batches.steps
+    if batches.first_step == 0:
+        progress.skipped = 0
     stream = iter(run.loader)
     start = time.perf_counter()
     for _ in range(batches.first_step, batches.steps):

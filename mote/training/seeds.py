@@ -2,13 +2,13 @@
 
 A stream is named by integers (run seed, stream number, optimizer step, ...); NumPy's SeedSequence mixes them. Routing
 draws share one stream over the micro steps of an optimizer step, so that accumulation equals the large batch; dropout
-and the like get a fresh stream for every micro step and process.
+and mixing get a fresh stream for every micro step and process.
 """
 
 import numpy as np
 import torch
 
-ROUTING, DROPOUT = 0, 1
+ROUTING, DROPOUT, MIXING = 0, 1, 2
 
 
 def mix_seed(*parts: int) -> int:
@@ -19,6 +19,11 @@ def mix_seed(*parts: int) -> int:
 def routing_generator(seed: int, step: int, rank: int) -> torch.Generator:
     """CPU generator of the routing draws of one optimizer step (pass rank 0 everywhere to synchronise processes)."""
     return torch.Generator().manual_seed(mix_seed(seed, ROUTING, step, rank))
+
+
+def mixing_generator(seed: int, step: int, micro: int, rank: int) -> np.random.Generator:
+    """Generator of the sample mixing of one micro step of one process."""
+    return np.random.default_rng(mix_seed(seed, MIXING, step, micro, rank))
 
 
 def seed_dropout(seed: int, step: int, micro: int, rank: int) -> None:

@@ -5,22 +5,28 @@ their gradients in the last one. The numbers of the step are averaged over micro
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device
+from accelerate.utils import gather_object, send_to_device
 from torch import nn
 from torch.utils.data import DataLoader
 
+from mote.evaluation.results import write_atomic
 from mote.training.batches import StepBatches
 from mote.training.checkpoint import Progress, save_checkpoint
 from mote.training.distributed import mean_over_processes, on_main
-from mote.training.seeds import routing_generator, seed_dropout
+from mote.training.seeds import mixing_generator, routing_generator, seed_dropout
+from mote.training.signals import Stop
+
+UNREADABLE = "unreadable.txt"  # in the run directory: a line `path<TAB>cause` for each undecodable training video
+Mix = Callable[[Mapping[str, torch.Tensor], np.random.Generator], dict[str, torch.Tensor]]
 
 
 class NonFiniteError(ArithmeticError):
@@ -28,16 +34,17 @@ class NonFiniteError(ArithmeticError):
 
 
 class TooManySkippedError(RuntimeError):
-    """More undecodable training clips in one epoch than the user allows; `indices`: those of the last step."""
+    """More undecodable clips in an epoch than allowed; `skipped`: (index, "path<TAB>cause") of the last step."""
 
-    def __init__(self, message: str, indices: Sequence[int] = ()):
-        super().__init__(message, indices)
-        self.indices = tuple(indices)
+    def __init__(self, message: str, skipped: Sequence[tuple[int, str]] = ()):
+        super().__init__(message, skipped)
+        self.skipped = tuple(skipped)
 
     def __str__(self) -> str:
         return self.args[0]
 
 
+@runtime_checkable
 class AfterUpdate(Protocol):
     """Something that changes weights after each update, such as `sparsity.lasso.GroupLasso`; resumes with the run."""
 
@@ -70,7 +77,12 @@ class Run:
     sync_routing: bool
     clip_norm: float | None
     max_skipped: int | None
+    keep: int
+    stop: Stop
     after_update: AfterUpdate | None = None
+    mix: Mix | None = None
+    stopping: bool = False  # as the processes agreed in the last step
+    unreadable: dict[str, str] = field(default_factory=dict)  # path: cause
 
     @property
     def task(self) -> nn.Module:
@@ -91,7 +103,8 @@ class Run:
         training = {"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
         if self.after_update is not None:
             training["after_update"] = self.after_update.state_dict()
-        on_main(self.accelerator, lambda: save_checkpoint(self.out / "last", self.task, training, self.progress))
+        last = self.out / "last"
+        on_main(self.accelerator, lambda: save_checkpoint(last, self.task, training, self.progress, self.keep))
 
 
 def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, float], list[int]]:
@@ -100,35 +113,55 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
     rank = accelerator.process_index
     run.optimizer.zero_grad()
     sums: dict[str, torch.Tensor] = {}
-    missing: list[torch.Tensor] = []
+    missing: list[tuple[int, str]] = []
     for micro in range(micro_steps):
-        batch = send_to_device(next(stream), accelerator.device, non_blocking=True)
+        batch = next(stream)
         if "valid" in batch:
-            missing.append(torch.where(batch["valid"], -1, batch["index"]))
+            causes = batch.pop("cause", [""] * len(batch["valid"]))
+            items = zip(batch["index"].tolist(), batch["valid"].tolist(), causes, strict=True)
+            missing += [(index, cause) for index, valid, cause in items if not valid]
+        batch = send_to_device(batch, accelerator.device, non_blocking=True)
         seed_dropout(run.seed, step, micro, rank)
         routing = routing_generator(run.seed, step, 0 if run.sync_routing else rank)
+        if run.mix is not None:
+            batch = run.mix(batch, mixing_generator(run.seed, step, micro, rank))
         with accelerator.no_sync(run.module) if micro + 1 < micro_steps else nullcontext():
             loss, terms = run.module(batch, routing)
             accelerator.backward(loss)
         for name, value in {"loss": loss, **terms}.items():
             sums[name] = sums.get(name, 0.0) + value.detach().float() / micro_steps
-    indices = torch.cat(missing) if missing else torch.empty(0, dtype=torch.int64, device=accelerator.device)
-    # One small reduction for all numbers of the step; the indices travel only when there are any.
-    *values, count = mean_over_processes(accelerator, torch.stack([*sums.values(), (indices >= 0).sum().float()]))
+    # One small reduction for all numbers of the step; what is wrong with clips travels only when there are any.
+    device = accelerator.device
+    flags = torch.tensor([len(missing), run.stop.asked], dtype=torch.float32, device=device)
+    *values, count, stop = mean_over_processes(accelerator, torch.stack([*sums.values(), *flags]))
+    run.stopping = stop > 0
     skipped = []
     if count:
-        everywhere: Any = accelerator.gather(indices)
-        skipped = sorted(index for index in everywhere.tolist() if index >= 0)
-        _count_skipped(run, skipped, epoch)
+        everywhere = gather_object(missing) if accelerator.num_processes > 1 else missing
+        skipped = sorted(index for index, _ in everywhere)
+        _note_skipped(run, sorted(everywhere), epoch)
     return dict(zip(sums, values, strict=True)), skipped
 
 
-def _count_skipped(run: Run, skipped: list[int], epoch: int) -> None:
-    """Add to the epoch's count. Raises TooManySkippedError past the limit."""
+def read_unreadable(path: Path) -> dict[str, str]:
+    """{path: cause} of a list of undecodable videos; none where there is no list."""
+    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
+    return dict(line.rsplit("\t", 1) for line in lines)
+
+
+def _note_skipped(run: Run, skipped: list[tuple[int, str]], epoch: int) -> None:
+    """List the files and add to the epoch's count. Raises TooManySkippedError past the limit."""
     run.progress.skipped += len(skipped)
+    path = run.out / UNREADABLE
+    new = dict(cause.rsplit("\t", 1) for _, cause in skipped if "\t" in cause)
+    if not new.keys() <= run.unreadable.keys():
+        run.unreadable |= new
+        lines = "".join(f"{name}\t{cause}\n" for name, cause in run.unreadable.items())
+        on_main(run.accelerator, lambda: write_atomic(path, lines))
     if run.max_skipped is not None and run.progress.skipped > run.max_skipped:
         raise TooManySkippedError(
-            f"epoch {epoch}: {run.progress.skipped} undecodable clips, more than the {run.max_skipped} allowed", skipped
+            f"epoch {epoch}: {run.progress.skipped} undecodable clips, more than the {run.max_skipped} allowed",
+            skipped,
         )
 
 

@@ -32,12 +32,9 @@ class Clips(Dataset):
         return {"logits": logits, "label": self.label[i], "index": torch.tensor(i), "valid": torch.tensor(not bad)}
 
 
-def predict(batch):
-    return batch["logits"]
-
-
 def run(batch_size=7, loader=None, **options):
-    return score(predict, loader or DataLoader(Clips(), batch_size), total=NUM_CLIPS, progress=False, **options)
+    loader = loader or DataLoader(Clips(), batch_size)
+    return score(loader, total=NUM_CLIPS, num_classes=NUM_CLASSES, **options)
 
 
 def test_summary_equals_a_loop():
@@ -101,19 +98,17 @@ def test_every_clip_bad_is_zero_accuracy():
     assert (summary["top1"], summary["scored"], summary["listed"]) == (0.0, 0, 3)
 
 
-def test_two_processes_with_padded_duplicates_equal_one():
-    # What a distributed sampler does: clip i goes to process i % 2, the shorter one repeats clips from the start.
+def test_two_processes_equal_one():
+    # One takes the odd clips, the other the even ones, in another order; what each found is added up.
     clips = Clips()
-    shards = [list(range(0, NUM_CLIPS, 2)), [*range(1, NUM_CLIPS, 2), 0]]
-    loaders = [DataLoader(clips, 8, sampler=shard) for shard in shards]
-    partner = iter(loaders[1])
-
-    def gather(tensors):
-        other = next(partner)
-        other = {**other, "valid": other["valid"].byte()}
-        return {name: torch.cat([value, other[name]]) for name, value in tensors.items()}
-
-    both = run(loader=loaders[0], gather=gather)
+    shards = [list(range(1, NUM_CLIPS, 2)), list(range(0, NUM_CLIPS, 2))[::-1]]
+    parts = []
+    with pytest.raises(StopIteration):
+        run(loader=DataLoader(clips, 5, sampler=shards[0]), add_up=lambda found: parts.append(found) or next(iter(())))
+    both = run(
+        loader=DataLoader(clips, 8, sampler=shards[1]),
+        add_up=lambda found: {name: value + parts[0][name] for name, value in found.items()},
+    )
     alone = run()
     for name in ("index", "label", "probabilities", "valid"):
         np.testing.assert_array_equal(getattr(both, name), getattr(alone, name))
@@ -131,54 +126,33 @@ def batches(*indices, labels=None, logits=None):
     ]
 
 
-def test_the_first_of_duplicates_counts():
-    first, later = (batches(0, logits=torch.tensor([[[x, 0.0]]]))[0] for x in (1.0, -1.0))
-    scores = score(predict, [first, later], total=1, progress=False)
-    assert scores.probabilities[0, 0] == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-12)
-
-
 def test_missing_clips_are_an_error():
     with pytest.raises(ValueError, match="2 of 4 clips were never scored, the first has index 1"):
-        score(predict, batches(0, 2), total=4, progress=False)
+        score(batches(0, 2), total=4, num_classes=2)
     with pytest.raises(ValueError, match="2 of 2 clips were never scored"):
-        score(predict, [], total=2, progress=False)
+        score([], total=2, num_classes=2)
     with pytest.raises(ValueError, match="no clips to score"):
-        score(predict, [], total=0, progress=False)
+        score([], total=0, num_classes=2)
 
 
 def test_wrong_keys_are_an_error():
     for index in (-1, 2):
         with pytest.raises(ValueError, match=r"outside 0\.\.1"):
-            score(predict, batches(0, index), total=2, progress=False)
-    with pytest.raises(ValueError, match="two labels"):
-        score(predict, batches(0, 1, 0, labels=[0, 0, 1]), total=2, progress=False)
-    with pytest.raises(ValueError, match="two labels"):
-        score(predict, [*batches(0, 1), *batches(0, labels=[1])], total=2, progress=False)
+            score(batches(0, index), total=2, num_classes=2)
+    for twice in (batches(0, 1, 0), [*batches(0, 1), *batches(0)]):
+        with pytest.raises(ValueError, match="1 of 2 clips were scored twice, the first has index 0"):
+            score(twice, total=2, num_classes=2)
 
 
 def test_not_finite_logits_of_a_good_clip_are_an_error():
     logits = torch.tensor([[[0.0, 1.0]], [[torch.nan, 0.0]]])
     with pytest.raises(ValueError, match=r"logits of clip 1 .* not finite"):
-        score(predict, batches(0, 1, logits=logits), total=2, progress=False)
+        score(batches(0, 1, logits=logits), total=2, num_classes=2)
 
 
 def test_half_precision_logits_are_accepted():
-    scores = score(
-        predict, batches(0, logits=torch.tensor([[[1.0, 3.0]]], dtype=torch.bfloat16)), total=1, progress=False
-    )
+    scores = score(batches(0, logits=torch.tensor([[[1.0, 3.0]]], dtype=torch.bfloat16)), total=1, num_classes=2)
     assert scores.probabilities[0, 1] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-12)
-
-
-def test_no_gradients_are_recorded():
-    weight = torch.ones(2, requires_grad=True)
-    recorded = []
-
-    def spy(batch):
-        recorded.append((batch["logits"] * weight).requires_grad)
-        return batch["logits"]
-
-    score(spy, batches(0), total=1, progress=False)
-    assert recorded == [False]
 
 
 def test_class_names_must_fit_the_scores():

@@ -180,3 +180,56 @@ def test_mistakes():
         make_task(merged_weight=-1.0)
     with pytest.raises(ValueError, match="width 6"):
         VideoTask(make_task().model, torch.randn(K, 6))
+
+
+def test_r_drop_is_equation_4_of_two_routings_of_the_same_features():
+    options = {"merged_weight": 0.5, "anchor_weight": 0.1}
+    task, batch = make_task(r_drop_weight=0.6, r_drop_temperature=2.0, **options), make_batch((True, True, False, True))
+    twin = make_task(**options)
+    for model in (task.model, twin.model):  # fresh experts say nearly the same
+        for block in model.temporal.blocks:
+            block.mlp.up_weight.data.mul_(30)
+            block.mlp.down_weight.data.mul_(30)
+    loss, terms = task(batch, seeded())
+    plain, without = twin(batch, seeded())
+    generator = seeded()
+    first, _, second = one_expert(2, 3, generator), random_merge(2, 3, generator), one_expert(2, 3, generator)
+    assert not torch.equal(first, second)
+    features = task.model.encode_frames(batch["frames"])
+    assert task.model.visual.calls == 2  # once in the task, once here: CLIP runs once for both passes
+    logits = [task.model.classify(task.model.head(features, r), task.text).detach() for r in (first, second)]
+    kept = batch["valid"].nonzero().flatten().tolist()
+    kl = ce = 0.0
+    for b in kept:
+        p, q = (torch.softmax(rows[b] / 2.0, dim=0) for rows in logits)
+        kl += 0.5 * ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()).item() / len(kept)
+        ce -= sum(torch.log_softmax(rows[b], dim=0)[batch["label"][b]].item() for rows in logits) / len(kept)
+    assert terms["r_drop"].item() == pytest.approx(0.6 * kl, rel=1e-3)
+    assert terms["ce"].item() == pytest.approx(ce, rel=1e-5)
+    for name in ("merged_ce", "anchor"):  # the other draws are those without R-Drop
+        assert terms[name].item() == pytest.approx(without[name].item(), rel=1e-5)
+    assert loss.item() > plain.item()
+    loss.backward()
+    assert all(p.grad is not None for p in task.parameters())
+
+
+def test_r_drop_costs_a_pass_only_where_it_is_on_and_refuses_one_expert():
+    passes = []
+    for weight in (0.0, 1.0):
+        task = make_task(r_drop_weight=weight)
+        task.model.temporal.register_forward_hook(lambda _m, _i, out: passes.append(len(out)))
+        assert ("r_drop" in task(make_batch(), seeded())[1]) == bool(weight)
+    assert passes == [2, 3]
+    for layers, experts in ((2, 1), (0, 1)):
+        with pytest.raises(ValueError, match="identical"):
+            make_task(layers, experts, r_drop_weight=1.0)
+
+
+def test_targets_go_before_labels_and_mixed_pixels_are_read():
+    task, batch = make_task(r_drop_weight=0.5), make_batch()
+    first = task(batch, seeded())[0].item()
+    soft = nn.functional.one_hot(batch["label"], K).float()
+    same = {**batch, "frames": batch["frames"].float(), "label": batch["label"] * 0, "target": soft}
+    before = same["frames"].clone()
+    assert task(same, seeded())[0].item() == pytest.approx(first, rel=1e-5)
+    assert torch.equal(same["frames"], before)  # the model left the batch alone

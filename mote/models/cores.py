@@ -1,0 +1,46 @@
+"""All cores at work, and results that do not depend on how many there are.
+
+Inside an operation, threads share out sums, and a sum in another order differs in its last bits. So work is cut into
+pieces that are the same however a program is started, each piece is computed by one thread from start to end, and the
+cores are shared out among the pieces. An accelerator does a piece at a time.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+
+OrderedMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # `map`, or what behaves like it
+
+
+@contextmanager
+def all_cores(device: torch.device) -> Iterator[OrderedMap]:
+    """A `map` whose calls run side by side, each on one thread, as many as torch had threads when this was entered.
+
+    `items` is taken from in the caller's thread, a few items ahead of the results. For another device than the CPU,
+    and for one thread, it is `map` itself.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield map
+        return
+    pool = ThreadPoolExecutor(threads, "mote", initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield partial(_map, pool, 2 * threads)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # the pool's threads have set what later threads start from
+
+
+def _map(pool: ThreadPoolExecutor, ahead: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    pending: deque[Future] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

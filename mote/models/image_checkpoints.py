@@ -1,0 +1,110 @@
+"""Image networks on disk: a folder with ``model.safetensors`` and ``model.json``, as for the video models.
+
+``model.json`` says ``"task": "image"``, the name of the network and the sizes that rebuild it, the statistics of its
+pixels, the classes, and what kind of picture it takes. A network of fewer units than usual needs nothing else.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from mote.models.checkpoints import DESCRIPTION, WEIGHTS, write_whole
+from mote.models.image_nets import ImageClassifier, build_net
+
+TIMM = "timm:"
+
+
+class LoadedNet(NamedTuple):
+    """An image classifier from disk, in evaluation mode on the CPU, and its ``model.json``."""
+
+    model: ImageClassifier
+    meta: dict[str, Any]
+
+
+def image_classifier(
+    net: str,
+    num_classes: int,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    dropout: float = 0.0,
+    pretrained: bool = False,
+    **sizes: Any,
+) -> ImageClassifier:
+    """A network of ``image_nets``, or ``timm:NAME`` with the pixel statistics of its weights.
+
+    Args:
+        net: the name.
+        num_classes: K.
+        mean, std: of pixels in [0, 1]; not read for timm.
+        dropout: before the last layer, see ``image_nets``.
+        pretrained: timm only: download its weights.
+        sizes: ``in_channels``, ``size`` and the widths of ``image_nets``.
+
+    Raises:
+        ValueError: an unknown network, or sizes that do not fit it.
+        RuntimeError: weights that could not be downloaded.
+    """
+    if not net.startswith(TIMM):
+        return ImageClassifier(build_net(net, num_classes, dropout=dropout, **sizes), mean=mean, std=std)
+    name = net.removeprefix(TIMM)
+    if not timm.is_model(name.split(".")[0]):
+        raise ValueError(f"timm has no model {name!r}; mote uses timm {timm.__version__}")
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": sizes["in_channels"], "drop_rate": dropout}
+    built: Any = timm.create_model(name, pretrained=pretrained, **options)
+    built.sizes = {"in_channels": sizes["in_channels"]}
+    statistics = built.pretrained_cfg
+    if sizes["in_channels"] == 1:  # timm adds the colours' weights up for grey pictures
+        statistics = {key: (sum(statistics[key]) / 3,) for key in ("mean", "std")}
+    return ImageClassifier(built, mean=statistics["mean"], std=statistics["std"])
+
+
+def save_net(folder: Path, model: ImageClassifier, meta: Mapping[str, Any]) -> None:
+    """Write ``model.safetensors`` and ``model.json``, each whole or not at all.
+
+    ``meta``: JSON values; needs ``net`` and ``classes``.
+    """
+    sizes = dict(getattr(model.net, "sizes", {}))
+    statistics = {name: getattr(model, name).flatten().tolist() for name in ("mean", "std")}
+    description = json.dumps({"task": "image", **meta, "sizes": sizes, **statistics}, indent=2) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
+    write_whole(folder / DESCRIPTION, lambda path: path.write_text(description, encoding="utf-8"))
+
+
+def is_image_model(folder: Path) -> bool:
+    """Whether ``folder`` holds an image model of this file."""
+    try:
+        return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("task") == "image"
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def load_net(folder: Path) -> LoadedNet:
+    """Rebuild a model written by ``save_net``.
+
+    Raises:
+        ValueError: naming the file that is damaged, or does not fit the other.
+    """
+    try:
+        meta = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
+            model = image_classifier(
+                meta["net"], len(meta["classes"]), mean=meta["mean"], std=meta["std"], **meta["sizes"]
+            )
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise ValueError(f"{folder / DESCRIPTION}: does not describe an image network: {error}") from None
+    try:
+        nn.Module.load_state_dict(model, load_file(folder / WEIGHTS))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {reason}") from None
+    return LoadedNet(model.eval(), meta)

@@ -1,0 +1,57 @@
+"""From the views of a video to logits: tower, temporal head, gate, classes.
+
+Axes: B videos, V views, T frames, D embedding, K classes.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from mote.models.modulation import modulation_gate
+from mote.models.precision import Precision
+from mote.models.video_clip import VideoCLIP
+
+Batch = Mapping[str, Tensor]
+
+
+def view_scorer(
+    model: VideoCLIP,
+    text: Float[Tensor, "K D"],
+    tuned_text: Float[Tensor, "F D"] | None = None,
+    *,
+    k: int = 5,
+    gamma: float = 0.05,
+    gate: float = 1.0,
+    precision: Precision = "fp32",
+) -> Callable[[Batch], Float[Tensor, "B V K"]]:
+    """A function from a batch to scaled logits (B,V,K).
+
+    The batch has `features` (B,V,T,D) of the frames, or `frames` (B,V,T,3,H,W) uint8. With `tuned_text` the temporal
+    branch is gated per view by temporal feature modulation (MoTE eq. 11), else by `gate`.
+    """
+
+    @torch.inference_mode()
+    def score(batch: Batch) -> Float[Tensor, "B V K"]:
+        with autocast(precision, text.device):
+            given = batch["features"] if "features" in batch else encode_views(model, batch["frames"])
+            features = rearrange(given, "b v t d -> (b v) t d")
+            rho = gate if tuned_text is None else modulation_gate(features.mean(1), text, tuned_text, k=k, gamma=gamma)
+            logits = model.classify(model.head(features, gate=rho), text)
+        return rearrange(logits, "(b v) k -> b v k", v=given.shape[1])
+
+    return score
+
+
+def encode_views(model: VideoCLIP, frames: UInt8[Tensor, "B V T 3 H W"]) -> Float[Tensor, "B V T D"]:
+    """Frame features of several views, in float32."""
+    features = model.encode_frames(rearrange(frames, "b v t c h w -> (b v) t c h w"))
+    return rearrange(features, "(b v) t d -> b v t d", v=frames.shape[1]).float()
+
+
+def autocast(precision: Precision, device: torch.device) -> AbstractContextManager:
+    """What a model from `in_bf16` is run under; for fp32, nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,190 @@
+"""A protocol carried out: its lists found and checked, each scored by the protocol's rules, the numbers joined.
+
+`run_protocol` leaves one result per list (NAME-test1.json and .csv, as `scoring.evaluate` writes them) and NAME.json,
+the number of the protocol: mean and population standard deviation over its lists, or over ten halves of the classes.
+Everything about the lists is checked before the first video is decoded. What makes a run differ from its protocol
+without making it meaningless (other numbers of videos, a union of vocabularies) is in `departures` of the result.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from mote import build
+from mote.classifier import Classifier, load
+from mote.config import Config
+from mote.evaluation.protocols import Protocol
+from mote.evaluation.results import sha256_file, to_json, write_atomic
+from mote.evaluation.statistics import mean_and_std
+from mote.models.clip import data_file
+from mote.protocol_lists import ProtocolList, find_lists
+from mote.reporting.page import percent
+from mote.scoring import evaluate, headline, report
+from mote.training.distributed import Accelerator, make_accelerator, on_main
+
+
+def digest(protocol: Protocol) -> str:
+    """The protocol's hash, over the class and template files that are installed."""
+    return protocol.digest({name: data_file(name) for name in protocol.files()})
+
+
+def evaluate_protocol(
+    model: str,
+    protocol: Protocol,
+    lists: str,
+    root: str | None,
+    config: Config,
+    out: Path,
+    *,
+    clip: str | None = None,
+    union: str | None = None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Run a protocol on any model (see `mote.classifier.load`), print and write what came out."""
+    accelerator = make_accelerator("fp32", cpu=config.run.cpu)
+    if accelerator.is_main_process:
+        print(f"{protocol.identifier}{f' ({protocol.subset} videos)' if protocol.subset else ''} {digest(protocol)}")
+    found = find_lists(protocol, lists, root)
+    classifier = load(model, clip=clip, device=accelerator.device)
+    source = {"model": model, "clip": clip}
+    result = run_protocol(classifier, protocol, found, config, accelerator, out, source=source, union=union, name=name)
+    if accelerator.is_main_process:
+        for one, part in result["lists"].items():
+            print(f"{one}: {headline(part)}")
+            report({**part, "warnings": []})
+        print(f"{out / result['task']}.json: {protocol_headline(result)}")
+        report(result)
+    return result
+
+
+def protocol_headline(result: Mapping[str, Any]) -> str:
+    """One line: the protocol, its numbers in percent, and how many videos were scored."""
+    numbers = []
+    for key, name in (("top1", "top-1"), ("top5", "top-5"), ("mean_class_recall", "mean class recall")):
+        deviation = result[f"{key}_std"]
+        spread = "" if deviation is None else f" +- {percent(deviation)}"
+        numbers.append(f"{name} {percent(result[key])}{spread}")
+    if "top1_without_tuned_names" in result:
+        numbers.append(f"top-1 without class names of tuning {percent(result['top1_without_tuned_names'])}")
+    counts = f"{result['scored']} of {result['listed']} videos scored"
+    obeyed = "" if not result["protocol"]["departures"] else ", with departures"
+    return f"{result['protocol']['identifier']}{obeyed}: {', '.join(numbers)} over {result['over']} ({counts})"
+
+
+def run_protocol(
+    classifier: Classifier,
+    protocol: Protocol,
+    lists: list[ProtocolList],
+    config: Config,
+    accelerator: Accelerator,
+    out: Path | None = None,
+    *,
+    source: Mapping[str, str | None] | None = None,
+    union: str | None = None,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Score `classifier` on the lists of a protocol (see `find_lists`); returns the joint result.
+
+    What the protocol fixes replaces what `config` says. A study may pass `dataclasses.replace(protocol, alpha=0.5)`:
+    its departures then name the change, and its digest is another one. `name` is the stem of the result files, by
+    default the protocol's name; without `out` nothing is written.
+
+    Returns:
+        top1, top5 and mean_class_recall (means over the lists; for a protocol of halves top1 and top5 over the halves),
+        each with `_std` (population; None for a single list), `lists`: what `scoring.evaluate` returned for each,
+        protocol (identifier, subset, digest, departures, fields), warnings.
+
+    Raises:
+        ValueError: lists that do not fit the classes.
+        DecodeError: an undecodable video, unless `evaluation.bad_videos=count_wrong`.
+    """
+    name = name or protocol.name
+    if protocol.frames is not None:
+        classifier = replace(classifier, frames=protocol.frames)
+    block: dict[str, Any] = {"identifier": protocol.identifier, "subset": protocol.subset, "digest": digest(protocol)}
+    block["departures"] = _departures(classifier, protocol, lists, union)
+    block["fields"] = asdict(protocol)
+    halves = protocol.subsets == "halves"
+    summaries = {}
+    for one in lists:
+        settings = settled(config, protocol, one, f"{name}-{one.name}", classifier.frames)
+        summaries[one.name] = evaluate(
+            classifier,
+            settings,
+            accelerator,
+            out,
+            source=source,
+            union=union,
+            protocol={**block, "list": one.name},
+            halves=halves,
+        )
+    result = {"task": name, **joined(summaries), "protocol": block}
+    result["warnings"] = [*block["departures"], *result["warnings"]]
+    if out is not None:
+        on_main(accelerator, lambda: _write(out, result))
+    return result
+
+
+def joined(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The numbers of a protocol from those of its lists: mean and population standard deviation."""
+    parts, joint = list(summaries.values()), {}
+    for key in ("top1", "top5", "mean_class_recall"):
+        joint[key], deviation = mean_and_std([part[key] for part in parts])
+        joint[f"{key}_std"] = deviation if len(parts) > 1 else None
+    joint["over"] = f"{len(parts)} lists" if len(parts) > 1 else "one list"
+    if all("halves" in part for part in parts):
+        (halves,) = (part["halves"] for part in parts)
+        joint |= {"top1": halves["mean"], "top1_std": halves["std"]}
+        joint |= {"top5": halves["top5_mean"], "top5_std": halves["top5_std"]}
+        joint["over"] = f"{len(halves['per_subset'])} halves of the classes"
+    joint |= {key: sum(part[key] for part in parts) for key in ("listed", "scored")}
+    unseen = [part["overlap"]["without"]["top1"] for part in parts if (part.get("overlap") or {}).get("without")]
+    if len(unseen) == len(parts):
+        joint["top1_without_tuned_names"], deviation = mean_and_std(unseen)
+        joint["top1_without_tuned_names_std"] = deviation if len(parts) > 1 else None
+    if all("union" in part for part in parts):
+        joint["fell_on_other"] = mean_and_std([part["union"]["fell_on_other"] for part in parts])[0]
+    joint["warnings"] = list(dict.fromkeys(line for part in parts for line in part["warnings"]))
+    joint["lists"] = dict(summaries)
+    return joint
+
+
+def settled(config: Config, protocol: Protocol, one: ProtocolList, name: str, frames: int) -> Config:
+    """The configuration under which a list is scored: the protocol's settings and files in place of the run's."""
+    sections: dict[str, dict[str, Any]] = {"evaluation": {}, "data": {"frames": frames}}
+    for key, value in protocol.settings().items():
+        section, _, setting = key.partition(".")
+        sections[section][setting] = value
+    files = {"manifest": one.manifest, "root": one.root, "classes": one.classes, "split": None}
+    sections["evaluation"] |= {key: None if value is None else str(value) for key, value in files.items()}
+    sections["evaluation"] |= {"templates": str(data_file(protocol.templates)), "name": name}
+    return config.model_copy(
+        update={section: getattr(config, section).model_copy(update=new) for section, new in sections.items()}
+    )
+
+
+def _departures(
+    classifier: Classifier, protocol: Protocol, lists: Sequence[ProtocolList], union: str | None
+) -> list[str]:
+    """Everything in which this run is not the protocol to the letter."""
+    lines = [*protocol.differences(), *(line for one in lists for line in one.departures)]
+    if union is not None:
+        lines.append(f"the classes of {union} compete as well")
+    tuned = {*(classifier.classes or ())}
+    same = all({*build.class_names(one.classes and str(one.classes), str(one.manifest))} == tuned for one in lists)
+    if same != (protocol.task == "closed_set"):
+        lines.append(f"the model was {'tuned on these very classes' if same else 'not tuned on these classes'}")
+    if protocol.modulation and classifier.model.temporal is not None and classifier.tuned_text is None:
+        lines.append("the model has no features of its tuning classes: temporal feature modulation is off")
+    return lines
+
+
+def _write(out: Path, result: Mapping[str, Any]) -> None:
+    """The joint result; its lists are named with their files and hashes, their numbers are there."""
+    lists = {}
+    for name, part in result["lists"].items():
+        file = out / f"{result['task']}-{name}.json"
+        keys = ("top1", "top1_interval", "top5", "mean_class_recall", "listed", "scored")
+        lists[name] = {"file": file.name, "sha256": sha256_file(file), **{key: part[key] for key in keys}}
+    write_atomic(out / f"{result['task']}.json", to_json({**result, "lists": lists}))
