@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mote.config import Config, DataConfig, EvaluationConfig, MixingConfig, ModelConfig, SparsityConfig
+from mote.config import Config, DataConfig, EvaluationConfig, MixingConfig, ModelConfig, SparsityConfig, TuningConfig
 from mote.datasets.agreement import check_folders
 from mote.datasets.images import ImageDataset
 from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
@@ -22,8 +23,15 @@ from mote.datasets.manifest import (
 )
 from mote.datasets.video import VideoDataset
 from mote.mixing import Mixer
-from mote.models.checkpoints import LoadedModel, is_reference_checkpoint, load_model, load_reference
-from mote.models.clip import Towers, default_templates, load_clip
+from mote.models.checkpoints import (
+    DESCRIPTION,
+    LoadedModel,
+    is_reference_checkpoint,
+    load_model,
+    load_reference,
+    load_text,
+)
+from mote.models.clip import ClassFeatures, TextTower, Towers, default_templates, load_clip
 from mote.models.video_clip import VideoCLIP
 from mote.sparsity.groups import find_groups
 from mote.sparsity.lasso import GroupLasso
@@ -58,25 +66,36 @@ def templates(file: str | None) -> list[str]:
 
 
 def load_folder(path: str | Path) -> LoadedModel:
-    """A model from an authors' checkpoint, a model folder, or the `best` folder of a run directory."""
+    """A model from an authors' checkpoint, a model folder or file, or the `best` folder of a run directory."""
     path = Path(path)
     if is_reference_checkpoint(path):
         return load_reference(path)
     inner = path / "best"
-    if path.is_dir() and not inner.is_dir() and (path / "config.yaml").is_file():
+    if (path / "config.yaml").is_file() and not inner.is_dir() and not (path / DESCRIPTION).is_file():
         raise ValueError(f"{path}: this run has no model yet; let it finish (mote train {path} --resume)")
     return load_model(inner if inner.is_dir() else path)
 
 
-def towers(clip: str, pretrained: str | None, seed: int) -> Towers:
-    """The original CLIP of a run; `seed` makes random weights (pretrained="random") the same ones every time."""
+def towers(clip: str, pretrained: str | None, seed: int, text_weights: Path | None = None) -> Towers:
+    """The original CLIP of a run; `seed` makes random weights (pretrained="random") the same ones every time.
+
+    `text_weights`: file of a tuned text tower, which takes the place of the original one.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return load_clip(clip, pretrained)
+        found = load_clip(clip, pretrained)
+    if text_weights is not None:
+        load_text(text_weights, cast(TextTower, found.encode_text))
+    return found
 
 
-def model(config: ModelConfig, towers: Towers) -> VideoCLIP:
-    """A new temporal head on the towers' visual tower, or the model of `config.init`.
+def init_text(config: ModelConfig) -> Path | None:
+    """File of the tuned text tower that belongs to `config.init`; None where it has none."""
+    return None if config.init is None else load_folder(config.init).text_weights
+
+
+def model(config: ModelConfig, towers: Towers, tuning: TuningConfig | None = None) -> VideoCLIP:
+    """A new temporal head on the towers' visual tower, or the model of `config.init`; with adapters by `tuning`.
 
     Raises:
         ValueError: `config.init` has other sizes than the configuration.
@@ -85,7 +104,8 @@ def model(config: ModelConfig, towers: Towers) -> VideoCLIP:
     if config.init is not None:
         loaded = load_folder(config.init).model
         wanted = {"layers": config.layers, "experts": config.experts if config.layers else 1}
-        found = {"layers": loaded.num_layers, "experts": loaded.num_experts}
+        wanted |= {"expert_part": config.expert_part if config.layers else "ffn"}
+        found = {"layers": loaded.num_layers, "experts": loaded.num_experts, "expert_part": loaded.expert_part}
         if wanted != found:
             raise ValueError(f"model.init {config.init}: has {found}, the configuration says {wanted}; make them equal")
         built = loaded.requires_grad_(True)
@@ -100,18 +120,44 @@ def model(config: ModelConfig, towers: Towers) -> VideoCLIP:
             num_experts=config.experts,
             num_heads=heads,
             same_init=config.same_init,
+            expert_part=config.expert_part,
         )
+    if tuning is not None and tuning.vision == "lora":
+        from mote.models.lora import add_adapters
+
+        example = torch.rand(1, 3, towers.image_size, towers.image_size, generator=torch.Generator().manual_seed(0))
+        built.visual = add_adapters(built.visual, lambda tower: tower(example), **_adapters(tuning))
     if config.gradient_checkpointing:
         built.set_gradient_checkpointing(True)
     return built
 
 
-def task(config: Config, built: VideoCLIP, text: Float[Tensor, "K D"]) -> VideoTask:
-    """The video task with the loss weights of the configuration."""
+def class_features(config: Config, towers: Towers, classes: Sequence[str], prompts: Sequence[str]) -> ClassFeatures:
+    """Class features with gradient, of the first `tuning.text_prompts` prompts, for a text tower that is tuned."""
+    tower = cast(TextTower, towers.encode_text)
+    if config.tuning.text == "lora":
+        from mote.models.lora import add_adapters
+
+        tower.clip = add_adapters(
+            tower.clip, lambda _: tower([prompts[0].replace("{}", classes[0])]), **_adapters(config.tuning)
+        )
+    features = ClassFeatures(tower, classes, prompts[: config.tuning.text_prompts])
+    if config.model.gradient_checkpointing:
+        features.set_gradient_checkpointing(True)
+    return features
+
+
+def _adapters(tuning: TuningConfig) -> dict[str, Any]:
+    return {"preset": tuning.adapt, "rank": tuning.rank, "alpha": tuning.alpha}
+
+
+def task(config: Config, built: VideoCLIP, text: Float[Tensor, "K D"], tuned: ClassFeatures | None = None) -> VideoTask:
+    """The video task with the loss weights of the configuration; `tuned`: see `class_features`."""
     loss = config.loss
     return VideoTask(
         built,
         text,
+        class_features=tuned,
         merged_weight=loss.merged_weight,
         anchor_weight=loss.anchor_weight,
         anchor=loss.anchor,
@@ -151,9 +197,22 @@ def group_lasso(config: SparsityConfig, task: nn.Module) -> GroupLasso | None:
 
 
 def learning_rules(config: Config) -> list[tuple[str, dict[str, float]]]:
-    """Parameter patterns: the temporal head at full rate, the CLIP tower and logit_scale at theirs."""
-    clip = ("*", {"lr_scale": config.optim.clip_lr_scale})
-    return [("model.temporal.*", {"lr_scale": 1.0}), clip] if config.model.layers else [clip]
+    """Parameter patterns, first match wins: the temporal head and the adapters at their rate, the CLIP towers and
+    logit_scale at `optim.clip_lr_scale`, nothing for what is frozen.
+    """
+    tuning, clip = config.tuning, config.optim.clip_lr_scale
+    rates = [(pattern, 0.0) for pattern in tuning.freeze]
+    if "lora" in (tuning.vision, tuning.text):
+        rates.append(("*.lora_[AB].*", tuning.lr_scale))
+    if config.model.layers:
+        rates.append(("model.temporal.*", 1.0))
+    if tuning.vision != "full":
+        rates.append(("model.visual.*", 0.0))
+    if tuning.text != "frozen":
+        rates.append(("class_features.*.logit_*", 0.0))  # the model has its own; the text tower does not use it
+    if tuning.text == "lora":
+        rates.append(("class_features.*", 0.0))
+    return [(pattern, {"lr_scale": rate}) for pattern, rate in (*rates, ("*", clip))]
 
 
 def training_dataset(data: DataConfig, records: Sequence[Record], size: int, seed: int) -> VideoDataset:

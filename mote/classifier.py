@@ -8,7 +8,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -19,6 +19,7 @@ from mote.build import load_folder, towers
 from mote.datasets.manifest import Record, read_class_names, read_templates
 from mote.datasets.video import VideoDataset
 from mote.evaluation.closed_set import fuse_views
+from mote.hub import download, is_repo_id
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
 from mote.models.clip import Towers, data_file, default_templates, encode_classes, load_clip, parse_model_name
 from mote.models.precision import Precision, in_bf16, resolve_precision
@@ -41,8 +42,11 @@ class Classifier:
     sampling: Literal["segment", "dense"] = "segment"
     stride: int = 4
     difference: int = 0  # see VideoDataset
+    gate: float = 1.0  # factor of the temporal branch where temporal feature modulation does not set it
     precision: Precision = "fp32"  # see in_precision
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    labels: list[str] | None = None  # names to choose among when none are given; None = `classes`
+    meta: dict[str, Any] = field(default_factory=dict, repr=False)  # of its model folder: clip, pretrained, ...
     _cache: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
@@ -52,12 +56,21 @@ class Classifier:
         """Class features of `labels`, encoded once; the stored ones when labels and templates are those of tuning."""
         key = tuple(labels), tuple(self.templates)
         if key not in self._cache:
-            tuned = list(labels) == self.classes and self.templates == self.tuned_templates
+            tuned = self.is_tuned_on(labels) and self.templates == self.tuned_templates
             stored = self.tuned_text if tuned else None
             if stored is None:
                 stored = encode_classes(self.towers(), list(labels), self.templates, device=self.device)
             self._cache[key] = stored.to(self.device)
         return self._cache[key]
+
+    def is_tuned_on(self, labels: Sequence[str]) -> bool:
+        """Whether `labels` are the classes of fine-tuning, in their order."""
+        return self.classes is not None and list(labels) == self.classes
+
+    def gate_text(self, labels: Sequence[str], modulation: bool | None = None) -> Float[Tensor, "F D"] | None:
+        """The tuned class features that temporal feature modulation needs, None where it is off; see `scorer`."""
+        gated = (not self.is_tuned_on(labels) if modulation is None else modulation) and self.model.temporal is not None
+        return self.tuned_text.to(self.device) if gated and self.tuned_text is not None else None
 
     def scorer(
         self,
@@ -66,14 +79,11 @@ class Classifier:
         *,
         k: int = 5,
         gamma: float = 0.05,
-        gate: float = 1.0,
     ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
         """`view_scorer` for `labels`; `modulation=None` gates unless `labels` are the tuned classes."""
-        known = self.classes is not None and tuple(labels) == tuple(self.classes)
-        gated = (not known if modulation is None else modulation) and self.model.temporal is not None
-        tuned = self.tuned_text.to(self.device) if gated and self.tuned_text is not None else None
+        tuned = self.gate_text(labels, modulation)
         return view_scorer(
-            self.model, self.text_features(labels), tuned, k=k, gamma=gamma, gate=gate, precision=self.precision
+            self.model, self.text_features(labels), tuned, k=k, gamma=gamma, gate=self.gate, precision=self.precision
         )
 
     @torch.inference_mode()
@@ -91,7 +101,18 @@ class Classifier:
             return self
         if self.precision == "bf16":
             raise ValueError("a classifier in bf16 has lost its float32 weights; begin with the one it was made from")
-        return replace(self, model=in_bf16(self.model), precision="bf16")
+        model = self.model.sharing_parameters()
+        if model.temporal is not None:
+            model.temporal = in_bf16(model.temporal)
+        return replace(self, model=model, precision="bf16")
+
+    def for_encoding(self) -> "Classifier":
+        """This classifier with its visual tower made ready for many calls of `encode`, at the price of a copy."""
+        if self.precision == "fp32":
+            return self
+        model = self.model.sharing_parameters()
+        model.visual = in_bf16(model.visual)
+        return replace(self, model=model)
 
     def classify_video(
         self,
@@ -106,7 +127,7 @@ class Classifier:
 
         Args:
             path: a video file.
-            labels: class names, at least one.
+            labels: class names, at least one; None = those the model was exported for or tuned on.
             clips, crops: temporal clips and spatial crops (1 or 3) whose softmax scores are averaged.
             modulation: temporal feature modulation; None = on unless `labels` are the tuned classes.
 
@@ -158,10 +179,11 @@ class Classifier:
         return replace(self, model=model)
 
     def labels_or_own(self, labels: Sequence[str] | None) -> list[str]:
-        """`labels` as a checked list, or the tuned classes when None; raises ValueError."""
-        if labels is None and self.classes is None:
+        """`labels` as a checked list, or the model's own when None; raises ValueError."""
+        own = self.classes if self.labels is None else self.labels
+        if labels is None and own is None:
             raise ValueError("this model has no classes of its own; give the labels to choose among")
-        chosen = list(self.classes or []) if labels is None else list(labels)
+        chosen = list(own or []) if labels is None else list(labels)
         if not chosen or len(set(chosen)) < len(chosen):
             raise ValueError(f"expected at least one label and no duplicates, got {chosen}")
         return chosen
@@ -178,8 +200,9 @@ def load(
     """A `Classifier` from any kind of model.
 
     Args:
-        model: run directory or its `best` folder; authors' checkpoint file (.pt, .pth); `tiny`; or an open_clip
-            architecture, with its tag as `name:tag` or in `pretrained`.
+        model: run directory or its `best` folder; file of `mote export --format safetensors`; authors' checkpoint file
+            (.pt, .pth); `tiny`; an open_clip architecture, with its tag as `name:tag` or in `pretrained`; or the id
+            `organisation/name` of a model on the Hugging Face Hub, see `mote.hub`.
         pretrained: open_clip tag or local CLIP checkpoint, for an open_clip architecture.
         clip: `name:tag` of the text tower for an authors' checkpoint; None = by the width of its visual tower.
         templates: prompt-template file; None = the model's own, else the 28 of the method.
@@ -191,8 +214,10 @@ def load(
     path = Path(model)
     if is_reference_checkpoint(path):
         classifier = _from_reference(load_folder(path), clip)
-    elif path.is_dir():
+    elif path.is_dir() or path.suffix == ".safetensors":
         classifier = _from_folder(load_folder(path))
+    elif pretrained is None and is_repo_id(model):
+        classifier = _from_folder(load_folder(download(model)))
     else:
         name, tag = parse_model_name(model)
         classifier = _from_clip(load_clip(name, pretrained or tag))
@@ -207,7 +232,7 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
     meta = loaded.meta
     return Classifier(
         loaded.model.fold(loaded.merge_routing),
-        lambda: towers(meta["clip"], meta["pretrained"], meta["seed"]),
+        lambda: towers(meta["clip"], meta["pretrained"], meta["seed"], loaded.text_weights),
         classes=loaded.classes,
         tuned_text=loaded.tuned_text,
         templates=meta["templates"],
@@ -216,6 +241,10 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
         sampling=meta.get("sampling", "segment"),
         stride=meta.get("stride", 4),
         difference=meta.get("difference", 0),
+        tuned_templates=meta.get("tuned_templates"),
+        labels=meta.get("labels"),
+        meta=meta,
+        _cache={} if loaded.text is None else {(tuple(meta["labels"]), tuple(meta["templates"])): loaded.text},
     )
 
 
@@ -236,11 +265,13 @@ def _from_reference(loaded: LoadedModel, clip: str | None) -> Classifier:
         classes=classes or None,
         tuned_text=None if loaded.tuned_text is None else F.normalize(loaded.tuned_text, dim=-1),
         size=loaded.meta["architecture"]["vision_cfg"]["image_size"],
+        meta={**loaded.meta, "clip": name, "pretrained": tag, "seed": 0},
     )
 
 
 def _from_clip(towers: Towers) -> Classifier:
-    return Classifier(build_plain(towers), lambda: towers, size=towers.image_size)
+    meta = {"clip": towers.name, "pretrained": towers.pretrained, "seed": 0}
+    return Classifier(build_plain(towers), lambda: towers, size=towers.image_size, meta=meta)
 
 
 def build_plain(towers: Towers) -> VideoCLIP:

@@ -11,7 +11,20 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from mote import __version__
-from mote.commands import compare, config, data, demo, diagnose, evaluate, predict, train
+from mote.commands import (
+    cache,
+    compare,
+    config,
+    data,
+    demo,
+    diagnose,
+    evaluate,
+    export,
+    frontier,
+    predict,
+    push,
+    train,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -55,6 +68,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--traceback", action="store_true", help="show the full traceback of an error")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    for command in (demo, train, evaluate, predict, compare, diagnose, data, config):
+    for command in (demo, train, evaluate, predict, export, push, compare, frontier, diagnose, data, cache, config):
         command.add(verbs)
     return parser

@@ -41,6 +41,7 @@ class ModelConfig(Section):
     experts: Positive = 4  # experts per layer; 1 = plain temporal transformer
     heads: Positive | None = None  # attention heads of the temporal layers; None = text width // 64
     same_init: bool = False  # all experts start equal (the paper's ablation)
+    expert_part: Literal["ffn", "up", "down", "separate"] = "ffn"  # what is routed: both layers of the FFN as one, ...
     init: str | None = None  # model folder to start the weights from
     gradient_checkpointing: bool = False
 
@@ -67,13 +68,26 @@ class DataConfig(Section):
     decode_timeout: Annotated[float, Field(gt=0)] | None = 60.0  # seconds until a file counts as bad; None waits
 
 
+class TuningConfig(Section):
+    """Which weights of the CLIP towers are tuned, and through what. The temporal head is always tuned whole."""
+
+    vision: Literal["frozen", "lora", "full"] = "full"  # "full" learns at optim.lr * optim.clip_lr_scale
+    text: Literal["frozen", "lora", "full"] = "frozen"  # tuned: class features are recomputed inside every step
+    adapt: Literal["attention", "mlp", "all"] = "all"  # layers that get LoRA adapters
+    rank: Positive = 16  # of the adapters
+    alpha: Annotated[float, Field(gt=0)] = 16.0  # the adapters' update is scaled by alpha / rank
+    lr_scale: Annotated[float, Field(gt=0)] = 1.0  # learning rate of the adapters relative to optim.lr
+    text_prompts: Positive = 1  # prompts per class in a training step while text is tuned: the first of data.templates
+    freeze: tuple[str, ...] = ()  # parameters that stay as they are, by pattern: "model.visual.*resblocks.[0-5].*"
+
+
 class LossConfig(Section):
     """Weights of the loss terms (MoTE eq. 10) and the draws behind them."""
 
     merged_weight: NonNegative = 0.5
     anchor_weight: NonNegative = 0.1
     anchor: Literal["released", "paper"] = "released"
-    route_temperature: Annotated[float, Field(gt=0)] = 1.0
+    route_temperature: Annotated[float, Field(gt=0)] = 1.0  # P(i) = softmax(i / it); .inf: uniform, 1e-3: the last only
     merge_temperatures: tuple[float, ...] = Field(
         default=(-9.6, -4.8, -2.4, -1.2, -0.6, 0.6, 1.2, 2.4, 4.8, 9.6, math.inf), min_length=1
     )
@@ -165,6 +179,9 @@ class EvaluationConfig(Section):
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of matrix products; auto = bf16 where the hardware has it
     cache: str | None = "auto"  # folder of frame features; auto = the user's cache, none for tiny CLIP; null = none
     every: Positive = 1  # epochs between evaluations during training
+    unknown: str | None = None  # list or folder of clips of no listed class, to measure "none of these" on
+    accept: Annotated[float, Field(gt=0, le=1)] = 0.95  # share of the listed clips that "none of these" must spare
+    page: bool = True  # draw NAME/index.html (in training after the last epoch only)
     name: str = "eval"  # stem of the result files
 
 
@@ -189,6 +206,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     image: ImageConfig = ImageConfig()
+    tuning: TuningConfig = TuningConfig()
     loss: LossConfig = LossConfig()
     sparsity: SparsityConfig = SparsityConfig()
     mixing: MixingConfig = MixingConfig()
@@ -199,12 +217,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
+        towers = {self.tuning.vision, self.tuning.text}
+        still = self.model.layers == 0 and self.optim.clip_lr_scale == 0 and "lora" not in towers
         if self.task == "image":
             self._consistent_image()
-        elif self.model.layers == 0 and self.optim.clip_lr_scale == 0 and self.data.train is not None:
+        elif still and self.data.train is not None:
             raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
-        if self.data.cache_features and self.optim.clip_lr_scale > 0:
-            raise ValueError("data.cache_features needs a frozen CLIP tower; set optim.clip_lr_scale=0")
+        if self.data.cache_features and self.vision_learns:
+            raise ValueError("data.cache_features needs a frozen CLIP tower; set tuning.vision=frozen")
         if self.data.cache_features and self.mixing.methods:
             raise ValueError("mixing needs pixels, which data.cache_features does not keep; switch one of them off")
         if self.task == "video" and self.r_drop.weight and (self.model.layers == 0 or self.model.experts == 1):
@@ -225,6 +245,14 @@ class Config(Section):
             )
         if {len(self.image.mean), len(self.image.std)} - {1, self.image.channels}:
             raise ValueError("image.mean and image.std need one number, or one for each of image.channels")
+        if self.image.net == "clip" and self.image.channels != 3:
+            raise ValueError("image.net=clip takes colour pictures; set image.channels=3")
+
+    @property
+    def vision_learns(self) -> bool:
+        """Whether training changes the features of frames."""
+        tuning = self.tuning.vision
+        return tuning == "lora" or (tuning == "full" and self.optim.clip_lr_scale > 0)
 
     def idle_settings(self) -> list[str]:
         """Settings that differ from their default but have no effect in this configuration."""
@@ -232,7 +260,10 @@ class Config(Section):
         if self.task == "image":
             return idle
         if self.model.layers == 0:
-            idle += [f"model.{k}: there is no temporal head (model.layers=0)" for k in _changed(self.model, "experts")]
+            idle += [
+                f"model.{k}: there is no temporal head (model.layers=0)"
+                for k in _changed(self.model, "experts", "expert_part", "same_init")
+            ]
         if self.model.layers == 0 or self.model.experts == 1:
             why = "there is one expert or no temporal head, so nothing is routed or merged"
             idle += [
@@ -242,8 +273,19 @@ class Config(Section):
         if not self.sparsity.strength:
             keys = _changed(self.sparsity, "groups", "layers", "start", "ramp", "stop")
             idle += [f"sparsity.{key}: sparsity.strength is 0" for key in keys]
+        if "lora" not in {self.tuning.vision, self.tuning.text}:
+            adapters = _changed(self.tuning, "adapt", "rank", "alpha", "lr_scale")
+            idle += [f"tuning.{k}: neither tower has adapters (tuning.vision=lora)" for k in adapters]
+        if self.tuning.text == "frozen":
+            idle += [f"tuning.{k}: the text tower is frozen" for k in _changed(self.tuning, "text_prompts")]
+        if self.tuning.text == "full" and self.optim.clip_lr_scale == 0:
+            idle += ["tuning.text: its learning rate is 0 (optim.clip_lr_scale=0)"]
         if self.data.sampling == "segment":
             idle += ["data.stride: used by data.sampling=dense only" for _ in _changed(self.data, "stride")]
+        if self.evaluation.unknown is None:
+            idle += [
+                "evaluation.accept: used with evaluation.unknown only" for _ in _changed(self.evaluation, "accept")
+            ]
         return idle
 
     def _idle_components(self) -> list[str]:
@@ -261,6 +303,7 @@ class Config(Section):
         keep = ("clip", "pretrained") if self.image.net == "clip" else ()
         model = [key for key in ModelConfig.model_fields if key not in keep]
         idle += [f"model.{key}: for task=video" for key in _changed(self.model, *model)]
+        idle += [f"tuning.{key}: for task=video" for key in _changed(self.tuning, *TuningConfig.model_fields)]
         idle += [f"loss.{key}: for task=video" for key in _changed(self.loss, *LossConfig.model_fields)]
         video = ("frames", "sampling", "stride", "difference", "max_bad_fraction")
         idle += [f"data.{key}: for task=video" for key in _changed(self.data, *video)]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from markupsafe import Markup
 from tqdm import tqdm
 
 from mote.classifier import Classifier, load
@@ -30,6 +31,7 @@ from mote.evaluation.results import versions
 from mote.evaluation.zero_shot import trade_off
 from mote.reporting.page import Section, text_table, tradeoff_table, write_page
 from mote.reporting.plots import curves_plot, tradeoff_plot
+from mote.result_page import page_path
 from mote.runs import train
 from mote.scoring import evaluate
 from mote.training.distributed import make_accelerator
@@ -130,7 +132,7 @@ def _rows(name: str, classifier: Classifier, config: Config, splits: dict[str, S
             "name": f"{split}_gated" if gate else split,
         }
         scored = config.model_copy(update={"evaluation": config.evaluation.model_copy(update=settings)})
-        return evaluate(classifier, scored, make_accelerator(), out)
+        return evaluate(classifier, scored, make_accelerator(), out, page=not gate)
 
     closed = summary("closed_test", gate=False)
     gates = (False, True) if classifier.model.temporal is not None else (False,)
@@ -158,11 +160,26 @@ def _report(rows: list[dict], folders: dict[str, Path], out: Path, seed: int, se
     sections = [
         Section("Closed-set and zero-shot accuracy (%)", text=EXPLANATION, table=table),
         Section("Specialisation against generalisation", pictures=[(pictures[0], "trade-off plane")]),
+        Section("Each evaluation", markup=_links(folders, out)),
         Section("Training", pictures=curves),
         Section("Again", commands=[" ".join(["mote", *sys.argv[1:]])], facts=facts),
     ]
     write_page(out / "index.html", "mote demo", sections)
     print(f"\n{text}\n\n{out}/index.html, results.json, tradeoff.png ({seconds:.0f} s)")
+
+
+def _links(folders: dict[str, Path], out: Path) -> Markup:
+    """One line a model: links to the pages of its evaluations (gate off), relative to `out`."""
+    lines = []
+    for name, folder in folders.items():
+        pages = [(split, page_path(folder / "evaluations", split)) for split in ("closed_test", *ZERO_SHOT)]
+        links = [
+            Markup('<a href="{}">{}</a>').format(page.relative_to(out).as_posix(), split.replace("_", " "))
+            for split, page in pages
+            if page.is_file()
+        ]
+        lines.append(Markup("<p>{}: {}</p>").format(name, Markup(", ").join(links)))
+    return Markup("\n").join(lines)
 
 
 EXPLANATION = (

@@ -62,6 +62,12 @@ def open_cache(folder: Path, classifier: Classifier, dataset: VideoDataset) -> F
     )
 
 
+def indices_rule(dataset: VideoDataset) -> str:
+    """The rule by which frames are taken from a file, besides their number, which the namespace holds."""
+    apart = f", {dataset.stride} apart" if dataset.sampling == "dense" else ""
+    return f"{dataset.sampling}{apart}, difference {dataset.difference}"
+
+
 def usage(folder: Path) -> str:
     """One line on what a cache folder holds."""
     found = cache_size(folder).values()
@@ -92,7 +98,7 @@ def frame_features(
     if cache is not None:
         listed = [dataset.records[i] for i in indices]
         bar = tqdm(listed, desc="look up", unit="video", disable=not progress, delay=1)
-        keys = record_keys(cache, bar, _indices_rule(dataset))
+        keys = record_keys(cache, bar, indices_rule(dataset))
         fresh = {*to_encode(cache, keys), *(place for place, key in enumerate(keys) if key is None)}
     encoded = _encode(classifier, dataset, [indices[i] for i in sorted(fresh)], ordered_map, batch_size, workers)
     for place, (index, key) in enumerate(zip(indices, keys, strict=True)):
@@ -123,6 +129,7 @@ def _encode(
     if not indices:
         return
     loader = build.evaluation_loader(dataset, batch_size, workers, indices)
+    classifier = classifier.for_encoding()
     if classifier.device.type != "cpu":
         for batch in loader:
             rows = classifier.encode(batch["frames"]).cpu()
@@ -153,11 +160,6 @@ def _keep(cache: FeatureCache, key: str, features: Float[Tensor, "V T D"]) -> Fe
         warnings.warn(f"{error}; going on without", stacklevel=2)
         return None
     return cache
-
-
-def _indices_rule(dataset: VideoDataset) -> str:
-    apart = f", {dataset.stride} apart" if dataset.sampling == "dense" else ""
-    return f"{dataset.sampling}{apart}, difference {dataset.difference}"
 
 
 def _architecture(visual: nn.Module) -> str:

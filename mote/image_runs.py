@@ -20,7 +20,7 @@ from mote.models.clip import encode_classes
 from mote.models.image_checkpoints import TIMM, image_classifier, load_net, save_net
 from mote.models.image_nets import ImageClassifier
 from mote.models.video_clip import VideoCLIP
-from mote.runs import check_run, fit_run, keep_best, prepare_run
+from mote.runs import check_run, fit_run
 from mote.scoring import hash_manifest
 from mote.tasks.image import ImageTask
 from mote.training.distributed import Accelerator, add_up, make_accelerator, on_main
@@ -43,9 +43,10 @@ class ClipImages(nn.Module):
 
 def train_images(config: Config, resume: bool = False) -> Path:
     """Train an image network and leave a run directory; see `mote.runs.train`."""
-    out, listed = check_run(config)
+    out = check_run(config)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
-    data = _read(config, listed, config.data.root, config.data.split, config.data.classes)
+    settings = config.data
+    data = _read(config, settings.train or "", settings.root, settings.split, settings.classes)
     size = picture_size(config, data)
     held_out = None
     if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
@@ -54,26 +55,24 @@ def train_images(config: Config, resume: bool = False) -> Path:
     task = ImageTask(model, r_drop_weight=config.r_drop.weight, r_drop_temperature=config.r_drop.temperature)
     meta = {"net": config.image.net, "classes": data.classes, "size": size, "channels": config.image.channels}
 
-    def evaluate_now(_task: nn.Module, _epoch: int) -> dict[str, float]:
+    def evaluate_now(task: nn.Module, _epoch: int) -> dict[str, Any]:
         assert held_out is not None
-        summary = evaluate_images(model, held_out, size, config, accelerator, out / "evaluations")
-        return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
+        return evaluate_images(cast(ImageTask, task).model, held_out, size, config, accelerator, out / "evaluations")
 
-    def save_best(_task: nn.Module, metrics: dict[str, float]) -> None:
-        more = {**meta, "seed": config.seed}
-        keep_best(out, config, metrics, lambda how: _save(out / "best", model, {**more, "selected": how}, config))
+    def save(task: nn.Module, selected: str) -> None:
+        more = {**meta, "seed": config.seed, "selected": selected}
+        _save(out / "best", cast(ImageTask, task).model, more, config)
 
-    resume = on_main(accelerator, lambda: prepare_run(out, config, resume))
     rate = config.optim.clip_lr_scale if config.image.net == "clip" else 1.0
     fit_run(
-        task,
-        _dataset(config, data, size, train=True),
         config,
+        task,
+        lambda: build.training_loader(config, _dataset(config, data, size, train=True)),
         accelerator,
         rules=[("*", {"lr_scale": rate})],
         num_classes=len(data.classes),
-        evaluate=None if held_out is None else evaluate_now,
-        save_best=save_best,
+        evaluate=evaluate_now,
+        save=save,
         max_skipped=0,
         resume=resume,
     )

@@ -13,16 +13,20 @@ from tqdm import tqdm
 from mote.classifier import load
 from mote.datasets.decode import DecodeError
 from mote.datasets.manifest import VIDEO_SUFFIXES, read_class_names, video_files
-from mote.evaluation.results import versions, write_atomic
+from mote.evaluation.results import sha256_lines, sha256_tensors, versions, write_atomic
+from mote.unknown import read_threshold
+
+NONE = "none of these"
 
 
 @dataclass
 class Prediction:
-    """Scores of one video, most probable first, or why there are none."""
+    """Scores of one video, most probable first, or why there are none; `name` is what it is called, None for none."""
 
     path: Path
     scores: dict[str, float]
     error: str | None = None
+    name: str | None = None
 
 
 def find_videos(places: Sequence[str | Path]) -> list[Path]:
@@ -53,24 +57,37 @@ def predict(
     clips: int = 1,
     crops: int = 1,
     top: int = 5,
+    threshold: str | None = None,
     csv_file: str | None = None,
     json_file: str | None = None,
 ) -> int:
     """Print the `top` names of every video, write all scores to the files asked for; 0, or 1 when a file was bad.
 
+    threshold: a probability or a result file that holds one (see `unknown.read_threshold`); a video whose best name
+    does not reach it is answered "none of these".
+
     Raises:
-        ValueError, FileNotFoundError: unknown model, no labels, or no such video.
+        ValueError, FileNotFoundError: unknown model, no labels, no such video, a threshold of something else.
     """
     videos = find_videos(places)
     classifier = load(model, clip=clip, templates=templates)
     names = classifier.labels_or_own(read_class_names(classes) if classes else labels)
+
+    def hashes() -> dict[str, str]:
+        tensors, templates = classifier.model.state_dict(), classifier.templates
+        lists = {"classes": sha256_lines(names), "templates": sha256_lines(templates)}
+        return {"weights": sha256_tensors(tensors), **lists}
+
+    least = read_threshold(threshold, hashes, clips=clips, crops=crops) if threshold is not None else 0.0
     predictions = []
     for path in (bar := tqdm(videos, unit="video", disable=None if len(videos) > 1 else True)):
         try:
             scores = classifier.classify_video(path, names, clips=clips, crops=crops)
-            predictions.append(Prediction(path, scores))
+            name, highest = next(iter(scores.items()))
+            found = highest >= least
+            predictions.append(Prediction(path, scores, name=name if found else None))
             best = ", ".join(f"{name} {score:.3f}" for name, score in list(scores.items())[:top])
-            bar.write(f"{path}: {best}")
+            bar.write(f"{path}: {best}" if found else f"{path}: {NONE} ({best})")
         except DecodeError as error:
             predictions.append(Prediction(path, {}, str(error)))
             bar.write(f"mote: skipped: {error}", file=sys.stderr)
@@ -78,6 +95,7 @@ def predict(
         write_atomic(Path(csv_file), _as_csv(predictions, names))
     if json_file:
         settings = {"model": model, "labels": names, "clips": clips, "crops": crops, "versions": versions()}
+        settings |= {"threshold": least} if threshold is not None else {}
         write_atomic(Path(json_file), json.dumps({**settings, "videos": [_as_json(p) for p in predictions]}, indent=1))
     bad = sum(p.error is not None for p in predictions)
     if bad:
@@ -86,10 +104,9 @@ def predict(
 
 
 def _as_json(prediction: Prediction) -> dict:
-    path = str(prediction.path)
-    return (
-        {"path": path, "error": prediction.error} if prediction.error else {"path": path, "scores": prediction.scores}
-    )
+    if prediction.error:
+        return {"path": str(prediction.path), "error": prediction.error}
+    return {"path": str(prediction.path), "predicted": prediction.name, "scores": prediction.scores}
 
 
 def _as_csv(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
@@ -98,5 +115,5 @@ def _as_csv(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
     writer.writerow(["path", "predicted", *names, "error"])
     for p in predictions:
         scores = [f"{p.scores[name]:.6f}" for name in names] if p.scores else [""] * len(names)
-        writer.writerow([p.path, next(iter(p.scores), ""), *scores, p.error or ""])
+        writer.writerow([p.path, p.name or (NONE if p.scores else ""), *scores, p.error or ""])
     return text.getvalue()

@@ -6,7 +6,6 @@ the folder of the list. Where a protocol has no class list of its own, the one b
 `test1_classes.csv` or `.txt`, else `classes.csv` or `.txt`; `folder-zs` also takes a folder with a subfolder per class.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from mote.config import Config
 from mote.datasets.agreement import check_order, in_words, repeated, shared_paths, shared_videos, training_list
 from mote.datasets.manifest import ManifestError, Record, folder_classes, read_class_ids, read_class_names
 from mote.datasets.official import listed
+from mote.datasets.prepare import prepared_videos
 from mote.evaluation.protocols import Protocol
 from mote.models.clip import data_file
 
@@ -102,7 +102,7 @@ def _class_file(protocol: Protocol, number: int, manifest: Path) -> Path:
 
 def _checked(protocol: Protocol, number: int, manifest: Path, classes: Path | None, root: str | None) -> ProtocolList:
     names = folder_classes(manifest) if classes is None else read_class_names(classes)
-    base = Path(root) if root is not None else _videos_beside(manifest)
+    base = Path(root) if root is not None else prepared_videos(manifest)
     places = (None if base is None else str(base), names, None if classes is None else str(classes), None)
     records = build.records(str(manifest), *places)
     departures = []
@@ -116,18 +116,8 @@ def _checked(protocol: Protocol, number: int, manifest: Path, classes: Path | No
             departures.append(
                 f"{manifest}: {len(pairs)} videos have a twin of equal content in {other}: {in_words(pairs)}"
             )
+    if protocol.num_classes not in (None, len(names)):
+        departures.append(f"{classes}: {len(names)} classes, the protocol expects {protocol.num_classes}")
     if protocol.videos and len(records) != protocol.videos[number]:
         departures.append(f"{manifest}: {len(records)} videos, the protocol expects {protocol.videos[number]}")
     return ProtocolList(Path(protocol.lists[number]).stem, manifest, base, classes, records, departures)
-
-
-def _videos_beside(manifest: Path) -> Path | None:
-    """The folder of videos that `mote data prepare` noted beside the list, if it is there."""
-    report = manifest.with_name("report.json")
-    if not report.is_file():
-        return None
-    try:
-        videos = json.loads(report.read_text(encoding="utf-8"))["videos"]
-    except (ValueError, KeyError, TypeError):
-        raise ManifestError(f"{report}: not a report of mote data prepare; give the videos with --root") from None
-    return Path(videos) if Path(videos).is_dir() else None

@@ -18,6 +18,7 @@ from mote.evaluation.protocols import Protocol
 from mote.evaluation.results import sha256_file, to_json, write_atomic
 from mote.evaluation.statistics import mean_and_std
 from mote.models.clip import data_file
+from mote.models.precision import resolve_precision
 from mote.protocol_lists import ProtocolList, find_lists
 from mote.reporting.page import percent
 from mote.scoring import evaluate, headline, report
@@ -60,13 +61,12 @@ def evaluate_protocol(
 
 def protocol_headline(result: Mapping[str, Any]) -> str:
     """One line: the protocol, its numbers in percent, and how many videos were scored."""
+    names = {"top1": "top-1", "top5": "top-5", "mean_class_recall": "mean class recall"}
+    names |= {"top1_without_tuned_names": "top-1 without class names of tuning", "fell_on_other": "on added classes"}
     numbers = []
-    for key, name in (("top1", "top-1"), ("top5", "top-5"), ("mean_class_recall", "mean class recall")):
+    for key in (key for key in names if key in result):
         deviation = result[f"{key}_std"]
-        spread = "" if deviation is None else f" +- {percent(deviation)}"
-        numbers.append(f"{name} {percent(result[key])}{spread}")
-    if "top1_without_tuned_names" in result:
-        numbers.append(f"top-1 without class names of tuning {percent(result['top1_without_tuned_names'])}")
+        numbers.append(f"{names[key]} {percent(result[key])}{'' if deviation is None else f' +- {percent(deviation)}'}")
     counts = f"{result['scored']} of {result['listed']} videos scored"
     obeyed = "" if not result["protocol"]["departures"] else ", with departures"
     return f"{result['protocol']['identifier']}{obeyed}: {', '.join(numbers)} over {result['over']} ({counts})"
@@ -91,9 +91,10 @@ def run_protocol(
     default the protocol's name; without `out` nothing is written.
 
     Returns:
-        top1, top5 and mean_class_recall (means over the lists; for a protocol of halves top1 and top5 over the halves),
-        each with `_std` (population; None for a single list), `lists`: what `scoring.evaluate` returned for each,
-        protocol (identifier, subset, digest, departures, fields), warnings.
+        top1, top5, mean_class_recall, and where they apply top1_without_tuned_names and fell_on_other: means over the
+        lists, each with `_std` (population; None for a single list). For a protocol of halves top1 and top5 over the
+        halves. `lists`: what `scoring.evaluate` returned for each; listed, scored; protocol (identifier, subset,
+        digest, departures, fields); warnings.
 
     Raises:
         ValueError: lists that do not fit the classes.
@@ -103,7 +104,7 @@ def run_protocol(
     if protocol.frames is not None:
         classifier = replace(classifier, frames=protocol.frames)
     block: dict[str, Any] = {"identifier": protocol.identifier, "subset": protocol.subset, "digest": digest(protocol)}
-    block["departures"] = _departures(classifier, protocol, lists, union)
+    block["departures"] = _departures(classifier, protocol, lists, config, union)
     block["fields"] = asdict(protocol)
     halves = protocol.subsets == "halves"
     summaries = {}
@@ -127,26 +128,34 @@ def run_protocol(
 
 
 def joined(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The numbers of a protocol from those of its lists: mean and population standard deviation."""
-    parts, joint = list(summaries.values()), {}
-    for key in ("top1", "top5", "mean_class_recall"):
-        joint[key], deviation = mean_and_std([part[key] for part in parts])
-        joint[f"{key}_std"] = deviation if len(parts) > 1 else None
-    joint["over"] = f"{len(parts)} lists" if len(parts) > 1 else "one list"
-    if all("halves" in part for part in parts):
-        (halves,) = (part["halves"] for part in parts)
-        joint |= {"top1": halves["mean"], "top1_std": halves["std"]}
-        joint |= {"top5": halves["top5_mean"], "top5_std": halves["top5_std"]}
-        joint["over"] = f"{len(halves['per_subset'])} halves of the classes"
+    """The numbers of a protocol from those of its lists: see `run_protocol`."""
+    parts = list(summaries.values())
+    joint = _over_halves(parts) if "halves" in parts[0] else _over_lists(parts)
     joint |= {key: sum(part[key] for part in parts) for key in ("listed", "scored")}
-    unseen = [part["overlap"]["without"]["top1"] for part in parts if (part.get("overlap") or {}).get("without")]
-    if len(unseen) == len(parts):
-        joint["top1_without_tuned_names"], deviation = mean_and_std(unseen)
-        joint["top1_without_tuned_names_std"] = deviation if len(parts) > 1 else None
-    if all("union" in part for part in parts):
-        joint["fell_on_other"] = mean_and_std([part["union"]["fell_on_other"] for part in parts])[0]
     joint["warnings"] = list(dict.fromkeys(line for part in parts for line in part["warnings"]))
     joint["lists"] = dict(summaries)
+    return joint
+
+
+def _over_halves(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    (halves,) = (part["halves"] for part in parts)
+    top1, top5 = (halves["mean"], halves["std"]), (halves["top5_mean"], halves["top5_std"])
+    joint = {"top1": top1[0], "top1_std": top1[1], "top5": top5[0], "top5_std": top5[1]}
+    return {**joint, "over": f"{len(halves['per_subset'])} halves of the classes"}
+
+
+def _over_lists(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Means and, for several lists, population standard deviations."""
+    values = {key: [part[key] for part in parts] for key in ("top1", "top5", "mean_class_recall")}
+    unseen = [part["overlap"]["without"]["top1"] for part in parts if (part.get("overlap") or {}).get("without")]
+    if len(unseen) == len(parts):
+        values["top1_without_tuned_names"] = unseen
+    if all("union" in part for part in parts):
+        values["fell_on_other"] = [part["union"]["fell_on_other"] for part in parts]
+    joint: dict[str, Any] = {"over": f"{len(parts)} lists" if len(parts) > 1 else "one list"}
+    for key, numbers in values.items():
+        joint[key], deviation = mean_and_std(numbers)
+        joint[f"{key}_std"] = deviation if len(parts) > 1 else None
     return joint
 
 
@@ -165,10 +174,12 @@ def settled(config: Config, protocol: Protocol, one: ProtocolList, name: str, fr
 
 
 def _departures(
-    classifier: Classifier, protocol: Protocol, lists: Sequence[ProtocolList], union: str | None
+    classifier: Classifier, protocol: Protocol, lists: Sequence[ProtocolList], config: Config, union: str | None
 ) -> list[str]:
     """Everything in which this run is not the protocol to the letter."""
     lines = [*protocol.differences(), *(line for one in lists for line in one.departures)]
+    if resolve_precision(config.evaluation.precision, classifier.device) != "fp32":
+        lines.append(f"evaluation.precision={config.evaluation.precision}: matrix products are not in fp32")
     if union is not None:
         lines.append(f"the classes of {union} compete as well")
     tuned = {*(classifier.classes or ())}

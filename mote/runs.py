@@ -3,23 +3,26 @@
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
-import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from mote import build
-from mote.classifier import Classifier
 from mote.config import Config, dump
 from mote.evaluation.results import write_atomic
-from mote.models.checkpoints import save_model
-from mote.models.clip import encode_classes
+from mote.experiment import Experiment, assemble
+from mote.reporting.page import text_table
+from mote.reporting.parameters import parameter_table
 from mote.scoring import evaluate, headline
+from mote.tasks.video import VideoTask
 from mote.training.checkpoint import open_run, writing
 from mote.training.distributed import Accelerator, make_accelerator, on_main
-from mote.training.loop import Evaluate, SaveBest, fit
-from mote.training.optim import Rule
+from mote.training.loop import fit
+from mote.training.optim import Rule, parameter_groups
 from mote.training.signals import Stopped
 from mote.training.step import UNREADABLE, TooManySkippedError
 
@@ -40,169 +43,159 @@ def train(config: Config, resume: bool = False) -> Path:
         from mote.image_runs import train_images
 
         return train_images(config, resume)
-    out, listed = check_run(config)
+    out = check_run(config)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
-    classes = build.class_names(config.data.classes, listed)
-    data = config.data
-    records = build.records(listed, data.root, classes, data.classes, data.split)
-    clip = (config.model.clip, config.model.pretrained, config.seed)
-    towers = build.towers(*clip)
-    templates = build.templates(config.data.templates)
-    text = encode_classes(towers, classes, templates, device=accelerator.device)
-    torch.manual_seed(config.seed)  # the same initial weights in every process
-    model = build.model(config.model, towers)
-    task = build.task(config, model, text)
-    size = config.data.size or towers.image_size
-    meta = {
-        "clip": config.model.clip,
-        "pretrained": config.model.pretrained,
-        "classes": classes,
-        "templates": templates,
-        "frames": config.data.frames,
-        "size": size,
-        "sampling": config.data.sampling,
-        "stride": config.data.stride,
-        "difference": config.data.difference,
-        "seed": config.seed,
-    }
+    if accelerator.is_fsdp2 and config.tuning.text != "frozen":
+        raise ValueError("tuning.text needs the text tower whole in every process; launch without FSDP")
+    experiment = assemble(config, accelerator.device)
+    groups = parameter_groups(experiment.task, build.learning_rules(config), weight_decay=config.optim.weight_decay)
+    if accelerator.is_main_process:
+        print(text_table(parameter_table(experiment.task, groups, config.optim.lr)))
 
-    def classifier() -> Classifier:
-        """The weights as they are now, folded, with everything a new vocabulary needs."""
-        return Classifier(
-            model.fold(),
-            lambda: build.towers(*clip),
-            classes=classes,
-            tuned_text=text,
-            templates=templates,
-            frames=config.data.frames,
-            size=size,
-            difference=config.data.difference,
-            device=accelerator.device,
-        )
+    def holding(task: nn.Module) -> Experiment:
+        """The experiment with the weights of `task`, which under FSDP2 is a whole copy of the one in training."""
+        return replace(experiment, task=cast(VideoTask, task), model=cast(VideoTask, task).model)
 
-    def evaluate_now(_task: nn.Module, _epoch: int) -> dict[str, float]:
-        frozen = config.optim.clip_lr_scale == 0  # else every epoch would leave features that no other can use
-        cache = config.evaluation.cache if frozen else None
+    def evaluate_now(task: nn.Module, epoch: int) -> dict[str, Any]:
+        # Where the tower learns, every epoch would leave features that no other can use.
+        cache = None if config.vision_learns else config.evaluation.cache
         settings = config.evaluation.model_copy(update={"cache": cache})
         now = config.model_copy(update={"evaluation": settings})
-        summary = evaluate(classifier(), now, accelerator, out / "evaluations")
-        return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
+        last = epoch == config.optim.epochs
+        return evaluate(holding(task).classifier(), now, accelerator, out / "evaluations", page=last)
 
-    def save_best(_task: nn.Module, metrics: dict[str, float]) -> None:
-        keep_best(
-            out,
-            config,
-            metrics,
-            lambda how: save_model(out / "best", model, {**meta, "selected": how}, {"tuned_text": text}),
-        )
-
-    resume = on_main(accelerator, lambda: prepare_run(out, config, resume))
-    dataset = build.training_dataset(config.data, records, size, config.seed)
-    if config.data.cache_features:
-        single = config.evaluation.model_copy(update={"clips": 1, "crops": 1})
-        views = build.evaluation_dataset(
-            records, single, data, frames=data.frames, size=size, difference=data.difference
-        )
-        loader = build.evaluation_loader(views, config.evaluation.batch_size, data.workers)
-        dataset = build.cache_features(model, loader, [record.label for record in records], accelerator.device)
     fit_run(
-        task,
-        dataset,
         config,
+        experiment.task,
+        experiment.loader,
         accelerator,
         rules=build.learning_rules(config),
-        num_classes=len(classes),
-        evaluate=evaluate_now if config.evaluation.manifest is not None else None,
-        save_best=save_best,
-        max_skipped=int(config.data.max_bad_fraction * len(records) + 1e-9),
+        num_classes=len(experiment.classes),
+        evaluate=evaluate_now,
+        save=lambda task, selected: holding(task).save(out / "best", selected=selected),
+        max_skipped=int(config.data.max_bad_fraction * len(experiment.records) + 1e-9),
         resume=resume,
     )
     return out
 
 
+def check_run(config: Config) -> Path:
+    """The run directory, which must be set, as must a training list and a list to select by; raises ValueError."""
+    if config.run.out is None or config.data.train is None:
+        missing = "run.out" if config.run.out is None else "data.train"
+        raise ValueError(f"{missing} is not set; give it as an override, for example {missing}=...")
+    if config.run.select != "last" and config.evaluation.manifest is None:
+        raise ValueError(
+            f"run.select={config.run.select} needs evaluation.manifest, a validation list; or leave run.select=last"
+        )
+    return Path(config.run.out)
+
+
 def fit_run(
-    task: nn.Module,
-    dataset: build.SizedDataset,
     config: Config,
+    task: nn.Module,
+    loader: Callable[[], DataLoader],
     accelerator: Accelerator,
     *,
     rules: Sequence[Rule],
     num_classes: int,
-    evaluate: Evaluate | None,
-    save_best: SaveBest,
+    evaluate: Callable[[nn.Module, int], dict[str, Any]],
+    save: Callable[[nn.Module, str], None],
     max_skipped: int,
     resume: bool,
 ) -> None:
-    """The loop with the settings of the configuration, and what it says at its end; arguments as those of `fit`.
+    """Open the run directory, run the loop with the settings of `config`, say what came out: the same for every task.
+
+    Args:
+        config: all settings.
+        task: what is trained.
+        loader: makes the training loader, once the directory is open.
+        accelerator: the processes.
+        rules: learning rates, see `fit`.
+        num_classes: K, of mixed targets.
+        evaluate: (task with the weights as they are now, epoch) -> summary, written into `evaluations/`.
+        save: (task, how it was selected): write `best/`.
+        max_skipped: undecodable samples allowed in an epoch.
+        resume: go on where the run stands.
 
     Raises:
         ValueError, Stopped: see `train`.
     """
-    optim, out = config.optim, Path(config.run.out or "")
+    out = Path(config.run.out or "")
+    resume = on_main(accelerator, lambda: _prepare(out, config, resume))
     try:
-        fit(
-            task,
-            build.training_loader(config, dataset),
-            accelerator=accelerator,
-            out=out,
-            rules=rules,
-            lr=optim.lr,
-            epochs=optim.epochs,
-            warmup_epochs=optim.warmup_epochs,
-            betas=optim.betas,
-            weight_decay=optim.weight_decay,
-            no_decay_norm_bias=optim.no_decay_norm_bias,
-            accumulation=optim.accumulation,
-            clip_norm=optim.clip_norm,
-            seed=config.seed,
-            sync_routing=optim.sync_routing,
-            evaluate=evaluate,
-            evaluate_every=config.evaluation.every,
-            select=None if config.run.select == "last" else config.run.select,
-            save_best=save_best,
-            save_every=config.run.save_every,
-            after_update=build.group_lasso(config.sparsity, task),
-            keep=config.run.keep,
-            max_skipped=max_skipped,
-            mix=build.mixer(config.mixing, num_classes),
-            resume=resume,
-            fingerprint=_fingerprint(config),
-        )
+        _fit(config, task, loader(), accelerator, out, rules, num_classes, evaluate, save, max_skipped, resume)
     except TooManySkippedError as error:
         raise ValueError(f"{error} by data.max_bad_fraction; {_first_bad(out, error.skipped)}") from error
     except Stopped as stop:
         line = f"{out}: {stop}; go on with: mote train {shlex.quote(str(out))} --resume"
         raise Stopped(line if accelerator.is_main_process else "") from None
     if accelerator.is_main_process:
-        print(f"{out}: trained {optim.epochs} epochs; model in {out / 'best'}")
+        print(f"{out}: trained {config.optim.epochs} epochs; model in {out / 'best'}")
         if (out / "metrics.json").is_file():
             print(headline(json.loads((out / "metrics.json").read_text())))
 
 
-def check_run(config: Config) -> tuple[Path, str]:
-    """The run directory and the training list, which must be set, as must a list to select by; raises ValueError."""
-    if config.run.out is None or config.data.train is None:
-        missing = "run.out" if config.run.out is None else "data.train"
-        raise ValueError(f"{missing} is not set; give it as an override, for example {missing}=...")
-    select = config.run.select
-    if select != "last" and config.evaluation.manifest is None:
-        raise ValueError(f"run.select={select} needs evaluation.manifest, a validation list; or leave run.select=last")
-    return Path(config.run.out), config.data.train
+def _fit(
+    config: Config,
+    task: nn.Module,
+    loader: DataLoader,
+    accelerator: Accelerator,
+    out: Path,
+    rules: Sequence[Rule],
+    num_classes: int,
+    evaluate: Callable[[nn.Module, int], dict[str, Any]],
+    save: Callable[[nn.Module, str], None],
+    max_skipped: int,
+    resume: bool,
+) -> None:
+    """The loop, with what it calls to evaluate and to keep the best model."""
+    select = None if config.run.select == "last" else config.run.select
+
+    def evaluate_now(task: nn.Module, epoch: int) -> dict[str, float]:
+        summary = evaluate(task, epoch)
+        return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
+
+    def save_best(task: nn.Module, metrics: dict[str, float]) -> None:
+        selected = f"highest {select} on {config.evaluation.manifest}" if select else "last epoch"
+        results = out / "evaluations" / f"{config.evaluation.name}.json"
+        with writing(out / "best"):
+            save(task, selected)
+            # No metrics and no file: killed after the last evaluation.
+            if metrics or (results.is_file() and not (out / "metrics.json").is_file()):
+                write_atomic(out / "metrics.json", results.read_text())
+
+    fit(
+        task,
+        loader,
+        after_update=build.group_lasso(config.sparsity, task),
+        accelerator=accelerator,
+        out=out,
+        rules=rules,
+        lr=config.optim.lr,
+        epochs=config.optim.epochs,
+        warmup_epochs=config.optim.warmup_epochs,
+        betas=config.optim.betas,
+        weight_decay=config.optim.weight_decay,
+        no_decay_norm_bias=config.optim.no_decay_norm_bias,
+        accumulation=config.optim.accumulation,
+        clip_norm=config.optim.clip_norm,
+        seed=config.seed,
+        sync_routing=config.optim.sync_routing,
+        evaluate=evaluate_now if config.evaluation.manifest is not None else None,
+        evaluate_every=config.evaluation.every,
+        select=select,
+        save_best=save_best,
+        save_every=config.run.save_every,
+        keep=config.run.keep,
+        max_skipped=max_skipped,
+        mix=build.mixer(config.mixing, num_classes),
+        resume=resume,
+        fingerprint=_fingerprint(config),
+    )
 
 
-def keep_best(out: Path, config: Config, metrics: Mapping[str, float], save: Callable[[str], None]) -> None:
-    """`save(how it was selected)` the model, and the result that belongs to it as `out`/metrics.json."""
-    select = config.run.select
-    selected = "last epoch" if select == "last" else f"highest {select} on {config.evaluation.manifest}"
-    results = out / "evaluations" / f"{config.evaluation.name}.json"
-    with writing(out / "best"):
-        save(selected)
-        # No metrics and no file: killed after the last evaluation.
-        if metrics or (results.is_file() and not (out / "metrics.json").is_file()):
-            write_atomic(out / "metrics.json", results.read_text())
-
-
-def prepare_run(out: Path, config: Config, resume: bool) -> bool:
+def _prepare(out: Path, config: Config, resume: bool) -> bool:
     """Make the run directory; returns whether there is a run to resume."""
     if resume and not (out / "config.yaml").is_file():
         print(f"{out}: nothing to resume yet, so the run starts")

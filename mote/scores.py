@@ -32,19 +32,15 @@ def score_videos(
     settings: EvaluationConfig,
     data: DataConfig,
     accelerator: Accelerator,
-    *,
-    gate: float = 1.0,
 ) -> Scores:
     """Probabilities of every record over `labels`, in the order of the records; the same on every process.
-
-    gate: factor of the temporal branch where temporal feature modulation is off.
 
     Raises:
         DecodeError: an undecodable video, unless `settings.bad_videos` is "count_wrong".
     """
     classifier = classifier.in_precision(settings.precision)
     view_logits = classifier.scorer(
-        labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma, gate=gate
+        labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
     )
     dataset = build.evaluation_dataset(
         records,

@@ -12,22 +12,27 @@ from mote import build
 from mote.classifier import Classifier, load
 from mote.config import Config
 from mote.datasets.agreement import in_words, shared_videos
-from mote.datasets.manifest import ManifestError, Record, read_class_names
-from mote.datasets.overlap import letters, overlap
+from mote.datasets.manifest import ManifestError, Record
+from mote.datasets.overlap import overlap
 from mote.evaluation.closed_set import Scores, summarize
 from mote.evaluation.metrics import rank_classes
+from mote.evaluation.open_set import open_set_report
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
 from mote.evaluation.statistics import accuracy_without, half_class_accuracy, union_report
 from mote.features import cache_folder, usage
+from mote.models.precision import resolve_precision
 from mote.reporting.page import percent
+from mote.result_page import draw_page, page_path
 from mote.scores import score_videos
 from mote.training.distributed import Accelerator, make_accelerator, on_main
+from mote.unknown import unknown_records
+from mote.vocabulary import added_classes, order_warning, own_classes
 
 
 def headline(summary: Mapping[str, Any]) -> str:
     """One line of a result: accuracies in percent with their 95 % intervals, and how many videos were scored."""
     top1, top5 = percent(summary["top1"], summary["top1_interval"]), percent(summary["top5"], summary["top5_interval"])
-    recall = percent(summary["mean_class_recall"])
+    recall = percent(summary["mean_class_recall"], summary.get("mean_class_recall_interval"))
     counts = f"{summary['scored']} of {summary['listed']} videos scored, {summary['num_classes']} classes"
     return f"top-1 {top1}, top-{summary['top5_k']} {top5}, mean class recall {recall} ({counts})"
 
@@ -64,6 +69,8 @@ def evaluate_model(
     summary = evaluate(classifier, config, accelerator, out, source={"model": model, "clip": clip}, union=union)
     if accelerator.is_main_process:
         print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+        if (page := page_path(out, config.evaluation.name)).is_file():
+            print(f"{page}: the same with pictures")
         report(summary)
         folder = cache_folder(config.evaluation.cache, classifier)
         if folder is not None:
@@ -81,8 +88,9 @@ def evaluate(
     union: str | None = None,
     protocol: Mapping[str, Any] | None = None,
     halves: bool = False,
+    page: bool = True,
 ) -> dict[str, Any]:
-    """Score `classifier` on the listed videos and write `out/NAME.json` and `out/NAME.csv`; without `out`, nothing.
+    """Score `classifier` on the listed videos; write NAME.json, NAME.csv, NAME/index.html to `out`, or nothing.
 
     Without `evaluation.classes` the classes are those the model was tuned on, else those of the manifest.
 
@@ -97,6 +105,7 @@ def evaluate(
             merged. Temporal feature modulation compares the whole union with the classes of tuning.
         protocol: what the result says about the protocol that it obeys.
         halves: measure the accuracy over ten random halves of the classes too (see `statistics`).
+        page: draw the page, where `evaluation.page` wants it too.
 
     Raises:
         ValueError: no manifest, or one that does not fit the classes.
@@ -112,17 +121,21 @@ def evaluate(
         classifier = classifier.with_templates(build.templates(settings.templates))
     if settings.alpha < 1:
         classifier = classifier.interpolated(settings.alpha)
+    unknown = unknown_records(settings.unknown, records, labels) if settings.unknown is not None else []
     scores = score_videos(classifier, records, labels, settings, config.data, accelerator)
     summary = summarize(scores, labels) | _parts(scores, own, classifier.classes, union)
     if protocol is not None:
         summary["protocol"] = protocol
-    halved = half_class_accuracy(scores.probabilities[:, None], scores.label, scores.valid) if halves else None
+    own_scores = scores.probabilities[:, None, : len(own)]  # halves are of the vocabulary without what a union adds
+    halved = half_class_accuracy(own_scores, scores.label, scores.valid) if halves else None
     if halved:
         summary["halves"] = halved
-    summary["warnings"] = _order_warning(own, classifier.classes)
+    summary["warnings"] = order_warning(own, classifier.classes)
     if source is not None:
         summary["warnings"] += on_main(accelerator, lambda: training_warning(config, records))
-    # Further statistics of `scores` belong here, into `summary`.
+    if unknown:
+        others = score_videos(classifier, unknown, labels, settings, config.data, accelerator)
+        summary["open_set"] = open_set_report(scores, others, [str(r.path) for r in unknown], settings.accept)
     if out is None:
         return summary
     hashes = {
@@ -131,8 +144,13 @@ def evaluate(
         "templates": sha256_lines(classifier.templates),
         "weights": sha256_tensors(classifier.model.state_dict()),
     }
+    if settings.unknown is not None:
+        hashes["unknown"] = hash_manifest(settings.unknown, unknown)
     inputs = {**(source or {"model": config.run.out, "clip": None}), "union": union, "folder": os.getcwd()}
+    if inputs["model"] is not None and Path(inputs["model"]).exists():  # else it is the name of an architecture
+        inputs["model"] = os.path.abspath(inputs["model"])
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}
+    origin["precision"] = resolve_precision(settings.precision, classifier.device)  # what "auto" was
     columns = half_predictions(scores, halved["per_subset"], labels) if halved else {}
 
     def write() -> None:
@@ -146,28 +164,10 @@ def evaluate(
             provenance=origin,
             columns=columns,
         )
-        # What is made of the two files, such as a page, belongs here.
+        draw_page(out, classifier, labels, settings, config.data, records, wanted=page and settings.page)
 
     on_main(accelerator, write)
     return summary
-
-
-def own_classes(classifier: Classifier, classes: str | None, manifest: str) -> list[str]:
-    """The classes that the labels of a list number: of the class file, else of the model, else of the list itself."""
-    if classes is None and classifier.classes is not None:
-        return classifier.classes
-    return build.class_names(classes, manifest)
-
-
-def added_classes(own: Sequence[str], union: str | None) -> list[str]:
-    """Names of the class file `union` that `own` does not have, up to case, spaces, underscores and hyphens."""
-    if union is None:
-        return []
-    known = {letters(name) for name in own}
-    names = {letters(name): name for name in reversed(read_class_names(union))}  # the first spelling of each
-    if not (added := [name for name in reversed(names.values()) if letters(name) not in known]):
-        raise ManifestError(f"{union}: all of its classes are in the vocabulary already; the union adds nothing")
-    return added
 
 
 def half_predictions(scores: Scores, halves: Sequence[Mapping], classes: Sequence[str]) -> dict[str, list[str]]:
@@ -182,10 +182,10 @@ def half_predictions(scores: Scores, halves: Sequence[Mapping], classes: Sequenc
 
 
 def hash_manifest(manifest: str, records: Sequence[Record]) -> str:
-    """SHA-256 of a list: of its file, or where it is a folder, of its `path label` lines."""
+    """SHA-256 of a list: of its file, or where it is a folder, of `path label` lines with paths below the folder."""
     if Path(manifest).is_file():
         return sha256_file(manifest)
-    return sha256_lines([f"{record.path} {record.label}" for record in records])
+    return sha256_lines([f"{record.path.relative_to(manifest).as_posix()} {record.label}" for record in records])
 
 
 def _parts(scores: Scores, own: Sequence[str], tuned: Sequence[str] | None, union: str | None) -> dict[str, Any]:
@@ -199,15 +199,6 @@ def _parts(scores: Scores, own: Sequence[str], tuned: Sequence[str] | None, unio
     if union is not None:
         parts["union"] = union_report(scores.probabilities, scores.label, len(own), scores.valid)
     return parts
-
-
-def _order_warning(own: Sequence[str], tuned: Sequence[str] | None) -> list[str]:
-    """That the classes are those of tuning in another order, which is rarely meant."""
-    if tuned is None or [*own] == [*tuned] or sorted(own) != sorted(tuned):
-        return []
-    first = next(label for label, name in enumerate(own) if name != tuned[label])
-    where = f"class {first} is {own[first]!r}, there {tuned[first]!r}"
-    return [f"the classes are those of tuning in another order: {where}"]
 
 
 def training_warning(config: Config, records: Sequence[Record]) -> list[str]:

@@ -286,7 +286,7 @@ def test_lists_are_verified_and_vocabularies_compared(clips, tmp_path, capsys):
     assert sum(kind != "inflection" for kind in kinds) == 22
 
 
-def test_official_splits_become_manifests(tmp_path):
+def test_official_splits_become_manifests_that_know_their_videos(tmp_path, capsys):
     videos, splits = tmp_path / "videos", tmp_path / "splits"
     for folder in (videos / "YoYo", videos / "Archery", splits):
         folder.mkdir(parents=True)
@@ -301,6 +301,8 @@ def test_official_splits_become_manifests(tmp_path):
     options = ("--videos", videos, "--splits", splits, "--classes", tmp_path / "classes.csv")
     assert mote("data", "prepare", "ucf101", *options, "--out", tmp_path / "out") == 0
     assert (tmp_path / "out" / "test1.txt").read_text() == "YoYo/v_YoYo_g09_c01.avi 1\n"
+    assert mote("data", "verify", tmp_path / "out" / "test1.txt", "--workers", "1") == 1  # an empty file
+    assert f"{videos / 'YoYo' / 'v_YoYo_g09_c01.avi'}: " in capsys.readouterr().out
 
 
 def test_overrides_may_stand_anywhere_and_unknown_options_are_refused(run, clips, tmp_path, capsys):

@@ -21,7 +21,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    from mote.evaluation.compare import compare, comparison_table, read_result
+    from mote.evaluation.compare import class_table, compare, comparison_table, read_result
     from mote.evaluation.results import write_atomic
     from mote.reporting.page import text_table
 
@@ -30,6 +30,10 @@ def run(arguments: argparse.Namespace) -> int:
     for line in report["warnings"]:
         print(f"mote: warning: {line}", file=sys.stderr)
     print(text_table(comparison_table(report)))
+    if classes := class_table(report):
+        changed = sum(row["difference"] != 0 for row in report["per_class"])
+        print(f"\nclasses that differ: {changed} of {len(report['per_class'])}, the largest differences:")
+        print(text_table(classes))
     if arguments.json:
         write_atomic(Path(arguments.json), json.dumps(report, indent=1) + "\n")
     return 0

@@ -1,4 +1,4 @@
-"""`mote data prepare|verify|overlap`."""
+"""`mote data prepare|verify|overlap|few-shot|split`."""
 
 import argparse
 import sys
@@ -22,7 +22,7 @@ def add(verbs: Verbs) -> None:
     prepare.set_defaults(verb=_prepare)
     verify = inner.add_parser("verify", help="decode first, middle and last frame of every file of a list")
     verify.add_argument("manifest")
-    verify.add_argument("--root", help="what relative paths start from (default: the list's folder)")
+    verify.add_argument("--root", help="what relative paths start from (default: as prepared, else the list's folder)")
     verify.add_argument("--classes", help="class file, for lists with names as labels")
     verify.add_argument("--workers", type=int, default=2)
     verify.add_argument("--timeout", type=float, default=60.0, help="seconds for one file (default: %(default)s)")
@@ -32,6 +32,21 @@ def add(verbs: Verbs) -> None:
     overlap.add_argument("a", help="class file, such as that of the training set")
     overlap.add_argument("b", help="class file, such as that of the zero-shot test set")
     overlap.set_defaults(verb=_overlap)
+    shots = inner.add_parser("few-shot", help="K clips of every class, drawn by a seed and stored as a list")
+    shots.add_argument("manifest", help="training list")
+    shots.add_argument("--shots", type=int, required=True, help="K, clips of every class")
+    shots.add_argument("--repeat", action="store_true", help="repeat the clips to the length of the training list")
+    shots.add_argument("--classes", help="class file: every class of it must have K clips")
+    shots.add_argument("--allow-fewer", action="store_true", help="take what there is where a class has less than K")
+    shots.set_defaults(verb=_few_shot)
+    part = inner.add_parser("split", help="training list -> training and validation list, by source where names tell")
+    part.add_argument("manifest", help="training list")
+    part.add_argument("--fraction", type=float, default=0.1, help="share of validation (default: %(default)s)")
+    part.set_defaults(verb=_split)
+    for drawn, out in ((shots, "new list; FILE.json beside it"), (part, "new lists: train and val below this folder")):
+        drawn.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
+        drawn.add_argument("--select", help="value of the .csv list's split column to keep")
+        drawn.add_argument("--out", required=True, help=out)
 
 
 def _no_verb(arguments: argparse.Namespace) -> int:
@@ -63,6 +78,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 def _verify(arguments: argparse.Namespace) -> int:
     from mote.build import class_names, records
     from mote.datasets.manifest import ManifestError
+    from mote.datasets.prepare import prepared_videos
     from mote.datasets.verify import verify, write_unreadable
 
     try:
@@ -71,7 +87,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         if arguments.classes:
             raise
         names = None  # a list of numbers needs no names
-    listed = records(arguments.manifest, arguments.root, names, arguments.classes, None)
+    root = arguments.root or prepared_videos(arguments.manifest)
+    listed = records(arguments.manifest, None if root is None else str(root), names, arguments.classes, None)
     report = verify(listed, arguments.workers, timeout=arguments.timeout)
     for path, cause in report.unreadable:
         print(f"{path}: {cause}")
@@ -90,3 +107,58 @@ def _overlap(arguments: argparse.Namespace) -> int:
         print(f"{match.b_name}\t{match.a_name}\t{match.kind}")
     print(f"{len(matches)} class names of {arguments.b} occur in {arguments.a}", file=sys.stderr)
     return 0
+
+
+def _few_shot(arguments: argparse.Namespace) -> int:
+    from mote.datasets.manifest import read_class_ids, read_class_names
+    from mote.datasets.subsets import few_shot, read_clips, repeated, write_rows
+
+    clips = read_clips(arguments.manifest, select=arguments.select)
+    names = None
+    if arguments.classes:
+        known = read_class_names(arguments.classes)
+        written = {clip.label for clip in clips}  # numbers, names, or the dataset's own names of the classes
+        keys = next(
+            (keys for keys in ([str(i) for i in range(len(known))], read_class_ids(arguments.classes) or [], known)
+             if written <= set(keys)),
+            None,
+        )  # fmt: skip
+        if keys is None:
+            raise ValueError(f"{arguments.manifest}: its labels are not those of {arguments.classes}")
+        names = dict(zip(keys, known, strict=True))
+    chosen = few_shot(clips, arguments.shots, arguments.seed, names=names, allow_fewer=arguments.allow_fewer)
+    written_rows = repeated(chosen, len(clips)) if arguments.repeat else chosen
+    facts = {"draw": "few-shot", "shots": arguments.shots, "seed": arguments.seed, "repeated": arguments.repeat}
+    facts["classes"] = len({clip.label for clip in chosen})
+    write_rows(Path(arguments.out), written_rows, Path(arguments.manifest), facts)
+    print(f"{arguments.out}: {len(chosen)} clips of {facts['classes']} classes, {len(written_rows)} rows")
+    _say_root(arguments.manifest, Path(arguments.out))
+    return 0
+
+
+def _split(arguments: argparse.Namespace) -> int:
+    from mote.datasets.subsets import read_clips, source_of, split, write_rows
+
+    clips = read_clips(arguments.manifest, select=arguments.select)
+    training, validation = split(clips, arguments.fraction, arguments.seed)
+    listed = Path(arguments.manifest)
+    suffix = ".csv" if listed.is_dir() else listed.suffix
+    facts = {"draw": "split", "fraction": arguments.fraction, "seed": arguments.seed}
+    facts["by_source"] = sum(source_of(clip.path) != clip.path for clip in clips)
+    missing = sorted({clip.label for clip in clips} - {clip.label for clip in validation})
+    facts["classes_without_validation"] = missing
+    for name, rows in (("train", training), ("val", validation)):
+        write_rows(Path(arguments.out) / f"{name}{suffix}", rows, listed, {**facts, "part": name})
+    sources = f"{facts['by_source']} of {len(clips)} clips name their source"
+    print(f"{arguments.out}: {len(training)} clips to train, {len(validation)} to validate; {sources}")
+    if missing:
+        print(f"mote: warning: no validation clip of {', '.join(missing[:10])}: one source each", file=sys.stderr)
+    _say_root(arguments.manifest, Path(arguments.out) / "train")
+    return 0
+
+
+def _say_root(manifest: str, file: Path) -> None:
+    """Where relative paths start is not the new list's own folder unless it lies beside the old one."""
+    folder = Path(manifest) if Path(manifest).is_dir() else Path(manifest).parent
+    if file.parent.resolve() != folder.resolve():
+        print(f"paths are as in {manifest}: train with the same data.root, or data.root={folder} where there was none")

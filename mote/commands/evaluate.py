@@ -3,17 +3,17 @@
 import argparse
 from pathlib import Path
 
-from mote.commands.verbs import Verbs, add_verb, load_config, named_settings
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, load_config, named_settings
 
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     evaluate = add_verb(verbs, "eval", run, "score a model on a list of videos, or by a protocol; check a result")
-    evaluate.add_argument(
-        "model", nargs="?", help="run directory, authors' checkpoint (.pt), `tiny`, or open_clip name:tag"
-    )
+    evaluate.add_argument("model", nargs="?", help=MODEL_HELP)
     evaluate.add_argument("config", nargs="*", help="YAML files and a.b=c overrides on top of the run's own config")
     evaluate.add_argument("--out", help="folder for the results (default: MODEL/evaluations, or ./evaluations)")
+    evaluate.add_argument("--no-page", action="store_true", help="numbers only (evaluation.page=false)")
+    evaluate.add_argument("--no-cache", action="store_true", help="neither use nor keep frame features")
     evaluate.add_argument("--clip", help="name:tag of the text tower, for an authors' checkpoint")
     evaluate.add_argument("--union-labels", metavar="CLASSES", help="class file whose names compete as well")
     protocol = evaluate.add_argument_group("by a protocol")
@@ -30,12 +30,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     if arguments.protocols:
         return _list_protocols()
+    if arguments.verify is not None:
+        return _verify(Path(arguments.verify), arguments.model)
     if arguments.model is None:
         raise ValueError("give a model: a run directory, an authors' checkpoint (.pt), `tiny`, or open_clip name:tag")
     own = Path(arguments.model) / "config.yaml"
     base = [own] if own.is_file() else []
     out = Path(arguments.out or (Path(arguments.model) / "evaluations" if base else "evaluations"))
-    config = load_config(arguments.config, base)
+    switches = {"evaluation.page=false": arguments.no_page, "evaluation.cache=null": arguments.no_cache}
+    config = load_config([*arguments.config, *(key for key, given in switches.items() if given)], base)
     given = {"clip": arguments.clip, "union": arguments.union_labels}
     if arguments.protocol is None:
         if extra := [name for name in ("lists", "root", "subset") if getattr(arguments, name) is not None]:
@@ -82,3 +85,14 @@ def _list_protocols() -> int:
         )
     print(text_table(rows))
     return 0
+
+
+def _verify(result: Path, model: str | None) -> int:
+    from mote.verification import verify_result
+
+    checks = verify_result(result, model)
+    for what, difference in checks:
+        print(f"{what}: {difference or 'as stated'}")
+    wrong = sum(bool(difference) for _, difference in checks)
+    print(f"{result}: {len(checks) - wrong} of {len(checks)} checks passed")
+    return int(wrong > 0)

@@ -2,13 +2,13 @@
 
 import argparse
 
-from mote.commands.verbs import Verbs, add_verb
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb
 
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     predict = add_verb(verbs, "predict", run, "name your own videos")
-    predict.add_argument("model", help="run directory, authors' checkpoint (.pt), `tiny`, or open_clip name:tag")
+    predict.add_argument("model", help=MODEL_HELP)
     predict.add_argument("videos", nargs="+", help="video files, or folders that are searched for them")
     names = predict.add_mutually_exclusive_group()
     names.add_argument("--labels", help="comma-separated names to choose among (default: the model's own classes)")
@@ -18,6 +18,9 @@ def add(verbs: Verbs) -> None:
     predict.add_argument("--clips", type=int, default=1, help="temporal clips per video (default: %(default)s)")
     predict.add_argument("--crops", type=int, default=1, choices=(1, 3), help="spatial crops (default: %(default)s)")
     predict.add_argument("--top", type=int, default=5, help="names printed per video (default: %(default)s)")
+    predict.add_argument(
+        "--threshold", help='answer "none of these" below this probability, or that of a result with evaluation.unknown'
+    )
     predict.add_argument("--csv", help="write all scores here, one line per video")
     predict.add_argument("--json", help="write all scores here")
 
@@ -37,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         clips=arguments.clips,
         crops=arguments.crops,
         top=arguments.top,
+        threshold=arguments.threshold,
         csv_file=arguments.csv,
         json_file=arguments.json,
     )

@@ -10,11 +10,24 @@ def add(verbs: Verbs) -> None:
     train = add_verb(verbs, "train", run, "train from YAML files (merged left to right) and a.b=c overrides")
     train.add_argument("config", nargs="*", help="YAML files, overrides, or a run directory with --resume")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
+    train.add_argument(
+        "--dry-run", action="store_true", help="build everything, take one step, say what training costs; write nothing"
+    )
+    train.add_argument(
+        "--find-batch-size",
+        action="store_true",
+        help="a dry run that also finds the least optim.accumulation that fits",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     config = load_config(arguments.config)
+    if arguments.dry_run or arguments.find_batch_size:
+        from mote.dry_run import dry_run
+
+        dry_run(config, arguments.find_batch_size)
+        return 0
     from mote.runs import train
     from mote.training.signals import Stopped
 

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mote.config import Config
 
+MODEL_HELP = (
+    "run directory, exported .safetensors, authors' checkpoint (.pt), `tiny`, open_clip name:tag, "
+    "or organisation/name on the Hugging Face Hub"
+)
 Verbs = Any  # what `add_subparsers` returns; argparse keeps its type private
 
 

@@ -1,10 +1,12 @@
 """Calls that can neither hang nor crash the caller: made in a process of their own, which is killed when it is silent.
 
 A decoder in a native library cannot be interrupted, and a damaged file can make it loop or crash; only its process can
-be ended. That process is forked at the first call and serves all further ones. Where processes are not forked (all but
+be ended. That process is forked at the first call and serves all further ones; arrays come back through shared memory,
+since a pipe would hand them over in small pieces and wake both sides for each. Where processes are not forked (all but
 Linux) the function is called here, without a bound.
 """
 
+import mmap
 import multiprocessing
 import os
 import signal
@@ -15,7 +17,10 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
 import torch
+
+ROOM = 2**28  # bytes of address space for an array; memory is taken as it is used
 
 
 class Unanswered(Exception):
@@ -56,7 +61,7 @@ class Bounded:
             if not self._pipe.poll(self.timeout):
                 self._end()
                 raise Unanswered(f"not decoded within {self.timeout:g} s")
-            result, error = self._pipe.recv()
+            result, array, error = self._pipe.recv()
         except (EOFError, ConnectionError):
             code = os.waitstatus_to_exitcode(self._end())
             if code == -signal.SIGKILL:
@@ -65,17 +70,18 @@ class Bounded:
             raise Unanswered(f"the decoder crashed (exit code {code})") from None
         if error is not None:
             raise error
-        return result
+        return result if array is None else np.ndarray(*array, buffer=self._room).copy()
 
     def _start(self) -> None:
         self._pipe, theirs = multiprocessing.Pipe()
+        self._room = mmap.mmap(-1, ROOM)  # anonymous, and shared with the process forked here
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 on forks of processes with threads
             pid = os.fork()
         if pid == 0:
             try:
                 self._pipe.close()
-                _serve(theirs, self.function)
+                _serve(theirs, self._room, self.function)
             finally:
                 os._exit(0)
         theirs.close()
@@ -99,8 +105,8 @@ def _stop(pid: int, pipe: Connection, owner: int) -> int:
     return status
 
 
-def _serve(pipe: Connection, function: Callable[..., Any]) -> None:
-    """The server's life: arguments in, (result, error) out, until the caller is gone."""
+def _serve(pipe: Connection, room: mmap.mmap, function: Callable[..., Any]) -> None:
+    """The server's life: arguments in, (result, shape and type of an array in `room`, error) out, until the end."""
     for number in (signal.SIGINT, signal.SIGTERM):  # those are for the caller
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)  # the threads of the forked process are not here
@@ -110,7 +116,12 @@ def _serve(pipe: Connection, function: Callable[..., Any]) -> None:
         except (EOFError, ConnectionError):
             return
         try:
-            answer = function(*arguments), None
+            result, array = function(*arguments), None
+            if isinstance(result, np.ndarray) and 0 < result.nbytes <= ROOM:
+                array = result.shape, result.dtype
+                np.ndarray(*array, buffer=room)[...] = result
+                result = None
+            answer = result, array, None
         except Exception as error:
-            answer = None, error
+            answer = None, None, error
         pipe.send(answer)

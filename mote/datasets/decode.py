@@ -233,7 +233,8 @@ def open_video(path: Path | str, backend: str | None = None) -> PyAVVideo | Deco
     if name not in BACKENDS:
         raise ValueError(f"unknown video backend {backend!r}: choose from {sorted(BACKENDS)}")
     if not os.path.isfile(path):
-        raise DecodeError(path, name, "it is a folder" if os.path.isdir(path) else "there is no such file")
+        odd = "it is a folder" if os.path.isdir(path) else "it is not a file"  # such as a named pipe
+        raise DecodeError(path, name, odd if os.path.exists(path) else "there is no such file")
     if os.path.getsize(path) == 0:
         raise DecodeError(path, name, "the file is empty")
     return BACKENDS[name](path)

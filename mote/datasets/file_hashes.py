@@ -1,8 +1,10 @@
 """SHA-256 of files, read again only when their size or time of modification is not as remembered."""
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +28,8 @@ class FileHashes:
         """The hash of the content of `path`."""
         name = os.path.abspath(path)
         status, now = os.stat(name), time.time_ns()  # before reading: a change meanwhile shows in the time
+        if not stat.S_ISREG(status.st_mode):  # a named pipe would keep us waiting
+            raise OSError(errno.EINVAL, "it is not a file", name)
         key = name, status.st_size, status.st_mtime_ns
         known = self._load()
         if key not in known:

@@ -116,7 +116,7 @@ class ImageDataset(Dataset):
 
     def image(self, epoch: int, index: int) -> UInt8[Tensor, "C S S"]:
         """One image; raises ValueError, naming the file, where it cannot be read."""
-        pixels = self._pixels(index)  # (H, W, C)
+        pixels = self._pixels(index)  # (H, W, 3)
         if not self.train or self.plain:
             clip = eval_transform(pixels[None], self.size)[0]
         else:
@@ -125,15 +125,17 @@ class ImageDataset(Dataset):
             clip = train_transform(pixels[None], self.size, rng, scale=scale, **self.augmentation)
         return clip[0, : self.channels].contiguous()
 
-    def _pixels(self, index: int) -> UInt8[np.ndarray, "H W C"]:
+    def _pixels(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
+        """Colour, or luma in all three channels."""
         if self.data.pixels is None:
-            return read_image(self.data.records[index].path, self.channels)
-        pixels = self.data.pixels[index]
-        if pixels.shape[-1] > self.channels:
-            return np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
-        return np.broadcast_to(pixels, (*pixels.shape[:2], self.channels)).copy()
+            pixels = read_image(self.data.records[index].path, self.channels)
+        else:
+            pixels = self.data.pixels[index]
+            if pixels.shape[-1] > self.channels:
+                pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+        return np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy()
 
-    def _shifted(self, pixels: UInt8[np.ndarray, "H W C"], rng: np.random.Generator) -> UInt8[np.ndarray, "S S C"]:
+    def _shifted(self, pixels: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "S S 3"]:
         """Scaled to ``size`` where it has another one, padded with black, cut at a random place."""
         square = eval_transform(pixels[None], self.size)[0, 0].permute(1, 2, 0).numpy()
         padded = np.pad(square, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)))

@@ -26,6 +26,15 @@ class Record(NamedTuple):
     label: int
 
 
+class Row(NamedTuple):
+    """A line of a list as it was written; `where` is its file:line."""
+
+    where: str
+    path: str
+    label: str
+    split: str | None = None
+
+
 class ManifestError(ValueError):
     """A list that cannot be used as it stands: `file:line: what is wrong; what to do`."""
 
@@ -49,18 +58,30 @@ def read_manifest(
     path = Path(path)
     if not path.exists():
         raise ManifestError(f"{path}: there is no such file or folder")
-    if path.suffix.lower() == ".csv" and path.is_file():
-        rows = _select(path, list(_csv_rows(path)), select)
-    elif select is not None:
-        raise ManifestError(f"{path}: split {select!r} asked for, but only a .csv list has a column `split`")
-    elif path.is_dir():
-        return _folder_records(path, _numbers(classes, ids), suffixes)
-    else:
-        rows = list(_text_rows(path, Path(root) if root is not None else path.parent))
-    base = Path(root) if root is not None else path.parent
-    numbers = _numbers(classes, ids)
+    base, numbers = Path(root) if root is not None else path.parent, _numbers(classes, ids)
+    if path.is_dir() and select is None:
+        return _folder_records(path, numbers, suffixes)
+    rows = read_rows(path, base, select)
     records = [Record(base / row.path, _label_id(row, numbers)) for row in rows]
     return _not_empty(path, records)
+
+
+def read_rows(path: Path | str, root: Path | str | None = None, select: str | None = None) -> list[Row]:
+    """Rows of a list as they are written, labels unchecked; of a folder: paths below it, labels its subfolders' names.
+
+    Arguments as in `read_manifest`. Raises ManifestError.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ManifestError(f"{path}: there is no such file or folder")
+    if path.suffix.lower() == ".csv" and path.is_file():
+        return _not_empty(path, _select(path, list(_csv_rows(path)), select))
+    if select is not None:
+        raise ManifestError(f"{path}: split {select!r} asked for, but only a .csv list has a column `split`")
+    if path.is_dir():
+        found = [(name, file) for name in folder_classes(path) for file in video_files(path / name)]
+        return _not_empty(path, [Row(str(file), str(file.relative_to(path)), name) for name, file in found])
+    return _not_empty(path, list(_text_rows(path, Path(root) if root is not None else path.parent)))
 
 
 def manifest_classes(path: Path | str) -> list[str]:
@@ -119,13 +140,6 @@ def read_templates(path: Path | str) -> list[str]:
     return _not_empty(path, templates, "template")
 
 
-class _Row(NamedTuple):
-    where: str  # file:line
-    path: str
-    label: str
-    split: str | None = None
-
-
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, stripped text); blank lines only at the end of the file."""
     if not path.is_file():
@@ -144,7 +158,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise ManifestError(f"{path}: not a text file in UTF-8 ({error.reason}); convert it") from error
 
 
-def _text_rows(path: Path, base: Path) -> Iterator[_Row]:
+def _text_rows(path: Path, base: Path) -> Iterator[Row]:
     for number, text in _lines(path):
         where = f"{path}:{number}"
         name, label = text.rsplit(maxsplit=1) if len(text.split(maxsplit=1)) == 2 else ("", text)
@@ -152,10 +166,10 @@ def _text_rows(path: Path, base: Path) -> Iterator[_Row]:
             raise ManifestError(f"{where}: expected `path label` with a number as label, got {text!r}")
         if _is_integer(name.split()[-1]) and not (base / name).exists():
             raise ManifestError(f"{where}: expected `path label`, got {text!r}; remove the column of frame counts")
-        yield _Row(where, name, label)
+        yield Row(where, name, label)
 
 
-def _csv_rows(path: Path) -> Iterator[_Row]:
+def _csv_rows(path: Path) -> Iterator[Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -170,14 +184,14 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
                     raise ManifestError(
                         f"{where}: expected {len(columns)} cells ({','.join(columns)}), none of them empty"
                     )
-                yield _Row(where, cells["path"], cells["label"].strip(), cells.get("split"))
+                yield Row(where, cells["path"], cells["label"].strip(), cells.get("split"))
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: not a text file in UTF-8 ({error.reason}); convert it") from error
     except csv.Error as error:
         raise ManifestError(f"{path}: not a .csv file: {error}") from error
 
 
-def _select(path: Path, rows: list[_Row], select: str | None) -> list[_Row]:
+def _select(path: Path, rows: list[Row], select: str | None) -> list[Row]:
     if select is None or not rows:
         return rows
     values = sorted({row.split for row in rows if row.split is not None})
@@ -186,7 +200,7 @@ def _select(path: Path, rows: list[_Row], select: str | None) -> list[_Row]:
     return [row for row in rows if row.split == select]
 
 
-def _label_id(row: _Row, numbers: dict[str, int] | None) -> int:
+def _label_id(row: Row, numbers: dict[str, int] | None) -> int:
     named = numbers.get(row.label) if numbers is not None else None
     if not _is_integer(row.label):
         if named is None:

@@ -79,7 +79,7 @@ def prepare(
     names = [name for _, name in plan.classes]
     report = {
         "layout": layout,
-        "videos": str(videos),
+        "videos": os.path.abspath(videos),
         "splits": str(splits),
         "classes": names,
         "lists": {name: _statistics(found[name], len(lost[name]), names) for name in plan.lists},
@@ -95,6 +95,21 @@ def prepare(
     texts["report.json"] = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     _write_folder(out, texts)
     return report
+
+
+def prepared_videos(manifest: Path | str) -> Path | None:
+    """The folder of videos that the report beside a list names, if it is still there; None where there is no report.
+
+    Raises ManifestError for a report.json of something else.
+    """
+    report = Path(manifest).with_name("report.json")
+    if not report.is_file():
+        return None
+    try:
+        videos = Path(json.loads(report.read_text(encoding="utf-8"))["videos"])
+    except (ValueError, KeyError, TypeError):
+        raise ManifestError(f"{report}: not a report of mote data prepare; say where the videos are") from None
+    return videos if videos.is_dir() else None
 
 
 def summary(report: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from mote.evaluation.metrics import (
     topk_correct,
     wilson_interval,
 )
+from mote.evaluation.statistics import class_recall_interval, expected_calibration_error
 
 FUSIONS = ("mean_softmax", "mean_logits", "reference")
 
@@ -106,8 +107,10 @@ def summarize(scores: Scores, classes: Sequence[str]) -> dict:
     """Return counts, accuracies and intervals of `scores` over `classes` (K names) as plain numbers, ready for JSON.
 
     Keys: listed, scored, num_classes, top1, top1_correct, top1_interval, top5, top5_correct, top5_interval, top5_k
-    (min(5, K)), mean_class_recall, per_class (one entry for each class with a clip), absent_classes, confusion_matrix
-    (rows true, columns predicted, decoded clips only). Accuracies are fractions of *listed* clips.
+    (min(5, K)), mean_class_recall, mean_class_recall_interval (see `class_recall_interval`), per_class (one entry for
+    each class with a clip), absent_classes, calibration (see `expected_calibration_error`; None when no clip was
+    decoded), confusion_matrix (rows true, columns predicted, decoded clips only). Accuracies are fractions of *listed*
+    clips.
     """
     listed, num_classes = scores.probabilities.shape
     if num_classes != len(classes):
@@ -122,6 +125,8 @@ def summarize(scores: Scores, classes: Sequence[str]) -> dict:
     summary["top5_k"] = ranked.shape[1]
     correct, per_class = class_counts(scores.label, (ranked[:, 0] == scores.label) & scores.valid, num_classes)
     summary["mean_class_recall"] = mean_class_recall(correct, per_class)
+    limits = class_recall_interval(correct, per_class)
+    summary["mean_class_recall_interval"] = list(limits) if limits else None
     summary["per_class"] = [
         {"class": name, "listed": total, "correct": count, "recall": accuracy(count, total)}
         for name, total, count in zip(classes, per_class.tolist(), correct.tolist(), strict=True)
@@ -129,6 +134,8 @@ def summarize(scores: Scores, classes: Sequence[str]) -> dict:
     ]
     summary["absent_classes"] = [name for name, total in zip(classes, per_class, strict=True) if not total]
     decoded = scores.valid
+    reliability = expected_calibration_error(scores.probabilities, scores.label, decoded) if decoded.any() else None
+    summary["calibration"] = reliability
     summary["confusion_matrix"] = confusion_matrix(scores.label[decoded], ranked[decoded, 0], num_classes).tolist()
     return summary
 

@@ -131,6 +131,24 @@ def comparison_table(report: Mapping) -> list[dict[str, str]]:
     return rows
 
 
+def class_table(report: Mapping, count: int = 5) -> list[dict[str, str]]:
+    """Return the classes that b gains most on and those it loses most on, up to `count` each, as rows for a text table.
+
+    Rows: class, a and b (right of listed), b - a %. No row for classes without a difference.
+    """
+    changed = [row for row in report["per_class"] if row["difference"]]
+    gains, losses = [row for row in changed if row["difference"] > 0], [r for r in changed if r["difference"] < 0]
+    return [
+        {
+            "class": row["class"],
+            "a": f"{row['a_correct']} of {row['listed']}",
+            "b": f"{row['b_correct']} of {row['listed']}",
+            "b - a %": f"{100 * row['difference']:+.1f}",
+        }
+        for row in [*gains[:count], *losses[-count:]]
+    ]
+
+
 def _percent_range(interval: tuple[float, float] | list[float], sign: str = "") -> str:
     return f"[{100 * interval[0]:{sign}.1f}, {100 * interval[1]:{sign}.1f}]"
 

@@ -28,6 +28,7 @@ class Protocol:
     task: Literal["closed_set", "zero_shot"]
     lists: tuple[str, ...]  # file names in the list folder; several give mean and population std
     classes: tuple[str, ...] = ()  # data file or files (one per list) of class names; empty: the user's
+    num_classes: int | None = None  # expected number of the user's classes
     templates: str = "templates/kinetics28.txt"
     frames: int | None = 8  # None: what the model was tuned with
     sampling: Literal["segment", "dense"] = "segment"
@@ -122,6 +123,7 @@ _LISTED = (
         "Kinetics-600, 160 of its 220 new classes (Chen and Huang, ICCV 2021)",
         "zero_shot",
         ("split1.txt", "split2.txt", "split3.txt"),
+        num_classes=160,
         clips=3,
         modulation=True,
         variants=(("validation", (7276, 7226, 7261)), ("test", (14858, 14750, 14874))),

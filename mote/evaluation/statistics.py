@@ -4,21 +4,18 @@ Bootstrap: Efron & Tibshirani (1993), percentile interval of the mean of N value
 McNemar (1947) in its exact form: of the videos that only one of two models gets right, k go to the weaker model;
 under equality k is Binomial(n, 1/2).
 Expected calibration error: Guo et al. (2017), sum over bins of count / N * |accuracy - mean confidence|.
-AUROC = P(positive > negative) + P(equal) / 2 (Mann & Whitney 1947); its interval is Newcombe's (2006, Statistics in
-Medicine 25:559, method 5), which inverts the Hanley-McNeil variance as Wilson's inverts the binomial and so keeps its
-width at 1. Half classes: the ten random halves of Text4Vis and BIKE, which MoTE's code runs too.
+Half classes: the ten random halves of Text4Vis and BIKE, which MoTE's code runs too.
 
 Every fraction comes with the counts it was divided from. A clip that was not decoded (`valid` false) is wrong in every
 accuracy, as in `closed_set`; where it has no say (calibration, open set) it is left out and the count says so.
 """
 
-import math
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Integer
 
-from mote.evaluation.metrics import NORMAL_QUANTILE_95, accuracy, rank_classes, topk_correct, wilson_interval
+from mote.evaluation.metrics import accuracy, rank_classes, topk_correct, wilson_interval
 
 CHUNK = 2**20  # values drawn at once by the bootstrap: 16 MB of indices and values
 HALVES = 10
@@ -29,10 +26,10 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval (low, high) of the mean of `values`; the same for the same seed.
 
-    For means over classes pass the recalls, for a difference between two models the differences per video.
+    For a difference between two models pass the differences per video; means over classes: `class_recall_interval`.
     Raises ValueError for no values, values that are not finite, resamples < 1 or a level outside (0, 1).
     """
-    sample = _finite("values", values)
+    sample = finite("values", values)
     if resamples < 1 or not 0 < level < 1:
         raise ValueError(f"resamples is {resamples} and level {level}; expected at least 1, and between 0 and 1")
     rng = np.random.default_rng(seed)
@@ -45,9 +42,36 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def class_recall_interval(
+    correct: Integer[np.ndarray, "K"],
+    listed: Integer[np.ndarray, "K"],
+    seed: int = 0,
+    resamples: int = 10_000,
+    level: float = 0.95,
+) -> tuple[float, float] | None:
+    """Return the percentile bootstrap interval (low, high) of the mean over classes of correct / listed.
+
+    The clips of each class are drawn again with replacement, the classes stay: what other clips of the same classes
+    would have given. n draws from n clips of which c are right are Binomial(n, c / n). Classes without a clip are left
+    out. None where each class is all right or all wrong: every draw gives the same then, which is no interval.
+    """
+    clips = listed[listed > 0]
+    recall = correct[listed > 0] / clips
+    if not ((recall > 0) & (recall < 1)).any():
+        return None
+    rng = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    rows = max(1, CHUNK // clips.size)
+    for start in range(0, resamples, rows):
+        part = means[start : start + rows]
+        part[:] = (rng.binomial(clips, recall, (part.size, clips.size)) / clips).mean(axis=1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def mean_and_std(values: Float[np.ndarray, "N"] | Sequence[float]) -> tuple[float, float]:
     """Return mean and *population* standard deviation (divided by N), as the field publishes over three splits."""
-    sample = _finite("values", values)
+    sample = finite("values", values)
     return float(sample.mean()), float(sample.std())
 
 
@@ -106,65 +130,6 @@ def expected_calibration_error(
     ]
     # count / N * |hits / count - total / count|, the count cancelled
     return {"ece": float(np.abs(hits - total).sum() / confidence.size), "count": confidence.size, "bins": rows}
-
-
-def auroc(positive: Float[np.ndarray, "P"], negative: Float[np.ndarray, "Q"]) -> float:
-    """Return the probability in [0, 1] that a positive score is above a negative one; equal scores count half."""
-    ordered = np.sort(_finite("negative scores", negative))
-    above = _finite("positive scores", positive)
-    twice = np.searchsorted(ordered, above, "left").sum() + np.searchsorted(ordered, above, "right").sum()
-    return int(twice) / (2 * above.size * ordered.size)
-
-
-def auroc_interval(
-    value: float, num_positive: int, num_negative: int, z: float = NORMAL_QUANTILE_95
-) -> tuple[float, float]:
-    """Return the interval (low, high) of an AUROC measured on this many scores, 95 % by default.
-
-    The limits are the areas q with |value - q| = z * sqrt(V(q)), V(q) the Hanley-McNeil variance; found by bisection.
-    """
-    if not 0 <= value <= 1 or min(num_positive, num_negative) < 1:
-        raise ValueError(f"AUROC {value} of {num_positive} and {num_negative} scores; expected 0..1, at least one each")
-    extra = (num_positive + num_negative) / 2 - 1
-
-    def beyond(q: float) -> bool:
-        spread = 1 + extra * ((1 - q) / (2 - q) + q / (1 + q))
-        return abs(value - q) > z * math.sqrt(q * (1 - q) * spread / (num_positive * num_negative))
-
-    limits = []
-    for far in (0.0, 1.0):
-        near = value
-        for _ in range(60 if far != value else 0):
-            middle = (near + far) / 2
-            near, far = (near, middle) if beyond(middle) else (middle, far)
-        limits.append(far)
-    return limits[0], limits[1]
-
-
-def open_set(
-    known: Float[np.ndarray, "N"], unknown: Float[np.ndarray, "M"], rejected: float = 0.05
-) -> dict[str, float | int | list[float]]:
-    """Return how well the top probability tells clips of the vocabulary (known) from others, "none of these" (unknown).
-
-    known, unknown: top probability of each *decoded* clip. A clip is accepted when it reaches `threshold`, the highest
-    value that refuses at most the fraction `rejected` of the known clips; so known_accepted holds by construction and
-    unknown_rejected is the measurement.
-    Keys: auroc, auroc_interval, threshold, known, unknown (counts), and known_accepted and unknown_rejected, each with
-    `_count` and `_interval` (Wilson; the threshold taken as given).
-    """
-    if not 0 <= rejected < 1:
-        raise ValueError(f"rejected is {rejected}; expected a fraction of the known clips in [0, 1)")
-    area = auroc(known, unknown)
-    threshold = np.sort(known)[math.floor(rejected * known.size + 1e-9)]  # 0.29 * 100 is 28.999999999999996
-    return {
-        "auroc": area,
-        "auroc_interval": list(auroc_interval(area, known.size, unknown.size)),
-        "threshold": float(threshold),
-        "known": known.size,
-        "unknown": unknown.size,
-        **_fraction("known_accepted", int((known >= threshold).sum()), known.size, "count"),
-        **_fraction("unknown_rejected", int((unknown < threshold).sum()), unknown.size, "count"),
-    }
 
 
 def half_class_subsets(num_classes: int) -> list[Int64[np.ndarray, "half"]]:
@@ -240,8 +205,8 @@ def union_report(
         "listed": len(label),
         "num_own": num_own,
         "num_other": num_classes - num_own,
-        **_fraction("top1_union", int((predicted == label[decoded]).sum()), len(label), "correct"),
-        **_fraction("fell_on_other", int((predicted >= num_own).sum()), len(label), "count"),
+        **fraction("top1_union", int((predicted == label[decoded]).sum()), len(label), "correct"),
+        **fraction("fell_on_other", int((predicted >= num_own).sum()), len(label), "count"),
     }
 
 
@@ -275,16 +240,18 @@ def accuracy_without(
 def _top_counts(ranked: Integer[np.ndarray, "n k"], label: Integer[np.ndarray, "n"], listed: int) -> dict:
     """Return top-1 and top-5 out of `listed` clips, of which `ranked` may hold only the decoded."""
     top1, top5 = (int(topk_correct(ranked[:, :k], label).sum()) for k in (1, ranked.shape[1]))
-    counts = {**_fraction("top1", top1, listed, "correct"), **_fraction("top5", top5, listed, "correct")}
+    counts = {**fraction("top1", top1, listed, "correct"), **fraction("top5", top5, listed, "correct")}
     return {**counts, "top5_k": ranked.shape[1]}
 
 
-def _fraction(name: str, count: int, total: int, counted: str) -> dict[str, float | int | list[float]]:
+def fraction(name: str, count: int, total: int, counted: str) -> dict[str, float | int | list[float]]:
+    """Return count / total under `name`, the count under `name_counted` and Wilson's interval under `name_interval`."""
     interval = list(wilson_interval(count, total))
     return {name: accuracy(count, total), f"{name}_{counted}": count, f"{name}_interval": interval}
 
 
-def _finite(name: str, values: Float[np.ndarray, "N"] | Sequence[float]) -> Float64[np.ndarray, "N"]:
+def finite(name: str, values: Float[np.ndarray, "N"] | Sequence[float]) -> Float64[np.ndarray, "N"]:
+    """Return `values` as an array; raises ValueError, with `name`, when there are none or one is not finite."""
     sample = np.asarray(values, dtype=np.float64)
     if not sample.size:
         raise ValueError(f"no {name}; expected at least one")

@@ -2,9 +2,10 @@
 
 A model folder holds ``model.safetensors`` (all parameters, and tensors that belong to them such as ``tuned_text``) and
 ``model.json``: the sizes of the model, the architecture of its visual tower (so that it is rebuilt without a download),
-the CLIP whose text tower belongs to it (``clip``, ``pretrained``), class names and templates; ``widths`` where units or
-heads were removed. Each file is written
-under a temporary name and renamed. The published format is described in ``reference``.
+the CLIP whose text tower belongs to it (``clip``, ``pretrained``), class names and templates, and ``widths`` where
+units or heads were removed. Where the text tower was tuned, ``text.safetensors`` holds its weights. A single file
+``NAME.safetensors`` is the same with that JSON in its metadata, under "model", and without a text tower. Each file is
+written under a temporary name and renamed. The published format is described in ``reference``.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from typing import Any, cast
 import open_clip
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -28,9 +29,9 @@ from mote.models.narrow import narrow
 from mote.models.reference import check_names, read_reference
 from mote.models.video_clip import VideoCLIP
 
-WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+WEIGHTS, DESCRIPTION, TEXT = "model.safetensors", "model.json", "text.safetensors"
 SIZES = ("embed_dim", "mean", "std", "num_layers", "num_experts", "num_heads", "ln_eps", "ffn_ratio", "max_frames")
-TENSORS = ("tuned_text", "merge_routing")  # what may lie beside the parameters
+TENSORS = ("tuned_text", "text", "merge_routing")  # what may lie beside the parameters
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class LoadedModel:
 
     ``tuned_text``: features of the fine-tuning classes, for temporal feature modulation. ``classes``: their names,
     where known. ``meta``: the content of ``model.json``; its ``clip`` and ``pretrained`` name the CLIP with the text
-    tower (None: not known). ``merge_routing``: how to merge the experts (None: uniformly).
+    tower (None: not known). ``merge_routing``: how to merge the experts (None: uniformly). ``text``: features of the
+    names in ``meta["labels"]``, which an exported model chooses among. ``text_weights``: the file for ``load_text``
+    where the text tower was tuned.
     """
 
     model: VideoCLIP
@@ -47,62 +50,109 @@ class LoadedModel:
     classes: list[str] | None
     meta: dict[str, Any]
     merge_routing: Float[Tensor, "L E"] | None = None
+    text: Float[Tensor, "K D"] | None = None
+    text_weights: Path | None = None
 
 
 def save_model(
-    folder: Path | str, model: VideoCLIP, meta: Mapping[str, Any], tensors: Mapping[str, Tensor] | None = None
+    folder: Path | str,
+    model: VideoCLIP,
+    meta: Mapping[str, Any],
+    tensors: Mapping[str, Tensor] | None = None,
+    notes: Mapping[str, str] | None = None,
+    text_tower: nn.Module | None = None,
 ) -> None:
-    """Write ``model.safetensors`` and ``model.json`` into ``folder``, each whole or not at all.
+    """Write ``model.safetensors`` and ``model.json`` into ``folder``, each whole or not at all; or one file.
 
     Args:
-        folder: made when missing; an older model in it is replaced.
+        folder: made when missing; an older model in it is replaced. With a name in .safetensors it is one file instead.
         model: what to save, not wrapped for distributed training.
         meta: JSON values for ``model.json``; needs ``clip`` (a name for ``load_clip``) or ``architecture`` (as in the
             ``meta`` of a loaded model). Useful: ``pretrained``, ``classes``, ``templates``.
-        tensors: ``tuned_text`` (F, D) and ``merge_routing`` (L, E), both optional.
+        tensors: ``tuned_text`` (F, D), ``text`` (K, D) and ``merge_routing`` (L, E), all optional.
+        notes: more text for the metadata of the safetensors file.
+        text_tower: the text tower (without adapters) where it is not that of ``clip``.
 
     Raises:
         ValueError: for unknown tensors, or when ``meta`` does not say how to rebuild the visual tower.
     """
     tensors = dict(tensors or {})
     if unknown := set(tensors) - set(TENSORS):
-        raise ValueError(f"cannot save the tensors {', '.join(sorted(unknown))}; expected {' and '.join(TENSORS)}")
+        raise ValueError(f"cannot save the tensors {', '.join(sorted(unknown))}; expected {', '.join(TENSORS)}")
     meta = {**meta, **_sizes(model), **({"widths": model.widths} if model.widths else {})}
+    meta |= {"text_tuned": text_tower is not None or bool(meta.get("text_tuned"))}
     meta.setdefault("architecture", None)
     meta["architecture"] = meta["architecture"] or _architecture(meta.get("clip"), model.visual)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    weights, description = _places(folder)
+    weights.parent.mkdir(parents=True, exist_ok=True)
     state = {name: t.detach().cpu().contiguous() for name, t in {**model.state_dict(), **tensors}.items()}
-    description = json.dumps(meta, indent=2) + "\n"  # fails before anything is written
-    write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
-    write_whole(folder / DESCRIPTION, lambda path: path.write_text(description, encoding="utf-8"))
+    described = json.dumps(meta, indent=2) + "\n"  # fails before anything is written
+    notes = {**(notes or {}), **({"model": described} if description is None else {})}
+    if text_tower is not None:
+        words = {name: t.detach().cpu().contiguous() for name, t in text_tower.state_dict().items()}
+        write_whole(weights.parent / TEXT, lambda path: save_file(words, path))
+    write_whole(weights, lambda path: save_file(state, path, notes or None))
+    if description is not None:
+        write_whole(description, lambda path: path.write_text(described, encoding="utf-8"))
 
 
 def load_model(folder: Path | str) -> LoadedModel:
-    """Rebuild a model written by ``save_model``; needs no network.
+    """Rebuild a model written by ``save_model``, a folder or a file; needs no network.
 
     Raises:
         FileNotFoundError: when one of the two files is missing.
         ValueError: when one of them is damaged or they do not fit together; the message names the file.
     """
-    weights, description = Path(folder) / WEIGHTS, Path(folder) / DESCRIPTION
+    weights, description = _places(folder)
     for path in (description, weights):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: not found; a model folder holds {DESCRIPTION} and {WEIGHTS}")
+        if path is not None and not path.is_file():
+            hint = f"; a model folder holds {DESCRIPTION} and {WEIGHTS}" if description is not None else ""
+            raise FileNotFoundError(f"{path}: not found{hint}")
     try:
-        meta = json.loads(description.read_text(encoding="utf-8"))
+        meta = json.loads(_metadata(weights) if description is None else description.read_text(encoding="utf-8"))
         sizes, architecture = {name: meta[name] for name in SIZES}, meta["architecture"]
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{description}: damaged ({error}); expected the JSON object that save_model writes") from None
-    except KeyError as error:
-        raise ValueError(f"{description}: the key {error} is missing; expected what save_model writes") from None
-    try:
-        state = load_file(weights)
+        sizes["expert_part"] = meta.get("expert_part", "ffn")  # models saved before there was a choice
     except SafetensorError as error:
         raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
-    extra = {name: state.pop(name) for name in TENSORS if name in state}
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{description or weights}: damaged ({error}); expected the JSON object that save_model writes"
+        ) from None
+    except KeyError as error:
+        raise ValueError(
+            f"{description or weights}: the key {error} is missing; expected what save_model writes"
+        ) from None
+    try:
+        state = _Tensors(weights)
+    except SafetensorError as error:
+        raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
+    extra = {name: state[name].clone() for name in state.leave_out(TENSORS)}
     model = _rebuild(architecture, sizes, state, weights, meta.get("widths", {}))
-    return LoadedModel(model, extra.get("tuned_text"), meta.get("classes"), meta, extra.get("merge_routing"))
+    return LoadedModel(
+        model,
+        extra.get("tuned_text"),
+        meta.get("classes"),
+        meta,
+        extra.get("merge_routing"),
+        extra.get("text"),
+        weights.parent / TEXT if meta.get("text_tuned") else None,
+    )
+
+
+def load_text(path: Path, tower: nn.Module) -> None:
+    """Fill a text tower with the tuned weights of ``text.safetensors``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged or of another tower.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not found; the model beside it was trained with this text tower")
+    try:
+        tower.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        problem = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path}: does not hold the weights of this text tower: {problem}") from None
 
 
 def is_reference_checkpoint(path: Path | str) -> bool:
@@ -150,6 +200,17 @@ def build_visual(architecture: Mapping[str, Any]) -> nn.Module:
         logging.disable(threshold)
 
 
+def _places(folder: Path | str) -> tuple[Path, Path | None]:
+    """Where the weights and the description lie; a single file carries its description itself."""
+    folder = Path(folder)
+    return (folder, None) if folder.suffix == ".safetensors" else (folder / WEIGHTS, folder / DESCRIPTION)
+
+
+def _metadata(weights: Path) -> str:
+    with safe_open(weights, "pt") as file:
+        return (file.metadata() or {})["model"]
+
+
 def _architecture(clip: str | None, visual: nn.Module) -> dict[str, Any]:
     """The config of a CLIP's visual tower, with the activation and image size that ``visual`` really has."""
     if clip == "tiny":
@@ -176,6 +237,7 @@ def _sizes(model: VideoCLIP) -> dict[str, Any]:
     return {
         **sizes,
         "num_experts": model.num_experts,
+        "expert_part": model.expert_part,
         "num_heads": model.temporal.num_heads,
         "ln_eps": model.temporal.layers()[0].ln_1.eps,
         "ffn_ratio": model.temporal.ffn_ratio,
@@ -188,20 +250,50 @@ def _rebuild(
     sizes: Mapping[str, Any],
     state: Mapping[str, Tensor],
     path: Path,
-    widths: Mapping[str, int] | None = None,
+    widths: Mapping[str, int] | None = None,  # of a model from which something was removed
 ) -> VideoCLIP:
     """The model of these sizes with the parameters ``state``, whose names and shapes must match exactly."""
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
         model = VideoCLIP(build_visual(architecture), torch.zeros(()), **sizes)
-    narrow(model, {name: torch.arange(width) for name, width in (widths or {}).items()})
+    if widths:
+        narrow(model, {name: torch.arange(width) for name, width in widths.items()})
     own = model.state_dict()
     check_names(set(own) - set(state), "missing", path)
     check_names(set(state) - set(own), "unknown", path)
     shapes = {name: (tuple(state[name].shape), tuple(own[name].shape)) for name in own}
     odd = {f"{name} {found} for {expected}" for name, (found, expected) in shapes.items() if found != expected}
     check_names(odd, "of another shape", path)
-    model.load_state_dict(dict(state))
+    for name, tensor in own.items():
+        tensor.copy_(state[name])
     return model.eval()
+
+
+class _Tensors(Mapping[str, Tensor]):
+    """The tensors of a safetensors file, each a view of the file that is mapped while the view lives.
+
+    One by one, because all of a mapped file that has been read counts as memory of the process.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+        with safe_open(path, "pt") as file:
+            self._names = list(file.keys())
+
+    def leave_out(self, names: Iterable[str]) -> list[str]:
+        """Hide those of `names` that are there, and return them; they can still be asked for."""
+        hidden = [name for name in names if name in self._names]
+        self._names = [name for name in self._names if name not in hidden]
+        return hidden
+
+    def __getitem__(self, name: str) -> Tensor:
+        with safe_open(self._path, "pt") as file:
+            return file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:

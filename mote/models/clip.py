@@ -34,6 +34,7 @@ from mote.models.cores import all_cores
 from mote.models.tiny import TinyTokenizer
 
 __all__ = [
+    "ClassFeatures",
     "TextTower",
     "Towers",
     "build_clip",
@@ -120,6 +121,42 @@ def load_clip(name: str, pretrained: str | Path | None = None, precision: str = 
         name=name,
         pretrained=None if pretrained is None else str(pretrained),
     )
+
+
+class ClassFeatures(nn.Module):
+    """Class features y as a function of a text tower that is being tuned: `forward` gives them with their gradient.
+
+    Args:
+        tower: the text tower; part of this module.
+        names, templates: as in `encode_classes`; every call costs K * P passes of the tower, so take few templates.
+
+    Raises:
+        ValueError: as `encode_classes`.
+    """
+
+    tokens: Tensor
+
+    def __init__(self, tower: TextTower, names: Sequence[str], templates: Sequence[str]):
+        super().__init__()
+        _check_prompts(names, templates)
+        self.tower, self.num_classes = tower, len(names)
+        texts = [template.replace("{}", name) for name in names for template in templates]
+        self.register_buffer("tokens", tower.tokenizer(texts), persistent=False)  # (K * P, context)
+
+    def forward(self) -> Float[Tensor, "K D"]:
+        """y (K, D), float32, each of length 1."""
+        clip: Any = self.tower.clip
+        features = F.normalize(clip.encode_text(self.tokens).float(), dim=-1).unflatten(0, (self.num_classes, -1))
+        return F.normalize(features.mean(dim=1), dim=-1)
+
+    def set_gradient_checkpointing(self, enabled: bool) -> None:
+        """Recompute the text tower's activations in backward to save memory."""
+        clip: Any = self.tower.clip
+        switch = getattr(getattr(clip, "text", None), "set_grad_checkpointing", None)
+        if switch is not None:
+            switch(enabled)
+        else:
+            clip.transformer.grad_checkpointing = enabled
 
 
 @torch.no_grad()

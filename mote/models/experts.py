@@ -7,6 +7,10 @@ Paper: MoTE (Zhu et al., NeurIPS 2024), section 2.2 and eq. 5 to 7. For a routin
 The experts are stacked along a first axis and merged by one contraction. Running a single expert is the one-hot row, so
 experts that were not drawn get gradients that are zero rather than absent: distributed training needs no search for
 unused parameters. With E = 1 the row can only be [1] and merging is a view.
+
+What an expert is (``part``; table 7a): the whole network ("ffn", the method), its first or its second layer ("up",
+"down"; the other layer exists once), or both layers with a row each ("separate": the row is then the one of the first
+layer followed by the one of the second, 2E numbers).
 """
 
 import copy
@@ -15,6 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+PARTS = ("ffn", "up", "down", "separate")
 
 
 def quick_gelu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -52,20 +58,25 @@ def merge(stack: Float[Tensor, "E *shape"], routing: Float[Tensor, "*passes N"])
 class ExpertFFN(nn.Module):
     """E feed-forward networks (D -> H -> D) sharing one forward pass through merged weights.
 
-    Parameters: ``up_weight`` (E, H, D), ``up_bias`` (E, H), ``down_weight`` (E, D, H), ``down_bias`` (E, D). Weights
-    start from N(0, 0.02), biases from 0; every expert from its own draw, or all from one with ``same_init``.
+    Parameters: ``up_weight`` (E, H, D), ``up_bias`` (E, H), ``down_weight`` (E, D, H), ``down_bias`` (E, D), with 1 in
+    the place of E for the layer that is not routed. Weights start from N(0, 0.02), biases from 0; every expert from its
+    own draw, or all from one with ``same_init``. ``part``: what an expert is, see the top of this file.
     """
 
-    def __init__(self, width: int, hidden: int, num_experts: int, same_init: bool = False):
+    def __init__(self, width: int, hidden: int, num_experts: int, same_init: bool = False, part: str = "ffn"):
         super().__init__()
+        if part not in PARTS:
+            raise ValueError(f"unknown part {part!r} of the experts; choose from {', '.join(PARTS)}")
         if num_experts < 1:
             raise ValueError(
                 f"num_experts must be at least 1, got {num_experts}; for no temporal head use num_layers=0"
             )
-        self.up_weight = nn.Parameter(torch.empty(num_experts, hidden, width))
-        self.up_bias = nn.Parameter(torch.zeros(num_experts, hidden))
-        self.down_weight = nn.Parameter(torch.empty(num_experts, width, hidden))
-        self.down_bias = nn.Parameter(torch.zeros(num_experts, width))
+        self.part = part
+        up, down = (1 if part == "down" else num_experts), (1 if part == "up" else num_experts)
+        self.up_weight = nn.Parameter(torch.empty(up, hidden, width))
+        self.up_bias = nn.Parameter(torch.zeros(up, hidden))
+        self.down_weight = nn.Parameter(torch.empty(down, width, hidden))
+        self.down_bias = nn.Parameter(torch.zeros(down, width))
         for weight in (self.up_weight, self.down_weight):
             nn.init.normal_(weight, std=0.02)
             if same_init:
@@ -74,28 +85,47 @@ class ExpertFFN(nn.Module):
     @property
     def num_experts(self) -> int:
         """E."""
-        return len(self.up_weight)
+        return max(len(self.up_weight), len(self.down_weight))
+
+    def layer_rows(self, routing: Float[Tensor, "*passes N"]) -> tuple[Tensor, Tensor]:
+        """The rows of the first and of the second layer."""
+        if self.part == "separate":
+            up, down = routing.tensor_split(2, dim=-1)
+            return up, down
+        one = routing.new_ones(*routing.shape[:-1], 1)
+        return (one if self.part == "down" else routing), (one if self.part == "up" else routing)
+
+    def merged(self, routing: Float[Tensor, "*passes N"]) -> list[Tensor]:
+        """The four parameters merged, in the order of ``feed_forward``."""
+        up, down = self.layer_rows(routing)
+        stacks = ((self.up_weight, up), (self.up_bias, up), (self.down_weight, down), (self.down_bias, down))
+        return [merge(stack, row) for stack, row in stacks]
 
     def forward(
-        self, x: Float[Tensor, "*given B T D"], routing: Float[Tensor, "*passes E"]
+        self, x: Float[Tensor, "*given B T D"], routing: Float[Tensor, "*passes N"]
     ) -> Float[Tensor, "*passes B T D"]:
-        """Run the merged network, for one row (E,) or for each of R rows (R, E) on its own or on the same x.
+        """Run the merged network, for one row (N,) or for each of R rows (R, N) on its own or on the same x.
+
+        N is E, or 2E where both layers are routed separately.
 
         Raises:
             ValueError: when a row does not fit the number of experts.
         """
-        weights = [merge(p, routing) for p in (self.up_weight, self.up_bias, self.down_weight, self.down_bias)]
+        weights = self.merged(routing)
         if routing.ndim == 1:
             return feed_forward(x, *weights)
         # Merging all rows at once matters for training: the stacks get one gradient instead of a sum over passes.
         x = x.expand(len(routing), *x.shape[-3:])
         return torch.stack([feed_forward(*parts) for parts in zip(x, *weights, strict=True)])
 
-    def fold(self, routing: Float[Tensor, "E"]) -> "ExpertFFN":
+    def fold(self, routing: Float[Tensor, "N"]) -> "ExpertFFN":
         """The merged network as a module with one expert and parameters of its own; draws no random numbers."""
+        stacks = (self.up_weight, self.up_bias, self.down_weight, self.down_bias)
         with torch.no_grad():
-            merged = {
-                id(p): nn.Parameter(merge(p, routing).clone()[None], requires_grad=p.requires_grad)
-                for p in self.parameters()
+            memo = {
+                id(p): nn.Parameter(weight.clone()[None], requires_grad=p.requires_grad)
+                for p, weight in zip(stacks, self.merged(routing), strict=True)
             }
-        return copy.deepcopy(self, merged)  # the memo hands out the merged parameters in place of the stacks
+        folded = copy.deepcopy(self, memo)  # the memo hands out the merged parameters in place of the stacks
+        folded.part = "ffn"
+        return folded

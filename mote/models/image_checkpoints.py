@@ -5,7 +5,7 @@ pixels, the classes, and what kind of picture it takes. A network of fewer units
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +32,8 @@ def image_classifier(
     net: str,
     num_classes: int,
     *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    mean: Sequence[float],
+    std: Sequence[float],
     dropout: float = 0.0,
     pretrained: bool = False,
     **sizes: Any,

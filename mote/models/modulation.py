@@ -12,7 +12,7 @@ classes gives all of them (the paper has none under 5), and all features are nor
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,12 +38,27 @@ def modulation_gate(
     """
     if k < 1 or not gamma > 0:
         raise ValueError(f"modulation needs k >= 1 and gamma > 0, got k={k} and gamma={gamma}")
-    if not len(text) or not len(tuned_text):
-        raise ValueError(f"modulation needs classes: got {len(text)} to test and {len(tuned_text)} of fine-tuning")
+    num_classes, num_tuned = text.shape[0], tuned_text.shape[0]  # len() would fix the number in an exported graph
+    if not num_classes or not num_tuned:
+        raise ValueError(f"modulation needs classes: got {num_classes} to test and {num_tuned} of fine-tuning")
     with torch.autocast(video.device.type, enabled=False):
         video, text, tuned_text = (F.normalize(x.float(), dim=-1) for x in (video, text, tuned_text))
-        near = text[(video @ text.T).topk(min(k, len(text))).indices]  # (B, k, D)
-        near_tuned = tuned_text[(video @ tuned_text.T).topk(min(k, len(tuned_text))).indices]  # (B, k, D)
+        near, present = _nearest(video, text, k)
+        near_tuned, present_tuned = _nearest(video, tuned_text, k)
         cosine = near @ near_tuned.transpose(1, 2)  # (B, k test, k tuned)
-        similarity = cosine.amax(dim=2).mean(dim=1).clamp(max=1)  # rounding may pass 1
-        return torch.exp(-(1 - similarity) / gamma)
+        closest = cosine.masked_fill(~present_tuned[:, None, :], -torch.inf).amax(dim=2)  # (B, k)
+        similarity = (closest * present).sum(dim=1) / present.sum(dim=1)
+        return torch.exp(-(1 - similarity.clamp(max=1)) / gamma)  # rounding may pass 1
+
+
+def _nearest(
+    video: Float[Tensor, "B D"], text: Float[Tensor, "K D"], k: int
+) -> tuple[Float[Tensor, "B k D"], Bool[Tensor, "B k"]]:
+    """The k rows of ``text`` nearest to each clip, and which of them exist: zeros fill up where K < k.
+
+    Filling up, because taking min(k, K) would fix K in an exported graph.
+    """
+    filled = torch.cat([text, text.new_zeros(k, text.shape[1])])
+    scores = torch.cat([video @ text.T, video.new_full((video.shape[0], k), -torch.inf)], dim=1)  # (B, K + k)
+    nearest = scores.topk(k)
+    return filled[nearest.indices], nearest.values.isfinite()

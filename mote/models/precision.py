@@ -5,15 +5,15 @@ the rounding of factors, 2^-9 relative each.
 """
 
 import copy
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
 from mote.models.experts import ExpertFFN
 from mote.models.temporal import Attention
-from mote.models.video_clip import VideoCLIP
 
+Part = TypeVar("Part", bound=nn.Module)
 Precision = Literal["fp32", "bf16"]
 FACTORS = (nn.Linear, nn.MultiheadAttention, Attention, ExpertFFN)  # modules whose parameters go into matrix products
 
@@ -34,11 +34,14 @@ def resolve_precision(wanted: Literal["fp32", "bf16", "auto"], device: torch.dev
     return "bf16" if has_bf16(device) else "fp32"
 
 
-def in_bf16(model: VideoCLIP) -> VideoCLIP:
-    """The model with the factors of its matrix products in bfloat16; run it under autocast. Shares all the rest."""
-    memo: dict[int, nn.Parameter] = {id(p): p for p in model.parameters()}
-    for module in model.modules():
-        if isinstance(module, FACTORS):
-            for p in module.parameters(recurse=False):
+def in_bf16(module: Part) -> Part:
+    """The module with the factors of its matrix products in bfloat16; run it under autocast. Shares all the rest.
+
+    Under autocast the factors are rounded anyway, at every call: this gives the same numbers faster.
+    """
+    memo: dict[int, nn.Parameter] = {id(p): p for p in module.parameters()}
+    for part in module.modules():
+        if isinstance(part, FACTORS):
+            for p in part.parameters(recurse=False):
                 memo[id(p)] = nn.Parameter(p.detach().bfloat16(), requires_grad=False)
-    return copy.deepcopy(model, memo)
+    return copy.deepcopy(module, memo)

@@ -22,6 +22,7 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mote.models.attention import NarrowAttention
 from mote.models.experts import ExpertFFN, quick_gelu
 from mote.models.image_nets import MLP, LeNet, ResidualBlock
 from mote.models.temporal import Attention
@@ -85,7 +86,7 @@ def sites(model: nn.Module) -> list[Site]:
             found.append(_heads(name, module))
         elif isinstance(module, ExpertFFN):
             found.append(_experts(name, module))
-        elif isinstance(module, ResidualAttentionBlock) and not hasattr(module, "ln_1_kv"):
+        elif isinstance(module, ResidualAttentionBlock) and _plain(module):
             mlp: Any = module.mlp
             found.append(_heads(f"{prefix}attn", module.attn))
             fc, proj = f"{prefix}mlp.c_fc", f"{prefix}mlp.c_proj"
@@ -95,6 +96,13 @@ def sites(model: nn.Module) -> list[Site]:
         elif isinstance(module, ResidualBlock) and module.conv1 is not None:
             found.append(_residual(name, module))
     return [site for site in found if len(site)]
+
+
+def _plain(block: ResidualAttentionBlock) -> bool:
+    """No cross-attention, and no adapters around its layers."""
+    layers: list[Any] = [block.mlp.c_fc, block.mlp.c_proj]
+    attention = type(block.attn) in (nn.MultiheadAttention, NarrowAttention)
+    return attention and all(type(layer) is nn.Linear for layer in layers) and not hasattr(block, "ln_1_kv")
 
 
 def _heads(name: str, module: Any) -> Site:
@@ -116,12 +124,17 @@ def _heads(name: str, module: Any) -> Site:
 
 
 def _experts(name: str, module: ExpertFFN) -> Site:
-    """Hidden unit j of all experts together: their weights are averaged, so their indices belong together."""
+    """Hidden unit j of all experts together: their weights are averaged, so their indices belong together.
+
+    Where the first layer is not routed, what a unit emits does not depend on the routing and every expert's second
+    layer can take it up.
+    """
+    routed = len(module.up_weight) > 1
     index = rows(module.up_weight.shape[1])
 
     def emitted() -> Tensor:
         # Experts are merged before the activation: of several only "all are zero" can be used, the largest tells.
-        return quick_gelu(module.up_bias.detach().abs().amax(0) if module.num_experts > 1 else module.up_bias[0])
+        return quick_gelu(module.up_bias.detach().abs().amax(0) if routed else module.up_bias[0])
 
     return Site(
         name,
@@ -130,7 +143,7 @@ def _experts(name: str, module: ExpertFFN) -> Site:
         outgoing=(Slice(f"{name}.down_weight", 2, index),),
         tied=(Slice(f"{name}.up_bias", 1, index),),
         emitted=lambda: emitted().detach()[:, None],
-        fold=f"{name}.down_bias" if module.num_experts == 1 else None,
+        fold=None if routed else f"{name}.down_bias",
         closing=((), (Slice(f"{name}.down_bias", 1, rows(1, module.down_bias.shape[1])),)),
     )
 

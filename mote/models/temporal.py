@@ -40,15 +40,17 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """One pre-norm layer: self-attention, then merged experts."""
 
-    def __init__(self, width: int, num_heads: int, num_experts: int, ln_eps: float, hidden: int, same_init: bool):
+    def __init__(
+        self, width: int, num_heads: int, num_experts: int, ln_eps: float, hidden: int, same_init: bool, part: str
+    ):
         super().__init__()
         self.ln_1 = nn.LayerNorm(width, eps=ln_eps)
         self.attn = Attention(width, num_heads)
         self.ln_2 = nn.LayerNorm(width, eps=ln_eps)
-        self.mlp = ExpertFFN(width, hidden, num_experts, same_init)
+        self.mlp = ExpertFFN(width, hidden, num_experts, same_init, part)
 
     def forward(
-        self, x: Float[Tensor, "*given B T D"], routing: Float[Tensor, "*passes E"]
+        self, x: Float[Tensor, "*given B T D"], routing: Float[Tensor, "*passes N"]
     ) -> Float[Tensor, "*passes B T D"]:
         """One layer with the experts merged by ``routing``; passes may still share x, as before the first layer."""
         x = x + self.attn(self.ln_1(x))
@@ -67,6 +69,7 @@ class TemporalHead(nn.Module):
         ln_eps: epsilon of the layer norms; the authors' checkpoints need 1e-12.
         ffn_ratio: hidden width of an expert over D.
         same_init: start all experts of a layer from the same weights (ablation, table 2a).
+        expert_part: what an expert is, "ffn", "up", "down" or "separate", see ``ExpertFFN`` (ablation, table 7a).
 
     Raises:
         ValueError: when the sizes do not fit.
@@ -82,6 +85,7 @@ class TemporalHead(nn.Module):
         ln_eps: float = 1e-5,
         ffn_ratio: int | float = 4,
         same_init: bool = False,
+        expert_part: str = "ffn",
     ):
         super().__init__()
         if num_layers < 1 or num_heads < 1 or max_frames < 1:
@@ -95,7 +99,7 @@ class TemporalHead(nn.Module):
         self.num_heads, self.ffn_ratio = num_heads, ffn_ratio  # of the whole head, before anything is removed
         hidden = round(width * ffn_ratio)
         self.blocks = nn.ModuleList(
-            Block(width, num_heads, num_experts, ln_eps, hidden, same_init) for _ in range(num_layers)
+            Block(width, num_heads, num_experts, ln_eps, hidden, same_init, expert_part) for _ in range(num_layers)
         )
         self.gradient_checkpointing = False
 
@@ -104,17 +108,22 @@ class TemporalHead(nn.Module):
         """E."""
         return self.layers()[0].mlp.num_experts
 
+    @property
+    def expert_part(self) -> str:
+        """What an expert is."""
+        return self.layers()[0].mlp.part
+
     def layers(self) -> list[Block]:
         """The L blocks, with their type."""
         return cast("list[Block]", list(self.blocks))
 
-    def fold_(self, routing: Float[Tensor, "L E"]) -> None:
+    def fold_(self, routing: Float[Tensor, "L N"]) -> None:
         """Replace the experts of every layer by their merge (in place): afterwards E = 1 and the routing row is [1]."""
         for block, row in zip(self.layers(), routing, strict=True):
             block.mlp = block.mlp.fold(row)
 
     def forward(
-        self, features: Float[Tensor, "B T D"], routing: Float[Tensor, "*passes L E"]
+        self, features: Float[Tensor, "B T D"], routing: Float[Tensor, "*passes L N"]
     ) -> Float[Tensor, "*passes B T D"]:
         """h(features) with the experts of layer l merged by ``routing[l]``.
 

@@ -10,7 +10,7 @@ The text tower is not part of the model: class features are computed once per vo
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -31,7 +31,7 @@ class VideoCLIP(nn.Module):
         embed_dim: D.
         mean, std: statistics of the tower's pixels in [0, 1], three numbers each.
         num_layers: L; 0 builds no temporal head and ``temporal`` is None.
-        num_experts, num_heads, ln_eps, ffn_ratio, same_init, max_frames: of the ``TemporalHead``.
+        num_experts, num_heads, ln_eps, ffn_ratio, same_init, max_frames, expert_part: of the ``TemporalHead``.
 
     Raises:
         ValueError: when the sizes of the temporal head do not fit.
@@ -55,6 +55,7 @@ class VideoCLIP(nn.Module):
         ffn_ratio: int | float = 4,
         same_init: bool = False,
         max_frames: int = 77,
+        expert_part: str = "ffn",
     ):
         super().__init__()
         self.visual = visual
@@ -62,7 +63,7 @@ class VideoCLIP(nn.Module):
         self.temporal = None
         if num_layers:
             self.temporal = TemporalHead(
-                embed_dim, num_layers, num_heads, num_experts, max_frames, ln_eps, ffn_ratio, same_init
+                embed_dim, num_layers, num_heads, num_experts, max_frames, ln_eps, ffn_ratio, same_init, expert_part
             )
         for name, value in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
@@ -80,6 +81,18 @@ class VideoCLIP(nn.Module):
         """E, 1 without a temporal head and after folding."""
         return 1 if self.temporal is None else self.temporal.num_experts
 
+    @property
+    def expert_part(self) -> str:
+        """What an expert is; "ffn" without a temporal head and after folding."""
+        return "ffn" if self.temporal is None else self.temporal.expert_part
+
+    def routing(self, rows: Callable[[int, int], Float[Tensor, "R E"]]) -> Float[Tensor, "L N"]:
+        """The routing of all layers from a function of (number of rows, E): a row per layer, or two joined where both
+        halves of the feed-forward networks are routed separately.
+        """
+        parts = 2 if self.expert_part == "separate" else 1
+        return rows(self.num_layers * parts, self.num_experts).reshape(self.num_layers, -1)
+
     def encode_frames(self, frames: Num[Tensor, "B T 3 H W"]) -> Float[Tensor, "B T D"]:
         """Frame features e, one call of the visual tower on all frames; pixels are normalised here, on the device.
 
@@ -94,7 +107,7 @@ class VideoCLIP(nn.Module):
     def head(
         self,
         features: Float[Tensor, "B T D"],
-        routing: Float[Tensor, "*passes L E"] | None = None,
+        routing: Float[Tensor, "*passes L N"] | None = None,
         gate: int | float | Float[Tensor, "B"] = 1.0,
     ) -> Float[Tensor, "... B T D"]:
         """features + gate * h(features), with the experts merged by ``routing`` (None: uniformly).
@@ -105,7 +118,7 @@ class VideoCLIP(nn.Module):
         if self.temporal is None:
             return features
         if routing is None:
-            routing = uniform_merge(self.num_layers, self.num_experts)
+            routing = self.routing(uniform_merge)
         temporal = self.temporal(features, routing.to(features.device))
         if isinstance(gate, Tensor):
             gate = gate[:, None, None]  # (B, 1, 1)
@@ -120,18 +133,22 @@ class VideoCLIP(nn.Module):
             pooled = F.normalize(video.to(torch.promote_types(video.dtype, torch.float32)).mean(dim=1), dim=-1)
             return self.logit_scale.exp() * pooled @ text.to(pooled.dtype).T
 
-    def fold(self, routing: Float[Tensor, "L E"] | None = None) -> "VideoCLIP":
+    def fold(self, routing: Float[Tensor, "L N"] | None = None) -> "VideoCLIP":
         """The model with the experts merged for good into plain feed-forward networks (None: uniformly).
 
         Gives the outputs of ``head(features, routing)`` at the cost of one expert. All other parameters are shared with
         this model, which is left as it is; deepcopy the result for one that can be trained on its own.
         """
-        folded = copy.deepcopy(self, {id(p): p for p in self.parameters()})
+        folded = self.sharing_parameters()
         if folded.temporal is not None:
             if routing is None:
-                routing = uniform_merge(self.num_layers, self.num_experts)
+                routing = self.routing(uniform_merge)
             folded.temporal.fold_(routing)
         return folded
+
+    def sharing_parameters(self) -> "VideoCLIP":
+        """A copy whose modules may be replaced, on the same parameters."""
+        return copy.deepcopy(self, {id(p): p for p in self.parameters()})
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Recompute activations in backward to save memory; takes effect in training mode only.

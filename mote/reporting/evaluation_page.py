@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from mote.reporting.contact_sheet import ClipPicture, contact_sheet, largest_change, side_for
+from mote.reporting.evaluation_numbers import none_of_these, numbers_table, scored_text
 from mote.reporting.evaluation_plots import calibration_plot, recall_plot
 from mote.reporting.page import Section, percent, write_page
 from mote.reporting.plots import MAX_TICK_LABELS, confusion_plot
 
 MAX_PAIRS = 20  # most confused pairs shown; all of them are in confused.csv
-MAX_NAMES = 50  # undecodable files and absent classes shown; all of them are in the result file
+MAX_NAMES = 50  # undecodable files shown; all of them are in the result file
+MAX_ABSENT = 12  # classes without a clip that are named; all of them are in the result file
 
 
 def write_evaluation_page(
@@ -29,12 +31,14 @@ def write_evaluation_page(
     extra: Sequence[Section] = (),
     *,
     title: str | None = None,
+    note: str = "",
 ) -> Path:
     """Write the page of one evaluation to `path`, in a folder of its own, and return the path.
 
     result: the document of a result file; keys calibration, halves, overlap, union, open_set and protocol are shown
     where there are any. predictions: the rows of its CSV file, see `read_predictions`. clips: for the contact sheets,
     chosen with `pick_clips`; right and wrong ones are told apart here. extra: further sections, after the numbers.
+    note: what to know about the pictures of clips.
     Beside the page: recall, confusion and calibration as .svg and .png; summary, per_class, confused and calibration
     as .csv. Raises ValueError when result and predictions are not of the same evaluation.
     """
@@ -42,17 +46,20 @@ def write_evaluation_page(
     path = Path(path)
     folder = path.parent
     folder.mkdir(parents=True, exist_ok=True)
+    numbers = numbers_table(result)
+    _write_csv(folder / "summary.csv", numbers)
     with warnings.catch_warnings():
         # Names in a script that matplotlib's font lacks are boxes in the pictures, but the page has them as text too.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         sections = [
-            _numbers(result, folder),
+            Section("Numbers", scored_text(result), numbers),
+            *none_of_these(result),
             *extra,
             _recall(result, folder),
             _confusion(result, predictions, folder),
             *_calibration(result, folder),
         ]
-    sections += [*_contact_sheets(clips), *_undecodable(result), _provenance(result)]
+    sections += [*_contact_sheets(clips, note), *_undecodable(result), _provenance(result)]
     return write_page(path, title or f"Evaluation: {result.get('task', path.stem)}", sections)
 
 
@@ -88,65 +95,6 @@ def _check(result: Mapping, predictions: Sequence[Mapping[str, str]]) -> None:
             f"predictions hold {found[0]} clips, {found[1]} of them right, but the result says {result['listed']} and"
             f" {result['top1_correct']}; pass the .json and .csv of the same evaluation"
         )
-
-
-def _numbers(result: Mapping, folder: Path) -> Section:
-    rows = [
-        _row("top-1 (%)", result, "top1", result["listed"]),
-        _row(f"top-{result['top5_k']} (%)", result, "top5", result["listed"]),
-        {
-            "measure": "mean class recall (%)",
-            "value [95 %]": percent(result["mean_class_recall"], result.get("mean_class_recall_interval")),
-            "count": f"{len(result['per_class'])} of {result['num_classes']} classes",
-        },
-        *_further_numbers(result),
-    ]
-    _write_csv(folder / "summary.csv", rows)
-    lost = result["listed"] - result["scored"]
-    text = f"{result['scored']} of {result['listed']} listed clips were decoded and scored."
-    if lost:
-        text += f" The {lost} that could not be decoded count as wrong."
-    protocol = result.get("protocol")
-    if protocol:
-        name = protocol.get("identifier") or protocol.get("name") if isinstance(protocol, Mapping) else protocol
-        text += f"\nProtocol: {name}."
-    return Section("Numbers", text, table=rows)
-
-
-def _further_numbers(result: Mapping) -> list[dict[str, str]]:
-    """Return rows for what only some evaluations measure."""
-    rows = []
-    if halves := result.get("halves"):
-        for name, key in (("top-1", ""), ("top-5", "top5_")):
-            measure = f"{name} among half the classes (%), mean ± std"
-            value = f"{percent(halves[f'{key}mean'])} ± {percent(halves[f'{key}std'])}"
-            count = f"{len(halves['per_subset'])} halves"
-            rows.append({"measure": measure, "value [95 %]": value, "count": count})
-    if (overlap := result.get("overlap")) and overlap["without"]:
-        kept = overlap["without"]
-        name = f"top-1 without {len(overlap['excluded_classes'])} classes known from tuning (%)"
-        rows.append(_row(name, kept, "top1", kept["listed"]))
-    if union := result.get("union"):
-        rows.append(
-            _row(f"top-1, {union['num_other']} other classes competing (%)", union, "top1_union", union["listed"])
-        )
-        rows.append(_row("fell on one of the other classes (%)", union, "fell_on_other", union["listed"]))
-    if calibration := result.get("calibration"):
-        value, count = percent(calibration["ece"]), f"{calibration['count']} clips"
-        rows.append({"measure": "expected calibration error (%)", "value [95 %]": value, "count": count})
-    if known := result.get("open_set"):
-        count = f"{known['known']} + {known['unknown']} clips"
-        area = percent(known["auroc"], known["auroc_interval"])
-        rows.append({"measure": "AUROC, none of these (%)", "value [95 %]": area, "count": count})
-        name = f"none of these, recognised below {known['threshold']:.3g} (%)"
-        rows.append(_row(name, known, "unknown_rejected", known["unknown"]))
-    return rows
-
-
-def _row(measure: str, part: Mapping, key: str, total: int) -> dict[str, str]:
-    count = part.get(f"{key}_correct", part.get(f"{key}_count"))
-    value = percent(part[key], part[f"{key}_interval"])
-    return {"measure": measure, "value [95 %]": value, "count": f"{count} of {total}"}
 
 
 def _recall(result: Mapping, folder: Path) -> Section:
@@ -204,11 +152,11 @@ def _calibration(result: Mapping, folder: Path) -> list[Section]:
     return [Section("Reliability", pictures=[(svg, caption)])]
 
 
-def _contact_sheets(clips: Sequence[ClipPicture]) -> list[Section]:
+def _contact_sheets(clips: Sequence[ClipPicture], note: str) -> list[Section]:
     scale, side = largest_change(clips), side_for(clips)
     right, wrong = [clip for clip in clips if clip.correct], [clip for clip in clips if not clip.correct]
     return [
-        Section(heading, markup=contact_sheet(part, scale=scale, side=side))
+        Section(heading, note, markup=contact_sheet(part, scale=scale, side=side))
         for heading, part in (("Right and most certain", right), ("Wrong and most certain", wrong))
         if part
     ]
@@ -237,8 +185,8 @@ def _provenance(result: Mapping) -> Section:
 
 
 def _enumerate(names: Sequence[str]) -> str:
-    more = f", and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return ", ".join(names[:MAX_NAMES]) + more
+    more = f", and {len(names) - MAX_ABSENT} more" if len(names) > MAX_ABSENT else ""
+    return ", ".join(names[:MAX_ABSENT]) + more
 
 
 def _write_csv(path: Path, rows: Sequence[Mapping], columns: Sequence[str] | None = None) -> None:

@@ -56,7 +56,8 @@ def tradeoff_plot(rows: Sequence[Mapping], path: Path | str) -> tuple[Path, Path
     )
     figure.draw_without_rendering()  # the constrained layout settles, so pixels are final
     taken = [number.get_window_extent() for number in numbers]
-    _place_labels(axes, points, limits, [str(row["method"]) for row in rows], taken)
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(rows))]
+    _place_labels(axes, points, limits, [str(row["method"]) for row in rows], colours, taken)
     return _save(figure, path)
 
 
@@ -170,20 +171,27 @@ def _harmonic_curves(axes: Axes) -> list[Text]:
     return list(axes.clabel(curves, fmt="%g", fontsize=8, colors="#767676"))
 
 
-def _place_labels(axes: Axes, points: np.ndarray, limits: np.ndarray, names: Sequence[str], taken: list[Bbox]) -> None:
+def _place_labels(
+    axes: Axes,
+    points: np.ndarray,
+    limits: np.ndarray,
+    names: Sequence[str],
+    colours: Sequence[str],
+    taken: list[Bbox],
+) -> None:
     """Write each name beside its point, where it meets the fewest names, points, bars, edges, `taken` places."""
     to_pixels = axes.transData.transform
     for point, (across, up) in zip(points, limits, strict=True):
         taken += [_box(to_pixels([(x, point[1]) for x in across]), 3), _box(to_pixels([(point[0], y) for y in up]), 3)]
         taken.append(_box(to_pixels([point]), 9))
     frame, written = axes.get_window_extent(), []
-    for i, (point, name) in enumerate(zip(points, names, strict=True)):
+    for point, name, colour in zip(points, names, colours, strict=True):
         label = axes.annotate(
             name,
             (float(point[0]), float(point[1])),
             xytext=(0, 0),
             textcoords="offset points",
-            color=[0.7 * part for part in to_rgb(COLOURS[i % len(COLOURS)])],  # thin strokes need more contrast
+            color=[0.7 * part for part in to_rgb(colour)],  # thin strokes need more contrast
             fontweight="bold",
             parse_math=False,
             zorder=4,

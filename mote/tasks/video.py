@@ -10,9 +10,10 @@ of one expert per layer and m a random merge, both drawn once per forward pass:
     loss      = ce + merged_ce + anchor + r_drop
 
 A term of weight 0 is absent and costs nothing. With one expert both passes are the same: there is no `merged_ce`, and
-the anchor reads the only pass. Without a temporal head there is `ce` alone. Clips with `valid` false weigh nothing:
-every term is the mean over the valid clips of the batch, and zero where there are none. A batch that was mixed (see
-``mote.mixing``) brings its soft ``target``.
+the anchor reads the only pass. Without a temporal head there is `ce` alone. Where the text tower is tuned too
+(`class_features`), the class features of all cross-entropies are computed once per forward pass, with gradient. Clips
+with `valid` false weigh nothing: every term is the mean over the valid clips of the batch, and zero where there are
+none. A batch that was mixed (see ``mote.mixing``) brings its soft ``target``.
 
 R-Drop (see ``regularizers.r_drop``) takes a second, independent routing r2 over the same frame features, so it costs a
 pass of the head and none of CLIP; ``ce`` is then the sum over both passes, L_NLL of its eq. 3. What is random between
@@ -27,6 +28,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mote.models.clip import ClassFeatures
 from mote.models.routing import DEFAULT_TEMPERATURES, one_expert, random_merge
 from mote.models.video_clip import VideoCLIP
 from mote.regularizers.r_drop import symmetric_kl
@@ -39,6 +41,7 @@ class VideoTask(nn.Module):
     Args:
         model: the trained model.
         text: (K, D) L2-normalised class features, fixed.
+        class_features: in the place of `text` where the text tower is tuned.
         merged_weight, anchor_weight: >= 0, see above.
         anchor: form of the anchor, "released" or "paper".
         route_temperature: of the routing draw.
@@ -57,6 +60,7 @@ class VideoTask(nn.Module):
         model: VideoCLIP,
         text: Float[Tensor, "K D"],
         *,
+        class_features: ClassFeatures | None = None,
         merged_weight: float = 0.5,
         anchor_weight: float = 0.1,
         anchor: str = "released",
@@ -75,11 +79,15 @@ class VideoTask(nn.Module):
             )
         if text.shape[1] != model.embed_dim:
             raise ValueError(f"class features have width {text.shape[1]}, the model {model.embed_dim}; use one CLIP")
-        self.model = model
+        self.model, self.class_features = model, class_features
         self.register_buffer("text", text.detach().clone())
         self.merged_weight, self.anchor_weight, self.anchor = merged_weight, anchor_weight, anchor
         self.route_temperature, self.merge_temperatures = route_temperature, tuple(merge_temperatures)
         self.r_drop_weight, self.r_drop_temperature = r_drop_weight, r_drop_temperature
+
+    def class_text(self) -> Float[Tensor, "K D"]:
+        """Class features as they are now; computed, with gradient, where the text tower is tuned."""
+        return self.text if self.class_features is None else self.class_features()
 
     def features(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "B T D"]:
         """Frame features of a batch: its cached `features`, or its `frames` (B, T, 3, H, W) uint8 through CLIP."""
@@ -93,42 +101,46 @@ class VideoTask(nn.Module):
                 optionally `valid` (B,) bool.
             generator: on the CPU; routing is drawn from it, once for the whole batch.
         """
-        features, label = self.features(batch), batch["label"]
-        target = batch.get("target", label)
-        valid = batch.get("valid", torch.ones_like(label, dtype=torch.bool))
+        features, text = self.features(batch), self.class_text()
+        target = batch.get("target", batch["label"])
+        valid = batch.get("valid", torch.ones_like(batch["label"], dtype=torch.bool))
         draws = self.draw(generator)
         # All passes in one call of the head, (R, B, T, D).
-        passes = (
-            self.model.head(features, torch.stack(list(draws.values()))) if draws else self.model.head(features)[None]
-        )
-        of = dict(zip(draws, passes, strict=True)) if draws else {"routed": passes[0]}
-        video = of["routed"]
-        merged = of.get("merged", video)
-        logits = self.model.classify(video, self.text)
+        rows = torch.stack(list(draws.values())) if draws else None
+        passes = self.model.head(features)[None] if rows is None else self.model.head(features, rows)
+        of = dict(zip(draws or ("routed",), passes, strict=True))
+        merged = of.get("merged", of["routed"])
+        logits = self.model.classify(of["routed"], text)
         terms = {"ce": self.cross_entropy(logits, target, valid)}
         if "second" in of:
-            second = self.model.classify(of["second"], self.text)
+            second = self.model.classify(of["second"], text)
             terms["ce"] = terms["ce"] + self.cross_entropy(second, target, valid)
             kl = symmetric_kl(logits, second, self.r_drop_temperature)
             terms["r_drop"] = self.r_drop_weight * mean_over(kl, valid)
         if self.model.num_experts > 1 and self.merged_weight:
-            merged_logits = self.model.classify(merged, self.text)
-            terms["merged_ce"] = self.merged_weight * self.cross_entropy(merged_logits, target, valid)
+            terms["merged_ce"] = self.merged_weight * self.cross_entropy(
+                self.model.classify(merged, text), target, valid
+            )
         if self.model.num_layers and self.anchor_weight:
             terms["anchor"] = self.anchor_weight * self.anchor_term(features, merged, valid)
         return torch.stack(list(terms.values())).sum(), terms
 
     def draw(self, generator: torch.Generator) -> dict[str, Float[Tensor, "L E"]]:
         """The routings of one step by the name of their pass, drawn in an order in which none moves another's draw."""
-        size = (self.model.num_layers, self.model.num_experts)
         draws: dict[str, Tensor] = {}
-        if size[1] == 1:
+        if self.model.num_experts == 1:
             return draws
-        draws["routed"] = one_expert(*size, generator, self.route_temperature)
+
+        def routed(rows: int, experts: int) -> Tensor:
+            return one_expert(rows, experts, generator, self.route_temperature)
+
+        draws["routed"] = self.model.routing(routed)
         if self.merged_weight or self.anchor_weight:
-            draws["merged"] = random_merge(*size, generator, self.merge_temperatures)
+            draws["merged"] = self.model.routing(
+                lambda rows, e: random_merge(rows, e, generator, self.merge_temperatures)
+            )
         if self.r_drop_weight:
-            draws["second"] = one_expert(*size, generator, self.route_temperature)
+            draws["second"] = self.model.routing(routed)
         return draws
 
     def cross_entropy(
@@ -147,7 +159,7 @@ class VideoTask(nn.Module):
     @torch.no_grad()
     def predict(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "B K"]:
         """Logits with the experts merged uniformly."""
-        return self.model.classify(self.model.head(self.features(batch)), self.text)
+        return self.model.classify(self.model.head(self.features(batch)), self.class_text())
 
 
 def mean_over(values: Float[Tensor, "B"], valid: Bool[Tensor, "B"]) -> Float[Tensor, ""]:

@@ -1,7 +1,8 @@
 """One process or many, CPU or GPU: the accelerator, and what evaluation needs of it.
 
 `make_accelerator` is the only place that configures accelerate; it reads what `torchrun` or `accelerate launch` set,
-and needs no environment variable of its own. On the CPU only `torchrun` starts several processes.
+and needs no environment variable of its own. `accelerate launch --cpu` starts one process on a machine; the launchers
+that start several are torchrun and, through it, `accelerate launch --multi_gpu`, GPU or not.
 """
 
 import os
@@ -33,7 +34,8 @@ def make_accelerator(
         out: run directory; trackers write below it.
 
     Raises:
-        ValueError: an unknown precision, fp16 without a GPU, a tracker whose package is missing.
+        ValueError: an unknown precision, fp16 without a GPU, a tracker whose package is missing, a launch that asks for
+            what would not happen: DeepSpeed, FSDP of version 1, or FSDP without a GPU.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; choose from {sorted(PRECISIONS)}")
@@ -41,6 +43,8 @@ def make_accelerator(
     missing = [name for name in trackers if name not in available]
     if missing:
         raise ValueError(f"trackers {missing} cannot be imported; install them (mote[wandb]) or use one of {available}")
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise ValueError("DeepSpeed is not supported: it updates before the gradient can be checked; launch with FSDP2")
     project = ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "trackers")) if out else None
     accelerator = Accelerator(
         mixed_precision=PRECISIONS[precision],
@@ -51,11 +55,20 @@ def make_accelerator(
     )
     if precision == "fp16" and accelerator.device.type == "cpu":
         raise ValueError("precision fp16 needs a GPU; use bf16 or fp32 on the CPU")
-    # The launcher gives an address when asked for several processes, but with --cpu it starts one (accelerate 1.15).
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not accelerator.is_fsdp2:
+        version = os.environ.get("FSDP_VERSION", "1")
+        raise ValueError(
+            f"FSDP was asked for (version {version}, on {accelerator.device.type}), but there is only version 2 on "
+            "several GPUs; use configs/accelerate/fsdp2.yaml, or multi_gpu.yaml or cpu.yaml, without shards"
+        )
+    # The launcher gives an address when asked for several processes, but with --cpu it starts one (accelerate 1.15),
+    # and it does not say how many were wanted.
     asked = os.environ.get("ACCELERATE_USE_CPU") == "True" and "MASTER_ADDR" in os.environ
     if asked and "WORLD_SIZE" not in os.environ and accelerator.num_processes == 1:
         warnings.warn(
-            "`accelerate launch --cpu` started one process only; for N use `torchrun --nproc_per_node N`", stacklevel=2
+            "`accelerate launch --cpu` started one process only; for N use `accelerate launch --config_file "
+            "configs/accelerate/cpu.yaml --num_processes N` (or --multi_gpu in the place of --cpu) and run.cpu=true",
+            stacklevel=2,
         )
     return accelerator
 

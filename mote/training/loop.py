@@ -9,6 +9,7 @@ evaluation. `step` counts updates made; `loss` and terms are means over the glob
 skipped the update.
 """
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ from mote.training.distributed import on_main
 from mote.training.log import JsonlWriter, rewind
 from mote.training.optim import Rule, make_optimizer, parameter_groups, set_learning_rate
 from mote.training.schedule import learning_rate
+from mote.training.sharded import store_scalars_as_vectors
 from mote.training.signals import Stop
 from mote.training.step import UNREADABLE, AfterUpdate, Mix, Run, backward, read_unreadable, update
 
@@ -66,6 +68,8 @@ def fit(
     fingerprint: str = "",
 ) -> Progress:
     """Train `task` in place and return where the run ended; the run directory holds `log.jsonl` and `last/`.
+
+    Under FSDP2 the task is left in shards: `save_best` gets the weights whole.
 
     Args:
         task: `task(batch, generator) -> (loss, {name: weighted term})`, generator on the CPU.
@@ -111,6 +115,10 @@ def fit(
     progress, training = _start(task, out, resume, Progress(batches.steps, fingerprint))
     groups = parameter_groups(task, rules, weight_decay=weight_decay, no_decay_norm_bias=no_decay_norm_bias)
     accelerator.gradient_accumulation_steps = accumulation  # `accelerator.backward` divides by it
+    plain = None
+    if accelerator.is_fsdp2:
+        plain = copy.deepcopy(task).to(accelerator.device)
+        store_scalars_as_vectors(task)
     module, optimizer = accelerator.prepare(task, make_optimizer(groups, betas))
     run = Run(
         accelerator=accelerator,
@@ -129,6 +137,7 @@ def fit(
         keep=keep,
         stop=Stop(),
         mix=mix,
+        plain=plain,
     )
     try:
         if training:
@@ -136,7 +145,8 @@ def fit(
         with run.stop.listening():
             metrics = _epochs(run, epochs, evaluate, evaluate_every, select, save_best, save_every)
             if select is None and save_best is not None:
-                on_main(accelerator, lambda: save_best(task, metrics))
+                trained = run.task()
+                on_main(accelerator, lambda: save_best(trained, metrics))
     finally:
         # Give the task its own forward back, and let the next `fit` prepare it anew.
         accelerator.unwrap_model(module, keep_fp32_wrapper=False)
@@ -264,7 +274,7 @@ def _evaluate(
     run: Run, evaluate: Evaluate, epochs_done: int, select: str | None, save_best: SaveBest | None
 ) -> dict[str, float]:
     """Metrics of the current weights; a new best is saved."""
-    task, progress = run.task, run.progress
+    task, progress = run.task(), run.progress
     task.eval()
     with torch.no_grad():
         metrics = evaluate(task, epochs_done)

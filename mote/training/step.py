@@ -1,7 +1,9 @@
 """One optimizer step: micro steps, the check for NaN, clipping, the update.
 
-For each of A micro steps: `task(batch, generator) -> (loss, terms)` and a backward pass of loss / A; processes average
-their gradients in the last one. The numbers of the step are averaged over micro steps and processes in one reduction.
+For each of A micro steps: `task(batch, generator) -> (loss, terms)`, means over the valid clips of the micro batch, and
+a backward pass of share * loss / A; processes average their gradients in the last one. With v valid clips of the V in
+the whole step of A micro steps on N processes, share = v * A * N / V: the sum is the mean over all valid clips, as for
+one large batch, however the undecodable ones are spread. The numbers of the step are averaged in one reduction.
 """
 
 import math
@@ -16,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, send_to_device
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from mote.evaluation.results import write_atomic
@@ -23,6 +26,7 @@ from mote.training.batches import StepBatches
 from mote.training.checkpoint import Progress, save_checkpoint
 from mote.training.distributed import mean_over_processes, on_main
 from mote.training.seeds import mixing_generator, routing_generator, seed_dropout
+from mote.training.sharded import cut_state, load_whole_weights, whole_state
 from mote.training.signals import Stop
 
 UNREADABLE = "unreadable.txt"  # in the run directory: a line `path<TAB>cause` for each undecodable training video
@@ -83,15 +87,20 @@ class Run:
     mix: Mix | None = None
     stopping: bool = False  # as the processes agreed in the last step
     unreadable: dict[str, str] = field(default_factory=dict)  # path: cause
+    plain: nn.Module | None = None  # the copy of a sharded task, see `sharded`
 
-    @property
     def task(self) -> nn.Module:
-        """The task without wrappers."""
-        return self.accelerator.unwrap_model(self.module)
+        """The task as it is now, without wrappers and shards; call it in every process."""
+        task = self.accelerator.unwrap_model(self.module)
+        if self.plain is None:
+            return task
+        load_whole_weights(self.plain, task)
+        return self.plain
 
     def load(self, training: dict[str, Any]) -> None:
         """Take over the optimizer and scaler states of a checkpoint."""
-        self.optimizer.load_state_dict(training["optimizer"])
+        state = training["optimizer"]
+        self.optimizer.load_state_dict(state if self.plain is None else cut_state(state, self.optimizer))
         if self.accelerator.scaler and training["scaler"]:
             self.accelerator.scaler.load_state_dict(training["scaler"])
         if self.after_update is not None:
@@ -100,11 +109,13 @@ class Run:
     def save(self) -> None:
         """Write `last/` from the main process; the others wait."""
         scaler = self.accelerator.scaler
-        training = {"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
+        state, task, last = self.optimizer.state_dict(), self.task(), self.out / "last"
+        if self.plain is not None:
+            state = whole_state(state, self.optimizer, self.accelerator.unwrap_model(self.module))
+        training = {"optimizer": state, "scaler": scaler.state_dict() if scaler else None}
         if self.after_update is not None:
             training["after_update"] = self.after_update.state_dict()
-        last = self.out / "last"
-        on_main(self.accelerator, lambda: save_checkpoint(last, self.task, training, self.progress, self.keep))
+        on_main(self.accelerator, lambda: save_checkpoint(last, task, training, self.progress, self.keep))
 
 
 def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, float], list[int]]:
@@ -114,8 +125,8 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
     run.optimizer.zero_grad()
     sums: dict[str, torch.Tensor] = {}
     missing: list[tuple[int, str]] = []
-    for micro in range(micro_steps):
-        batch = next(stream)
+    batches = [next(stream) for _ in range(micro_steps)]
+    for micro, (batch, share) in enumerate(zip(batches, _shares(run, batches), strict=True)):
         if "valid" in batch:
             causes = batch.pop("cause", [""] * len(batch["valid"]))
             items = zip(batch["index"].tolist(), batch["valid"].tolist(), causes, strict=True)
@@ -127,9 +138,9 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
             batch = run.mix(batch, mixing_generator(run.seed, step, micro, rank))
         with accelerator.no_sync(run.module) if micro + 1 < micro_steps else nullcontext():
             loss, terms = run.module(batch, routing)
-            accelerator.backward(loss)
+            accelerator.backward(loss * share)
         for name, value in {"loss": loss, **terms}.items():
-            sums[name] = sums.get(name, 0.0) + value.detach().float() / micro_steps
+            sums[name] = sums.get(name, 0.0) + value.detach().float() * share / micro_steps
     # One small reduction for all numbers of the step; what is wrong with clips travels only when there are any.
     device = accelerator.device
     flags = torch.tensor([len(missing), run.stop.asked], dtype=torch.float32, device=device)
@@ -141,6 +152,17 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
         skipped = sorted(index for index, _ in everywhere)
         _note_skipped(run, sorted(everywhere), epoch)
     return dict(zip(sums, values, strict=True)), skipped
+
+
+def _shares(run: Run, batches: Sequence[Any]) -> torch.Tensor:
+    """Weight of the loss of each micro batch (A,): its valid clips over the mean number of them in a micro batch."""
+    device = run.accelerator.device
+    valid = [batch["valid"].sum() if "valid" in batch else torch.tensor(run.batches.micro) for batch in batches]
+    counts = torch.stack(valid).to(device, torch.float32)
+    if len(batches) * run.accelerator.num_processes == 1:
+        return torch.ones_like(counts)  # the mean is over all clips already
+    mean: Any = run.accelerator.reduce(counts.mean(), reduction="mean")
+    return counts / mean.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def read_unreadable(path: Path) -> dict[str, str]:
@@ -171,7 +193,7 @@ def update(run: Run, means: dict[str, float], epoch: int) -> float | None:
     parameters = [p for p in run.module.parameters() if p.requires_grad]
     limit = math.inf if run.clip_norm is None else run.clip_norm
     total: Any = accelerator.clip_grad_norm_(parameters, limit)
-    norm = total.item()
+    norm = (total.full_tensor() if isinstance(total, DTensor) else total).item()
     # Under fp16 an overflowing gradient is normal: the scaler skips the update and halves its scale, down to a point.
     overflow = accelerator.scaler is not None and accelerator.scaler.get_scale() > 1
     if not all(map(math.isfinite, means.values())) or not (math.isfinite(norm) or overflow):

@@ -60,6 +60,12 @@ def test_summary_equals_a_loop():
         {"class": CLASSES[c], "listed": listed[c], "correct": hits[c], "recall": hits[c] / listed[c]} for c in range(5)
     ]
     assert summary["mean_class_recall"] == pytest.approx(sum(hits[c] / listed[c] for c in range(5)) / 5, abs=1e-12)
+    low, high = summary["mean_class_recall_interval"]
+    assert low < summary["mean_class_recall"] < high
+    sure = [clips.logits[i].double().softmax(-1).mean(0).max().item() for i in range(NUM_CLIPS) if i not in BAD]
+    filled = [row for row in summary["calibration"]["bins"] if row["count"]]
+    assert sum(row["count"] * row["confidence"] for row in filled) == pytest.approx(sum(sure))
+    assert sum(row["correct"] for row in filled) == top1
     assert summary["absent_classes"] == ["class 5"]
     assert summary["confusion_matrix"] == confusion.tolist()
 

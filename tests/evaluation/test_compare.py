@@ -9,7 +9,7 @@ import pytest
 
 from mote.evaluation import results
 from mote.evaluation.closed_set import Scores, summarize
-from mote.evaluation.compare import ResultError, compare, comparison_table, read_result
+from mote.evaluation.compare import ResultError, class_table, compare, comparison_table, read_result
 from mote.evaluation.metrics import NORMAL_QUANTILE_95, wilson_interval
 from mote.reporting.page import text_table
 
@@ -105,6 +105,25 @@ def test_per_class_differences_are_sorted_recounts(tmp_path, world):
     gains = [row["difference"] for row in rows]
     assert gains == sorted(gains, reverse=True)
     assert gains[0] > gains[-1]
+
+
+def test_class_table_shows_the_largest_gains_and_losses(tmp_path):
+    names = [f"class {i}" for i in range(14)]
+    label = [i for i in range(14) for _ in range(20)]
+    # b gains i clips on class i up to 6 and loses i - 6 on the others.
+    gain = [min(i, 6) if i <= 6 else 6 - i for i in range(14)]
+    right = {"a": [10] * 14, "b": [10 + g for g in gain]}
+    guesses = {
+        side: [own if place < right[side][own] else (own + 1) % 14 for own in range(14) for place in range(20)]
+        for side in "ab"
+    }
+    report = compared(*(write(tmp_path, side, guesses[side], label, classes=names) for side in "ab"))
+    rows = class_table(report, 3)
+    assert [row["class"] for row in rows] == [f"class {i}" for i in (6, 5, 4, 11, 12, 13)]
+    assert rows[0] == {"class": "class 6", "a": "10 of 20", "b": "16 of 20", "b - a %": "+30.0"}
+    assert rows[-1] == {"class": "class 13", "a": "10 of 20", "b": "3 of 20", "b - a %": "-35.0"}
+    assert len(class_table(report, 99)) == 13  # class 0 does not differ
+    assert class_table(compared(*(write(tmp_path, "a", guesses["a"], label, classes=names) for _ in "ab"))) == []
 
 
 def test_swapping_the_sides_flips_the_sign(tmp_path, world):

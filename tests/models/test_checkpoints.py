@@ -91,7 +91,7 @@ def test_an_interrupted_write_leaves_the_old_model(tmp_path, monkeypatch):
     save_model(tmp_path, make(), META)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def interrupted(state, path):
+    def interrupted(state, path, metadata):
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
@@ -105,7 +105,7 @@ def test_values_that_json_cannot_hold_fail_before_anything_is_written(tmp_path):
     with pytest.raises(TypeError):
         save_model(tmp_path, make(), {**META, "classes": {1}})
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(ValueError, match="cannot save the tensors other; expected tuned_text and merge_routing"):
+    with pytest.raises(ValueError, match="cannot save the tensors other; expected tuned_text, text, merge_routing"):
         save_model(tmp_path, make(), META, {"other": torch.ones(1)})
 
 

@@ -115,3 +115,37 @@ def test_a_row_of_another_length_is_refused():
         make()(torch.randn(1, 4, 6), torch.tensor([0.5, 0.5]))
     with pytest.raises(ValueError, match="at least 1"):
         ExpertFFN(4, 8, 0)
+
+
+# What an expert is: each half against the same loop, with a stack of one where it is not routed.
+
+
+def by_loop_of_parts(ffn, x, up, down):
+    """The merged network written out with a row for each layer; a layer that exists once has the row [1]."""
+    total = {}
+    for name, parameter in ffn.named_parameters():
+        row = (up if name.startswith("up") else down) if len(parameter) > 1 else [1.0]
+        total[name] = sum(share * parameter[e] for e, share in enumerate(row))
+    hidden = x @ total["up_weight"].T + total["up_bias"]
+    return (hidden / (1 + torch.exp(-1.702 * hidden))) @ total["down_weight"].T + total["down_bias"]
+
+
+ROWS = {"up": [0.2, 0.3, 0.5], "down": [0.2, 0.3, 0.5], "separate": [0.2, 0.3, 0.5, 0.7, 0.1, 0.2]}
+
+
+@pytest.mark.parametrize("part", ROWS)
+def test_parts_are_routed_as_they_are_named_and_fold_to_the_same(part):
+    ffn, x, row = make(part=part).double(), torch.randn(2, 4, 6).double(), torch.tensor(ROWS[part]).double()
+    expected = by_loop_of_parts(ffn, x, ROWS[part][:3], ROWS[part][-3:])
+    torch.testing.assert_close(ffn(x, row), expected)
+    torch.testing.assert_close(ffn(x, torch.stack([row, row]))[1], expected)
+    folded = ffn.fold(row)
+    torch.testing.assert_close(folded(x, torch.ones(1).double()), expected)
+    assert folded.num_experts == 1 and folded.part == "ffn" and ffn.num_experts == 3 and ffn.part == part
+    sizes = {name: len(parameter) for name, parameter in ffn.named_parameters()}
+    assert (sizes["up_weight"], sizes["down_weight"]) == {"up": (3, 1), "down": (1, 3), "separate": (3, 3)}[part]
+
+
+def test_an_unknown_part_is_refused():
+    with pytest.raises(ValueError, match=r"unknown part 'middle'.*ffn, up, down, separate"):
+        ExpertFFN(4, 8, 2, part="middle")

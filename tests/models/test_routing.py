@@ -87,3 +87,7 @@ def test_a_high_temperature_is_uniform_routing():
 def test_bad_arguments_are_refused(call):
     with pytest.raises(ValueError, match="got"):
         call()
+
+
+def test_a_low_temperature_is_fixed_routing():
+    assert one_expert(1000, 4, seeded(), temperature=1e-3).argmax(dim=1).unique().tolist() == [3]

@@ -7,9 +7,11 @@ import subprocess
 
 import numpy as np
 import pytest
+from evaluated_clips import settings, write_clips
 from made_evaluation import make_clips, make_evaluation
 from PIL import Image
 
+from mote.cli import main
 from mote.reporting.evaluation_page import write_evaluation_page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -51,6 +53,17 @@ def page(tmp_path_factory):
     return write_evaluation_page(folder / "page" / "index.html", made.result, made.predictions, make_clips(made))
 
 
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """The page that `mote eval` draws, of synthetic clips and the built-in tiny CLIP."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    write_clips(folder)
+    more = [f"evaluation.unknown={folder / 'other.csv'}", "evaluation.name=page of eval"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["eval", "tiny", *settings(folder, *more), "--out", str(folder)])
+    return folder / "page of eval" / "index.html"
+
+
 def measure(browse, page, folder):
     wrapper = folder / "phone.html"
     wrapper.write_text(PHONE.format(page=page.as_uri()))
@@ -64,6 +77,24 @@ def test_page_is_quiet_and_whole_on_a_phone(browse, page, tmp_path):
     assert found["images"] == found["loaded"] == page.read_text().count("<img") > 30
     assert found["wide"] == found["room"] <= 420
     assert found["frame"] >= 80  # four frames a line
+
+
+def test_page_of_an_evaluation_is_quiet_offline_and_readable_at_two_widths(browse, evaluated, tmp_path):
+    html = evaluated.read_text()
+    assert "http:" not in html and "https:" not in html and "None of these" in html
+    console, found = measure(browse, evaluated, tmp_path)
+    assert console == [] and found["wide"] == found["room"] <= 420
+    assert found["images"] == found["loaded"] >= 3 + 6 * 8  # pictures, and eight frames of six right clips at least
+    for width in (600, 1200):
+        file = tmp_path / f"{width}.png"
+        console, _ = browse(evaluated, f"--screenshot={file}", f"--window-size={width},2400")
+        assert console == []
+        with Image.open(file) as image:
+            assert image.size == (width, 2400)
+            pixels = np.asarray(image.convert("RGB"))
+        marked = (pixels != pixels[0, 0]).any(axis=2)
+        assert marked.any(axis=1).mean() > 0.5  # lines that hold something
+        assert not marked[:, -4:].any()  # nothing is cut at the right
 
 
 def test_the_test_sees_what_goes_wrong(browse, tmp_path):

@@ -11,7 +11,8 @@ from made_evaluation import dots, make_clips, make_evaluation
 from matplotlib.container import BarContainer
 
 from mote.evaluation.closed_set import Scores, summarize
-from mote.evaluation.statistics import accuracy_without, half_class_accuracy, open_set, union_report
+from mote.evaluation.open_set import open_set
+from mote.evaluation.statistics import accuracy_without, half_class_accuracy, union_report
 from mote.reporting import evaluation_page, evaluation_plots
 from mote.reporting.contact_sheet import clip_picture
 from mote.reporting.evaluation_page import confused_pairs, write_evaluation_page
@@ -227,8 +228,12 @@ def test_what_only_some_evaluations_measure(made, tmp_path):
     assert rows["top-1 without 2 classes known from tuning (%)"][1] == f"{without['top1_correct']} of 36"
     assert rows["top-1, 3 other classes competing (%)"][1] == f"{union['top1_union_correct']} of 60"
     assert rows["fell on one of the other classes (%)"][1] == f"{union['fell_on_other_count']} of 60"
-    assert rows["AUROC, none of these (%)"] == [percent(known["auroc"], known["auroc_interval"]), "58 + 30 clips"]
-    assert rows[f"none of these, recognised below {known['threshold']:.3g} (%)"][1].endswith("of 30")
+    rows |= {row[0]: row[1:] for row in table(html, "None of these")}
+    area = [percent(known["auroc"], known["auroc_interval"]), "58 + 30 clips"]
+    assert rows["AUROC of the highest probability (%)"] == area
+    threshold = f"{known['threshold']:.3g}"
+    assert rows[f"clips of no listed class below {threshold} (%)"][1] == f"{known['unknown_rejected_count']} of 30"
+    assert rows[f"listed clips at or above {threshold} (%)"][1] == f"{known['known_accepted_count']} of 58"
     assert rows["expected calibration error (%)"] == [percent(result["calibration"]["ece"]), "58 clips"]
     assert "Protocol: folder-zs@1." in html and "b" * 64 in html
     assert (

@@ -24,11 +24,11 @@ class Counted(nn.Module):
         return self.proj(images.flatten(1))
 
 
-def make_task(layers=2, experts=3, **options) -> VideoTask:
+def make_task(layers=2, experts=3, part="ffn", **options) -> VideoTask:
     torch.manual_seed(0)
     model = VideoCLIP(
         Counted(), torch.tensor(1.5), embed_dim=D, mean=(0.4,) * 3, std=(0.3,) * 3,
-        num_layers=layers, num_experts=experts, num_heads=2,
+        num_layers=layers, num_experts=experts, num_heads=2, expert_part=part,
     )  # fmt: skip
     return VideoTask(model, nn.functional.normalize(torch.randn(K, D), dim=-1), **options)
 
@@ -136,6 +136,26 @@ def test_merging_reaches_all_experts_where_routing_reaches_one():
     chosen = one_expert(2, 3, seeded()).bool()
     assert all(torch.equal(row, one) for row, one in zip(grads[0.0], chosen, strict=True))
     assert all(row.all() for row in grads[0.5])
+
+
+@pytest.mark.parametrize(("part", "rows"), [("up", 2), ("down", 2), ("separate", 4)])
+def test_parts_of_the_feed_forward_network_are_drawn_each_on_its_own(part, rows):
+    task = make_task(part=part, merged_weight=0.0, anchor_weight=0.0)
+    task(make_batch(), seeded())[0].backward()
+    chosen = one_expert(rows, 3, seeded()).view(2, -1, 3).bool()  # (layer, routed parts, expert)
+    for block, row in zip(task.model.temporal.blocks, chosen, strict=True):
+        for name, drawn in (("up_weight", row[0]), ("down_weight", row[-1])):
+            used = getattr(block.mlp, name).grad.abs().amax((1, 2)) > 0
+            assert torch.equal(used, drawn if len(used) > 1 else torch.tensor([True]))
+    merged = make_task(part=part)
+    merged(make_batch(), seeded())[0].backward()
+    assert all(
+        p.grad is not None and p.grad.flatten(1).any(1).all()
+        for p in merged.model.temporal.blocks.parameters()
+        if p.ndim == 3
+    )
+    video = merged.model.encode_frames(make_batch()["frames"])
+    torch.testing.assert_close(merged.model.fold().head(video), merged.model.head(video))
 
 
 def test_invalid_clips_do_not_matter_and_none_valid_is_zero():

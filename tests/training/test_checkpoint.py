@@ -32,6 +32,24 @@ def test_old_files_are_removed_only_after_the_commit(tmp_path):
     assert names == ["optimizer-00000010.pt", "state.json", "weights-00000010.safetensors"]
 
 
+def test_the_last_k_are_kept_and_stand_in_for_a_damaged_one(tmp_path):
+    for step in (5, 10, 15):
+        save_checkpoint(tmp_path, *trained(float(step), step), keep=2)
+    assert len(list(tmp_path.iterdir())) == 5 and not list(tmp_path.glob("*00005*"))
+    (tmp_path / "weights-00000015.safetensors").write_bytes(b"cut")
+    net = nn.Linear(3, 2)
+    with pytest.warns(UserWarning, match=r"weights-00000015.*going on from the checkpoint before"):
+        found = load_checkpoint(tmp_path, net)
+    assert found is not None and found[0].step == 10 and torch.all(net.weight == 10.0)
+    save_checkpoint(tmp_path, *trained(12.0, 12), keep=2)  # the run went on from step 10: what lay after it is gone
+    assert sorted(path.name[-20:] for path in tmp_path.glob("weights*")) == [
+        "00000010.safetensors", "00000012.safetensors",
+    ]  # fmt: skip
+    (tmp_path / "state.json").write_text("{")
+    with pytest.raises(ValueError, match=r"state\.json: cannot be resumed from"):
+        load_checkpoint(tmp_path, net)
+
+
 @pytest.mark.parametrize("survived", range(7))
 def test_a_kill_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, monkeypatch, survived):
     """Saving makes three renames and two removals here; stop at each of them, before it happens."""

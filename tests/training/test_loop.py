@@ -2,6 +2,8 @@ import importlib.util
 import json
 import math
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from toy_run import RULES, Clips, make_task, run
 from mote.training.distributed import make_accelerator, on_main
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
+from mote.training.signals import Stopped
 from mote.training.step import NonFiniteError, TooManySkippedError
 
 SCRIPT = str(Path(__file__).with_name("toy_run.py"))
@@ -39,10 +42,11 @@ def numbers(records: list[dict], *names: str) -> list[float]:
     return [record[name] for record in records if "loss" in record for name in names]
 
 
-def script(launcher: list[str], **options) -> subprocess.CompletedProcess:
+def script(launcher: list[str], timeout: int = 240, **options) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "error", *launcher, SCRIPT, json.dumps(options, default=str)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    strict = [] if "inductor" in launcher else ["-W", "error"]  # the compiler's own imports warn
+    command = [sys.executable, *strict, *launcher, SCRIPT, json.dumps(options, default=str)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout)
 
 
 def test_the_loop_is_adamw_on_the_mean_loss(tmp_path):
@@ -85,10 +89,45 @@ def test_accumulation_equals_the_large_batch(tmp_path):
     assert numbers(parts, "grad_norm") == pytest.approx(numbers(whole, "grad_norm"), rel=1e-6)
 
 
+def test_gradient_checkpointing_changes_nothing(tmp_path):
+    options = {"epochs": 1, "dropout": 0.2, "accumulation": 2}
+    plain = run(tmp_path / "plain", **options)[2]
+    assert losses(run(tmp_path / "checkpointing", checkpointing=True, **options)[2]) == losses(plain)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="torch.compile needs a C compiler on the CPU")
+def test_compiled_and_on_two_processes_the_losses_are_the_same(tmp_path):
+    """accelerate compiles what it prepares when the launcher asks for it; routing is drawn outside of the graph."""
+    plain = run(tmp_path / "plain", epochs=1, sync_routing=True)[2]
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--main_process_port", "0", "--dynamo_backend", "inductor"]
+    done = script(launch, timeout=600, out=tmp_path / "compiled", epochs=1, sync_routing=True)
+    assert done.returncode == 0, done.stderr
+    compiled = [json.loads(line) for line in (tmp_path / "compiled" / "log.jsonl").read_text().splitlines()]
+    names = ("loss", "ce", "merged_ce", "anchor", "grad_norm")
+    assert numbers(compiled, *names) == pytest.approx(numbers(plain, *names), rel=1e-3)
+
+
+def test_accumulation_equals_the_large_batch_also_where_undecodable_clips_are_spread_unevenly(tmp_path):
+    """One clip of a step in four, two in another, a micro batch with none left: the mean is over all valid clips."""
+    options = {"num_items": 34, "batch_size": 8, "epochs": 1, "broken": [0, 5, 6, 17, 20, 21, 22, 30, 33]}
+    whole = run(tmp_path / "whole", **options)[2]
+    parts = run(tmp_path / "parts", accumulation=4, **options)[2]
+    counts = [len(record.get("skipped", ())) for record in parts]
+    assert max(counts) >= 2 and [record.get("skipped") for record in whole] == [r.get("skipped") for r in parts]
+    names = ("loss", "ce", "merged_ce", "anchor")
+    assert numbers(parts, *names) == pytest.approx(numbers(whole, *names), abs=1e-6)
+    assert numbers(parts, "grad_norm") == pytest.approx(numbers(whole, "grad_norm"), rel=1e-5)
+
+
 @pytest.mark.parametrize("sync_routing", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_two_processes_equal_one_and_metrics_are_exact(tmp_path, sync_routing):
-    """Equal global batch, synchronised routing, 11 evaluation clips in batches of 4; no unused-parameter search."""
-    options = {"sync_routing": sync_routing, "evaluated": True, "epochs": 2, "lr": 1e-3}
+    """Equal global batch, synchronised routing, 11 evaluation clips in batches of 4; no unused-parameter search.
+
+    Undecodable clips, spread unevenly over the processes, change nothing.
+    """
+    options = {"sync_routing": sync_routing, "evaluated": True, "epochs": 2, "lr": 1e-3, "broken": [1, 2, 9, 20]}
     one = run(tmp_path / "one", **options)[2]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = script(launcher, out=tmp_path / "two", **options)
@@ -124,6 +163,77 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_for_bit_the_uninterrupted_run(tm
     assert len(trained) == (16 if save_every else 24)  # 4 or 6 steps of 4 clips, the rest was never decoded
     assert all(torch.equal(a, b) for a, b in zip(resumed[0].parameters(), whole[0].parameters(), strict=True))
     assert resumed[1] == whole[1]
+
+
+@pytest.mark.parametrize(("stop_at", "saved"), [(4, 4), (12, 12)])  # within an epoch; at the end of the last
+def test_asked_to_stop_a_run_saves_the_step_under_way_and_resumes_exactly(tmp_path, stop_at, saved):
+    options = {"dropout": 0.2, "evaluated": True}
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped, match=f"stopped by SIGTERM after step {saved}"):
+        run(tmp_path / "cut", stop_at=stop_at, **options)
+    assert signal.getsignal(signal.SIGTERM) is before
+    state = json.loads((tmp_path / "cut" / "last" / "state.json").read_text())
+    assert state["progress"]["step"] == saved and state["progress"]["unevaluated"] == (saved == 12)
+    whole = run(tmp_path / "whole", **options)
+    resumed = run(tmp_path / "cut", resume=True, **options)
+    assert losses(resumed[2]) == losses(whole[2]) and resumed[1] == whole[1]
+    assert all(torch.equal(a, b) for a, b in zip(resumed[0].parameters(), whole[0].parameters(), strict=True))
+
+
+@pytest.mark.slow
+def test_all_processes_stop_after_the_same_step_when_one_is_asked(tmp_path):
+    """And accumulation, gradient checkpointing and own routing draws on two processes survive the resume."""
+    options = {"accumulation": 2, "checkpointing": True, "dropout": 0.2, "epochs": 1}
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = script(launcher, out=tmp_path / "cut", stop_at=5, **options)
+    assert done.returncode and done.stderr.count("Stopped: stopped by SIGTERM after step 3") == 1
+    assert done.stderr.count("Stopped: stopped with another process that was asked to after step 3") == 1
+    assert json.loads((tmp_path / "cut" / "last" / "state.json").read_text())["progress"]["step"] == 3
+    for name, resume in (("cut", True), ("whole", False)):
+        done = script(launcher, out=tmp_path / name, resume=resume, **options)
+        assert done.returncode == 0, done.stderr
+    cut, whole = ((tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("cut", "whole"))
+    assert losses([json.loads(line) for line in cut]) == losses([json.loads(line) for line in whole])
+
+
+def test_a_signal_during_an_evaluation_stops_at_once_and_the_resume_repeats_the_evaluation(tmp_path):
+    def interrupted(task, epoch):
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("not reached")
+
+    with pytest.raises(Stopped, match="stopped by SIGINT after step 6"):
+        run(tmp_path / "cut", evaluate=interrupted)
+    resumed = run(tmp_path / "cut", resume=True, evaluated=True)
+    assert losses(resumed[2]) == losses(run(tmp_path / "whole", evaluated=True)[2])
+
+
+def test_killed_between_the_record_of_an_evaluation_and_its_checkpoint(tmp_path):
+    whole = run(tmp_path / "whole", evaluated=True)
+    with pytest.raises(Stopped):
+        run(tmp_path / "cut", evaluated=True, stop_at=6)
+    with (tmp_path / "cut" / "log.jsonl").open("a") as log:
+        log.write(json.dumps({"step": 6, "epoch": 0, "evaluation": {"top1": 0.5}}) + "\n")
+    assert losses(run(tmp_path / "cut", resume=True, evaluated=True)[2]) == losses(whole[2])
+
+
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_is_intact(tmp_path):
+    """Files may not grow beyond 9000 bytes here: first the log is too long, then the checkpoint too large."""
+    run(tmp_path / "run", epochs=1, save_every=1)
+    before = (tmp_path / "run" / "last" / "state.json").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = tmp_path / "run" / "log.jsonl"
+    for spare, name in ((100, "log.jsonl"), (3000, "last")):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size + spare, limits[1]))
+        try:
+            with pytest.raises(OSError, match=f"{name}: cannot be written: .*intact") as caught:
+                run(tmp_path / "run", epochs=2, save_every=1, resume=True)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert "\n" not in str(caught.value)
+        assert (tmp_path / "run" / "last" / "state.json").read_bytes() == before
+        assert not (tmp_path / "run" / "last" / "writing.tmp").exists()
+    resumed = run(tmp_path / "run", epochs=2, save_every=1, resume=True)[2]
+    assert losses(resumed)[6:] and [record["step"] for record in resumed] == list(range(1, 13))
 
 
 def test_killed_before_the_first_checkpoint_resume_starts_over(tmp_path):
@@ -203,6 +313,8 @@ def test_undecodable_clips_are_counted_named_and_limited(tmp_path):
     for epoch in (0, 1):
         skipped = [index for r in records if r["epoch"] == epoch for index in r.get("skipped", [])]
         assert sorted(skipped) == [2, 5, 7]
+    listed = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
+    assert sorted(listed) == [f"/v/{index}.mp4\tcut off" for index in (2, 5, 7)]
     with pytest.raises(TooManySkippedError, match="3 undecodable clips, more than the 2"):
         run(tmp_path / "strict", clips=clips, max_skipped=2)
 
@@ -280,7 +392,7 @@ def test_accelerator_mistakes():
 def test_a_launcher_that_starts_one_process_for_many_is_reported(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    with pytest.warns(UserWarning, match="torchrun --nproc_per_node"):
+    with pytest.warns(UserWarning, match=r"configs/accelerate/cpu\.yaml --num_processes N"):
         make_accelerator(cpu=True)
 
 

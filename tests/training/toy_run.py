@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import DistributedType, PartialState
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -34,12 +35,15 @@ class Clips(Dataset):
         self.seen.append(key)
         frames = np.random.default_rng((epoch, index)).integers(0, 256, (3, 3, 4, 4), dtype=np.uint8)
         frames[:, index % 3] //= 4
-        return {
+        item = {
             "frames": torch.from_numpy(frames),
             "label": torch.tensor(index % CLASSES),
             "index": torch.tensor(index),
             "valid": torch.tensor(index not in self.broken),
         }
+        if self.broken:
+            item["cause"] = f"/v/{index}.mp4\tcut off" if index in self.broken else ""
+        return item
 
 
 class Order:
@@ -62,18 +66,20 @@ class Order:
 class FaultyTask(VideoTask):
     """Fails in a chosen way at a chosen forward pass (counted from 1)."""
 
-    calls, kill_at, nan_at = 0, None, None
+    calls, kill_at, nan_at, stop_at = 0, None, None, None
 
     def forward(self, batch, generator):
         self.calls += 1
         if self.calls == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.calls == self.stop_at and os.environ.get("RANK", "0") == "0":  # one process of several
+            os.kill(os.getpid(), signal.SIGTERM)
         loss, terms = super().forward(batch, generator)
         factor = float("nan") if self.calls == self.nan_at else 1.0
         return loss * factor, {name: value * factor for name, value in terms.items()}
 
 
-def make_task(experts: int = 3, layers: int = 2, dropout: float = 0.0, kill_at=None, nan_at=None) -> FaultyTask:
+def make_task(experts: int = 3, layers: int = 2, dropout: float = 0.0, checkpointing=False, **faults) -> FaultyTask:
     torch.manual_seed(0)
     visual = nn.Sequential(nn.Flatten(), nn.Linear(48, WIDTH), nn.Dropout(dropout))
     model = VideoCLIP(
@@ -81,7 +87,10 @@ def make_task(experts: int = 3, layers: int = 2, dropout: float = 0.0, kill_at=N
         num_layers=layers, num_experts=experts, num_heads=2,
     )  # fmt: skip
     task = FaultyTask(model, nn.functional.normalize(torch.randn(CLASSES, WIDTH), dim=-1), anchor_weight=0.5)
-    task.kill_at, task.nan_at = kill_at, nan_at
+    if checkpointing:
+        model.visual.set_grad_checkpointing = lambda enabled: None
+        model.set_gradient_checkpointing(True)
+    task.__dict__.update(faults)
     return task
 
 
@@ -104,12 +113,23 @@ def make_evaluate(accelerator, num_items: int):
 
 
 def run(
-    out, *, resume=False, num_items=26, batch_size=4, workers=0, task=None, clips=None, precision="fp32", **options
+    out,
+    *,
+    resume=False,
+    num_items=26,
+    batch_size=4,
+    workers=0,
+    task=None,
+    clips=None,
+    broken=(),
+    precision="fp32",
+    **options,
 ):
     """Train the toy task into `out`; returns (task, progress, log records)."""
-    make = {key: options.pop(key) for key in ("experts", "layers", "dropout", "kill_at", "nan_at") if key in options}
+    keys = ("experts", "layers", "dropout", "checkpointing", "kill_at", "nan_at", "stop_at")
+    make = {key: options.pop(key) for key in keys if key in options}
     task = task or make_task(**make)
-    clips = clips or Clips(num_items)
+    clips = clips or Clips(num_items, tuple(broken))
     loader = DataLoader(
         clips,
         batch_size,
@@ -118,6 +138,11 @@ def run(
         drop_last=True,
         persistent_workers=workers > 0,
     )
+    honest = options.pop("honest", False)
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and not honest:
+        # accelerate shards on GPUs only, though torch can on the CPU: call the processes what they are not.
+        PartialState(cpu=True)
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
     accelerator = make_accelerator(precision, cpu=True)
     if options.pop("evaluated", False):
         options |= {"evaluate": make_evaluate(accelerator, 11), "select": "top1"}

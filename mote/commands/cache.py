@@ -1,0 +1,28 @@
+"""`mote cache`."""
+
+import argparse
+from pathlib import Path
+
+from mote.commands.verbs import Verbs, add_verb
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the verb."""
+    cache = add_verb(verbs, "cache", run, "how large the cache of frame features is, or clear it")
+    cache.add_argument("what", choices=("size", "clear"), help="print its size, or remove what is in it")
+    cache.add_argument("folder", nargs="?", help="the cache folder (default: the user's, which `mote eval` fills)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run it; returns the exit code."""
+    from mote.datasets.feature_cache import clear
+    from mote.features import default_folder, usage
+
+    folder = Path(arguments.folder) if arguments.folder else default_folder()
+    if arguments.folder is None and not folder.exists():
+        print(f"{folder}: nothing cached")
+    elif arguments.what == "size":
+        print(usage(folder))
+    else:
+        print(f"{folder}: {clear(folder) / 1e9:.3g} GB freed")
+    return 0

@@ -1,0 +1,50 @@
+"""`mote export`."""
+
+import argparse
+
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the verb."""
+    export = add_verb(verbs, "export", run, "write one file that gives the logits of `mote predict`, and compare it")
+    export.add_argument("model", help=MODEL_HELP)
+    export.add_argument("--out", required=True, help="the file: .safetensors, .pt2 (torch-export) or .onnx")
+    export.add_argument(
+        "--format", choices=("safetensors", "torch-export", "onnx"), help="default: by the suffix of --out"
+    )
+    names = export.add_mutually_exclusive_group()
+    names.add_argument("--labels", help="comma-separated names to choose among (default: the model's own classes)")
+    names.add_argument("--classes", help="file of names, one per line or id,name csv")
+    names.add_argument("--text-input", action="store_true", help="class features are an input, not part of the file")
+    export.add_argument("--templates", help="prompt-template file, one {} per line")
+    export.add_argument("--clip", help="name:tag of the text tower, for an authors' checkpoint")
+    export.add_argument(
+        "--modulation",
+        action=argparse.BooleanOptionalAction,
+        help="temporal feature modulation (default: as predict, on for other labels than the tuned classes)",
+    )
+    export.add_argument("--check", metavar="VIDEO_OR_FOLDER", help="compare on these (default: on synthetic clips)")
+    export.add_argument(
+        "--tolerance", type=float, default=1e-4, help="refuse a larger difference of logits (default: %(default)s)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run it; returns the exit code."""
+    from mote.export import export
+
+    export(
+        arguments.model,
+        arguments.out,
+        arguments.format,
+        labels=[name.strip() for name in arguments.labels.split(",")] if arguments.labels else None,
+        classes=arguments.classes,
+        templates=arguments.templates,
+        clip=arguments.clip,
+        text_input=arguments.text_input,
+        modulation=arguments.modulation,
+        check=arguments.check,
+        tolerance=arguments.tolerance,
+    )
+    return 0

@@ -1,0 +1,47 @@
+"""`mote frontier`."""
+
+import argparse
+from pathlib import Path
+
+from mote.commands.verbs import Verbs, add_verb, load_config
+
+
+def add(verbs: Verbs) -> None:
+    """Declare the verb."""
+    frontier = add_verb(
+        verbs, "frontier", run, "what a model trades between its own classes and new ones: alpha, gate, single experts"
+    )
+    frontier.add_argument("model", help="run directory or authors' checkpoint (.pt)")
+    frontier.add_argument("config", nargs="*", help="YAML files and a.b=c overrides on top of the run's own config")
+    what = "PROTOCOL=LISTS, a YAML file with an evaluation section, or MANIFEST[,CLASSES]"
+    frontier.add_argument("--closed", required=True, metavar="P", help=f"the classes of tuning: {what}")
+    frontier.add_argument("--zero-shot", required=True, nargs="+", metavar="Q", help="new classes, in the same ways")
+    frontier.add_argument("--root", help="what relative paths in the lists of protocols start from")
+    frontier.add_argument("--alphas", help="weights of the tuned tower, with commas (default: 0,0.25,0.5,0.75,0.9)")
+    frontier.add_argument("--gates", help="factors of the temporal branch, with commas (default: 0,0.25,0.5,0.75,1)")
+    frontier.add_argument("--clip", help="name:tag of the original CLIP, for an authors' checkpoint")
+    frontier.add_argument("--out", help="folder for the results (default: MODEL/frontier, or ./frontier)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run it; returns the exit code."""
+    own = Path(arguments.model) / "config.yaml"
+    config = load_config(arguments.config, [own] if own.is_file() else [])
+    values = {
+        name: _numbers(name, getattr(arguments, name))
+        for name in ("alphas", "gates")
+        if getattr(arguments, name) is not None
+    }
+    from mote.frontier_run import frontier
+
+    out = Path(arguments.out or (Path(arguments.model) / "frontier" if own.is_file() else "frontier"))
+    given = {"clip": arguments.clip, "root": arguments.root, **values}
+    frontier(arguments.model, arguments.closed, arguments.zero_shot, config, out, **given)
+    return 0
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part]
+    except ValueError:
+        raise ValueError(f"--{name} {text}: expected numbers with commas between them, such as 0,0.5,0.9") from None

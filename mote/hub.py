@@ -1,0 +1,148 @@
+"""Sharing models through the Hugging Face Hub, or as a folder: `mote push`, `from_pretrained`.
+
+A shared folder holds `model.safetensors` and `model.json` (see `mote.models.checkpoints`), `config.yaml`, a model card
+`README.md`, and `evaluations/`: the results that were measured on exactly these weights. `mote.load` takes the folder
+or the repository id. Only huggingface_hub talks to the network; its cache, token and HF_HUB_OFFLINE apply.
+"""
+
+import json
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import huggingface_hub
+import open_clip
+
+from mote.evaluation.results import sha256_tensors
+from mote.models.checkpoints import DESCRIPTION, WEIGHTS
+from mote.models.clip_weights import one_line
+from mote.reporting.model_card import model_card
+
+if TYPE_CHECKING:
+    from mote.classifier import Classifier
+
+
+class HubError(OSError):
+    """The Hub could not be reached or refused; the message is one line."""
+
+
+def is_repo_id(name: str) -> bool:
+    """Whether `name` reads `organisation/name` and is no open_clip architecture (they have slashes too: ViT-B/16)."""
+    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)) and name.replace("/", "-") not in open_clip.list_models()
+
+
+def download(repo: str, revision: str | None = None) -> Path:
+    """Folder of a model of the Hub in the local cache, fetched when it is not there.
+
+    Raises:
+        HubError: no network and not in the cache, or no such repository or no access.
+    """
+    try:
+        files = [WEIGHTS, DESCRIPTION, "config.yaml", "README.md"]
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=files))
+    except Exception as error:  # the client's errors have no common base, and differ between its versions
+        raise HubError(
+            f"{repo}: no such folder here, and it could not be fetched from the Hugging Face Hub: {one_line(error)}"
+        ) from error
+
+
+def from_pretrained(name: str | Path, revision: str | None = None, **settings: Any) -> "Classifier":
+    """A classifier from a shared folder or a repository id; `settings` as in `mote.load`.
+
+    `revision`: branch, tag or commit of the repository; None = its main branch.
+    """
+    from mote.classifier import load
+
+    return load(str(name if Path(name).is_dir() else download(str(name), revision)), **settings)
+
+
+def save_pretrained(
+    run: str | Path, folder: str | Path, *, name: str | None = None, license: str | None = None
+) -> Path:
+    """Write the shared folder of a run (or model folder) into `folder`, which must be new or empty; returns it.
+
+    `name`: how the card calls the model; None = `folder`. `license`: for the card; None leaves the field to you.
+
+    Raises:
+        ValueError, FileNotFoundError: no model in `run`, or `folder` has something in it.
+    """
+    run, folder = Path(run), Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: exists and is not an empty folder; choose another or remove it")
+    model = run / "best" if (run / "best").is_dir() else run
+    if not model.is_dir():
+        raise FileNotFoundError(f"{run}: no such run directory or model folder")
+    results = _results(run)
+    meta = json.loads((model / DESCRIPTION).read_text(encoding="utf-8"))
+    config = (run / "config.yaml").read_text(encoding="utf-8") if (run / "config.yaml").is_file() else None
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        stage = Path(temporary) / "model"
+        (stage / "evaluations").mkdir(parents=True)
+        for file in (WEIGHTS, DESCRIPTION):
+            shutil.copyfile(model / file, stage / file)
+        if config is not None:
+            (stage / "config.yaml").write_text(config, encoding="utf-8")
+        for result in results:
+            target = stage / "evaluations" / f"{result['task']}.json"
+            target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        card = model_card(name or str(folder), meta, results, config=config, license=license)
+        (stage / "README.md").write_text(card, encoding="utf-8")
+        stage.replace(folder)  # whole or not at all; an empty folder may be replaced
+    return folder
+
+
+def push_to_hub(run: str | Path, repo: str, *, private: bool = False, license: str | None = None) -> str:
+    """Upload a run's shared folder to the repository `repo` in one commit, made when it does not exist; its address.
+
+    Raises:
+        HubError: no network, no token, or no right to write there.
+        ValueError, FileNotFoundError: as `save_pretrained`.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = save_pretrained(run, Path(temporary) / "model", name=repo, license=license)
+        try:
+            api = huggingface_hub.HfApi()
+            address = api.create_repo(repo, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload model with mote")
+        except Exception as error:  # as in download
+            raise HubError(f"{repo}: could not be pushed to the Hugging Face Hub: {one_line(error)}") from error
+    return str(address)
+
+
+def push(run: str, target: str, *, private: bool = False, license: str | None = None) -> str:
+    """What `mote push` does: `target` is a repository id `organisation/name`, else a folder; returns where it went.
+
+    Raises:
+        ValueError: `target` is the name of a repository and of a folder here.
+    """
+    if not is_repo_id(target):
+        return str(save_pretrained(run, target, license=license))
+    if Path(target).exists():
+        raise ValueError(f"{target}: a folder of this name is here; write ./{target} for it, or push from elsewhere")
+    return push_to_hub(run, target, private=private, license=license)
+
+
+def _results(run: Path) -> list[dict[str, Any]]:
+    """The run's result files that were measured on the weights of `best/`; others are named on stderr."""
+    from mote.classifier import load
+
+    hashes = {sha256_tensors(load(str(run), device="cpu").model.state_dict())}
+    found: dict[str, dict[str, Any]] = {}
+    metrics = run / "metrics.json"  # written with best/; folded on another device, the last bits may differ
+    for file in [metrics, *sorted((run / "evaluations").glob("*.json"))]:
+        if not file.is_file():
+            continue
+        result = json.loads(file.read_text(encoding="utf-8"))
+        if "top1" not in result or "provenance" not in result:
+            continue
+        weights = result["provenance"]["hashes"]["weights"]
+        hashes |= {weights} if file == metrics else set()
+        if weights in hashes:
+            found.setdefault(result["task"], result)
+        elif result["task"] not in found:
+            print(f"mote: {file}: left out, it was measured on other weights", file=sys.stderr)
+    return list(found.values())

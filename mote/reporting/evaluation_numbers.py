@@ -1,0 +1,99 @@
+"""The numbers of one evaluation in words and as tables: what was scored of what, how, and what came out."""
+
+from collections.abc import Mapping
+
+from mote.reporting.page import Section, percent
+
+
+def numbers_table(result: Mapping) -> list[dict[str, str]]:
+    """Return the numbers of a result as rows: measure, value [95 %], count; all values in percent."""
+    return [
+        _row("top-1 (%)", result, "top1", result["listed"]),
+        _row(f"top-{result['top5_k']} (%)", result, "top5", result["listed"]),
+        {
+            "measure": "mean class recall (%)",
+            "value [95 %]": percent(result["mean_class_recall"], result.get("mean_class_recall_interval")),
+            "count": f"{len(result['per_class'])} of {result['num_classes']} classes",
+        },
+        *_further_numbers(result),
+    ]
+
+
+def scored_text(result: Mapping) -> str:
+    """Return what was scored of what, under which protocol and how."""
+    lost = result["listed"] - result["scored"]
+    text = f"{result['scored']} of {result['listed']} listed clips were decoded and scored."
+    if lost:
+        text += f" The {lost} that could not be decoded count as wrong."
+    protocol = result.get("protocol")
+    if protocol:
+        name = protocol.get("identifier") or protocol.get("name") if isinstance(protocol, Mapping) else protocol
+        text += f"\nProtocol: {name}."
+    text += _setting(result)
+    return text + "\nIn brackets: 95 % intervals, Wilson's; of the mean class recall by bootstrap within classes."
+
+
+def _setting(result: Mapping) -> str:
+    """A line on what was scored and how, as far as the result says so."""
+    config = (result.get("provenance") or {}).get("config") or {}
+    used = config.get("evaluation") or {}
+    if not used.get("manifest"):
+        return ""
+    where = f"List: {used['manifest']}. Classes: {used.get('classes') or 'those of the model or the list'}."
+    how = f"Views (clips x crops): {used['clips']} x {used['crops']}, joined by {used['fusion']}."
+    return f"\n{where}\n{how}"
+
+
+def none_of_these(result: Mapping) -> list[Section]:
+    """Return a section on how clips of no listed class were told apart, where there were any."""
+    known = result.get("open_set")
+    if not known or "auroc" not in known:
+        return []
+    sides, threshold = f"{known['known']} + {known['unknown']} clips", f"{known['threshold']:.3g}"
+    areas = {"highest probability": known, **known.get("other_scores", {})}
+    rows = [
+        {
+            "measure": f"AUROC of the {name.replace('_', ' ')} (%)",
+            "value [95 %]": percent(area["auroc"], area["auroc_interval"]),
+            "count": sides,
+        }
+        for name, area in areas.items()
+    ]
+    rows.append(_row(f"clips of no listed class below {threshold} (%)", known, "unknown_rejected", known["unknown"]))
+    rows.append(_row(f"listed clips at or above {threshold} (%)", known, "known_accepted", known["known"]))
+    text = (
+        f"{known['unknown']} clips of no listed class were scored as well. Below a highest probability of {threshold},"
+        " which keeps the wanted share of the listed clips, the answer is that it is none of these. AUROC: how often a"
+        " listed clip scores above one of no listed class."
+    )
+    return [Section("None of these", text, table=rows)]
+
+
+def _further_numbers(result: Mapping) -> list[dict[str, str]]:
+    """Return rows for what only some evaluations measure."""
+    rows = []
+    if halves := result.get("halves"):
+        for name, key in (("top-1", ""), ("top-5", "top5_")):
+            measure = f"{name} among half the classes (%), mean ± std"
+            value = f"{percent(halves[f'{key}mean'])} ± {percent(halves[f'{key}std'])}"
+            count = f"{len(halves['per_subset'])} halves"
+            rows.append({"measure": measure, "value [95 %]": value, "count": count})
+    if (overlap := result.get("overlap")) and overlap["excluded_classes"] and overlap["without"]:
+        kept = overlap["without"]
+        name = f"top-1 without {len(overlap['excluded_classes'])} classes known from tuning (%)"
+        rows.append(_row(name, kept, "top1", kept["listed"]))
+    if union := result.get("union"):
+        rows.append(
+            _row(f"top-1, {union['num_other']} other classes competing (%)", union, "top1_union", union["listed"])
+        )
+        rows.append(_row("fell on one of the other classes (%)", union, "fell_on_other", union["listed"]))
+    if calibration := result.get("calibration"):
+        value, count = percent(calibration["ece"]), f"{calibration['count']} clips"
+        rows.append({"measure": "expected calibration error (%)", "value [95 %]": value, "count": count})
+    return rows
+
+
+def _row(measure: str, part: Mapping, key: str, total: int) -> dict[str, str]:
+    count = part.get(f"{key}_correct", part.get(f"{key}_count"))
+    value = percent(part[key], part[f"{key}_interval"])
+    return {"measure": measure, "value [95 %]": value, "count": f"{count} of {total}"}

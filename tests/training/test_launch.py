@@ -1,0 +1,121 @@
+"""The launch files against accelerate's own reading of them, and what they start where there is no GPU."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.commands import launch
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "configs" / "accelerate").glob("*.yaml"))
+SCRIPT = str(Path(__file__).with_name("toy_run.py"))
+BLOCKS = {"ResidualAttentionBlock", "Block"}
+
+
+def parsed(*arguments: str):
+    """The arguments of `accelerate launch` with its configuration file taken in, as it hands them to its launchers."""
+    arguments = launch.launch_command_parser().parse_args([*arguments, "script.py"])
+    return launch._validate_launch_command(arguments)[0]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_accelerate_understands_the_file_and_the_command_in_it(file, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    command = re.search(r"^# accelerate launch (.*)$", file.read_text(), re.MULTILINE)
+    assert command is not None
+    given = command[1].replace("HOST", "10.0.0.1").replace("--machine_rank R", "--machine_rank 1")
+    options = shlex.split(given.split(" -m mote train ")[0])
+    assert options[:2] == ["--config_file", f"configs/accelerate/{file.name}"]
+    monkeypatch.chdir(ROOT)
+    arguments = parsed(*options)
+    assert arguments.mixed_precision == "no" and not arguments.use_cpu
+    assert (arguments.multi_gpu, arguments.use_fsdp, arguments.num_machines) == {
+        "one_gpu": (False, False, 1), "multi_node": (True, False, 2), "fsdp2": (False, True, 1),
+    }.get(file.stem, (True, False, 1))  # fmt: skip
+    if arguments.use_fsdp or arguments.multi_gpu:
+        arguments.main_process_port = arguments.main_process_port or 0
+        environment = launch.prepare_multi_gpu_env(arguments)
+        assert environment["ACCELERATE_DYNAMO_BACKEND"] == ("INDUCTOR" if file.stem == "compile" else "NO")
+        assert (environment.get("ACCELERATE_USE_FSDP"), environment.get("FSDP_VERSION")) == {
+            "fsdp2": ("true", "2")
+        }.get(file.stem, (None, None))  # fmt: skip
+        if file.stem == "fsdp2":
+            assert set(environment["FSDP_TRANSFORMER_CLS_TO_WRAP"].split(",")) == BLOCKS
+    if file.stem == "multi_node":
+        assert (arguments.nproc_per_node, arguments.nnodes, arguments.node_rank) == ("8", "2", 1)
+        assert (arguments.rdzv_backend, arguments.rdzv_endpoint) == ("static", "10.0.0.1:29500")
+
+
+def test_the_readme_names_every_file_and_the_shards_are_cut_where_it_says():
+    text = (ROOT / "README.md").read_text()
+    assert [file.name for file in FILES if f"{file.name}" not in text] == []
+    from mote.models.clip import load_clip
+    from mote.models.temporal import TemporalHead
+
+    modules = [*load_clip("tiny").visual.modules(), *TemporalHead(64, 1, 1, 2).modules()]
+    assert {type(module).__name__ for module in modules} >= BLOCKS
+
+
+def start(name: str, *more: str, processes: int = 2, **options) -> subprocess.CompletedProcess:
+    """The toy run through `accelerate launch` with one of the files."""
+    file = ["--config_file", str(ROOT / "configs" / "accelerate" / f"{name}.yaml"), "--num_processes", str(processes)]
+    command = [sys.executable, "-m", "accelerate.commands.launch", *file, *more, SCRIPT]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    options = json.dumps(options, default=str)
+    return subprocess.run([*command, options], env=environment, capture_output=True, text=True, timeout=300)
+
+
+def records(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "time"} for line in lines]
+
+
+def same(ours: list[dict], theirs: list[dict]) -> None:
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.get("evaluation", a) == pytest.approx(b.get("evaluation", b), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="stands in for what a machine with GPUs does")
+@pytest.mark.parametrize("processes", [2, 4])
+def test_shards_change_nothing_and_a_run_goes_on_with_and_without_them(tmp_path, processes):
+    """FSDP2 on the CPU (see toy_run) against DDP: logs, evaluation, weights; each resumes what the other has saved."""
+    options = {"sync_routing": True, "evaluated": True, "dropout": 0.0, "accumulation": 1 if processes == 4 else 2}
+    wrap = ["--fsdp_transformer_layer_cls_to_wrap", "Block"]  # the toy has no ResidualAttentionBlock
+    done = start("cpu", processes=processes, out=tmp_path / "ddp", **options)
+    assert done.returncode == 0, done.stderr
+    done = start("fsdp2", *wrap, processes=processes, out=tmp_path / "fsdp", **options)
+    assert done.returncode == 0, done.stderr
+    whole = records(tmp_path / "ddp")
+    same(records(tmp_path / "fsdp"), whole)
+    for first, second in (("cpu", "fsdp2"), ("fsdp2", "cpu")):
+        out = tmp_path / f"{first} first"
+        done = start(first, *(wrap if first == "fsdp2" else ()), processes=processes, out=out, stop_at=7, **options)
+        assert done.returncode and "Stopped" in done.stderr and 0 < len(records(out)) < len(whole), done.stderr
+        more = wrap if second == "fsdp2" else ()
+        done = start(second, *more, processes=processes, out=out, resume=True, **options)
+        assert done.returncode == 0, done.stderr
+        same(records(out), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_shards_on_the_cpu_are_refused_rather_than_left_out(tmp_path):
+    done = start("fsdp2", out=tmp_path / "run", honest=True)
+    assert done.returncode and "ValueError: FSDP was asked for (version 2, on cpu)" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_deepspeed_is_refused(monkeypatch):
+    from mote.training.distributed import make_accelerator
+
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ValueError, match="DeepSpeed is not supported"):
+        make_accelerator(cpu=True)
