@@ -116,6 +116,7 @@ class ImageConfig(Section):
 
     net: str = "resnet20"  # lenet, mlp, resnet8, resnet20, resnet32, timm:NAME, or clip: model.clip with class names
     pretrained: bool = False  # timm: download its weights
+    init: str | None = None  # run or model folder of the same net to start from, such as what `mote compact` wrote
     channels: Literal[1, 3] = 3
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     pad: Annotated[int, Field(ge=0)] = 0  # > 0: pad and crop at random, in place of data.crop_scale

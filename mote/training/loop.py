@@ -117,6 +117,8 @@ def fit(
     accelerator.gradient_accumulation_steps = accumulation  # `accelerator.backward` divides by it
     plain = None
     if accelerator.is_fsdp2:
+        if after_update is not None:
+            raise ValueError("sparsity needs whole parameters, FSDP keeps shards of them; use plain data parallelism")
         plain = copy.deepcopy(task).to(accelerator.device)
         store_scalars_as_vectors(task)
     module, optimizer = accelerator.prepare(task, make_optimizer(groups, betas))
