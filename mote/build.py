@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mote.config import Config, DataConfig, EvaluationConfig, MixingConfig, ModelConfig, TuningConfig
+from mote.config import Config, DataConfig, EvaluationConfig, MixingConfig, ModelConfig, SparsityConfig, TuningConfig
 from mote.datasets.agreement import check_folders
 from mote.datasets.images import ImageDataset
 from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
@@ -34,6 +34,8 @@ from mote.models.checkpoints import (
 from mote.models.clip import ClassFeatures, TextTower, Towers, default_templates, load_clip
 from mote.models.image_checkpoints import is_image_model
 from mote.models.video_clip import VideoCLIP
+from mote.sparsity.groups import find_groups
+from mote.sparsity.lasso import GroupLasso
 from mote.tasks.video import VideoTask
 
 SizedDataset = VideoDataset | FeatureDataset | ImageDataset
@@ -183,6 +185,19 @@ def mixer(config: MixingConfig, num_classes: int) -> Mixer | None:
         probability=config.probability,
         per_sample=config.per_sample,
     )
+
+
+def group_lasso(config: SparsityConfig, task: nn.Module) -> GroupLasso | None:
+    """What makes groups of the task's parameters zero, or None at strength 0.
+
+    Raises:
+        ValueError: groups or layers that the model does not have.
+    """
+    if not config.strength:
+        return None
+    groups = find_groups(task, config.groups, {f"*.{key}": value for key, value in config.layers.items()})
+    schedule = {"start": config.start, "ramp": config.ramp, "stop": config.stop}
+    return GroupLasso(task, groups, strength=config.strength, **schedule)
 
 
 def learning_rules(config: Config) -> list[tuple[str, dict[str, float]]]:

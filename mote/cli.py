@@ -13,6 +13,7 @@ from typing import NoReturn
 from mote import __version__
 from mote.commands import (
     cache,
+    compact,
     compare,
     config,
     data,
@@ -68,6 +69,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--traceback", action="store_true", help="show the full traceback of an error")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
-    for command in (demo, train, evaluate, predict, export, push, compare, frontier, diagnose, data, cache, config):
+    for command in (
+        demo,
+        train,
+        evaluate,
+        predict,
+        compact,
+        export,
+        push,
+        compare,
+        frontier,
+        diagnose,
+        data,
+        cache,
+        config,
+    ):
         command.add(verbs)
     return parser

@@ -116,6 +116,7 @@ class ImageConfig(Section):
 
     net: str = "resnet20"  # lenet, mlp, resnet8, resnet20, resnet32, timm:NAME, or clip: model.clip with class names
     pretrained: bool = False  # timm: download its weights
+    init: str | None = None  # run or model folder of the same net to start from, such as what `mote compact` wrote
     channels: Literal[1, 3] = 3
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     pad: Annotated[int, Field(ge=0)] = 0  # > 0: pad and crop at random, in place of data.crop_scale
@@ -138,6 +139,25 @@ class OptimConfig(Section):
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     sync_routing: bool = False  # the same expert draws on every process
+
+
+class SparsityConfig(Section):
+    """Structured sparsity by group lasso (mote/sparsity); `mote compact` then removes what is zero."""
+
+    strength: NonNegative = 0.0  # 0 = off; under AdamW at most 1: the share of updates a group must agree on to live
+    groups: tuple[Literal["units", "heads", "sublayers", "filters", "channels", "shapes"], ...] = ("units",)
+    layers: dict[str, NonNegative] = Field(
+        default={"*": 1.0}, min_length=1
+    )  # name pattern -> factor; first match counts
+    start: Unit = 0.0  # fraction of the run before the penalty
+    ramp: Unit = 0.1  # fraction of the run over which it grows to full strength
+    stop: Unit = 0.7  # fraction of the run after which living groups are fine-tuned and dead ones stay dead
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SparsityConfig":
+        if not self.start < self.stop or not self.groups:
+            raise ValueError("sparsity.start must be smaller than sparsity.stop, and sparsity.groups not empty")
+        return self
 
 
 class EvaluationConfig(Section):
@@ -189,6 +209,7 @@ class Config(Section):
     image: ImageConfig = ImageConfig()
     tuning: TuningConfig = TuningConfig()
     loss: LossConfig = LossConfig()
+    sparsity: SparsityConfig = SparsityConfig()
     mixing: MixingConfig = MixingConfig()
     r_drop: RDropConfig = RDropConfig()
     optim: OptimConfig = OptimConfig()
@@ -250,6 +271,9 @@ class Config(Section):
                 f"loss.{k}: {why}"
                 for k in _changed(self.loss, "merged_weight", "merge_temperatures", "route_temperature")
             ]
+        if not self.sparsity.strength:
+            keys = _changed(self.sparsity, "groups", "layers", "start", "ramp", "stop")
+            idle += [f"sparsity.{key}: sparsity.strength is 0" for key in keys]
         if "lora" not in {self.tuning.vision, self.tuning.text}:
             adapters = _changed(self.tuning, "adapt", "rank", "alpha", "lr_scale")
             idle += [f"tuning.{k}: neither tower has adapters (tuning.vision=lora)" for k in adapters]

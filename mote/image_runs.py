@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mote import build
-from mote.config import Config
+from mote.config import Config, ImageConfig
 from mote.datasets.images import ImageDataset, ImageList, read_images
 from mote.datasets.manifest import read_class_ids, read_class_names
 from mote.evaluation.closed_set import Scores, score, summarize
@@ -147,6 +147,8 @@ def build_model(config: Config, classes: list[str], size: int, device: torch.dev
         plain = config.model.model_copy(update={"layers": 0, "experts": 1})
         return ClipImages(build.model(plain, towers), text)
     torch.manual_seed(config.seed)
+    if image.init is not None:
+        return _from_folder(image, classes, size)
     return image_classifier(
         image.net,
         len(classes),
@@ -157,6 +159,23 @@ def build_model(config: Config, classes: list[str], size: int, device: torch.dev
         in_channels=image.channels,
         size=size,
     )
+
+
+def _from_folder(image: ImageConfig, classes: list[str], size: int) -> nn.Module:
+    """The network of `image.init`, with the dropout of the configuration.
+
+    Raises:
+        ValueError: no image network there, or one of another kind, other classes or other pictures.
+    """
+    folder = Path(image.init or "")
+    model, meta = load_net(folder / "best" if (folder / "best").is_dir() else folder)
+    wanted = {"net": image.net, "classes": classes, "size": size, "channels": image.channels}
+    if odd := [key for key, value in wanted.items() if meta[key] != value]:
+        raise ValueError(f"image.init {folder}: has another {', '.join(odd)} than this run ({meta['net']})")
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = image.dropout
+    return model
 
 
 def picture_size(config: Config, data: ImageList) -> int:

@@ -168,6 +168,7 @@ def _fit(
     fit(
         task,
         loader,
+        after_update=build.group_lasso(config.sparsity, task),
         accelerator=accelerator,
         out=out,
         rules=rules,

@@ -11,6 +11,7 @@ ALLOWED = {
     "datasets": set(),
     "models": set(),
     "regularizers": set(),
+    "sparsity": {"models"},
     "evaluation": set(),
     "mixing": set(),
     "diagnostics": set(),

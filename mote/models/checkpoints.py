@@ -2,10 +2,10 @@
 
 A model folder holds ``model.safetensors`` (all parameters, and tensors that belong to them such as ``tuned_text``) and
 ``model.json``: the sizes of the model, the architecture of its visual tower (so that it is rebuilt without a download),
-the CLIP whose text tower belongs to it (``clip``, ``pretrained``), class names and templates. Where the text tower was
-tuned, ``text.safetensors`` holds its weights. A single file ``NAME.safetensors`` is the same with that JSON in its
-metadata, under "model", and without a text tower. Each file is written under a temporary name and renamed. The
-published format is described in ``reference``.
+the CLIP whose text tower belongs to it (``clip``, ``pretrained``), class names and templates, and ``widths`` where
+units or heads were removed. Where the text tower was tuned, ``text.safetensors`` holds its weights. A single file
+``NAME.safetensors`` is the same with that JSON in its metadata, under "model", and without a text tower. Each file is
+written under a temporary name and renamed. The published format is described in ``reference``.
 """
 
 import hashlib
@@ -25,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mote.models.narrow import narrow
 from mote.models.reference import check_names, read_reference
 from mote.models.video_clip import VideoCLIP
 
@@ -78,7 +79,8 @@ def save_model(
     tensors = dict(tensors or {})
     if unknown := set(tensors) - set(TENSORS):
         raise ValueError(f"cannot save the tensors {', '.join(sorted(unknown))}; expected {', '.join(TENSORS)}")
-    meta = {**meta, **_sizes(model), "text_tuned": text_tower is not None or bool(meta.get("text_tuned"))}
+    meta = {**meta, **_sizes(model), **({"widths": model.widths} if model.widths else {})}
+    meta |= {"text_tuned": text_tower is not None or bool(meta.get("text_tuned"))}
     meta.setdefault("architecture", None)
     meta["architecture"] = meta["architecture"] or _architecture(meta.get("clip"), model.visual)
     weights, description = _places(folder)
@@ -125,7 +127,7 @@ def load_model(folder: Path | str) -> LoadedModel:
     except SafetensorError as error:
         raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
     extra = {name: state[name].clone() for name in state.leave_out(TENSORS)}
-    model = _rebuild(architecture, sizes, state, weights)
+    model = _rebuild(architecture, sizes, state, weights, meta.get("widths", {}))
     return LoadedModel(
         model,
         extra.get("tuned_text"),
@@ -232,24 +234,29 @@ def _sizes(model: VideoCLIP) -> dict[str, Any]:
     sizes |= {name: [float(x) for x in getattr(model, name).flatten()] for name in ("mean", "std")}
     if model.temporal is None:
         return {**sizes, "num_experts": 1, "num_heads": 1, "ln_eps": 1e-5, "ffn_ratio": 4, "max_frames": 77}
-    block = model.temporal.layers()[0]
     return {
         **sizes,
         "num_experts": model.num_experts,
         "expert_part": model.expert_part,
-        "num_heads": block.attn.num_heads,
-        "ln_eps": block.ln_1.eps,
-        "ffn_ratio": block.mlp.up_weight.shape[1] / model.embed_dim,
+        "num_heads": model.temporal.num_heads,
+        "ln_eps": model.temporal.layers()[0].ln_1.eps,
+        "ffn_ratio": model.temporal.ffn_ratio,
         "max_frames": len(model.temporal.position),
     }
 
 
 def _rebuild(
-    architecture: Mapping[str, Any], sizes: Mapping[str, Any], state: Mapping[str, Tensor], path: Path
+    architecture: Mapping[str, Any],
+    sizes: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    path: Path,
+    widths: Mapping[str, int] | None = None,  # of a model from which something was removed
 ) -> VideoCLIP:
     """The model of these sizes with the parameters ``state``, whose names and shapes must match exactly."""
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
         model = VideoCLIP(build_visual(architecture), torch.zeros(()), **sizes)
+    if widths:
+        narrow(model, {name: torch.arange(width) for name, width in widths.items()})
     own = model.state_dict()
     check_names(set(own) - set(state), "missing", path)
     check_names(set(state) - set(own), "unknown", path)

@@ -83,21 +83,26 @@ class MLP(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """relu(shortcut(x) + bn2(conv2(relu(bn1(conv1 x))))), 3x3 convolutions, ``inner`` channels between the two."""
+    """relu(shortcut(x) + bn2(conv2(relu(bn1(conv1 x))))), 3x3 convolutions, ``inner`` channels between the two.
+
+    With ``inner`` 0 the first three layers are None and the branch is what bn2 makes of nothing, as if they were zero.
+    """
 
     def __init__(self, width_in: int, width: int, inner: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(width_in, inner, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(inner, width, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(width_in, inner, 3, stride, padding=1, bias=False) if inner else None
+        self.bn1 = nn.BatchNorm2d(inner) if inner else None
+        self.conv2 = nn.Conv2d(inner, width, 3, padding=1, bias=False) if inner else None
         self.bn2 = nn.BatchNorm2d(width)
         same = stride == 1 and width_in == width
         self.shortcut = nn.Identity() if same else nn.Conv2d(width_in, width, 1, stride, bias=False)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """One block."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.shortcut(x) + self.bn2(self.conv2(y)))
+        kept = self.shortcut(x)
+        if self.conv1 is None or self.bn1 is None or self.conv2 is None:
+            return F.relu(kept + self.bn2(torch.zeros_like(kept)))
+        return F.relu(kept + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
 
 
 class ResNet(nn.Module):

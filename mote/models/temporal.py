@@ -13,9 +13,9 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from mote.models.attention import mix_tokens
 from mote.models.experts import ExpertFFN
 
 
@@ -33,11 +33,8 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, x: Float[Tensor, "*batch T D"]) -> Float[Tensor, "*batch T D"]:
-        """softmax(q k^T / sqrt(d)) v per head, d = D / num_heads."""
-        qkv = F.linear(x.flatten(0, -3), self.in_proj_weight, self.in_proj_bias)
-        q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, T, d)
-        mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.out_proj(mixed.transpose(1, 2).reshape(x.shape))
+        """softmax(q k^T / sqrt(d)) v per head; d is D / num_heads as long as no head is removed."""
+        return self.out_proj(mix_tokens(x, self.in_proj_weight, self.in_proj_bias, self.num_heads))
 
 
 class Block(nn.Module):
@@ -99,6 +96,7 @@ class TemporalHead(nn.Module):
             raise ValueError(f"width {width} is not a multiple of num_heads {num_heads}; choose a divisor of {width}")
         self.position = nn.Parameter(torch.empty(max_frames, width))
         nn.init.normal_(self.position, std=0.02)
+        self.num_heads, self.ffn_ratio = num_heads, ffn_ratio  # of the whole head, before anything is removed
         hidden = round(width * ffn_ratio)
         self.blocks = nn.ModuleList(
             Block(width, num_heads, num_experts, ln_eps, hidden, same_init, expert_part) for _ in range(num_layers)

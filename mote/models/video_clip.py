@@ -68,6 +68,7 @@ class VideoCLIP(nn.Module):
         for name, value in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
         self.embed_dim = embed_dim
+        self.widths: dict[str, int] = {}  # what `narrow` left at each place where it took something
         self.gradient_checkpointing = False
 
     @property

@@ -4,8 +4,9 @@ Samples are a function of (epoch, step), the learning rate of the step, everythi
 process): so step, weights and optimizer state are all that a resume needs to continue bit for bit.
 
 Log records: {"step", "epoch", "lr", "loss", each term, "grad_norm", "time"} per update, with "skipped" (numbers of
-undecodable clips) where there are any, and {"step", "epoch", "evaluation"} per evaluation. `step` counts updates made;
-`loss` and terms are means over the global batch; `grad_norm` is null where fp16 skipped the update.
+undecodable clips) where there are any and the numbers of `after_update`, and {"step", "epoch", "evaluation"} per
+evaluation. `step` counts updates made; `loss` and terms are means over the global batch; `grad_norm` is null where fp16
+skipped the update.
 """
 
 import copy
@@ -30,7 +31,7 @@ from mote.training.optim import Rule, make_optimizer, parameter_groups, set_lear
 from mote.training.schedule import learning_rate
 from mote.training.sharded import store_scalars_as_vectors
 from mote.training.signals import Stop
-from mote.training.step import UNREADABLE, Mix, Run, backward, read_unreadable, update
+from mote.training.step import UNREADABLE, AfterUpdate, Mix, Run, backward, read_unreadable, update
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 SaveBest = Callable[[nn.Module, dict[str, float]], None]
@@ -61,6 +62,7 @@ def fit(
     save_every: int | None = None,
     keep: int = 1,
     max_skipped: int | None = None,
+    after_update: AfterUpdate | None = None,
     mix: Mix | None = None,
     resume: bool = False,
     fingerprint: str = "",
@@ -89,6 +91,7 @@ def fit(
         save_every: optimizer steps between checkpoints, besides the one at every epoch's end.
         keep: checkpoints kept in `last/`, >= 1.
         max_skipped: undecodable clips (`valid` false) allowed per epoch; None allows any number.
+        after_update: changes weights after every update, in all processes alike; its numbers are logged.
         mix: batch on the device, generator of the micro step -> batch, before the task sees it; see `mote.mixing`.
         resume: continue `out` from its last checkpoint (from the start where a run was killed before the first one).
         fingerprint: text that a resume must repeat, such as a hash of the configuration.
@@ -114,6 +117,8 @@ def fit(
     accelerator.gradient_accumulation_steps = accumulation  # `accelerator.backward` divides by it
     plain = None
     if accelerator.is_fsdp2:
+        if after_update is not None:
+            raise ValueError("sparsity needs whole parameters, FSDP keeps shards of them; use plain data parallelism")
         plain = copy.deepcopy(task).to(accelerator.device)
         store_scalars_as_vectors(task)
     module, optimizer = accelerator.prepare(task, make_optimizer(groups, betas))
@@ -130,6 +135,7 @@ def fit(
         sync_routing=sync_routing,
         clip_norm=clip_norm,
         max_skipped=max_skipped,
+        after_update=after_update,
         keep=keep,
         stop=Stop(),
         mix=mix,
@@ -217,7 +223,7 @@ def _epochs(
         for epoch in range(progress.epoch - progress.unevaluated, epochs):
             due = evaluate is not None and ((epoch + 1) % evaluate_every == 0 or epoch + 1 == epochs)
             run.module.train()
-            for record in _steps(run, epoch):
+            for record in _steps(run, epoch, total):
                 flat = {key: value for key, value in record.items() if isinstance(value, float)}
                 write(record, flat | record["time"])
                 bar.update()
@@ -242,7 +248,7 @@ def _epochs(
     return metrics
 
 
-def _steps(run: Run, epoch: int) -> Iterator[dict[str, Any]]:
+def _steps(run: Run, epoch: int, total: int) -> Iterator[dict[str, Any]]:
     """The optimizer steps of one epoch from where the run stands; yields one log record after each update."""
     progress, batches = run.progress, run.batches
     batches.epoch, batches.first_step = epoch, progress.step - epoch * batches.steps
@@ -255,10 +261,13 @@ def _steps(run: Run, epoch: int) -> Iterator[dict[str, Any]]:
         set_learning_rate(run.optimizer, rate)
         means, skipped = backward(run, stream, epoch)
         norm = update(run, means, epoch)
+        more = {}
+        if run.after_update is not None and norm is not None:
+            more = run.after_update(run.optimizer, progress.step / total)
         progress.step += 1
         now = time.perf_counter()
         timing = {"seconds": now - start, "clips_per_second": batches.batch_size / (now - start)}
-        record = {"step": progress.step, "epoch": epoch, "lr": rate, **means, "grad_norm": norm, "time": timing}
+        record = {"step": progress.step, "epoch": epoch, "lr": rate, **means, **more, "grad_norm": norm, "time": timing}
         start = now
         yield record | ({"skipped": skipped} if skipped else {})
 

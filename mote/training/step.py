@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -48,6 +48,23 @@ class TooManySkippedError(RuntimeError):
         return self.args[0]
 
 
+@runtime_checkable
+class AfterUpdate(Protocol):
+    """Something that changes weights after each update, such as `sparsity.lasso.GroupLasso`; resumes with the run."""
+
+    def __call__(self, optimizer: Any, fraction: float) -> dict[str, float]:
+        """Act; `fraction` of all steps were done before this update. Returns numbers for the log."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state."""
+        ...
+
+
 @dataclass
 class Run:
     """One `fit` under way: the prepared objects and the settings every step reads."""
@@ -66,6 +83,7 @@ class Run:
     max_skipped: int | None
     keep: int
     stop: Stop
+    after_update: AfterUpdate | None = None
     mix: Mix | None = None
     stopping: bool = False  # as the processes agreed in the last step
     unreadable: dict[str, str] = field(default_factory=dict)  # path: cause
@@ -85,6 +103,8 @@ class Run:
         self.optimizer.load_state_dict(state if self.plain is None else cut_state(state, self.optimizer))
         if self.accelerator.scaler and training["scaler"]:
             self.accelerator.scaler.load_state_dict(training["scaler"])
+        if self.after_update is not None:
+            self.after_update.load_state_dict(training["after_update"])
 
     def save(self) -> None:
         """Write `last/` from the main process; the others wait."""
@@ -93,6 +113,8 @@ class Run:
         if self.plain is not None:
             state = whole_state(state, self.optimizer, self.accelerator.unwrap_model(self.module))
         training = {"optimizer": state, "scaler": scaler.state_dict() if scaler else None}
+        if self.after_update is not None:
+            training["after_update"] = self.after_update.state_dict()
         on_main(self.accelerator, lambda: save_checkpoint(last, task, training, self.progress, self.keep))
 
 
