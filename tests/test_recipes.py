@@ -22,15 +22,18 @@ RECIPES = sorted(
     for path in CONFIGS.rglob("*.yaml")
     if path.parent.name != "accelerate"  # those are accelerate's own
 )
-EVALUATED = [name for name in RECIPES if re.search(r"zero_shot|gamma_|/k_", name)]  # settings of `mote eval`
-IMAGES = [name for name in RECIPES if load([CONFIGS / name]).task == "image"]
-TRAINED = [name for name in RECIPES if name not in EVALUATED + IMAGES]
-ONE_A_TOWER = [f"k400_{tower}.yaml" for tower in ("vitb16_f8_lora", "siglip2_b16", "eva02_b16", "pe_core_b16")]
 BASE = CONFIGS / "k400_vitl14_f8.yaml"  # what the ablations change
 
 
 def files(name: str) -> list[Path]:
-    return [BASE, CONFIGS / name] if name.startswith("ablations/") else [CONFIGS / name]
+    below = [BASE] if name.startswith("ablations/") else [CONFIGS / "mnist_lenet.yaml"] * ("mnist_lenet_" in name)
+    return [*below, CONFIGS / name]
+
+
+EVALUATED = [name for name in RECIPES if re.search(r"zero_shot|gamma_|/k_", name)]  # settings of `mote eval`
+IMAGES = [name for name in RECIPES if load(files(name)).task == "image"]
+TRAINED = [name for name in RECIPES if name not in EVALUATED + IMAGES]
+ONE_A_TOWER = [f"k400_{tower}.yaml" for tower in ("vitb16_f8_lora", "siglip2_b16", "eva02_b16", "pe_core_b16")]
 
 
 @pytest.fixture(scope="module")
