@@ -9,13 +9,13 @@ NeurIPS 2023 (arXiv 2310.19636). Symbols: n_c training samples of class c; w_c ~
     RAC = Lambda mean_i sum_c v_c mean_hw (M_i[c] - mirror(M'_i)[c])^2,  v_c = w_c / sum_k w_k
     RSL: q[y] = 1 - eps,  q[c] = eps w_c / sum_{k != y} w_k  elsewhere
 
-Lambda (``strength``) is the published lambda times sum_c w_c, so a value means the same for any scale of the weights and
-any number of classes. The released code has w_c = N / (10 n_c) and lambda 0.1 on RAF-DB: Lambda 1.01. Equal weights give
-the uniform consistency of EAC (Zhang et al., ECCV 2022; its lambda 5 is Lambda 5) and uniform label smoothing.
+Lambda (``strength``) is the published lambda times sum_c w_c, so a value means the same for any scale of the weights
+and any number of classes. The released code has w_c = N / (10 n_c) and lambda 0.1 on RAF-DB: Lambda 1.01. Equal weights
+give the uniform consistency of EAC (Zhang et al., ECCV 2022; its lambda 5 is Lambda 5) and uniform label smoothing.
 
 M has the units of the logits, so the loss grows with the square of a logit scale: with CLIP, pass cosines (normalised
-patch tokens and text features), not cosines times the scale. For clips the maps are (B, T, K, H, W); mirror all frames of
-a clip together, after every random augmentation: ``frames.flip(-1)``.
+patch tokens and text features), not cosines times the scale. For clips the maps are (B, T, K, H, W); mirror all frames
+of a clip together, after every random augmentation: ``frames.flip(-1)``.
 """
 
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor
 
 
 def class_weights(counts: Real[Tensor, "K"]) -> Float[Tensor, "K"]:
-    """w_c proportional to 1 / n_c with mean 1, in double precision; ``counts`` at least 1 (``long_tail.checked_counts``)."""
+    """w_c proportional to 1 / n_c with mean 1, in double precision; for counts as of ``long_tail.checked_counts``."""
     weight = 1 / counts.double()
     return weight / weight.mean()
 
@@ -68,7 +68,7 @@ def attention_consistency(
     weight: Float[Tensor, "K"],
     strength: float,
 ) -> Float[Tensor, ""]:
-    """RAC, already multiplied by ``strength`` (Lambda); ``weight`` is normalised here. Frames are averaged like pixels."""
+    """RAC times ``strength`` (Lambda); ``weight`` is normalised here. Frames are averaged like pixels."""
     share = (weight / weight.sum()).to(cam)
     squared = (cam - cam_flip.flip(-1)).square().mean(dim=(-2, -1))  # (B, *T, K)
     return strength * (squared @ share).mean()

@@ -1,7 +1,7 @@
 """Losses for long-tailed classes: integer labels in, the mean over the batch out.
 
-Symbols: z logits (N, K) of the head, scale included; y target (N,); n_c training samples of class c (``counts``), all at
-least 1 (``checked_counts``); N_train = sum n_c, p_c = n_c / N_train; CE the cross-entropy.
+Symbols: z logits (N, K) of the head, scale included; y target (N,); n_c training samples of class c (``counts``), all
+at least 1 (``checked_counts``); N_train = sum n_c, p_c = n_c / N_train; CE the cross-entropy.
 
 | name | per sample | source |
 |---|---|---|
