@@ -1,4 +1,4 @@
-"""From items to batches: the (epoch, index) sampler, the loader, and cached features in the place of videos."""
+"""From items to batches: the (epoch, index) samplers, the loader, and cached features in the place of videos."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -32,6 +32,44 @@ class EpochSampler(Sampler):
         if self.shuffle:
             order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_items)
         return ((self.epoch, int(index)) for index in order)
+
+
+class ClassBalancedSampler(Sampler):
+    """As many draws as there are items, every class equally often: classes differ by one draw at most, items of a class
+    by one too.
+
+    Yields (view, index). An item drawn r times in an epoch has r different views, which no other epoch has: the number
+    that makes its augmentation, as the epoch does for `EpochSampler`. The order depends on labels, seed and epoch only,
+    so every process draws the same one. It corrects the prior: leave losses and weights that do so aside.
+    """
+
+    def __init__(self, labels: Sequence[int] | Int64[np.ndarray, "N"], seed: int = 0):
+        """Raises ValueError for no labels."""
+        self.labels, self.seed, self.epoch = np.asarray(labels, dtype=np.int64), seed, 0
+        if not self.labels.size:
+            raise ValueError("no labels to balance; check that the training list is not empty")
+        self._members = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
+        most = -(-len(self.labels) // len(self._members))  # draws of a class, rounded up
+        self._views = -(-most // min(map(len, self._members)))  # of an item in an epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Number the epoch that the next iteration yields."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        each, more = divmod(len(self.labels), len(self._members))
+        favoured = set(rng.permutation(len(self._members))[:more].tolist())
+        draws: list[tuple[int, int]] = []
+        for number, members in enumerate(self._members):
+            for draw in range(0, each + (number in favoured), len(members)):
+                view = self.epoch * self._views + draw // len(members)
+                wanted = each + (number in favoured) - draw
+                draws += [(view, int(index)) for index in rng.permutation(members)[:wanted]]
+        return (draws[i] for i in rng.permutation(len(draws)))
 
 
 class FeatureDataset(Dataset):

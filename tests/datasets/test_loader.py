@@ -1,8 +1,12 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import BatchSampler
 
-from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
+from mote.datasets.loader import ClassBalancedSampler, EpochSampler, FeatureDataset, make_loader
 
 
 def test_sampler_yields_each_item_once_with_its_epoch():
@@ -49,3 +53,63 @@ def test_drop_last():
     assert [len(batch["label"]) for batch in loader] == [4, 4]
     assert len(data) == 11
     assert data[2]["index"].item() == data[(9, 2)]["index"].item() == 2
+
+
+LONG_TAIL = np.repeat([0, 1, 2, 4], [60, 25, 9, 3])  # 97 items; no class 3
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 6])
+def test_balanced_sampler_draws_classes_and_items_equally_often(epoch):
+    sampler = ClassBalancedSampler(LONG_TAIL, seed=3)
+    sampler.set_epoch(epoch)
+    draws = list(sampler)
+    assert len(draws) == len(sampler) == 97
+    of_class = Counter(int(LONG_TAIL[index]) for _, index in draws)
+    assert sorted(of_class.values()) == [24, 24, 24, 25] and set(of_class) == {0, 1, 2, 4}
+    of_item = Counter(index for _, index in draws)
+    for label in of_class:
+        times = [of_item[index] for index in np.flatnonzero(label == LONG_TAIL)]
+        assert max(times) - min(times) <= 1
+
+
+def test_balanced_sampler_gives_every_draw_of_an_item_another_view():
+    sampler, seen = ClassBalancedSampler(LONG_TAIL, seed=3), []
+    for epoch in range(5):
+        sampler.set_epoch(epoch)
+        seen += list(sampler)
+    assert len(set(seen)) == len(seen) == 5 * 97
+    assert min(view for view, _ in seen) == 0
+
+
+def test_balanced_sampler_depends_on_seed_and_epoch_alone():
+    def order(seed, epoch):
+        sampler = ClassBalancedSampler(LONG_TAIL.tolist(), seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(1, 4) == order(1, 4)
+    assert order(1, 4) != order(2, 4) and order(1, 4) != order(1, 5)
+    assert [LONG_TAIL[index] for _, index in order(1, 4)] != sorted(LONG_TAIL)  # classes are mixed
+    with pytest.raises(ValueError, match="no labels to balance"):
+        ClassBalancedSampler([])
+
+
+def test_balanced_sampler_favours_no_class_over_many_epochs():
+    sampler, more = ClassBalancedSampler(LONG_TAIL, seed=0), Counter()
+    for epoch in range(200):
+        sampler.set_epoch(epoch)
+        of_class = Counter(int(LONG_TAIL[index]) for _, index in sampler)
+        more[max(of_class, key=lambda label: of_class[label])] += 1
+    assert min(more.values()) > 25 and len(more) == 4  # 50 expected of each, standard deviation 6
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_processes_share_the_balanced_order_exactly(processes):
+    """What accelerate hands to the processes, put together round by round, is the order of one process."""
+    whole = list(BatchSampler(ClassBalancedSampler(LONG_TAIL, seed=5), 4, drop_last=True))
+    shares = [
+        list(BatchSamplerShard(BatchSampler(ClassBalancedSampler(LONG_TAIL, seed=5), 4, True), processes, rank))
+        for rank in range(processes)
+    ]
+    together = [batch for batches in zip(*shares, strict=True) for batch in batches]
+    assert together == whole[: len(together)] and len(whole) - len(together) < processes
