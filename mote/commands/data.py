@@ -12,13 +12,22 @@ def add(verbs: Verbs) -> None:
     parser = add_verb(verbs, "data", _no_verb, "prepare, verify and compare lists of videos")
     inner = parser.add_subparsers(metavar="VERB", required=True)
     prepare = inner.add_parser("prepare", help="official split files -> manifests and a class file, all or nothing")
-    prepare.add_argument("layout", help="ucf101, hmdb51, kinetics400, kinetics600, kinetics700, ssv2, or lists")
-    prepare.add_argument("--videos", required=True, help="folder of the videos")
-    prepare.add_argument("--splits", required=True, help="folder of the official split files")
+    prepare.add_argument(
+        "layout",
+        help="ucf101, hmdb51, kinetics400, kinetics600, kinetics700, ssv2, lists; expressions: "
+        "rafdb, fer2013, ferplus, affectnet, ckplus, dfew, ferv39k, mafw, folders (one per class), csv",
+    )
+    prepare.add_argument("--videos", "--images", dest="videos", help="folder of the videos or images")
+    prepare.add_argument("--splits", help="folder of the official split or label files (expressions: default --videos)")
     prepare.add_argument("--out", required=True, help="new folder for the manifests")
     prepare.add_argument("--classes", help="class file to bind labels by (default: ours, where there is one)")
     prepare.add_argument("--missing", choices=("error", "list"), default="error", help="videos that are not there")
-    prepare.add_argument("--only", help="comma-separated splits, such as val,test1")
+    prepare.add_argument("--only", help="comma-separated splits, such as val,test1; not for expressions")
+    faces = prepare.add_argument_group("expressions")
+    faces.add_argument("--drop", help="comma-separated classes to leave out, such as contempt")
+    faces.add_argument("--validation", type=float, help="share of training where there is no such part (default: 0.1)")
+    faces.add_argument("--seed", type=int, help="of that draw (default: 0)")
+    faces.add_argument("--votes", help="ferplus: argmax (default), emotions, unique or majority")
     prepare.set_defaults(verb=_prepare)
     verify = inner.add_parser("verify", help="decode first, middle and last frame of every file of a list")
     verify.add_argument("manifest")
@@ -56,7 +65,15 @@ def _no_verb(arguments: argparse.Namespace) -> int:
 def _prepare(arguments: argparse.Namespace) -> int:
     from mote.datasets.manifest import read_class_ids, read_class_names
     from mote.datasets.prepare import prepare, summary
+    from mote.datasets.prepare_faces import LAYOUTS
     from mote.models.clip import data_file
+
+    if arguments.layout in LAYOUTS:
+        return _prepare_faces(arguments)
+    if given := [name for name in ("drop", "validation", "seed", "votes") if getattr(arguments, name) is not None]:
+        raise ValueError(f"--{given[0]} is for expressions ({', '.join(LAYOUTS)}), not for {arguments.layout}")
+    if not arguments.videos or not arguments.splits:
+        raise ValueError(f"{arguments.layout} needs --videos and --splits")
 
     shipped = {"ucf101": "classes/ucf101.csv", "hmdb51": "classes/hmdb51.csv", "kinetics400": "classes/kinetics400.txt"}
     file = arguments.classes or (data_file(shipped[arguments.layout]) if arguments.layout in shipped else None)
@@ -70,6 +87,30 @@ def _prepare(arguments: argparse.Namespace) -> int:
         missing=arguments.missing,
         classes=classes,
         only=arguments.only.split(",") if arguments.only else None,
+    )
+    print(summary(report))
+    return 0
+
+
+def _prepare_faces(arguments: argparse.Namespace) -> int:
+    from mote.datasets.manifest import read_class_names
+    from mote.datasets.prepare_faces import prepare_faces, summary
+
+    if arguments.only:
+        raise ValueError("--only is not for expressions; choose from the list's column split instead")
+    if not (arguments.splits or arguments.videos):
+        raise ValueError(f"{arguments.layout} needs --images, --splits or both")
+    report = prepare_faces(
+        arguments.layout,
+        labels=arguments.splits or arguments.videos,
+        files=arguments.videos,
+        out=arguments.out,
+        missing=arguments.missing,
+        classes=read_class_names(arguments.classes) if arguments.classes else None,
+        drop=arguments.drop.split(",") if arguments.drop else (),
+        validation=0.1 if arguments.validation is None else arguments.validation,
+        seed=arguments.seed or 0,
+        votes=arguments.votes,
     )
     print(summary(report))
     return 0

@@ -47,7 +47,7 @@ def ucf101(splits: Path, classes: Classes | None = None, only: Collection[str] |
     wanted = _chosen([*THREE_SPLITS, "all"], only)
     names = [name for name in THREE_SPLITS if "all" in wanted or name in wanted]
     files = {name: splits / f"{name[:-1]}list0{name[-1]}.txt" for name in names}
-    _require(splits, [splits / "classInd.txt", *files.values()])
+    require(splits, [splits / "classInd.txt", *files.values()])
     folders = []
     for number, (where, text) in enumerate(read_lines(splits / "classInd.txt"), 1):
         if text.split(maxsplit=1)[:1] != [str(number)] or len(text.split()) != 2:
@@ -86,7 +86,7 @@ def hmdb51(splits: Path, classes: Classes | None = None, only: Collection[str] |
     if classes is not None:  # so that a class without any file is missed by its file names
         folders = [identifier if identifier in there else name.replace(" ", "_") for identifier, name in classes]
         order = [*folders, *(folder for folder in order if folder not in folders)]
-    _require(splits, [splits / f"{folder}_test_split{n}.txt" for folder in order for n in numbers])
+    require(splits, [splits / f"{folder}_test_split{n}.txt" for folder in order for n in numbers])
     bound = _bound(order, classes, splits)
     lists: dict[str, list[Entry]] = {name: [] for name in (*THREE_SPLITS, "all")}
     for label, folder in enumerate(order):
@@ -122,7 +122,7 @@ def kinetics(splits: Path, classes: Classes | None, only: Collection[str] | None
         files["val"] = splits / "validate.csv"
     if only is None and not files["test"].exists():  # often left unpublished
         del files["test"]
-    _require(splits, files.values())
+    require(splits, files.values())
     tables = {name: _kinetics_rows(file, name) for name, file in files.items()}
     notes = [f"{files[name]} has no column of labels and was left out" for name, rows in tables.items() if not rows]
     order = sorted({label for rows in tables.values() for _, label, _ in rows}, key=lambda label: label.casefold())
@@ -171,7 +171,7 @@ def ssv2(splits: Path, classes: Classes | None = None, only: Collection[str] | N
     for part in ("labels", *wanted):
         long, short = splits / f"something-something-v2-{part}.json", splits / f"{part}.json"
         files[part] = short if short.exists() and not long.exists() else long
-    _require(splits, files.values())
+    require(splits, files.values())
     ids = _read_json(files["labels"], dict)
     if sorted(map(str, ids.values())) != sorted(map(str, range(len(ids)))):
         raise ManifestError(f"{files['labels']}: expected the labels 0..{len(ids) - 1}, each once; they count from 0")
@@ -257,7 +257,7 @@ def _chosen(possible: Sequence[str], only: Collection[str] | None) -> list[str]:
     return [name for name in possible if only is None or name in only]
 
 
-def _require(folder: Path, files: Iterable[Path]) -> None:
+def require(folder: Path, files: Iterable[Path]) -> None:
     """All of `files`, or an error that names every one that is missing."""
     if missing := [str(file.relative_to(folder)) for file in files if not file.is_file()]:
         raise ManifestError(f"{folder}: missing split files: {', '.join(missing)}")

@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -68,7 +68,7 @@ def prepare(
         raise ManifestError(f"{out}: it is already there and not empty; remove it or choose another folder")
     plan = LAYOUTS[layout](splits, classes, only)
     found, lost = _located(plan, Videos(videos))
-    _refuse_duplicates({name: [*found[name], *lost[name]] for name in plan.lists})
+    refuse_duplicates({name: [entry[:2] for entry in (*found[name], *lost[name])] for name in plan.lists})
     absent = sorted({entry.path for entries in lost.values() for entry in entries})
     if absent and missing == "error":
         total = len({entry.path for entries in plan.lists.values() for entry in entries})
@@ -88,12 +88,12 @@ def prepare(
     }
     texts = {f"{name}.txt": _manifest(entries) for name, entries in found.items()}
     numbered = all(identifier == name or identifier.isdigit() for identifier, name in plan.classes)
-    texts["classes.csv"] = _table(("id", "name"), enumerate(names) if numbered else plan.classes)
+    texts["classes.csv"] = table(("id", "name"), enumerate(names) if numbered else plan.classes)
     if absent:
         rows = [(entry.path, names[entry.label], name) for name, entries in lost.items() for entry in entries]
-        texts["missing.csv"] = _table(("path", "label", "split"), rows)
+        texts["missing.csv"] = table(("path", "label", "split"), rows)
     texts["report.json"] = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-    _write_folder(out, texts)
+    write_folder(out, texts)
     return report
 
 
@@ -183,27 +183,31 @@ def _located(plan: Plan, videos: Videos) -> tuple[dict[str, list[Entry]], dict[s
     return found, lost
 
 
-def _refuse_duplicates(lists: dict[str, list[Entry]]) -> None:
-    """No video twice in one list, nor both in the training and in a test list of one split."""
+def refuse_duplicates(lists: Mapping[str, Sequence[tuple[str, str]]], kind: str = "videos") -> None:
+    """No path twice in one list, nor both in the training and in a test list of one split; else ManifestError.
+
+    `lists`: (where it is listed, path) pairs by the name of the list.
+    """
     pairs = []
     for name, entries in lists.items():
-        first: dict[str, Entry] = {}
-        for entry in entries:
-            if (other := first.setdefault(entry.path, entry)) is not entry:
-                pairs.append(f"{entry.path} ({other.where} and {entry.where})")
-        role, number = _role(name)
-        for tests, others in lists.items() if role == "train" else ():
-            if _role(tests)[0] in ("val", "test") and _role(tests)[1] == number:
-                pairs += [f"{e.path} ({first[e.path].where} and {e.where})" for e in others if e.path in first]
+        first: dict[str, str] = {}
+        for where, path in entries:
+            if path in first:
+                pairs.append(f"{path} ({first[path]} and {where})")
+            first.setdefault(path, where)
+        part, number = role(name)
+        for tests, others in lists.items() if part == "train" else ():
+            if role(tests)[0] in ("val", "test") and role(tests)[1] == number:
+                pairs += [f"{path} ({first[path]} and {where})" for where, path in others if path in first]
     if pairs:
-        raise ManifestError(f"videos listed twice: {listed(pairs, 5)}; keep one of each")
+        raise ManifestError(f"{kind} listed twice: {listed(pairs, 5)}; keep one of each")
 
 
-def _role(name: str) -> tuple[str, str]:
+def role(name: str) -> tuple[str, str]:
     """(train, val, test or nothing; number of the split or nothing), from the name of a list."""
-    role = re.search(r"train|val|test", name)
+    part = re.search(r"train|val|test", name)
     number = re.search(r"(?:split|train|val(?:idation)?|test)_?(\d+)", name)
-    return role[0] if role else "", number[1] if number else ""
+    return part[0] if part else "", number[1] if number else ""
 
 
 def _statistics(entries: list[Entry], num_missing: int, names: list[str]) -> dict[str, Any]:
@@ -228,19 +232,24 @@ def _manifest(entries: Iterable[Entry]) -> str:
     return "".join(f"{entry.path} {entry.label}\n" for entry in entries)
 
 
-def _table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
+def table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
+    """A .csv file of these rows."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([header, *rows])
     return file.getvalue()
 
 
-def _write_folder(out: Path, texts: dict[str, str]) -> None:
+def write_folder(out: Path, contents: Mapping[str, str | bytes]) -> None:
     """A new folder with these files; it appears under its name when all of them are written."""
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
     part.mkdir(parents=True)
     try:
-        for name, text in texts.items():
-            (part / name).write_text(text, encoding="utf-8", newline="\n")
+        for name, content in contents.items():
+            (part / name).parent.mkdir(exist_ok=True)
+            if isinstance(content, bytes):
+                (part / name).write_bytes(content)
+            else:
+                (part / name).write_text(content, encoding="utf-8", newline="\n")
         if out.is_dir():
             out.rmdir()  # empty
         part.rename(out)
