@@ -438,7 +438,7 @@ def test_broken_input_is_named_and_nothing_is_written(tmp_path, layout, break_it
 def test_a_file_in_the_folder_of_another_expression_is_refused(tmp_path):
     keywords = MAKERS["rafdb"](tmp_path)
     (tmp_path / "F/aligned").rename(tmp_path / "F/fear")
-    with pytest.raises(ManifestError, match="class surprise, but fear/train_00001_aligned.jpg lies in the folder fear"):
+    with pytest.raises(ManifestError, match="class surprise, but fear/train_00001_aligned"):
         run(tmp_path, keywords, files=tmp_path / "F")
 
 
