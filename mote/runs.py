@@ -24,7 +24,7 @@ from mote.training.distributed import Accelerator, make_accelerator, on_main
 from mote.training.loop import fit
 from mote.training.optim import Rule, parameter_groups
 from mote.training.signals import Stopped
-from mote.training.step import UNREADABLE, TooManySkippedError
+from mote.training.step import UNREADABLE, TooManySkippedError, is_missing
 
 
 def train(config: Config, resume: bool = False) -> Path:
@@ -126,7 +126,7 @@ def fit_run(
     try:
         _fit(config, task, loader(), accelerator, out, rules, num_classes, evaluate, save, max_skipped, resume)
     except TooManySkippedError as error:
-        raise ValueError(f"{error} by data.max_bad_fraction; {_first_bad(out, error.skipped)}") from error
+        raise ValueError(f"{error}; {_first_bad(out, error.skipped)}") from error
     except Stopped as stop:
         line = f"{out}: {stop}; go on with: mote train {shlex.quote(str(out))} --resume"
         raise Stopped(line if accelerator.is_main_process else "") from None
@@ -210,7 +210,7 @@ def _first_bad(out: Path, skipped: Sequence[tuple[int, str]]) -> str:
     """Where the undecodable videos are listed, the first of them, and what to do."""
     path, _, cause = skipped[0][1].rpartition("\t")
     listed = f"{out / UNREADABLE} lists those met so far"
-    if all(text.endswith("\tthere is no such file") for _, text in skipped):
+    if all(is_missing(cause) for _, cause in skipped):
         return f"{path} and others do not exist: is the disk with the videos still there? ({listed})"
     return f"{listed}, such as {path}: {cause}; take them off the list (mote data verify finds all)"
 

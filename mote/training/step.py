@@ -172,7 +172,11 @@ def read_unreadable(path: Path) -> dict[str, str]:
 
 
 def _note_skipped(run: Run, skipped: list[tuple[int, str]], epoch: int) -> None:
-    """List the files and add to the epoch's count. Raises TooManySkippedError past the limit."""
+    """List the files and add to the epoch's count.
+
+    Raises TooManySkippedError past the limit, or when no file of a step is there: the disk with them is gone, and an
+    update from nothing would move the weights by momentum and decay alone. (One clip a step says nothing of a disk.)
+    """
     run.progress.skipped += len(skipped)
     path = run.out / UNREADABLE
     new = dict(cause.rsplit("\t", 1) for _, cause in skipped if "\t" in cause)
@@ -182,9 +186,17 @@ def _note_skipped(run: Run, skipped: list[tuple[int, str]], epoch: int) -> None:
         on_main(run.accelerator, lambda: write_atomic(path, lines))
     if run.max_skipped is not None and run.progress.skipped > run.max_skipped:
         raise TooManySkippedError(
-            f"epoch {epoch}: {run.progress.skipped} undecodable clips, more than the {run.max_skipped} allowed",
+            f"epoch {epoch}: {run.progress.skipped} undecodable clips, more than the {run.max_skipped} allowed by "
+            "data.max_bad_fraction",
             skipped,
         )
+    if 1 < run.batches.batch_size == len(skipped) and all(is_missing(cause) for _, cause in skipped):
+        raise TooManySkippedError(f"step {run.progress.step + 1}: none of its {len(skipped)} files is there", skipped)
+
+
+def is_missing(cause: str) -> bool:
+    """Whether the cause of an undecodable clip, `path<TAB>why`, is that its file does not exist."""
+    return cause.endswith("\tthere is no such file")
 
 
 def update(run: Run, means: dict[str, float], epoch: int) -> float | None:
