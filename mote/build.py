@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mote.config import Config, DataConfig, EvaluationConfig, MixingConfig, ModelConfig, SparsityConfig, TuningConfig
+from mote.config import Config
 from mote.datasets.agreement import check_folders
 from mote.datasets.images import ImageDataset
 from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
@@ -34,6 +34,7 @@ from mote.models.checkpoints import (
 from mote.models.clip import ClassFeatures, TextTower, Towers, default_templates, load_clip
 from mote.models.image_checkpoints import is_image_model
 from mote.models.video_clip import VideoCLIP
+from mote.settings import DataConfig, EvaluationConfig, MixingConfig, ModelConfig, SparsityConfig, TuningConfig
 from mote.sparsity.groups import find_groups
 from mote.sparsity.lasso import GroupLasso
 from mote.tasks.video import VideoTask

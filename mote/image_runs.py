@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mote import build
-from mote.config import Config, ImageConfig
+from mote.config import Config
 from mote.datasets.images import ImageDataset, ImageList, read_images
 from mote.datasets.manifest import read_class_ids, read_class_names
 from mote.evaluation.closed_set import Scores, score, summarize
@@ -22,6 +22,7 @@ from mote.models.image_nets import ImageClassifier
 from mote.models.video_clip import VideoCLIP
 from mote.runs import check_run, fit_run
 from mote.scoring import hash_manifest
+from mote.settings import ImageConfig
 from mote.tasks.image import ImageTask
 from mote.training.distributed import Accelerator, add_up, make_accelerator, on_main
 

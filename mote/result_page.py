@@ -17,12 +17,12 @@ from torch import Tensor
 
 from mote import build
 from mote.classifier import Classifier
-from mote.config import DataConfig, EvaluationConfig
 from mote.datasets.decode import DecodeError
 from mote.datasets.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
 from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
+from mote.settings import DataConfig, EvaluationConfig
 
 CLIPS = 6  # right ones and wrong ones, at most so many of each are decoded
 

@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from mote import build
 from mote.classifier import Classifier
-from mote.config import DataConfig, EvaluationConfig
 from mote.datasets.manifest import Record
 from mote.evaluation.closed_set import Scores, score
 from mote.features import cache_folder, frame_features, open_cache
 from mote.models.cores import all_cores
+from mote.settings import DataConfig, EvaluationConfig
 from mote.training.distributed import Accelerator, add_up
 
 BLOCK_VIEWS = 64  # views that go through the temporal head at once; another number changes last bits of results

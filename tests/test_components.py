@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from mote.cli import main
 from mote.config import ConfigError, load
 from mote.datasets.synthetic import render_clip, write_video
+from mote.idle_settings import idle_settings
 
 CLASSES = ("red star moving left", "red star moving right", "blue arrow growing")
 QUICK = ["model.layers=1", "model.experts=3", "optim.epochs=4", "optim.warmup_epochs=0", "optim.batch_size=2"]
@@ -84,10 +85,10 @@ def test_what_would_do_nothing_is_refused(overrides, message):
 
 def test_settings_of_components_that_are_off_are_named():
     overrides = ["mixing.alpha=0.5", "r_drop.temperature=2", "image.dropout=0.5"]
-    idle = [line.split(":")[0] for line in load([], overrides).idle_settings()]
+    idle = [line.split(":")[0] for line in idle_settings(load([], overrides))]
     assert idle == ["mixing.alpha", "r_drop.temperature", "image.dropout"]
     image = load([], ["task=image", "model.layers=2", "loss.merged_weight=1", "data.frames=4", "mixing.ratio=0.3"])
-    idle = [line.split(":")[0] for line in image.idle_settings()]
+    idle = [line.split(":")[0] for line in idle_settings(image)]
     assert idle == ["mixing.ratio", "model.layers", "loss.merged_weight", "data.frames"]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "mote"
 ALLOWED = {
-    "config": set(),
+    "config": {"settings"},
+    "settings": set(),
     "datasets": set(),
     "models": set(),
     "regularizers": set(),

@@ -16,6 +16,7 @@ from mote.config import ConfigError
 from mote.config import load as load_config
 from mote.datasets.synthetic import render_clip, write_video
 from mote.experiment import assemble
+from mote.idle_settings import idle_settings
 from mote.models.clip import encode_classes, load_clip
 from mote.reporting.parameters import parameter_table
 from mote.runs import train
@@ -193,9 +194,9 @@ def test_settings_that_contradict_each_other_or_do_nothing_are_said():
     load_config([], ["model.layers=0", "optim.clip_lr_scale=0", "data.train=x", "tuning.vision=lora"])
     with pytest.raises(ConfigError, match=r"tuning\.vision=frozen"):
         load_config([], ["data.cache_features=true", "tuning.vision=lora", "optim.clip_lr_scale=0"])
-    idle = load_config([], ["tuning.rank=4", "tuning.text_prompts=2"]).idle_settings()
+    idle = idle_settings(load_config([], ["tuning.rank=4", "tuning.text_prompts=2"]))
     assert [line.split(":")[0] for line in idle] == ["tuning.rank", "tuning.text_prompts"]
-    assert not load_config([], ["tuning.rank=4", "tuning.vision=lora"]).idle_settings()
+    assert not idle_settings(load_config([], ["tuning.rank=4", "tuning.vision=lora"]))
 
 
 def test_a_freeze_pattern_that_takes_nothing_is_an_error(clips):
