@@ -2,17 +2,19 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mote import build
 from mote.config import Config
 from mote.datasets.images import ImageDataset, ImageList, read_images
-from mote.datasets.manifest import read_class_ids, read_class_names
+from mote.datasets.manifest import Record, read_class_ids, read_class_names
 from mote.evaluation.closed_set import Scores, score, summarize
 from mote.evaluation.results import provenance, sha256_lines, sha256_tensors, write_results
 from mote.models.checkpoints import save_model
@@ -25,6 +27,7 @@ from mote.scoring import hash_manifest
 from mote.settings import ImageConfig
 from mote.tasks.image import ImageTask
 from mote.training.distributed import Accelerator, add_up, make_accelerator, on_main
+from mote.training.optim import Rule
 
 
 class ClipImages(nn.Module):
@@ -42,18 +45,59 @@ class ClipImages(nn.Module):
         return self.clip.classify(self.clip.encode_frames(images[:, None]), self.text)
 
 
+@dataclass
+class ImageExperiment:
+    """A configuration as objects, built but not yet trained; `size`: pixels."""
+
+    config: Config
+    data: ImageList
+    size: int
+    task: ImageTask
+    device: torch.device
+
+    @property
+    def records(self) -> list[Record]:
+        """What is trained on."""
+        return self.data.records
+
+    def rules(self) -> list[Rule]:
+        """Learning rates, see `mote.training.loop.fit`."""
+        return [("*", {"lr_scale": self.config.optim.clip_lr_scale if self.config.image.net == "clip" else 1.0})]
+
+    def loader(self) -> DataLoader:
+        """Training batches, augmented."""
+        return build.training_loader(self.config, _dataset(self.config, self.data, self.size, train=True))
+
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        """Logits of a batch (B, K)."""
+        return self.task.predict(batch)
+
+
+def assemble_images(config: Config, device: torch.device) -> ImageExperiment:
+    """Build everything that `config` names. Writes nothing.
+
+    Raises:
+        ValueError, OSError: settings, files or lists that do not fit.
+    """
+    settings = config.data
+    if settings.train is None:
+        raise ValueError("data.train is not set; give it as an override, for example data.train=...")
+    data = _read(config, settings.train, settings.root, settings.split, settings.classes)
+    size = picture_size(config, data)
+    model = build_model(config, data.classes, size, device)
+    task = ImageTask(model, r_drop_weight=config.r_drop.weight, r_drop_temperature=config.r_drop.temperature)
+    return ImageExperiment(config, data, size, task, device)
+
+
 def train_images(config: Config, resume: bool = False) -> Path:
     """Train an image network and leave a run directory; see `mote.runs.train`."""
     out = check_run(config)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
-    settings = config.data
-    data = _read(config, settings.train or "", settings.root, settings.split, settings.classes)
-    size = picture_size(config, data)
+    experiment = assemble_images(config, accelerator.device)
+    data, size = experiment.data, experiment.size
     held_out = None
     if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
         held_out = _evaluation_list(config, data.classes)
-    model = build_model(config, data.classes, size, accelerator.device)
-    task = ImageTask(model, r_drop_weight=config.r_drop.weight, r_drop_temperature=config.r_drop.temperature)
     meta = {"net": config.image.net, "classes": data.classes, "size": size, "channels": config.image.channels}
 
     def evaluate_now(task: nn.Module, _epoch: int) -> dict[str, Any]:
@@ -64,13 +108,12 @@ def train_images(config: Config, resume: bool = False) -> Path:
         more = {**meta, "seed": config.seed, "selected": selected}
         _save(out / "best", cast(ImageTask, task).model, more, config)
 
-    rate = config.optim.clip_lr_scale if config.image.net == "clip" else 1.0
     fit_run(
         config,
-        task,
-        lambda: build.training_loader(config, _dataset(config, data, size, train=True)),
+        experiment.task,
+        experiment.loader,
         accelerator,
-        rules=[("*", {"lr_scale": rate})],
+        rules=experiment.rules(),
         num_classes=len(data.classes),
         evaluate=evaluate_now,
         save=save,
