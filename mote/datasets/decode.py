@@ -187,7 +187,9 @@ class PyAVVideo:
                 turns = round(frame.rotation / 90) % 4  # counter-clockwise
             height, width = images.shape[1:3]
             rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
-            images[place] = rgb.to_ndarray()
+            plane = rgb.planes[0]  # its lines may be padded; one copy, where `to_ndarray` would make a second one
+            lines = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)  # pyright: ignore
+            images[place] = lines[:, : 3 * width].reshape(height, width, 3)
         return np.ascontiguousarray(np.rot90(images, turns, axes=(1, 2))) if turns else images
 
 

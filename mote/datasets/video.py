@@ -95,25 +95,26 @@ class VideoDataset(Dataset):
     def frames(self, epoch: int, index: int) -> UInt8[Tensor, "*V T 3 S S"]:
         """The clip or views of one item; raises DecodeError whatever `on_error` says."""
         if self._bounded is None:
-            return torch.from_numpy(self._read(epoch, index))
+            return torch.from_numpy(self._read(epoch, index)).movedim(-1, -3)
         try:
             if index not in self._given_up:
-                return torch.from_numpy(self._bounded(epoch, index))
+                return torch.from_numpy(self._bounded(epoch, index)).movedim(-1, -3)
         except Unanswered as error:
             self._given_up[index] = str(error)
         raise DecodeError(self.records[index].path, self.backend or "pyav", self._given_up[index])
 
-    def _read(self, epoch: int, index: int) -> UInt8[np.ndarray, "*V T 3 S S"]:
+    def _read(self, epoch: int, index: int) -> UInt8[np.ndarray, "*V T S S 3"]:
+        """The clip or views in one piece, pixels interleaved, which `Bounded` and stacking only have to copy."""
         path, rng = self.records[index].path, np.random.default_rng((self.seed, epoch, index))
         draw = rng if self.train else None
         clips = read_frames(path, lambda length: self._indices(length, draw).ravel(), self.backend)  # (C*T, H, W, 3)
         if self.train:
             clip = train_transform(clips, self.size, rng, **self.augmentation)
-            return (subtract_frames(clip) if self.difference else clip).numpy()
+            return _interleaved(subtract_frames(clip) if self.difference else clip)
         views = eval_transform(clips, self.size, self.num_crops)  # (crops, C*T, 3, S, S)
         views = subtract_frames(views) if self.difference else views
         views = views.unflatten(1, (self.num_clips, self.num_frames)).transpose(0, 1)  # clip-major
-        return views.reshape(self._shape()).numpy()
+        return _interleaved(views.flatten(0, 1))
 
     def _indices(self, length: int, rng: np.random.Generator | None) -> np.ndarray:
         """The frames to read: those sampled, and where differences are wanted the later ones after them."""
@@ -133,3 +134,7 @@ class VideoDataset(Dataset):
     def _shape(self) -> tuple[int, ...]:
         views = () if self.train else (self.num_clips * self.num_crops,)
         return (*views, self.num_frames, 3, self.size, self.size)
+
+
+def _interleaved(frames: UInt8[Tensor, "*V T 3 S S"]) -> UInt8[np.ndarray, "*V T S S 3"]:
+    return frames.movedim(-3, -1).contiguous().numpy()
