@@ -27,7 +27,8 @@ class VideoDataset(Dataset):
     Index it by (epoch, index) or by index alone (epoch 0). `frames` is (T, 3, size, size) in training and
     (V, T, 3, size, size) in testing, V = num_clips * num_crops. `sampling`: "segment", or "dense" with frames `stride`
     apart. `difference` > 0: each frame comes as its difference to the frame so many later, see `subtract_frames`; the
-    last frames of the video, which have no later one, as that of the last pair.
+    last frames of the video, which have no later one, as that of the last pair. `near_keyframes`: see `read_frames`;
+    needs "segment" and no `difference`.
     `flip`, `grayscale`, `scale`: see `train_transform`. A file that cannot be decoded raises DecodeError
     (on_error="raise") or gives frames of zeros with valid=False and `cause` "path<TAB>cause" (on_error="mark").
     `backend`: see `read_frames`. `timeout`: seconds after which a file counts as undecodable, see `Bounded`; None waits
@@ -47,6 +48,7 @@ class VideoDataset(Dataset):
         sampling: Literal["segment", "dense"] = "segment",
         stride: int = 4,
         difference: int = 0,
+        near_keyframes: bool = False,
         flip: float = 0.5,
         grayscale: float = 0.2,
         scale: tuple[float, float] = (0.08, 1.0),
@@ -64,12 +66,14 @@ class VideoDataset(Dataset):
             raise ValueError(f"num_crops must be 1 or 3, got {num_crops}")
         if difference < 0:
             raise ValueError(f"difference must be a number of frames, 0 for none, got {difference}")
+        if near_keyframes and (difference or sampling == "dense"):
+            raise ValueError("near_keyframes moves frames, so it needs sampling='segment' and difference=0")
         self.records = list(records)
         self.num_frames, self.size, self.train, self.seed = num_frames, size, train, seed
         self.num_clips, self.num_crops, self.sampling, self.stride = num_clips, num_crops, sampling, stride
         self.difference = difference
         self.augmentation = {"flip": flip, "grayscale": grayscale, "scale": scale}
-        self.on_error, self.backend = on_error, backend
+        self.on_error, self.backend, self.near_keyframes = on_error, backend, near_keyframes
         self._bounded = None if timeout is None else Bounded(self._read, timeout)
         self._given_up: dict[int, str] = {}  # index: cause, of files that are not worth another `timeout`
 
@@ -107,7 +111,9 @@ class VideoDataset(Dataset):
         """The clip or views in one piece, pixels interleaved, which `Bounded` and stacking only have to copy."""
         path, rng = self.records[index].path, np.random.default_rng((self.seed, epoch, index))
         draw = rng if self.train else None
-        clips = read_frames(path, lambda length: self._indices(length, draw).ravel(), self.backend)  # (C*T, H, W, 3)
+        clips = read_frames(  # (C*T, H, W, 3)
+            path, lambda length: self._indices(length, draw).ravel(), self.backend, self.near_keyframes
+        )
         if self.train:
             clip = train_transform(clips, self.size, rng, **self.augmentation)
             return _interleaved(subtract_frames(clip) if self.difference else clip)
