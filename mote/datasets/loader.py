@@ -1,6 +1,8 @@
 """From items to batches: the (epoch, index) samplers, the loader, and cached features in the place of videos."""
 
+import atexit
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -102,7 +104,7 @@ def make_loader(
     Workers live on between epochs and keep nothing of one. They leave SIGINT and SIGTERM, which a terminal or a batch
     system sends to all processes, to this one. Memory is pinned where there is a CUDA device.
     """
-    return DataLoader(
+    loader = DataLoader(
         dataset,
         batch_size,
         sampler=sampler,
@@ -113,6 +115,15 @@ def make_loader(
         persistent_workers=workers > 0,
         worker_init_fn=_ignore_signals,
     )
+    if workers:  # an exit sends SIGTERM to children, which these leave alone, and then waits for them for ever
+        atexit.register(_end_workers, weakref.ref(loader))
+    return loader
+
+
+def _end_workers(reference: "weakref.ref[DataLoader]") -> None:
+    iterator = getattr(reference(), "_iterator", None)
+    if iterator is not None:
+        iterator._shutdown_workers()
 
 
 def _ignore_signals(_worker: int) -> None:
