@@ -62,8 +62,8 @@ class VideoTask(nn.Module):
         r_drop_temperature: > 0, divides the logits inside the KL.
 
     Raises:
-        ValueError: a negative weight, a text width that is not the model's, R-Drop where no routing is drawn, an unknown
-            loss or routing.
+        ValueError: a negative weight, an unknown loss or routing, a text width that is not the model's, R-Drop where no
+            routing is drawn.
     """
 
     text: Tensor
