@@ -3,7 +3,8 @@
 A shared folder holds `model.safetensors` and `model.json` (see `mote.models.checkpoints`), `text.safetensors` where the
 text tower was tuned, `config.yaml`, a model card `README.md`, and `evaluations/`: the results that were measured on
 exactly these weights. Absolute paths in settings and results are shortened: they name people and machines. `mote.load`
-takes the folder or the repository id. Only huggingface_hub talks to the network; its cache, token and HF_HUB_OFFLINE apply.
+takes the folder or the repository id. Only huggingface_hub talks to the network; its cache, token and HF_HUB_OFFLINE
+apply.
 """
 
 import json

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -95,9 +95,13 @@ class Run:
         """Whether DeepSpeed trains."""
         return zero.uses_zero(self.accelerator)
 
+    def unwrapped(self) -> nn.Module:
+        """The module that is trained, in shards where it is."""
+        return cast(nn.Module, self.accelerator.unwrap_model(self.module))
+
     def task(self) -> nn.Module:
         """The task as it is now, without wrappers and shards; call it in every process."""
-        task = self.accelerator.unwrap_model(self.module)
+        task = self.unwrapped()
         if self.plain is None:
             return task
         load_whole_weights(self.plain, task)
@@ -121,7 +125,7 @@ class Run:
         state = zero.whole_state(self.optimizer) if self.zero else self.optimizer.state_dict()
         task, last = self.task(), self.out / "last"
         if self.plain is not None:
-            state = whole_state(state, self.optimizer, self.accelerator.unwrap_model(self.module))
+            state = whole_state(state, self.optimizer, self.unwrapped())
         training = {"optimizer": state, "scaler": scaler.state_dict() if scaler else None}
         if self.after_update is not None:
             training["after_update"] = self.after_update.state_dict()
