@@ -42,7 +42,7 @@ def configure(accelerator: Accelerator, *, micro_batch: int, accumulation: int, 
 
 
 def backward(engine: Any, loss: Tensor, *, last: bool) -> None:
-    """Gradients of one micro step, divided by the number of micro steps; summed over processes in the last one."""
+    """Gradients of one micro step, divided by the number of micro steps; averaged over processes in the last one."""
     engine.set_gradient_accumulation_boundary(last)
     engine.backward(loss)
 
