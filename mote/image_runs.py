@@ -147,7 +147,7 @@ def evaluate_images(
 ) -> dict[str, Any]:
     """Score `model` on `data`, write `out/NAME.json` and `out/NAME.csv`, return the summary."""
     scores = score_images(model, data, size, config, accelerator)
-    summary = summarize(scores, data.classes) | {"warnings": []}
+    summary = summarize(scores, data.classes) | {"warnings": [], "items": "images"}
     name, manifest = config.evaluation.name, config.evaluation.manifest or ""
     hashes = {
         "manifest": hash_manifest(manifest, data.records),
