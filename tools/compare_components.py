@@ -39,8 +39,8 @@ R_DROP = {"r_drop off": [], "r_drop on": ["r_drop.weight=1"]}
 LASSO = ["sparsity.groups=[units,heads]"]
 SPARSE = {
     "r_drop off": [],
-    "units": [*LASSO, "sparsity.strength=0.075", 'sparsity.layers={"temporal.*.mlp": 1.0}'],
-    "heads": [*LASSO, "sparsity.strength=0.2", 'sparsity.layers={"temporal.*.attn": 1.0}'],
+    "units": [*LASSO, "sparsity.strength=0.08", 'sparsity.layers={"temporal.*.mlp": 1.0}'],
+    "heads": [*LASSO, "sparsity.strength=0.35", 'sparsity.layers={"temporal.*.attn": 1.0}'],
 }
 BATCH = 64  # clips whose pass through the head is timed
 MOTE = [*HEAD, "model.experts=4"]
@@ -93,14 +93,22 @@ def sparsity(out: Path, _data: str, world_seed: int, seed: int) -> dict[str, dic
         whole = out / f"{name}_{seed}"  # the run without is the one of `world`
         results[name] = run(whole, [], [*settings, *more], seed)
         if more:
-            small = whole.with_name(f"{whole.name}_compact")
-            if not (small / "compact.json").is_file():
-                compact_model(str(whole), str(small))
-            if not (small / "evaluations" / "eval.json").is_file():
-                evaluate_model(str(small), load([small / "config.yaml"]), small / "evaluations")
-            scored = json.loads((small / "evaluations" / "eval.json").read_text())
-            results[name] = scored | _left(whole, small)
+            results[name] |= _compacted(whole)
     return results
+
+
+def _compacted(whole: Path) -> dict:
+    """Result of the compact model of a run, and what is left of it; the run itself if nothing became zero."""
+    small = whole.with_name(f"{whole.name}_compact")
+    if not (small / "compact.json").is_file():
+        try:
+            compact_model(str(whole), str(small))
+        except ValueError as error:
+            print(error)
+            return _left(whole, whole)
+    if not (small / "evaluations" / "eval.json").is_file():
+        evaluate_model(str(small), load([small / "config.yaml"]), small / "evaluations")
+    return json.loads((small / "evaluations" / "eval.json").read_text()) | _left(whole, small)
 
 
 def _left(whole: Path, small: Path) -> dict:
