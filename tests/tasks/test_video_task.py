@@ -233,6 +233,24 @@ def test_r_drop_is_equation_4_of_two_routings_of_the_same_features():
     assert all(p.grad is not None for p in task.parameters())
 
 
+def test_r_drop_does_not_depend_on_how_a_batch_is_cut():
+    """Terms and gradients of a batch are the means over its halves, as in micro steps that share a routing."""
+    task = make_task(r_drop_weight=0.6, r_drop_temperature=2.0)
+    for block in task.model.temporal.blocks:
+        block.mlp.up_weight.data.mul_(30)
+        block.mlp.down_weight.data.mul_(30)
+    batch = make_batch()
+    loss, terms = task(batch, seeded())
+    gradients = torch.autograd.grad(loss, list(task.parameters()))
+    halves = [task({name: value[i : i + 2] for name, value in batch.items()}, seeded()) for i in (0, 2)]
+    assert terms["r_drop"] > 1e-4
+    for name, value in terms.items():
+        assert value.item() == pytest.approx(sum(half[1][name].item() for half in halves) / 2, rel=1e-5)
+    cut = torch.autograd.grad((halves[0][0] + halves[1][0]) / 2, list(task.parameters()))
+    for whole, sum_of_halves in zip(gradients, cut, strict=True):
+        torch.testing.assert_close(sum_of_halves, whole, rtol=1e-4, atol=1e-6)
+
+
 def test_r_drop_costs_a_pass_only_where_it_is_on_and_refuses_one_expert():
     passes = []
     for weight in (0.0, 1.0):
