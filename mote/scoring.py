@@ -58,7 +58,7 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Score any model (see `mote.classifier.load`) on `config.evaluation`; returns the summary that was written."""
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
-    if config.task == "image":
+    if config.task in ("image", "expression"):
         from mote.image_runs import evaluate_folder
 
         summary = evaluate_folder(Path(model), config, accelerator, out)

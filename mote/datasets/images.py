@@ -62,8 +62,9 @@ def read_images(
         return _packed(source, *_read_npz(source, _split(source, split)), split, classes)
     if (source / "data_batch_1").is_file():
         return _packed(source, *_read_cifar(source, _split(source, split)), split, classes or CIFAR10)
+    classes = classes or _own_names(source)
     records = read_manifest(source, root, classes, split, ids, suffixes=IMAGE_SUFFIXES)
-    return ImageList(records, list(classes or _names(source, records)))
+    return ImageList(records, list(classes or map(str, range(max(record.label for record in records) + 1))))
 
 
 class ImageDataset(Dataset):
@@ -163,12 +164,12 @@ def _split(source: Path, split: str | None) -> str:
     return split
 
 
-def _names(source: Path, records: Sequence[Record]) -> list[str]:
-    """Class names of the list itself; where its labels are numbers, the numbers."""
+def _own_names(source: Path) -> list[str] | None:
+    """Class names that the list itself spells out; None where its labels are numbers."""
     try:
         return manifest_classes(source)
     except ManifestError:
-        return [str(label) for label in range(max(record.label for record in records) + 1)]
+        return None
 
 
 def _packed(
