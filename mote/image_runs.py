@@ -16,6 +16,7 @@ from mote.datasets.images import ImageList
 from mote.evaluation.closed_set import Scores, score, summarize
 from mote.evaluation.imbalance import imbalance_summary
 from mote.evaluation.results import provenance, sha256_lines, sha256_tensors, write_results
+from mote.expression_page import draw_expression_page
 from mote.expression_scores import PostHoc, attention_shares, post_hoc
 from mote.image_experiment import (
     build_model,
@@ -127,7 +128,14 @@ def evaluate_images(
     }
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
     files = {"records": data.records, "classes": data.classes, "scores": scores, "provenance": origin}
-    on_main(accelerator, lambda: write_results(out, name, summary, **files))
+
+    def write() -> None:
+        write_results(out, name, summary, **files)
+        if adjusted is not None:
+            dataset = image_dataset(config, data, meta["size"], train=False)
+            draw_expression_page(out, name, adjusted, dataset, wanted=page and config.evaluation.page)
+
+    on_main(accelerator, write)
     return summary
 
 

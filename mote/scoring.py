@@ -64,6 +64,8 @@ def evaluate_model(
         summary = evaluate_folder(Path(model), config, accelerator, out)
         if accelerator.is_main_process:
             print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+            if (page := page_path(out, config.evaluation.name)).is_file():
+                print(f"{page}: the same with pictures")
         return summary
     classifier = load(model, clip=clip, device=accelerator.device)
     summary = evaluate(classifier, config, accelerator, out, source={"model": model, "clip": clip}, union=union)
