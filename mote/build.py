@@ -80,9 +80,7 @@ def load_folder(path: str | Path) -> LoadedModel:
         raise ValueError(f"{path}: this run has no model yet; let it finish (mote train {path} --resume)")
     folder = inner if inner.is_dir() else path
     if is_image_model(folder):
-        raise ValueError(
-            f"{folder}: holds a network for task=image or expression, no video model; mote eval and mote predict take it"
-        )
+        raise ValueError(f"{folder}: holds a network for still images; only mote eval and mote predict take it")
     return load_model(folder)
 
 

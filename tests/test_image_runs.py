@@ -64,7 +64,7 @@ def test_train_evaluate_and_load(images, tmp_path, capsys):
     assert mote("predict", tmp_path / "run", images / "up" / "0.png") == 0
     assert "0.png: up " in capsys.readouterr().out
     assert mote("export", tmp_path / "run", "--out", tmp_path / "a.pt2") == 2
-    assert "holds a network for task=image" in capsys.readouterr().err
+    assert "holds a network for still images" in capsys.readouterr().err
     assert mote("train", *QUICK, f"data.train={images}", "--dry-run") == 2
     assert "cannot be measured by a dry run" in capsys.readouterr().err
     model, meta = load_net(tmp_path / "run" / "best")

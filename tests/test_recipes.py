@@ -86,7 +86,7 @@ def test_a_recipe_trains_two_steps_at_reduced_size(name, clips, tmp_path, monkey
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_recipe_for_images_trains_two_steps(name, tmp_path):
-    """With the network and the augmentation of the recipe, on eight pictures in an .npz; timm's networks on 64 pixels."""
+    """With the network and the augmentation of the recipe, on eight pictures in an .npz; timm's on 64 pixels."""
     from mote.runs import train
 
     channels = load(files(name)).image.channels
