@@ -283,6 +283,7 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
         sampling=data.sampling,
         stride=data.stride,
         difference=data.difference,
+        near_keyframes=data.near_keyframes,
         scale=data.crop_scale,
         flip=data.flip,
         grayscale=data.grayscale,

@@ -67,6 +67,10 @@ class Config(Section):
             raise ValueError("data.cache_features needs a frozen CLIP tower; set tuning.vision=frozen")
         if self.data.cache_features and self.mixing.methods:
             raise ValueError("mixing needs pixels, which data.cache_features does not keep; switch one of them off")
+        if self.data.near_keyframes and (self.data.difference or self.data.sampling == "dense"):
+            raise ValueError(
+                "data.near_keyframes moves frames, so it needs data.sampling=segment and data.difference=0"
+            )
         if self.task == "video" and self.r_drop.weight and (self.model.layers == 0 or self.model.experts == 1):
             raise ValueError(
                 "r_drop needs passes that differ: with one expert or no temporal head no routing is drawn; "

@@ -88,7 +88,7 @@ def _idle_components(config: Config) -> list[str]:
     idle += [f"model.{key}: for task=video" for key in _changed(config.model, *model)]
     idle += [f"tuning.{key}: for task=video" for key in _changed(config.tuning, *TuningConfig.model_fields)]
     idle += [f"loss.{key}: for task=video" for key in _changed(config.loss, *LossConfig.model_fields)]
-    video = ("frames", "sampling", "stride", "difference", "max_bad_fraction")
+    video = ("frames", "sampling", "stride", "difference", "near_keyframes", "max_bad_fraction")
     idle += [f"data.{key}: for task=video" for key in _changed(config.data, *video)]
     if config.image.pad:
         idle += ["data.crop_scale: image.pad crops instead" for _ in _changed(config.data, "crop_scale")]

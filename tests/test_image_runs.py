@@ -65,8 +65,6 @@ def test_train_evaluate_and_load(images, tmp_path, capsys):
     assert "0.png: up " in capsys.readouterr().out
     assert mote("export", tmp_path / "run", "--out", tmp_path / "a.pt2") == 2
     assert "holds a network for still images" in capsys.readouterr().err
-    assert mote("train", *QUICK, f"data.train={images}", "--dry-run") == 2
-    assert "cannot be measured by a dry run" in capsys.readouterr().err
     model, meta = load_net(tmp_path / "run" / "best")
     assert meta["classes"] == ["down", "up"] and meta["selected"] == "last epoch"
     bright = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
