@@ -28,7 +28,7 @@ ON_TOP_OF = {"faces_mek.yaml": "faces_ce.yaml", "rafdb_resnet18_mek.yaml": "rafd
 def files(name: str) -> list[Path]:
     """The recipe, and the one that it lies over."""
     below = [BASE] if name.startswith("ablations/") else [CONFIGS / "mnist_lenet.yaml"] * ("mnist_lenet_" in name)
-    below += [CONFIGS / ON_TOP_OF[name]] * (name in ON_TOP_OF)
+    below += [CONFIGS / ON_TOP_OF[name]] if name in ON_TOP_OF else []
     return [*below, CONFIGS / name]
 
 

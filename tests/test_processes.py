@@ -94,7 +94,8 @@ def test_balanced_batches_and_expression_metrics_on_two_processes(tmp_path):
     for label, count in enumerate((9, 5, 2)):
         for i in range(count):
             pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
-            Image.fromarray(pixels + 100 * (pixels[..., :1] > 40 * label)).save(tmp_path / f"{label}_{i}.png")
+            bright = np.uint8(100) * (pixels[..., :1] > 40 * label)
+            Image.fromarray(pixels + bright).save(tmp_path / f"{label}_{i}.png")
             lines.append(f"{label}_{i}.png,{label}")
     (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
     quick = [f"{key}={tmp_path / 'list.csv'}" for key in ("data.train", "evaluation.manifest")]
