@@ -87,6 +87,7 @@ def test_killed_in_mid_epoch_a_resumed_run_is_the_uninterrupted_one(settings, tm
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:tiny CLIP has no token")
 def test_balanced_batches_and_expression_metrics_on_two_processes(tmp_path):
     """Tiny CLIP has no batch statistics, so that the processes see the same network."""
