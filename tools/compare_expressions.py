@@ -3,7 +3,8 @@
 A small residual network from scratch on 32 x 32 grey faces (configs/faces_ce.yaml; MEK: configs/faces_mek.yaml). The
 last epoch counts, on the test part, once. Lambda and epsilon of MEK are chosen on the validation part with seed 0: the
 highest mean accuracy over classes among the settings whose overall accuracy there is at most one standard error below
-that of cross-entropy (of all, where none is). Label smoothing then takes the same epsilon, attention consistency the same Lambda.
+that of cross-entropy (of all, where none is). Label smoothing then takes the same epsilon, attention consistency the
+same Lambda.
 
 Finished runs are kept and interrupted ones go on, so it can be stopped and started again (`--minutes`).
 
