@@ -40,7 +40,6 @@ from mote.sparsity.lasso import GroupLasso
 from mote.tasks.expression import Deferral, ExpressionTask
 from mote.tasks.image import ImageTask
 from mote.tasks.video import VideoTask
-from mote.training.optim import Rule
 from mote.training.step import AfterUpdate
 
 SizedDataset = VideoDataset | FeatureDataset | ImageDataset
@@ -254,7 +253,7 @@ def group_lasso(config: SparsityConfig, task: nn.Module) -> GroupLasso | None:
     return GroupLasso(task, groups, strength=config.strength, **schedule)
 
 
-def learning_rules(config: Config) -> list[Rule]:
+def learning_rules(config: Config) -> list[tuple[str, dict[str, float]]]:
     """Parameter patterns, first match wins: the temporal head and the adapters at their rate, the CLIP towers and
     logit_scale at `optim.clip_lr_scale`, nothing for what is frozen.
     """

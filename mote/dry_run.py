@@ -146,7 +146,7 @@ def _clips(experiment: Measured, size: int) -> tuple[Batch, float]:
     count = min(size, len(dataset), 8)
     start = time.perf_counter()
     items = [dataset[(0, index)] for index in range(count)]
-    seconds = (time.perf_counter() - start) / count if not isinstance(loader.dataset, FeatureDataset) else 0.0
+    seconds = 0.0 if isinstance(loader.dataset, FeatureDataset) else (time.perf_counter() - start) / count
     bad = [index for index, item in enumerate(items) if not item["valid"]]
     if bad:
         dataset.frames(0, bad[0])  # raises what went wrong

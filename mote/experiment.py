@@ -92,7 +92,7 @@ class Experiment:
 
     def rules(self) -> list[Rule]:
         """Learning rates, see `mote.training.loop.fit`."""
-        return build.learning_rules(self.config)
+        return [*build.learning_rules(self.config)]
 
     def predict(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "B K"]:
         """Logits of a batch, experts merged uniformly, for the class features that training started from."""
