@@ -96,7 +96,7 @@ def _image(folder: Path) -> tuple[nn.Module, Callable[[Path, Any], None], Callab
         images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         return lambda net: net(images)
 
-    own = {"task", "sizes", "mean", "std"}  # written anew
+    own = {"sizes", "mean", "std"}  # written anew
     rest = {key: value for key, value in meta.items() if key not in own}
     return model, lambda place, small: save_net(place, small, rest), example, BATCHES
 

@@ -17,7 +17,7 @@ from mote.config import Config
 from mote.datasets.decode import DecodeError
 from mote.datasets.loader import FeatureDataset
 from mote.experiment import Experiment, assemble
-from mote.image_runs import ImageExperiment, assemble_images
+from mote.image_experiment import ImageExperiment, assemble_images
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table
 from mote.training.batches import micro_batch_size
@@ -46,7 +46,7 @@ def dry_run(config: Config, find_batch_size: bool = False) -> dict[str, Any]:
         raise ValueError("a dry run measures one process; start it without a launcher")
     if find_batch_size and accelerator.device.type != "cuda":
         raise ValueError("--find-batch-size needs a GPU: on the CPU a step that does not fit is killed, not refused")
-    experiment = (assemble_images if config.task == "image" else assemble)(config, accelerator.device)
+    experiment = (assemble if config.task == "video" else assemble_images)(config, accelerator.device)
     groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
     table = parameter_table(experiment.task, groups, config.optim.lr)
     print(text_table(table))
@@ -59,14 +59,8 @@ def dry_run(config: Config, find_batch_size: bool = False) -> dict[str, Any]:
         facts["accumulation"] = config.optim.batch_size // micro
         clips = _of_size(clips, micro)
     facts |= measure(experiment, step, clips, loading, facts.get("accumulation", config.optim.accumulation))
-    print(
-        text_table(
-            [
-                {"": name, "value": value}
-                for name, value in _lines(facts, "picture" if config.task == "image" else "clip")
-            ]
-        )
-    )
+    item = "clip" if config.task == "video" else "picture"
+    print(text_table([{"": name, "value": value} for name, value in _lines(facts, item)]))
     return facts
 
 

@@ -39,7 +39,7 @@ def train(config: Config, resume: bool = False) -> Path:
         NonFiniteError, DecodeError, OSError: see the loop; the last checkpoint stays.
         Stopped: SIGTERM or SIGINT came and all is saved; its message is for the user, empty but in the main process.
     """
-    if config.task == "image":
+    if config.task in ("image", "expression"):
         from mote.image_runs import train_images
 
         return train_images(config, resume)
@@ -168,7 +168,7 @@ def _fit(
     fit(
         task,
         loader,
-        after_update=build.group_lasso(config.sparsity, task),
+        after_update=build.after_update(config, task),
         accelerator=accelerator,
         out=out,
         rules=rules,

@@ -59,12 +59,14 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Score any model (see `mote.classifier.load`) on `config.evaluation`; returns the summary that was written."""
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
-    if config.task == "image":
+    if config.task in ("image", "expression"):
         from mote.image_runs import evaluate_folder
 
         summary = evaluate_folder(Path(model), config, accelerator, out)
         if accelerator.is_main_process:
             print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+            if (page := page_path(out, config.evaluation.name)).is_file():
+                print(f"{page}: the same with pictures")
         return summary
     classifier = load(model, clip=clip, device=accelerator.device)
     summary = evaluate(classifier, config, accelerator, out, source={"model": model, "clip": clip}, union=union)

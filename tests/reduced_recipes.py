@@ -1,8 +1,8 @@
 """The recipes of configs/ at a size for tests.
 
 The reduction: the same architecture with two blocks of width 64 on 32 pixels and random weights (see `small_towers`),
-two frames, a batch of two, four clips, one epoch, fp32 on the CPU; image networks whole, on eight pictures. All else is
-the recipe's.
+two frames, a batch of two, four clips, one epoch, fp32 on the CPU; image networks whole, on eight pictures, those of
+timm on 64 pixels. All else is the recipe's.
 """
 
 import re
@@ -22,16 +22,18 @@ RECIPES = sorted(
     if path.parent.name != "accelerate"  # those are accelerate's own
 )
 BASE = CONFIGS / "k400_vitl14_f8.yaml"  # what the ablations change
+ON_TOP_OF = {"faces_mek.yaml": "faces_ce.yaml", "rafdb_resnet18_mek.yaml": "rafdb_resnet18.yaml"}
 
 
 def files(name: str) -> list[Path]:
     """The recipe, and the one that it lies over."""
     below = [BASE] if name.startswith("ablations/") else [CONFIGS / "mnist_lenet.yaml"] * ("mnist_lenet_" in name)
+    below += [CONFIGS / ON_TOP_OF[name]] if name in ON_TOP_OF else []
     return [*below, CONFIGS / name]
 
 
 EVALUATED = [name for name in RECIPES if re.search(r"zero_shot|gamma_|/k_", name)]  # settings of `mote eval`
-IMAGES = [name for name in RECIPES if load(files(name)).task == "image"]
+IMAGES = [name for name in RECIPES if load(files(name)).task in ("image", "expression")]
 TRAINED = [name for name in RECIPES if name not in EVALUATED + IMAGES]
 
 
@@ -55,9 +57,10 @@ def reduced(name: str, data: Path, out: Path) -> list[str]:
     """Files and overrides of a small run of the recipe into `out`, on what `write_data` left in `data`."""
     config = load(files(name))
     small = ["data.workers=0", "optim.epochs=1", "optim.warmup_epochs=0", "optim.precision=fp32", "run.cpu=true"]
-    if config.task == "image":
+    if config.task in ("image", "expression"):
         pictures = data / f"{config.image.channels}.npz"
         small += [f"data.train={pictures}", f"evaluation.manifest={pictures}", "optim.batch_size=4"]
+        small += ["evaluation.page=false", *["data.size=64"] * config.image.net.startswith("timm:")]
     else:
         clip = "tiny" if config.model.clip == "tiny" else _small_clip(config.model.clip, data)
         small += [f"model.clip={clip}", "model.pretrained=random", "data.frames=2", "optim.batch_size=2"]
