@@ -44,7 +44,7 @@ class Mixture(NamedTuple):
 def isotropic(centres: Float[Tensor, "K d"], std: float = 1.0, priors: Float[Tensor, "K"] | None = None) -> Mixture:
     """Modes N(mu_k, std^2 I); equal priors unless given."""
     num_modes, dim = centres.shape
-    priors = torch.full_like(centres[:, 0], 1 / num_modes) if priors is None else priors
+    priors = torch.ones(num_modes, dtype=centres.dtype) / num_modes if priors is None else priors
     return Mixture(centres, (std * torch.eye(dim).to(centres)).repeat(num_modes, 1, 1), priors.to(centres))
 
 

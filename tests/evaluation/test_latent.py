@@ -30,14 +30,14 @@ def test_frechet_distance_is_that_of_the_matrix_square_root():
 
 def test_energy_distance_is_that_of_the_loop():
     a, b = normal(9, 3, 0), 1 + normal(7, 3, 1)
-    distance, p = energy_test(a, b)
+    distance, null, p = energy_test(a, b)
     assert distance == pytest.approx(oracle.energy_distance(a.tolist(), b.tolist()), rel=1e-9)
-    assert 1 / 200 <= p < 0.05
+    assert 1 / 200 <= p < 0.05 and 0 < null < distance
 
 
 def test_the_p_value_is_uniform_for_one_distribution():
     values = [
-        energy_test(normal(12, 2, 2 * s), normal(15, 2, 2 * s + 1), relabellings=19, seed=s)[1] for s in range(200)
+        energy_test(normal(12, 2, 2 * s), normal(15, 2, 2 * s + 1), relabellings=19, seed=s)[2] for s in range(200)
     ]
     assert np.mean(values) == pytest.approx(0.525, abs=4 * 0.29 / math.sqrt(200))  # 1/20, 2/20, ..., 1
     assert np.mean(np.array(values) <= 0.05) < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 200)
