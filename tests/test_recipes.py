@@ -33,7 +33,8 @@ def files(name: str) -> list[Path]:
 
 EVALUATED = [name for name in RECIPES if re.search(r"zero_shot|gamma_|/k_", name)]  # settings of `mote eval`
 IMAGES = [name for name in RECIPES if load(files(name)).task == "image"]
-TRAINED = [name for name in RECIPES if name not in EVALUATED + IMAGES]
+AUTOENCODERS = [name for name in RECIPES if load(files(name)).task == "autoencoder"]
+TRAINED = [name for name in RECIPES if name not in EVALUATED + IMAGES + AUTOENCODERS]
 ONE_A_TOWER = [f"k400_{tower}.yaml" for tower in ("vitb16_f8_lora", "siglip2_b16", "eva02_b16", "pe_core_b16")]
 
 
@@ -99,6 +100,28 @@ def test_a_recipe_for_images_trains_two_steps(name, tmp_path):
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in log if "loss" in record] == [1, 2]
     assert json.loads((out / "metrics.json").read_text())["listed"] == 8
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_a_recipe_of_an_autoencoder_trains_two_steps(name, tmp_path):
+    """With the latent, the modes and the pictures' size of the recipe, four channels wide, and the fewest codes."""
+    from mote.runs import train
+
+    recipe = load(files(name))
+    size, codes = recipe.data.size or 28, recipe.autoencoder.latent + 1
+    shape = (2 * codes, size, size, recipe.image.channels)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    arrays = {f"{split}_{kind}": value for split in ("train", "test") for kind, value in
+              (("images", pixels), ("labels", np.arange(len(pixels)) % 10))}  # fmt: skip
+    np.savez(tmp_path / "few.npz", **arrays)
+    overrides = [f"{key}={tmp_path / 'few.npz'}" for key in ("data.train", "evaluation.manifest")]
+    overrides += ["optim.epochs=1", "optim.warmup_epochs=0", f"optim.batch_size={codes}", "data.workers=0"]
+    overrides += ["autoencoder.width=4", "run.cpu=true", f"run.out={tmp_path / 'run'}"]
+    out = train(load(files(name), overrides))
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log if "loss" in record] == [1, 2]
+    result = json.loads((out / "metrics.json").read_text())
+    assert (result["dimensions"], result["modes"]) == (recipe.autoencoder.latent, recipe.autoencoder.modes)
 
 
 @pytest.mark.parametrize(
