@@ -13,7 +13,6 @@ Finished runs are kept, so it can be stopped and started again; `--seeds` may be
 
 import argparse
 import json
-import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,7 @@ def table(results: dict[str, dict[int, dict[str, Any]]], real: float) -> str:
         cells = []
         for value, form in COLUMNS.values():
             values = [value(result) for result in by_seed.values()]
-            mean, spread = statistics.mean(values), statistics.pstdev(values)
+            mean, spread = float(np.mean(values)), float(np.std(values))
             cells.append("-" if np.isnan(mean) else f"{mean:{form}} ± {spread:{form}}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join([*lines, f"| real training pictures | - | {real:.1f} |" + " - |" * (len(COLUMNS) - 2)])
