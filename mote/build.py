@@ -23,6 +23,7 @@ from mote.datasets.manifest import (
 )
 from mote.datasets.video import VideoDataset
 from mote.mixing import Mixer
+from mote.models.autoencoder import is_autoencoder
 from mote.models.checkpoints import (
     DESCRIPTION,
     LoadedModel,
@@ -81,6 +82,10 @@ def load_folder(path: str | Path) -> LoadedModel:
     folder = inner if inner.is_dir() else path
     if is_image_model(folder):
         raise ValueError(f"{folder}: holds a network for still images; only mote eval and mote predict take it")
+    if is_autoencoder(folder):
+        raise ValueError(
+            f"{folder}: holds an autoencoder, no video model; mote eval scores it, mote sample draws of it"
+        )
     return load_model(folder)
 
 

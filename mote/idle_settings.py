@@ -1,7 +1,16 @@
 """Settings that were changed but do nothing in the configuration they stand in: a run warns of each."""
 
 from mote.config import Config
-from mote.settings import ImageConfig, ImbalanceConfig, LossConfig, MixingConfig, ModelConfig, Section, TuningConfig
+from mote.settings import (
+    AutoencoderConfig,
+    ImageConfig,
+    ImbalanceConfig,
+    LossConfig,
+    MixingConfig,
+    ModelConfig,
+    Section,
+    TuningConfig,
+)
 
 USED = {  # by each imbalance.method
     "focal": {"gamma"},
@@ -37,7 +46,11 @@ def stacked_corrections(config: Config) -> list[str]:
 
 def idle_settings(config: Config) -> list[str]:
     """Settings that differ from their default but have no effect in this configuration."""
+    if config.task == "autoencoder":
+        return _idle_autoencoder(config)
     idle = _idle_components(config) + _idle_imbalance(config)
+    keys = _changed(config.autoencoder, *AutoencoderConfig.model_fields)
+    idle += [f"autoencoder.{key}: for task=autoencoder" for key in keys]
     if config.task in ("image", "expression"):
         return idle
     if config.model.layers == 0:
@@ -113,6 +126,27 @@ def _idle_imbalance(config: Config) -> list[str]:
     if config.imbalance.posthoc == "none" and "posthoc_tau" in keys:
         idle.append("imbalance.posthoc_tau: imbalance.posthoc is none")
     return idle
+
+
+def _idle_autoencoder(config: Config) -> list[str]:
+    idle = [f"image.{key}: for task=image" for key in _changed(config.image, *ImageConfig.model_fields)]
+    idle = [line for line in idle if not line.startswith(("image.channels", "image.pad"))]
+    sections = {"model": ModelConfig, "tuning": TuningConfig, "loss": LossConfig}
+    for name, section in sections.items():
+        keys = _changed(getattr(config, name), *section.model_fields)
+        idle += [f"{name}.{key}: for task=video" for key in keys]
+    used = {
+        "gm": ("modes", "separation", "conditional", "cdf_weight", "covariance_weight", "mean_weight"),
+        "ae": ("modes",),
+        "vae": ("kl_weight",),
+        "wae_mmd": ("modes", "separation", "mmd_weight"),
+    }
+    method = config.autoencoder.method
+    others = {key for keys in used.values() for key in keys} - set(used[method])
+    return idle + [
+        f"autoencoder.{key}: autoencoder.method={method} does not use it"
+        for key in _changed(config.autoencoder, *sorted(others))
+    ]
 
 
 def _changed(section: Section, *keys: str) -> list[str]:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from reduced_recipes import CONFIGS, EVALUATED, IMAGES, RECIPES, TRAINED, files, reduced, write_data
+from reduced_recipes import AUTOENCODERS, CONFIGS, EVALUATED, IMAGES, RECIPES, TRAINED, files, reduced, write_data
 from small_towers import shrink_timm
 
 from mote.config import load
@@ -58,6 +58,16 @@ def test_a_recipe_for_images_trains_two_steps(name, data, tmp_path):
     log = train(*reduced(name, data, tmp_path / "run"))
     assert [record["step"] for record in log] == [1, 2]
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["listed"] == 8
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_a_recipe_of_an_autoencoder_trains_two_steps(name, data, tmp_path):
+    """With the latent, the modes and the pictures' size of the recipe, four channels wide, and the fewest codes."""
+    recipe = load(files(name))
+    log = train(*reduced(name, data, tmp_path / "run"))
+    assert [record["step"] for record in log] == [1, 2]
+    result = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (result["dimensions"], result["modes"]) == (recipe.autoencoder.latent, recipe.autoencoder.modes)
 
 
 def test_the_ablations_say_what_they_do():
