@@ -13,10 +13,7 @@ from mote.autoencoder_scores import Judge, LatentModel, score_latent, write_shee
 from mote.config import Config
 from mote.datasets.images import ImageList
 from mote.evaluation.results import provenance, sha256_lines, sha256_tensors, to_json, write_atomic
-from mote.image_runs import _dataset as image_dataset
-from mote.image_runs import _evaluation_list as evaluation_list
-from mote.image_runs import _read as read_list
-from mote.image_runs import picture_size
+from mote.image_experiment import evaluation_list, image_dataset, picture_size, training_list
 from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, save_autoencoder
 from mote.regularizers.gaussian_mixture import Mixture, axis_centres, draw_modes, isotropic
 from mote.reporting.image_grid import write_image_grid
@@ -36,8 +33,7 @@ def train_autoencoder(config: Config, resume: bool = False) -> Path:
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
     if accelerator.is_fsdp2:
         raise ValueError("task=autoencoder needs its network whole in every process; launch without FSDP")
-    settings = config.data
-    data = read_list(config, settings.train or "", settings.root, settings.split, settings.classes)
+    data = training_list(config)
     size = picture_size(config, data)
     held_out = None
     if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
