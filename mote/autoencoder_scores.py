@@ -33,6 +33,7 @@ from mote.tasks.autoencoder import sample_posterior
 
 SAMPLES = 10_000  # pictures drawn for the Frechet distance, or as many as are held out where those are fewer
 TESTED = 1_000  # codes in the energy test
+SHOWN = 100  # pictures kept for the sheets
 CONFIDENT = 0.9  # probability above which the judge is sure of what a sample shows
 
 
@@ -94,23 +95,28 @@ class Judge:
 
 
 class Encoded(NamedTuple):
-    """Held-out pictures: their codes (see `LatentModel.codes`), labels, what came back, the first few, and features."""
+    """Held-out pictures: their codes (see `LatentModel.codes`), labels, error, judged features before and after; and
+    the `pictures` in [0, 1] of the numbers `shown`, drawn at random, as lists may be in the order of classes.
+    """
 
-    decoded_codes: Tensor
-    codes: Tensor
-    labels: Tensor
+    decoded_codes: Float[Tensor, "N d"]
+    codes: Float[Tensor, "N d"]
+    labels: Int64[Tensor, "N"]
     squared_error: float
-    pictures: Tensor
     features: Tensor
     features_back: Tensor
+    shown: Int64[Tensor, "n"]
+    pictures: Float[Tensor, "n C S S"]
 
 
 @torch.inference_mode()
 def encode(latent: LatentModel, loader: DataLoader, judge: Judge | None, seed: int) -> Encoded:
-    """All pictures of an evaluation loader through the autoencoder."""
+    """All pictures of an evaluation loader, which gives them in order, through the autoencoder."""
     device = next(latent.model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    parts: dict[str, list[Tensor]] = {name: [] for name in Encoded._fields}
+    shown = torch.randperm(len(loader.dataset), generator=generator)[:SHOWN]  # type: ignore[arg-type]
+    names = ("decoded_codes", "codes", "labels", "features", "features_back", "pictures")
+    parts: dict[str, list[Tensor]] = {name: [] for name in names}
     errors, count = 0.0, 0
     for batch in tqdm(loader, desc="encode", unit="batch", disable=None):
         images = batch["images"].to(device)
@@ -118,16 +124,15 @@ def encode(latent: LatentModel, loader: DataLoader, judge: Judge | None, seed: i
         target, back = latent.model.target(images), latent.model.decode(used).float()
         errors += float((back - target).double().square().sum())
         count += target.numel()
-        found = {"decoded_codes": used, "codes": z, "labels": batch["label"]}
-        if sum(map(len, parts["pictures"])) < 100:
-            found["pictures"] = target
+        wanted = torch.isin(batch["index"], shown).to(device)
+        found = {"decoded_codes": used, "codes": z, "labels": batch["label"], "pictures": target[wanted]}
         if judge is not None:
             found |= {"features": judge(target)[0], "features_back": judge(back)[0]}
         for name, value in found.items():
             parts[name].append(value.cpu())
     joined: dict[str, Any] = {name: torch.cat(part) if part else torch.empty(0) for name, part in parts.items()}
-    joined["squared_error"] = errors / count
-    return Encoded(**joined)
+    joined["pictures"] = joined["pictures"][shown.argsort().argsort()]  # they came in the order of the list
+    return Encoded(**joined, squared_error=errors / count, shown=shown)
 
 
 @torch.inference_mode()
@@ -203,22 +208,23 @@ def _judged(
 @torch.inference_mode()
 def write_sheets(out: Path, name: str, latent: LatentModel, held_out: Encoded, seed: int) -> list[Path]:
     """NAME_samples.png (a row of ten for each mode), NAME_reconstructions.png (ten pictures above what came back of
-    them, five times), NAME_interpolations.png (ten pairs, ten steps); returns the paths.
+    them, five times), NAME_interpolations.png (ten pairs at random, ten steps); returns the paths.
     """
     generator = torch.Generator().manual_seed(seed)
     num_modes = len(latent.prior.priors)
     modes = torch.arange(num_modes if num_modes > 1 else 10).repeat_interleave(10) % num_modes
     samples = torch.cat([pixels for _, pixels in latent.draw(modes, generator)])
     device = next(latent.model.parameters()).device
-    shown = held_out.pictures[: min(50, len(held_out.pictures) // 10 * 10 or len(held_out.pictures))]
-    codes = held_out.decoded_codes
-    back = latent.model.decode(codes[: len(shown)].to(device)).float().cpu()
-    rows = [row for pair in zip(shown.split(10), back.split(10), strict=True) for row in pair]
+    shown, codes = held_out.pictures, held_out.decoded_codes[held_out.shown]
+    columns = min(10, len(shown))
+    above = shown[: min(len(shown) // columns, 5) * columns]
+    back = latent.model.decode(codes[: len(above)].to(device)).float().cpu()
+    rows = [row for pair in zip(above.split(columns), back.split(columns), strict=True) for row in pair]
     pairs = min(10, len(codes) // 2)
     lines = interpolate(codes[:pairs], codes[pairs : 2 * pairs], 10).flatten(0, 1)
     sheets = {
         "samples": (samples, 10),
-        "reconstructions": (torch.cat(rows), min(10, len(shown))),
+        "reconstructions": (torch.cat(rows), columns),
         "interpolations": (latent.model.decode(lines.to(device)).float().cpu(), 10),
     }
     paths = [out / f"{name}_{kind}.png" for kind in sheets]

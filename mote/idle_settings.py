@@ -130,7 +130,7 @@ def _idle_imbalance(config: Config) -> list[str]:
 
 def _idle_autoencoder(config: Config) -> list[str]:
     idle = [f"image.{key}: for task=image" for key in _changed(config.image, *ImageConfig.model_fields)]
-    idle = [line for line in idle if not line.startswith(("image.channels", "image.pad"))]
+    idle = [line for line in idle if not line.startswith(("image.channels", "image.pad"))] + _idle_imbalance(config)
     sections = {"model": ModelConfig, "tuning": TuningConfig, "loss": LossConfig}
     for name, section in sections.items():
         keys = _changed(getattr(config, name), *section.model_fields)

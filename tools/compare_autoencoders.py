@@ -61,10 +61,11 @@ def run(out: Path, recipe: str, overrides: list[str], seed: int) -> dict[str, An
 
 @torch.inference_mode()
 def real_distance(judge: str, data: str, num: int = 10_000) -> float:
-    """Frechet distance of the first `num` training pictures and the test pictures."""
+    """Frechet distance of `num` training pictures, drawn at random, and the test pictures."""
     look, features = Judge(judge, 28, 1), []
     with np.load(data) as file:
-        for images in (file["train_images"][:num], file["test_images"][:num]):
+        drawn = np.random.default_rng(0).permutation(len(file["train_images"]))[:num]  # the file may be in class order
+        for images in (file["train_images"][drawn], file["test_images"]):
             parts = torch.from_numpy(images)[:, None].split(500)
             features.append(torch.cat([look(part / 255)[0] for part in parts]))
     return frechet_distance(*features)

@@ -34,6 +34,7 @@ from mote.autoencoder_scores import Judge
 from mote.classifier import load as load_classifier
 from mote.config import load
 from mote.datasets.images import ImageDataset, ImageList, read_images
+from mote.datasets.manifest import ManifestError
 from mote.evaluation.open_set import auroc, auroc_interval
 from mote.evaluation.results import versions
 from mote.features import cache_folder, frame_features, open_cache
@@ -229,7 +230,7 @@ def ood(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
     digits = grey(read_images(arguments.data, split="test"))
     known, results = scores(digits), {}
-    others = {Path(path).parent.name: grey(read_images(path)) for path in arguments.others}
+    others = {Path(path).parent.name: grey(read_images(path, classes=names(path))) for path in arguments.others}
     print("| against | pictures | log density of the code | - reconstruction error | judge's probability |")
     print("|---|--:|--:|--:|--:|")
     for name, images in {**others, "digits upside down": digits.flip(2)}.items():
@@ -239,6 +240,14 @@ def ood(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
         cells = [f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, (low, high) in zip(values.values(), ends, strict=True)]
         print(f"| {name} | {len(images)} | {' | '.join(cells)} |")
     return results
+
+
+def names(path: str) -> list[str] | None:
+    """Class names of a list, or None where its labels are numbers."""
+    try:
+        return build.class_names(None, path)
+    except ManifestError:
+        return None
 
 
 def grey(data: ImageList) -> Tensor:
