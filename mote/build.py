@@ -169,6 +169,8 @@ def task(config: Config, built: VideoCLIP, text: Float[Tensor, "K D"], tuned: Cl
         merged_weight=loss.merged_weight,
         anchor_weight=loss.anchor_weight,
         anchor=loss.anchor,
+        routing=loss.routing,
+        merged=loss.merged,
         route_temperature=loss.route_temperature,
         merge_temperatures=loss.merge_temperatures,
         r_drop_weight=config.r_drop.weight,

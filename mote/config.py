@@ -71,10 +71,11 @@ class Config(Section):
             raise ValueError(
                 "data.near_keyframes moves frames, so it needs data.sampling=segment and data.difference=0"
             )
-        if self.task == "video" and self.r_drop.weight and (self.model.layers == 0 or self.model.experts == 1):
+        drawn = self.model.layers and self.model.experts > 1 and self.loss.routing == "one"
+        if self.task == "video" and self.r_drop.weight and not drawn:
             raise ValueError(
-                "r_drop needs passes that differ: with one expert or no temporal head no routing is drawn; "
-                "set model.experts > 1, or r_drop.weight=0"
+                "r_drop needs passes that differ: with one expert, no temporal head or loss.routing=all no routing is "
+                "drawn; set model.experts > 1 and loss.routing=one, or r_drop.weight=0"
             )
         return self
 

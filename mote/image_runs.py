@@ -91,7 +91,7 @@ def evaluate_images(
     counts: Sequence[int] | None = meta.get("counts")
     adjusted = None if counts is None else post_hoc(model, config.imbalance, counts)
     scores, attention = score_images(model, data, meta["size"], config, accelerator, adjusted)
-    summary = summarize(scores, data.classes) | {"warnings": []}
+    summary = summarize(scores, data.classes) | {"warnings": [], "items": "images"}
     if counts is not None and attention is not None:
         summary |= imbalance_summary(scores, data.classes, counts, attention)
         summary["method"] = {key: meta.get(key) for key in ("method",)} | {"posthoc": config.imbalance.posthoc}

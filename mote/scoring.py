@@ -30,10 +30,11 @@ from mote.vocabulary import added_classes, order_warning, own_classes
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-    """One line of a result: accuracies in percent with their 95 % intervals, and how many videos were scored."""
+    """One line of a result: accuracies in percent with their 95 % intervals, and how many were scored."""
     top1, top5 = percent(summary["top1"], summary["top1_interval"]), percent(summary["top5"], summary["top5_interval"])
     recall = percent(summary["mean_class_recall"], summary.get("mean_class_recall_interval"))
-    counts = f"{summary['scored']} of {summary['listed']} videos scored, {summary['num_classes']} classes"
+    items = summary.get("items", "videos")
+    counts = f"{summary['scored']} of {summary['listed']} {items} scored, {summary['num_classes']} classes"
     return f"top-1 {top1}, top-{summary['top5_k']} {top5}, mean class recall {recall} ({counts})"
 
 

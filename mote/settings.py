@@ -72,6 +72,8 @@ class LossConfig(Section):
     merged_weight: NonNegative = 0.5
     anchor_weight: NonNegative = 0.1
     anchor: Literal["released", "paper"] = "released"
+    routing: Literal["one", "all"] = "one"  # an expert is drawn for each step, or every batch goes through all of them
+    merged: Literal["ce", "kl", "mse"] = "ce"  # of the merged pass: with the labels, or with what the routed pass says
     route_temperature: Annotated[float, Field(gt=0)] = 1.0  # P(i) = softmax(i / it); .inf: uniform, 1e-3: the last only
     merge_temperatures: tuple[float, ...] = Field(
         default=(-9.6, -4.8, -2.4, -1.2, -0.6, 0.6, 1.2, 2.4, 4.8, 9.6, math.inf), min_length=1

@@ -73,7 +73,12 @@ def test_train_evaluate_and_load(images, tmp_path, capsys):
 
 
 def test_a_run_goes_on_where_it_stood(images, tmp_path, monkeypatch):
-    components = ["mixing.methods=[cutmix]", "run.save_every=1"]
+    components = [
+        "mixing.methods=[cutmix]",
+        "sparsity.strength=0.4",
+        "sparsity.layers={conv*: 1.4}",
+        "run.save_every=1",
+    ]
     assert train(images, tmp_path / "whole", *components) == 0
     from mote.tasks.image import ImageTask
 
