@@ -33,15 +33,20 @@ CORRECTIONS = {
 }
 
 
-def stacked_corrections(config: Config) -> list[str]:
-    """Corrections of the class frequencies that lie on top of one another: the minor classes are then over-predicted.
+def questionable_settings(config: Config) -> list[str]:
+    """Settings of task=expression that work, but hardly as they are meant.
 
-    MEK alone moves the decision little (its labels are a weak prior correction), but it counts.
+    Corrections of the class frequencies on top of one another over-predict the minor classes (MEK alone moves the
+    decision little, but it counts); and consistency with the mirror image is wrong where that has another label.
     """
-    method, posthoc = config.imbalance.method, config.imbalance.posthoc
-    if config.task != "expression" or posthoc == "none" or method not in CORRECTIONS:
+    if config.task != "expression":
         return []
-    return [f"imbalance.posthoc={posthoc} corrects once more what imbalance.method={method} has corrected in training"]
+    method, posthoc, lines = config.imbalance.method, config.imbalance.posthoc, []
+    if posthoc != "none" and method in CORRECTIONS:
+        lines.append(f"imbalance.posthoc={posthoc} corrects once more what imbalance.method={method} has corrected")
+    if method in ("consistency", "mek") and config.data.flip == 0:
+        lines.append(f"data.flip=0, but imbalance.method={method} wants the mirror image to have the same label")
+    return lines
 
 
 def idle_settings(config: Config) -> list[str]:
