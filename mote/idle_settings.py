@@ -30,7 +30,7 @@ def stacked_corrections(config: Config) -> list[str]:
     MEK alone moves the decision little (its labels are a weak prior correction), but it counts.
     """
     method, posthoc = config.imbalance.method, config.imbalance.posthoc
-    if config.task != "expression" or posthoc == "none" or method not in CORRECTIONS:
+    if config.task == "image" or posthoc == "none" or method not in CORRECTIONS:
         return []
     return [f"imbalance.posthoc={posthoc} corrects once more what imbalance.method={method} has corrected in training"]
 
@@ -98,13 +98,15 @@ def _idle_components(config: Config) -> list[str]:
 
 def _idle_imbalance(config: Config) -> list[str]:
     keys = _changed(config.imbalance, *ImbalanceConfig.model_fields)
-    if config.task != "expression":
-        return [f"imbalance.{key}: for task=expression" for key in keys]
+    if config.task == "image":
+        return [f"imbalance.{key}: for task=expression and task=video" for key in keys]
     used = {"method", "posthoc"} | USED.get(config.imbalance.method, set())
     idle = [f"imbalance.{key}: imbalance.method={config.imbalance.method} does not use it" for key in keys]
     idle = [line for key, line in zip(keys, idle, strict=True) if key not in used | {"posthoc_tau"}]
     if config.imbalance.posthoc == "none" and "posthoc_tau" in keys:
         idle.append("imbalance.posthoc_tau: imbalance.posthoc is none")
+    if config.task == "video" and config.imbalance.method == "ldam_drw" and "scale" in keys:
+        idle.append("imbalance.scale: a video model has the logit scale of CLIP")
     return idle
 
 
