@@ -89,7 +89,7 @@ def load_folder(path: str | Path) -> LoadedModel:
         raise ValueError(f"{path}: this run has no model yet; let it finish (mote train {path} --resume)")
     folder = inner if inner.is_dir() else path
     if is_image_model(folder):
-        raise ValueError(f"{folder}: holds a network for task=image, no video model; mote eval scores it")
+        raise ValueError(f"{folder}: holds a network for still images; only mote eval and mote predict take it")
     return load_model(folder)
 
 
@@ -187,6 +187,8 @@ def task(
         merged_weight=loss.merged_weight,
         anchor_weight=loss.anchor_weight,
         anchor=loss.anchor,
+        routing=loss.routing,
+        merged=loss.merged,
         route_temperature=loss.route_temperature,
         merge_temperatures=loss.merge_temperatures,
         r_drop_weight=config.r_drop.weight,
@@ -304,6 +306,7 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
         sampling=data.sampling,
         stride=data.stride,
         difference=data.difference,
+        near_keyframes=data.near_keyframes,
         scale=data.crop_scale,
         flip=data.flip,
         grayscale=data.grayscale,

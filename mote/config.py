@@ -65,6 +65,10 @@ class Config(Section):
             raise ValueError("data.cache_features needs a frozen CLIP tower; set tuning.vision=frozen")
         if self.data.cache_features and self.mixing.methods:
             raise ValueError("mixing needs pixels, which data.cache_features does not keep; switch one of them off")
+        if self.data.near_keyframes and (self.data.difference or self.data.sampling == "dense"):
+            raise ValueError(
+                "data.near_keyframes moves frames, so it needs data.sampling=segment and data.difference=0"
+            )
         return self
 
     def _consistent_video(self) -> None:
@@ -72,10 +76,11 @@ class Config(Section):
         still = self.model.layers == 0 and self.optim.clip_lr_scale == 0
         if still and "lora" not in {self.tuning.vision, self.tuning.text} and self.data.train is not None:
             raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
-        if self.r_drop.weight and (self.model.layers == 0 or self.model.experts == 1):
+        drawn = self.model.layers and self.model.experts > 1 and self.loss.routing == "one"
+        if self.r_drop.weight and not drawn:
             raise ValueError(
-                "r_drop needs passes that differ: with one expert or no temporal head no routing is drawn; "
-                "set model.experts > 1, or r_drop.weight=0"
+                "r_drop needs passes that differ: with one expert, no temporal head or loss.routing=all no routing is "
+                "drawn; set model.experts > 1 and loss.routing=one, or r_drop.weight=0"
             )
         if head := {imbalance.method, imbalance.posthoc} & {"crt", "tau_norm"}:
             raise ValueError(f"{head.pop()} needs a linear head; a video model has class features in its place")

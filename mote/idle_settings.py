@@ -49,8 +49,15 @@ def idle_settings(config: Config) -> list[str]:
         why = "there is one expert or no temporal head, so nothing is routed or merged"
         idle += [
             f"loss.{k}: {why}"
-            for k in _changed(config.loss, "merged_weight", "merge_temperatures", "route_temperature")
+            for k in _changed(
+                config.loss, "merged_weight", "merge_temperatures", "route_temperature", "routing", "merged"
+            )
         ]
+    else:
+        if config.loss.routing == "all":
+            idle += ["loss.route_temperature: nothing is drawn" for _ in _changed(config.loss, "route_temperature")]
+        if config.loss.merged_weight == 0:
+            idle += ["loss.merged: loss.merged_weight is 0" for _ in _changed(config.loss, "merged")]
     if "lora" not in {config.tuning.vision, config.tuning.text}:
         adapters = _changed(config.tuning, "adapt", "rank", "alpha", "lr_scale")
         idle += [f"tuning.{k}: neither tower has adapters (tuning.vision=lora)" for k in adapters]
@@ -88,7 +95,7 @@ def _idle_components(config: Config) -> list[str]:
     idle += [f"model.{key}: for task=video" for key in _changed(config.model, *model)]
     idle += [f"tuning.{key}: for task=video" for key in _changed(config.tuning, *TuningConfig.model_fields)]
     idle += [f"loss.{key}: for task=video" for key in _changed(config.loss, *LossConfig.model_fields)]
-    video = ("frames", "sampling", "stride", "difference", "max_bad_fraction")
+    video = ("frames", "sampling", "stride", "difference", "near_keyframes", "max_bad_fraction")
     idle += [f"data.{key}: for task=video" for key in _changed(config.data, *video)]
     if config.image.pad:
         idle += ["data.crop_scale: image.pad crops instead" for _ in _changed(config.data, "crop_scale")]

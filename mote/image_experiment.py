@@ -1,22 +1,83 @@
 """What a configuration with task=image or task=expression amounts to: pictures, network, checkpoint."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from mote import build
 from mote.config import Config
 from mote.datasets.images import ImageDataset, ImageList, read_images
-from mote.datasets.manifest import read_class_ids, read_class_names
+from mote.datasets.manifest import Record, read_class_ids, read_class_names
 from mote.models.checkpoints import save_model
 from mote.models.clip import encode_classes
 from mote.models.feature_maps import ClipImages, load_backbone
 from mote.models.image_checkpoints import TIMM, image_classifier, load_net, save_net
 from mote.models.image_nets import ImageClassifier
+from mote.regularizers.long_tail import checked_counts
 from mote.settings import ImageConfig
+from mote.training.optim import Rule
+
+BALANCED = ("sampler", "crt")  # methods whose batches have every class equally often
+
+
+@dataclass
+class ImageExperiment:
+    """A configuration as objects, built but not yet trained.
+
+    `size`: pixels. `counts`: training images of every class where task=expression, else None.
+    """
+
+    config: Config
+    data: ImageList
+    size: int
+    task: nn.Module
+    device: torch.device
+    counts: list[int] | None = None
+
+    @property
+    def records(self) -> list[Record]:
+        """What is trained on."""
+        return self.data.records
+
+    def rules(self) -> list[Rule]:
+        """Learning rates, see `mote.training.loop.fit`."""
+        if self.config.task == "expression" and self.config.imbalance.method == "crt":
+            return [("model.net.fc.*", {"lr_scale": 1.0}), ("*", {"lr_scale": 0.0})]
+        return [("*", {"lr_scale": self.config.optim.clip_lr_scale if self.config.image.net == "clip" else 1.0})]
+
+    def loader(self) -> DataLoader:
+        """Training batches, augmented."""
+        balanced = self.config.task == "expression" and self.config.imbalance.method in BALANCED
+        labels = [record.label for record in self.records] if balanced else None
+        return build.training_loader(self.config, image_dataset(self.config, self.data, self.size, train=True), labels)
+
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        """Logits of a batch (B, K)."""
+        return cast(Any, self.task).predict(batch)
+
+
+def assemble_images(config: Config, device: torch.device) -> ImageExperiment:
+    """Build everything that `config` names. Writes nothing.
+
+    Raises:
+        ValueError, OSError: settings, files or lists that do not fit.
+    """
+    if config.data.train is None:
+        raise ValueError("data.train is not set; give it as an override, for example data.train=...")
+    data = training_list(config)
+    size, counts = picture_size(config, data), None
+    if config.task == "expression":
+        number = Counter(record.label for record in data.records)
+        counts = [number[label] for label in range(len(data.classes))]
+    model = build_model(config, data.classes, size, device)
+    task = build.image_task(config, model, None if counts is None else checked_counts(counts, data.classes))
+    return ImageExperiment(config, data, size, task, device, counts)
 
 
 def build_model(config: Config, classes: list[str], size: int, device: torch.device) -> nn.Module:

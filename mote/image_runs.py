@@ -1,7 +1,6 @@
 """What `mote train` and `mote eval` do for task=image and task=expression: the same loop, the same result files."""
 
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,42 +15,28 @@ from mote.datasets.images import ImageList
 from mote.evaluation.closed_set import Scores, score, summarize
 from mote.evaluation.imbalance import imbalance_summary
 from mote.evaluation.results import provenance, sha256_lines, sha256_tensors, write_results
+from mote.expression_page import draw_expression_page
 from mote.expression_scores import PostHoc, attention_shares, post_hoc
-from mote.image_experiment import (
-    build_model,
-    evaluation_list,
-    image_dataset,
-    load_model,
-    picture_size,
-    save_image_model,
-    training_list,
-)
-from mote.regularizers.long_tail import checked_counts
+from mote.image_experiment import assemble_images, evaluation_list, image_dataset, load_model, save_image_model
 from mote.runs import check_run, fit_run
 from mote.scoring import hash_manifest
 from mote.tasks.image import ImageTask
 from mote.training.distributed import Accelerator, add_up, make_accelerator, on_main
-
-BALANCED = ("sampler", "crt")  # methods whose batches have every class equally often
 
 
 def train_images(config: Config, resume: bool = False) -> Path:
     """Train an image network and leave a run directory; see `mote.runs.train`."""
     out = check_run(config)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
-    data = training_list(config)
-    size, counts = picture_size(config, data), None
-    if config.task == "expression":
-        counts = checked_counts(class_counts(data), data.classes)
+    experiment = assemble_images(config, accelerator.device)
+    data, size, counts = experiment.data, experiment.size, experiment.counts
     held_out = None
     if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
         held_out = evaluation_list(config, data.classes)
-    model = build_model(config, data.classes, size, accelerator.device)
-    task = build.image_task(config, model, counts)
     meta: dict[str, Any] = {"net": config.image.net, "classes": data.classes, "size": size}
     meta |= {"task": config.task, "channels": config.image.channels}
     if counts is not None:
-        meta |= {"counts": counts.tolist(), "method": config.imbalance.method}
+        meta |= {"counts": counts, "method": config.imbalance.method}
 
     def evaluate_now(task: nn.Module, epoch: int) -> dict[str, Any]:
         assert held_out is not None
@@ -63,15 +48,12 @@ def train_images(config: Config, resume: bool = False) -> Path:
         more = {**meta, "seed": config.seed, "selected": selected}
         save_image_model(out / "best", cast(ImageTask, task).model, more, config)
 
-    labels = None
-    if config.task == "expression" and config.imbalance.method in BALANCED:
-        labels = [record.label for record in data.records]
     fit_run(
         config,
-        task,
-        lambda: build.training_loader(config, image_dataset(config, data, size, train=True), labels),
+        experiment.task,
+        experiment.loader,
         accelerator,
-        rules=_rules(config),
+        rules=experiment.rules(),
         num_classes=len(data.classes),
         evaluate=evaluate_now,
         save=save,
@@ -79,12 +61,6 @@ def train_images(config: Config, resume: bool = False) -> Path:
         resume=resume,
     )
     return out
-
-
-def class_counts(data: ImageList) -> list[int]:
-    """Images of every class of the list."""
-    counts = Counter(record.label for record in data.records)
-    return [counts[label] for label in range(len(data.classes))]
 
 
 def evaluate_folder(folder: Path, config: Config, accelerator: Accelerator, out: Path) -> dict[str, Any]:
@@ -115,7 +91,7 @@ def evaluate_images(
     counts: Sequence[int] | None = meta.get("counts")
     adjusted = None if counts is None else post_hoc(model, config.imbalance, counts)
     scores, attention = score_images(model, data, meta["size"], config, accelerator, adjusted)
-    summary = summarize(scores, data.classes) | {"warnings": []}
+    summary = summarize(scores, data.classes) | {"warnings": [], "items": "images"}
     if counts is not None and attention is not None:
         summary |= imbalance_summary(scores, data.classes, counts, attention)
         summary["method"] = {key: meta.get(key) for key in ("method",)} | {"posthoc": config.imbalance.posthoc}
@@ -127,7 +103,14 @@ def evaluate_images(
     }
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
     files = {"records": data.records, "classes": data.classes, "scores": scores, "provenance": origin}
-    on_main(accelerator, lambda: write_results(out, name, summary, **files))
+
+    def write() -> None:
+        write_results(out, name, summary, **files)
+        if adjusted is not None:
+            dataset = image_dataset(config, data, meta["size"], train=False)
+            draw_expression_page(out, name, adjusted, dataset, wanted=page and config.evaluation.page)
+
+    on_main(accelerator, write)
     return summary
 
 
@@ -171,9 +154,3 @@ def score_images(
     if adjusted is None:
         return scores, None
     return scores, add_up(accelerator, {"attention": attention})["attention"].numpy()
-
-
-def _rules(config: Config) -> list[tuple[str, dict[str, float]]]:
-    if config.task == "expression" and config.imbalance.method == "crt":
-        return [("model.net.fc.*", {"lr_scale": 1.0}), ("*", {"lr_scale": 0.0})]
-    return [("*", {"lr_scale": config.optim.clip_lr_scale if config.image.net == "clip" else 1.0})]

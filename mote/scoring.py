@@ -33,10 +33,11 @@ MOST_CLASSES = 100  # of which a result says what each gives to each other
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-    """One line of a result: accuracies in percent with their 95 % intervals, and how many videos were scored."""
+    """One line of a result: accuracies in percent with their 95 % intervals, and how many were scored."""
     top1, top5 = percent(summary["top1"], summary["top1_interval"]), percent(summary["top5"], summary["top5_interval"])
     recall = percent(summary["mean_class_recall"], summary.get("mean_class_recall_interval"))
-    counts = f"{summary['scored']} of {summary['listed']} videos scored, {summary['num_classes']} classes"
+    items = summary.get("items", "videos")
+    counts = f"{summary['scored']} of {summary['listed']} {items} scored, {summary['num_classes']} classes"
     return f"top-1 {top1}, top-{summary['top5_k']} {top5}, mean class recall {recall} ({counts})"
 
 
@@ -67,6 +68,8 @@ def evaluate_model(
         summary = evaluate_folder(Path(model), config, accelerator, out)
         if accelerator.is_main_process:
             print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+            if (page := page_path(out, config.evaluation.name)).is_file():
+                print(f"{page}: the same with pictures")
         return summary
     classifier = load(model, clip=clip, device=accelerator.device)
     summary = evaluate(classifier, config, accelerator, out, source={"model": model, "clip": clip}, union=union)

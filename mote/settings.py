@@ -43,6 +43,7 @@ class DataConfig(Section):
     sampling: Literal["segment", "dense"] = "segment"
     stride: Positive = 4  # frames between samples when dense
     difference: Annotated[int, Field(ge=0)] = 0  # > 0: the model sees each frame minus that so many frames earlier
+    near_keyframes: bool = False  # training clips take the key frame next to each sampled one: cheaper, see docs
     crop_scale: tuple[Unit, Unit] = (0.08, 1.0)  # area of the random-resized crop
     flip: Unit = 0.5  # probability; set 0 where left and right are classes
     grayscale: Unit = 0.2  # probability
@@ -71,6 +72,8 @@ class LossConfig(Section):
     merged_weight: NonNegative = 0.5
     anchor_weight: NonNegative = 0.1
     anchor: Literal["released", "paper"] = "released"
+    routing: Literal["one", "all"] = "one"  # an expert is drawn for each step, or every batch goes through all of them
+    merged: Literal["ce", "kl", "mse"] = "ce"  # of the merged pass: with the labels, or with what the routed pass says
     route_temperature: Annotated[float, Field(gt=0)] = 1.0  # P(i) = softmax(i / it); .inf: uniform, 1e-3: the last only
     merge_temperatures: tuple[float, ...] = Field(
         default=(-9.6, -4.8, -2.4, -1.2, -0.6, 0.6, 1.2, 2.4, 4.8, 9.6, math.inf), min_length=1

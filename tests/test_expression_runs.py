@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from mote.cli import main
 from mote.config import ConfigError, load
+from mote.expression_page import overlay
 from mote.idle_settings import idle_settings, stacked_corrections
 from mote.models.image_checkpoints import load_net
 
@@ -101,6 +102,56 @@ def test_post_hoc_corrections_are_those_of_the_formulas(mined, tmp_path, capsys)
         expected = (model.encode(images)[0] @ (fc / fc.norm(dim=1, keepdim=True) ** 0.8).T).softmax(1)
     for row, found in zip(expected, probabilities["tau_norm"], strict=True):
         assert [found[name] for name in COUNTS] == pytest.approx(row.tolist(), rel=1e-4)
+
+
+def test_the_page_shows_classes_groups_and_attention(mined, tmp_path):
+    page = (mined / "evaluations" / "eval" / "index.html").read_text()
+    for heading in ("Unequal classes", "Head, medium and tail", "Extra knowledge", "Minor classes, right"):
+        assert heading in page
+    assert page.count("data:image/jpeg") >= 3 * 3  # face and two overlays of three faces at least
+    assert (mined / "evaluations" / "eval" / "given.svg").is_file()
+
+
+def test_an_overlay_is_dark_where_nothing_is_seen_and_the_right_way_up():
+    face = np.full((8, 8, 3), 100, dtype=np.uint8)
+    share = np.array([[0.0, 1.0], [0.0, 0.0]], dtype=np.float32)
+    over = overlay(face, share, side=32)
+    assert over[-1, 0].tolist() == [50, 50, 52] and over[0, -1].min() > over[-1, -1].max()
+    assert over[0, 0].tolist() == [50, 50, 52]
+    assert (overlay(face, None, side=32) == 100).all()
+
+
+def test_two_results_are_compared_by_what_they_mined(mined, faces, tmp_path, capsys):
+    assert train(faces, tmp_path / "ce") == 0
+    results = [run / "evaluations" / "eval.json" for run in (tmp_path / "ce", mined)]
+    where = ["--json", tmp_path / "c.json", "--picture", tmp_path / "mined.png"]
+    assert mote("compare", *results, *where) == 0
+    assert "attention that samples of the head give to the tail" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "c.json").read_text())["extra_knowledge"]
+    given = [json.loads(file.read_text())["extra_knowledge"] for file in results]
+    for kind, (row,) in rows.items():
+        assert (row["giver"], row["taker"]) == ("calm", "sad")
+        assert [row["before"], row["after"]] == [one[kind]["given"][0][2] for one in given]
+        assert (tmp_path / f"mined_{kind}.png").is_file()
+
+
+def test_predict_names_faces_of_files_and_folders(mined, faces, tmp_path, capsys):
+    assert mote("predict", mined, faces.parent / "sad6.png", "--json", tmp_path / "p.json", "--top", "2") == 0
+    assert "sad6.png: sad 0." in capsys.readouterr().out
+    found = json.loads((tmp_path / "p.json").read_text())
+    (one,) = found["images"]
+    assert one["predicted"] == "sad" and sum(one["scores"].values()) == pytest.approx(1)
+    rows = (mined / "evaluations" / "eval.csv").read_text().splitlines()
+    row = next(row.split(",") for row in rows if "sad6.png" in row)
+    assert one["scores"]["sad"] == pytest.approx(float(row[5]), rel=1e-5)
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "good.png").write_bytes((faces.parent / "calm0.png").read_bytes())
+    (tmp_path / "mixed" / "broken.png").write_text("no picture")
+    assert mote("predict", mined, tmp_path / "mixed") == 1
+    output = capsys.readouterr()
+    assert "good.png: calm" in output.out and "1 of 2 images could not be decoded" in output.err
+    assert mote("predict", mined, tmp_path / "mixed", "--labels", "a,b") == 2
+    assert "knows its own classes only (calm, happy, sad)" in capsys.readouterr().err
 
 
 def test_classifier_re_training_moves_the_head_alone(mined, faces, tmp_path, capsys):

@@ -31,6 +31,10 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 SPLITS = ("train", "test")
 
 
+class BadImageError(ValueError):
+    """A file that is missing or no image."""
+
+
 class ImageList(NamedTuple):
     """Images of one split: a record each, their class names, and their pixels where they come in one file.
 
@@ -148,13 +152,13 @@ def read_image(path: Path, channels: int = 3) -> UInt8[np.ndarray, "H W C"]:
     """Pixels of an image file, in RGB or, with one channel, in grey.
 
     Raises:
-        ValueError: naming the file, where it is missing or no image.
+        BadImageError: naming the file, where it is missing or no image.
     """
     try:
         with Image.open(path) as image:
             pixels = np.array(image.convert("RGB" if channels == 3 else "L"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read as an image: {error}; repair it or take it off the list") from None
+        raise BadImageError(f"{path}: cannot be read as an image: {error}; repair it or take it off the list") from None
     return pixels.reshape(*pixels.shape[:2], channels)
 
 

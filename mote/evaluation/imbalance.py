@@ -135,7 +135,8 @@ def imbalance_summary(
 
     counts: training samples of every class. attention: a distribution over the classes for every sample, such as
     `expression_scores.attention_shares`.
-    Keys: macro_f1; training_counts by class name; groups (see `group_recall`, classes by name); extra_knowledge:
+    Keys: macro_f1; training_counts by class name; classes (class, training, listed, correct, recall and its Wilson
+    interval, f1; those with a sample); groups (see `group_recall`, classes by name); extra_knowledge:
     probability and, with `attention`, attention, each with `given` (K, K; None for a class without samples) and `mined`
     from head to tail (None where one of them has no class or no sample).
     """
@@ -156,12 +157,43 @@ def imbalance_summary(
             "given": [[None if np.isnan(value) else float(value) for value in row] for row in given],
             "mined": mined(values[decoded], label, groups) if both else None,
         }
+    chosen = np.bincount(predicted[decoded], minlength=number)
     return {
-        "macro_f1": macro_f1(correct, listed, np.bincount(predicted[decoded], minlength=number)),
+        "macro_f1": macro_f1(correct, listed, chosen),
         "training_counts": dict(zip(classes, map(int, counts), strict=True)),
+        "classes": [
+            {
+                "class": classes[c],
+                "training": int(counts[c]),
+                "listed": int(listed[c]),
+                "correct": int(correct[c]),
+                "recall": accuracy(int(correct[c]), int(listed[c])),
+                "interval": list(wilson_interval(int(correct[c]), int(listed[c]))),
+                "f1": float(2 * correct[c] / (listed[c] + chosen[c])),
+            }
+            for c in np.flatnonzero(listed).tolist()
+        ],
         "groups": report,
         "extra_knowledge": knowledge,
     }
+
+
+def compare_knowledge(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[dict[str, str | float]]] | None:
+    """Return `mined_table` by kind (probability, attention) of two result documents with `imbalance_summary`'s keys.
+
+    None where one of them has none, or the classes differ.
+    """
+    if not ("extra_knowledge" in a and "extra_knowledge" in b) or a["training_counts"] != b["training_counts"]:
+        return None
+    names = list(a["training_counts"])
+    groups = {name: [names.index(c) for c in part["classes"]] for name, part in a["groups"].items()}
+    tables = {}
+    for kind in (kind for kind in a["extra_knowledge"] if kind in b["extra_knowledge"]):
+        before, after = (
+            np.array(one["extra_knowledge"][kind]["given"], dtype=float) for one in (a, b)
+        )  # None becomes NaN
+        tables[kind] = mined_table(before, after, names, groups)
+    return tables
 
 
 def mined_table(

@@ -53,7 +53,7 @@ class TimmMaps(nn.Module):
     ):
         super().__init__()
         statistics = timm.get_pretrained_cfg(name)
-        fixed = {"img_size": size} if statistics is not None and statistics.fixed_input_size else {}
+        fixed: dict[str, Any] = {"img_size": size} if statistics is not None and statistics.fixed_input_size else {}
         body: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **fixed)
         self.body, self.dropout = body, nn.Dropout(dropout)
         self.sizes: dict[str, Any] = {"in_channels": in_channels, "size": size, "maps": True}

@@ -1,4 +1,4 @@
-"""Feature maps beside logits: what a map says is what the logit says, for every kind of backbone; weights from files."""
+"""Feature maps beside logits: what a map says is what the logit says, for every backbone; weights from files."""
 
 import pytest
 import torch
