@@ -59,14 +59,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
-        towers = {self.tuning.vision, self.tuning.text}
-        still = self.model.layers == 0 and self.optim.clip_lr_scale == 0 and "lora" not in towers
-        if self.task in ("image", "expression"):
-            self._consistent_image()
+        if self.task == "video":
+            self._consistent_video()
         elif self.task == "autoencoder":
             self._consistent_autoencoder()
-        elif still and self.data.train is not None:
-            raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
+        else:
+            self._consistent_image()
         if self.data.cache_features and self.vision_learns:
             raise ValueError("data.cache_features needs a frozen CLIP tower; set tuning.vision=frozen")
         if self.data.cache_features and self.mixing.methods:
@@ -75,13 +73,31 @@ class Config(Section):
             raise ValueError(
                 "data.near_keyframes moves frames, so it needs data.sampling=segment and data.difference=0"
             )
+        return self
+
+    def _consistent_video(self) -> None:
+        imbalance, maps = self.imbalance, self.imbalance.method in ("mek", "consistency")
+        still = self.model.layers == 0 and self.optim.clip_lr_scale == 0
+        if still and "lora" not in {self.tuning.vision, self.tuning.text} and self.data.train is not None:
+            raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
         drawn = self.model.layers and self.model.experts > 1 and self.loss.routing == "one"
-        if self.task == "video" and self.r_drop.weight and not drawn:
+        if self.r_drop.weight and not drawn:
             raise ValueError(
                 "r_drop needs passes that differ: with one expert, no temporal head or loss.routing=all no routing is "
                 "drawn; set model.experts > 1 and loss.routing=one, or r_drop.weight=0"
             )
-        return self
+        if head := {imbalance.method, imbalance.posthoc} & {"crt", "tau_norm"}:
+            raise ValueError(f"{head.pop()} needs a linear head; a video model has class features in its place")
+        if maps and imbalance.strength and self.data.cache_features:
+            raise ValueError(
+                f"imbalance.method={imbalance.method} compares clips with their mirror images: it needs pixels, which "
+                "data.cache_features does not keep; switch it off, or set imbalance.strength=0"
+            )
+        if maps and imbalance.strength and not self.vision_learns and self.data.train is not None:
+            raise ValueError(
+                f"imbalance.method={imbalance.method}: its attention consistency teaches the CLIP tower, which does "
+                "not learn here; set tuning.vision=full and optim.clip_lr_scale > 0, or imbalance.strength=0"
+            )
 
     def _consistent_image(self) -> None:
         if self.data.cache_features:

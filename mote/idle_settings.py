@@ -34,12 +34,12 @@ CORRECTIONS = {
 
 
 def questionable_settings(config: Config) -> list[str]:
-    """Settings of task=expression that work, but hardly as they are meant.
+    """Settings of the imbalance section that work, but hardly as they are meant.
 
     Corrections of the class frequencies on top of one another over-predict the minor classes (MEK alone moves the
     decision little, but it counts); and consistency with the mirror image is wrong where that has another label.
     """
-    if config.task != "expression":
+    if config.task in ("image", "autoencoder"):
         return []
     method, posthoc, lines = config.imbalance.method, config.imbalance.posthoc, []
     if posthoc != "none" and method in CORRECTIONS:
@@ -123,13 +123,15 @@ def _idle_components(config: Config) -> list[str]:
 
 def _idle_imbalance(config: Config) -> list[str]:
     keys = _changed(config.imbalance, *ImbalanceConfig.model_fields)
-    if config.task != "expression":
-        return [f"imbalance.{key}: for task=expression" for key in keys]
+    if config.task == "image":
+        return [f"imbalance.{key}: for task=expression and task=video" for key in keys]
     used = {"method", "posthoc"} | USED.get(config.imbalance.method, set())
     idle = [f"imbalance.{key}: imbalance.method={config.imbalance.method} does not use it" for key in keys]
     idle = [line for key, line in zip(keys, idle, strict=True) if key not in used | {"posthoc_tau"}]
     if config.imbalance.posthoc == "none" and "posthoc_tau" in keys:
         idle.append("imbalance.posthoc_tau: imbalance.posthoc is none")
+    if config.task == "video" and config.imbalance.method == "ldam_drw" and "scale" in keys:
+        idle.append("imbalance.scale: a video model has the logit scale of CLIP")
     return idle
 
 

@@ -115,7 +115,7 @@ class ImageConfig(Section):
 
 
 class ImbalanceConfig(Section):
-    """What task=expression does about classes of unequal size; losses: mote/regularizers/long_tail.py."""
+    """What task=expression and task=video do about classes of unequal size; losses: mote/regularizers/long_tail.py."""
 
     method: Literal[
         "ce",

@@ -193,7 +193,9 @@ def test_settings_of_other_methods_are_idle_and_questionable_settings_warn():
         "imbalance.beta: imbalance.method=focal does not use it"
     ]
     assert lines("imbalance.posthoc_tau=0.5") == ["imbalance.posthoc_tau: imbalance.posthoc is none"]
-    assert idle_settings(load([], ["task=image", "imbalance.method=mek"])) == ["imbalance.method: for task=expression"]
+    assert idle_settings(load([], ["task=image", "imbalance.method=mek"])) == [
+        "imbalance.method: for task=expression and task=video"
+    ]
 
     def stacked(method: str, posthoc: str) -> list[str]:
         overrides = [f"imbalance.method={method}", f"imbalance.posthoc={posthoc}"]
