@@ -25,10 +25,10 @@ Product = Callable[[Tensor], Tensor]  # v (P,) -> A v
 class TopEigenpair:
     """The largest (algebraic) eigenvalue that was found, and how well.
 
-    value, vector (unit length): the Ritz pair. residual: |A x - value x|. history: after each product the Ritz value and
-    its residual. converged: residual <= tolerance * |value|, or the operator is zero where it was looked at. lowest: the
-    smallest Ritz value, an upper bound on the smallest eigenvalue. squares: sum of squared Ritz values, a lower bound on
-    the squared Frobenius norm.
+    value, vector (unit length): the Ritz pair. residual: |A x - value x|. history: after each product the Ritz value
+    and its residual. converged: residual <= tolerance * |value|, or nothing is left to look at. lowest: the smallest
+    Ritz value, an upper bound on the smallest eigenvalue. squares: sum of squared Ritz values, a lower bound on the
+    squared Frobenius norm.
     """
 
     value: float
