@@ -88,7 +88,7 @@ def diagnose(
     lanczos = {"tolerance": tolerance, "max_products": max_products, "basis": 10}
     measure = Measure(of, accelerator, batch_size=size, seed=seed, probes=probes, lanczos=lanczos)
     wanted = {*parts, *(("gradients", "gauss_newton") if "noise" in parts else ())}
-    result, rows, spectra = _measure(measure, wanted, config)
+    result, rows, spectra = measure_parts(measure, wanted, config)
     settings = {"samples": of.total, "listed": of.listed, "inputs": of.kind, "parameters": len(measure.problem.theta)}
     settings |= {"names": of.names, "batch_size": size, "probes": probes, **lanczos, "run": str(run)}
     document = {"settings": settings, "classes": of.classes, **result}
@@ -106,10 +106,10 @@ def diagnose(
     return document
 
 
-def _measure(
+def measure_parts(
     measure: Measure, wanted: set[str], config: Config
 ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, TopEigenpair]]:
-    """(the numbers, what is known of every sample, the Lanczos runs)."""
+    """(the numbers, what is known of every sample, the Lanczos runs) of those of `PARTS` that are wanted."""
     values: dict[str, Any] = {}
     result: dict[str, Any] = {"quantities": values}
     spectra: dict[str, TopEigenpair] = {}

@@ -27,10 +27,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
-from torch.func import jvp, vjp, vmap
+from torch.func import vmap
 
 from mote.diagnostics.lanczos import random_signs
-from mote.diagnostics.network import Problem
+from mote.diagnostics.network import Problem, jvp, vjp
 from mote.diagnostics.sharpness import gauss_newton_product
 from mote.diagnostics.sobolev import margin, power_sums
 
@@ -101,7 +101,7 @@ def sample_curvature(problem: Problem, u: Float[Tensor, "P"]) -> tuple[Int64[Ten
     """(index, u^T H_i u) of this process's samples."""
     indices, values = [], []
     for inputs, _, index in problem.batches:
-        logits, change = jvp(lambda t, x=inputs: problem.network(t, x), (problem.theta,), (u,))
+        logits, change = jvp(lambda t, x=inputs: problem.network(t, x), problem.theta, u)
         values.append((change * problem.loss.curvature(logits, change)).sum(1).double())
         indices.append(index)
     return torch.cat(indices).cpu(), torch.cat(values).cpu()
@@ -116,7 +116,7 @@ def nonuniformity_product(problem: Problem, v: Float[Tensor, "P"]) -> Float[Tens
             return problem.network(t, x[None])[0]
 
         def product(w: Tensor) -> Tensor:
-            logits, change = jvp(network, (problem.theta,), (w,))
+            logits, change = jvp(network, problem.theta, w)
             return vjp(network, problem.theta)[1](problem.loss.curvature(logits, change))[0]
 
         return product(product(v) - mean)

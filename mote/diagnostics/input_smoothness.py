@@ -20,14 +20,15 @@ A temporal head is of that kind: e goes into the branch h, through e + position,
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import functional_call, vmap
 
 from mote.diagnostics.lanczos import top_eigenpair
-from mote.diagnostics.network import exact_attention
+from mote.diagnostics.network import exact_attention, vjp
 from mote.diagnostics.sobolev import margin
 
 
@@ -47,11 +48,13 @@ class Sides:
 def first_affine(module: nn.Module, inputs: Tensor) -> tuple[str, nn.Module] | None:
     """(name, module) of the first linear or convolutional layer that `inputs` meet; None where there is none."""
     found: list[tuple[str, nn.Module]] = []
-    hooks = [
-        part.register_forward_pre_hook(lambda _, __, name=name, part=part: found.append((name, part)))
-        for name, part in module.named_modules()
-        if isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    ]
+    names = {part: name for name, part in module.named_modules()}
+
+    def note(part: nn.Module, _given: Any) -> None:
+        found.append((names[part], part))
+
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    hooks = [part.register_forward_pre_hook(note) for part in names if isinstance(part, kinds)]
     try:
         with torch.no_grad():
             module(inputs[:1])
@@ -69,7 +72,11 @@ def first_layer_sides(
     norm: |A|_2, see `operator_norm`. A layer that takes several rows a sample (frames, say) has them taken together.
     """
     taken: list[tuple[Tensor, Tensor]] = []
-    handle = layer.register_forward_hook(lambda _, given, out: taken.append((given[0], out)))
+
+    def note(_layer: nn.Module, given: Any, out: Any) -> None:
+        taken.append((given[0], out))
+
+    handle = layer.register_forward_hook(note)
     try:
         with exact_attention():
             q = margin(module(inputs.detach().requires_grad_()), label)

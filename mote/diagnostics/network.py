@@ -17,6 +17,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
+from torch.func import jvp as torch_jvp
+from torch.func import vjp as torch_vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
@@ -74,6 +76,18 @@ def exact_attention() -> Iterator[None]:
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+def jvp(function: Callable[[Tensor], Tensor], at: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """(function(at), its derivative along v)."""
+    found = torch_jvp(function, (at,), (v,))
+    return found[0], found[1]
+
+
+def vjp(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor]]]:
+    """(function(at), u -> (gradient of u . function,))."""
+    found = torch_vjp(function, at)
+    return found[0], found[1]
 
 
 @dataclass(frozen=True)

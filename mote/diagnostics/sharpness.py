@@ -14,9 +14,9 @@ beside the smoothness in the input.
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.func import grad, jvp, vjp
+from torch.func import grad
 
-from mote.diagnostics.network import Problem
+from mote.diagnostics.network import Problem, jvp, vjp
 
 
 def gradient(problem: Problem) -> Float[Tensor, "P"]:
@@ -32,7 +32,7 @@ def gauss_newton_product(problem: Problem, v: Float[Tensor, "P"]) -> Float[Tenso
     total = torch.zeros_like(problem.theta)
     for inputs, _, _ in problem.batches:
         network = lambda t, x=inputs: problem.network(t, x)  # noqa: E731
-        logits, change = jvp(network, (problem.theta,), (v,))
+        logits, change = jvp(network, problem.theta, v)
         _, pull = vjp(network, problem.theta)
         total += pull(problem.loss.curvature(logits, change))[0]
     return problem.add_up(total) / problem.total
@@ -43,5 +43,5 @@ def hessian_product(problem: Problem, v: Float[Tensor, "P"]) -> Float[Tensor, "P
     total = torch.zeros_like(problem.theta)
     for inputs, label, _ in problem.batches:
         slope = grad(lambda t, x=inputs, y=label: problem.loss.value(problem.network(t, x), y).sum())
-        total += jvp(slope, (problem.theta,), (v,))[1]
+        total += jvp(slope, problem.theta, v)[1]
     return problem.add_up(total) / problem.total
