@@ -86,35 +86,17 @@ def evaluate_folder(folder: Path, config: Config, accelerator: Accelerator, out:
     Raises:
         ValueError: no model there, no list, or one that does not fit its classes.
     """
-    model, meta = load_image_model(folder, config)
-    data = _evaluation_list(config, meta["classes"])
-    return evaluate_images(model.to(accelerator.device).eval(), data, meta["size"], config, accelerator, out)
-
-
-def load_image_model(folder: Path, config: Config) -> tuple[nn.Module, dict[str, Any]]:
-    """(images -> logits, its description: classes, size, ...) of a run directory or model folder.
-
-    Raises:
-        ValueError: no model there.
-    """
     best = folder / "best" if (folder / "best").is_dir() else folder
-    if config.image.net != "clip":
-        return load_net(best)
-    loaded = build.load_folder(best)
-    assert loaded.classes is not None and loaded.tuned_text is not None  # train_images wrote them
-    return ClipImages(loaded.model, loaded.tuned_text), {**loaded.meta, "classes": loaded.classes}
-
-
-def training_list(config: Config, classes: list[str]) -> ImageList:
-    """The images of `config.data.train`, labels among `classes`."""
-    settings = config.data
-    ids = read_class_ids(settings.classes) if settings.classes is not None else None
-    return read_images(settings.train or "", settings.root, classes, settings.split, ids)
-
-
-def dataset_of(config: Config, data: ImageList, size: int) -> ImageDataset:
-    """The images without augmentation."""
-    return _dataset(config, data, size, train=False)
+    if config.image.net == "clip":
+        loaded = build.load_folder(best)
+        assert loaded.classes is not None and loaded.tuned_text is not None  # train_images wrote them
+        model: nn.Module = ClipImages(loaded.model, loaded.tuned_text)
+        classes, size = loaded.classes, loaded.meta["size"]
+    else:
+        model, meta = load_net(best)
+        classes, size = meta["classes"], meta["size"]
+    data = _evaluation_list(config, classes)
+    return evaluate_images(model.to(accelerator.device).eval(), data, size, config, accelerator, out)
 
 
 def evaluate_images(
