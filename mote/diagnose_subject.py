@@ -137,6 +137,8 @@ def subject(
         raise ValueError("data.train is not set; name the list to measure on, for example data.train=train.txt")
     if samples < 2:
         raise ValueError(f"--samples must be at least 2, got {samples}")
+    if config.task == "autoencoder":
+        raise ValueError(f"{run}: an autoencoder has no classes, hence no margins to diagnose")
     build_one = _video if config.task == "video" else _image
     found = build_one(run, config, accelerator, samples, seed, inputs)
     if parameters is not None:
@@ -188,14 +190,16 @@ def _video(run: Path, config: Config, accelerator: Accelerator, samples: int, se
 
 
 def _image(run: Path, config: Config, accelerator: Accelerator, samples: int, seed: int, inputs: str | None) -> Subject:
-    from mote.image_runs import dataset_of, load_image_model, training_list
+    from mote.image_experiment import image_dataset, load_model, training_list
 
     if inputs == "features":
         raise ValueError("--inputs features is for task=video; pictures are measured by their pixels")
-    model, meta = load_image_model(run, config)
-    data = training_list(config, meta["classes"])
+    model, meta = load_model(run, config.image)
+    data = training_list(config)
+    if list(data.classes) != list(meta["classes"]):
+        raise ValueError(f"{config.data.train}: its classes are not those of {run}; name the run's own in data.classes")
     chosen, own = _draw(len(data.records), samples, seed, accelerator)
-    dataset = dataset_of(config, data, meta["size"])
+    dataset = image_dataset(config, data, meta["size"], train=False)
     bar = tqdm(chosen[own.numpy()], desc="read", unit="picture", disable=_silent(accelerator))
     module = ImageLogits(model).to(accelerator.device).eval()
     return Subject(

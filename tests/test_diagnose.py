@@ -18,7 +18,7 @@ from mote.cli import main
 from mote.config import load as load_config
 from mote.datasets.synthetic import render_clip, write_video
 from mote.diagnose_subject import subject
-from mote.image_runs import dataset_of, training_list
+from mote.image_experiment import image_dataset, training_list
 from mote.models.image_checkpoints import load_net
 from mote.training.distributed import make_accelerator
 
@@ -97,8 +97,8 @@ def test_pictures_are_measured_and_the_files_explain_themselves(images, capsys):
     net, _ = load_net(images / "a" / "best")
     chosen = np.sort(np.random.default_rng(3).permutation(24)[:10])
     config = load_config([images / "a" / "config.yaml"])
-    data = training_list(config, ["down", "up"])
-    x = (dataset_of(config, data, 16).image(0, int(chosen[0])).float() / 255).requires_grad_()
+    data = training_list(config)
+    x = (image_dataset(config, data, 16, train=False).image(0, int(chosen[0])).float() / 255).requires_grad_()
     logits = net(255 * x[None])[0]
     label = data.records[chosen[0]].label
     (slope,) = torch.autograd.grad(logits[label] - logits[1 - label], x)

@@ -31,6 +31,8 @@ from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Int64, UInt8
 
+from mote.datasets.sampling import to_keyframes
+
 TIMED_FORMATS = {"mov", "matroska", "flv"}  # containers that store presentation times and seek exactly
 
 
@@ -73,6 +75,11 @@ class PyAVVideo:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+
+    @property
+    def keyframes(self) -> list[int]:
+        """Frames that can be decoded without any other, ascending; none known where frames are counted."""
+        return self._keys if self._times else []
 
     def read(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "T H W 3"]:
         """Frames at `indices` (T,), any order, duplicates allowed; IndexError outside 0..num_frames-1."""
@@ -187,7 +194,9 @@ class PyAVVideo:
                 turns = round(frame.rotation / 90) % 4  # counter-clockwise
             height, width = images.shape[1:3]
             rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
-            images[place] = rgb.to_ndarray()
+            plane = rgb.planes[0]  # its lines may be padded; one copy, where `to_ndarray` would make a second one
+            lines = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)  # pyright: ignore
+            images[place] = lines[:, : 3 * width].reshape(height, width, 3)
         return np.ascontiguousarray(np.rot90(images, turns, axes=(1, 2))) if turns else images
 
 
@@ -195,6 +204,7 @@ class DecordVideo:
     """The same interface through decord. Exact only for closed groups of pictures in MP4 and Matroska (see the top)."""
 
     backend = "decord"
+    keyframes = ()
 
     def __init__(self, path: Path | str):
         self._path = str(path)
@@ -244,16 +254,21 @@ def read_frames(
     path: Path | str,
     indices: Sequence[int] | np.ndarray | Callable[[int], Sequence[int] | np.ndarray],
     backend: str | None = None,
+    near_keyframes: bool = False,
 ) -> UInt8[np.ndarray, "T H W 3"]:
     """Frames of a video file, uint8 RGB.
 
-    `indices`: T frame numbers, or a function from the number of frames of the opened file to them. Raises DecodeError
-    for a file that cannot be decoded and IndexError for a frame that it does not have.
+    `indices`: T frame numbers, or a function from the number of frames of the opened file to them. `near_keyframes`:
+    take other frames that are cheaper to decode, see `to_keyframes`, at most half a segment of num_frames / T away.
+    Raises DecodeError for a file that cannot be decoded and IndexError for a frame that it does not have.
     """
     with open_video(path, backend) as video:
         while True:
+            wanted = np.asarray(indices(video.num_frames) if callable(indices) else indices)
+            if near_keyframes:
+                wanted = to_keyframes(wanted, video.keyframes, video.num_frames // (2 * len(wanted)))
             try:
-                return video.read(indices(video.num_frames) if callable(indices) else indices)
+                return video.read(wanted)
             except FrameOrderError:  # at most once: from here on the frames are counted
                 continue
 

@@ -10,6 +10,8 @@ the reference's offsets turn negative and wrap around to the end, frames repeat 
 [floor(t tick), floor((t+1) tick)), so that the frames of the remainder are drawn too.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Int64
 
@@ -55,6 +57,21 @@ def dense_indices(
         starts = np.arange(num_clips, dtype=np.int64) * last_start // (num_clips - 1)
     window = np.arange(num_samples, dtype=np.int64) * stride
     return np.minimum(starts[:, None] + window, num_frames - 1)
+
+
+def to_keyframes(indices: Int64[np.ndarray, "T"], keyframes: Sequence[int], reach: int) -> Int64[np.ndarray, "T"]:
+    """Each index moved to the nearest of `keyframes` (ascending; the earlier of two) that is at most `reach` away.
+
+    A key frame is decoded alone, another one with all since the key frame before it. Other frames than the sampled ones
+    are seen, those at cuts more often, so this is for training at most.
+    """
+    if not len(keyframes):
+        return indices
+    keys = np.asarray(keyframes, dtype=np.int64)
+    right = np.searchsorted(keys, indices).clip(max=len(keys) - 1)
+    left = (right - 1).clip(min=0)
+    nearest = np.where(np.abs(keys[left] - indices) <= np.abs(keys[right] - indices), keys[left], keys[right])
+    return np.where(np.abs(nearest - indices) <= reach, nearest, indices)
 
 
 def _check(**counts: int) -> None:

@@ -95,9 +95,9 @@ def subtract_frames(pairs: UInt8[Tensor, "*V P 3 S S"]) -> UInt8[Tensor, "*V T 3
 def _resize(frames: UInt8[np.ndarray, "T H W 3"], size: int) -> UInt8[Tensor, "T 3 S S"]:
     """(T, H, W, 3) to (T, 3, size, size), whose pixels stay interleaved in memory (channels_last).
 
-    torch resizes interleaved pixels three times as fast as planes, and stacking items into a batch lays them out anew.
+    torch resizes interleaved pixels three times as fast as planes.
     """
-    clip = torch.from_numpy(frames).permute(0, 3, 1, 2)
+    clip = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # torch copies regions more slowly
     if clip.shape[-2:] == (size, size):
         return clip
     return functional.interpolate(clip, size=(size, size), mode="bilinear", antialias=True)

@@ -27,7 +27,8 @@ class VideoDataset(Dataset):
     Index it by (epoch, index) or by index alone (epoch 0). `frames` is (T, 3, size, size) in training and
     (V, T, 3, size, size) in testing, V = num_clips * num_crops. `sampling`: "segment", or "dense" with frames `stride`
     apart. `difference` > 0: each frame comes as its difference to the frame so many later, see `subtract_frames`; the
-    last frames of the video, which have no later one, as that of the last pair.
+    last frames of the video, which have no later one, as that of the last pair. `near_keyframes`: see `read_frames`;
+    needs "segment" and no `difference`.
     `flip`, `grayscale`, `scale`: see `train_transform`. A file that cannot be decoded raises DecodeError
     (on_error="raise") or gives frames of zeros with valid=False and `cause` "path<TAB>cause" (on_error="mark").
     `backend`: see `read_frames`. `timeout`: seconds after which a file counts as undecodable, see `Bounded`; None waits
@@ -47,6 +48,7 @@ class VideoDataset(Dataset):
         sampling: Literal["segment", "dense"] = "segment",
         stride: int = 4,
         difference: int = 0,
+        near_keyframes: bool = False,
         flip: float = 0.5,
         grayscale: float = 0.2,
         scale: tuple[float, float] = (0.08, 1.0),
@@ -64,12 +66,14 @@ class VideoDataset(Dataset):
             raise ValueError(f"num_crops must be 1 or 3, got {num_crops}")
         if difference < 0:
             raise ValueError(f"difference must be a number of frames, 0 for none, got {difference}")
+        if near_keyframes and (difference or sampling == "dense"):
+            raise ValueError("near_keyframes moves frames, so it needs sampling='segment' and difference=0")
         self.records = list(records)
         self.num_frames, self.size, self.train, self.seed = num_frames, size, train, seed
         self.num_clips, self.num_crops, self.sampling, self.stride = num_clips, num_crops, sampling, stride
         self.difference = difference
         self.augmentation = {"flip": flip, "grayscale": grayscale, "scale": scale}
-        self.on_error, self.backend = on_error, backend
+        self.on_error, self.backend, self.near_keyframes = on_error, backend, near_keyframes
         self._bounded = None if timeout is None else Bounded(self._read, timeout)
         self._given_up: dict[int, str] = {}  # index: cause, of files that are not worth another `timeout`
 
@@ -95,25 +99,28 @@ class VideoDataset(Dataset):
     def frames(self, epoch: int, index: int) -> UInt8[Tensor, "*V T 3 S S"]:
         """The clip or views of one item; raises DecodeError whatever `on_error` says."""
         if self._bounded is None:
-            return torch.from_numpy(self._read(epoch, index))
+            return torch.from_numpy(self._read(epoch, index)).movedim(-1, -3)
         try:
             if index not in self._given_up:
-                return torch.from_numpy(self._bounded(epoch, index))
+                return torch.from_numpy(self._bounded(epoch, index)).movedim(-1, -3)
         except Unanswered as error:
             self._given_up[index] = str(error)
         raise DecodeError(self.records[index].path, self.backend or "pyav", self._given_up[index])
 
-    def _read(self, epoch: int, index: int) -> UInt8[np.ndarray, "*V T 3 S S"]:
+    def _read(self, epoch: int, index: int) -> UInt8[np.ndarray, "*V T S S 3"]:
+        """The clip or views in one piece, pixels interleaved, which `Bounded` and stacking only have to copy."""
         path, rng = self.records[index].path, np.random.default_rng((self.seed, epoch, index))
         draw = rng if self.train else None
-        clips = read_frames(path, lambda length: self._indices(length, draw).ravel(), self.backend)  # (C*T, H, W, 3)
+        clips = read_frames(  # (C*T, H, W, 3)
+            path, lambda length: self._indices(length, draw).ravel(), self.backend, self.near_keyframes
+        )
         if self.train:
             clip = train_transform(clips, self.size, rng, **self.augmentation)
-            return (subtract_frames(clip) if self.difference else clip).numpy()
+            return _interleaved(subtract_frames(clip) if self.difference else clip)
         views = eval_transform(clips, self.size, self.num_crops)  # (crops, C*T, 3, S, S)
         views = subtract_frames(views) if self.difference else views
         views = views.unflatten(1, (self.num_clips, self.num_frames)).transpose(0, 1)  # clip-major
-        return views.reshape(self._shape()).numpy()
+        return _interleaved(views.flatten(0, 1))
 
     def _indices(self, length: int, rng: np.random.Generator | None) -> np.ndarray:
         """The frames to read: those sampled, and where differences are wanted the later ones after them."""
@@ -133,3 +140,7 @@ class VideoDataset(Dataset):
     def _shape(self) -> tuple[int, ...]:
         views = () if self.train else (self.num_clips * self.num_crops,)
         return (*views, self.num_frames, 3, self.size, self.size)
+
+
+def _interleaved(frames: UInt8[Tensor, "*V T 3 S S"]) -> UInt8[np.ndarray, "*V T S S 3"]:
+    return frames.movedim(-3, -1).contiguous().numpy()

@@ -48,6 +48,20 @@ def test_every_frame_is_the_one_asked_for(name, tmp_path):
     assert numbers(read_frames(path, lambda length: np.arange(length))) == list(range(NUM_FRAMES))
 
 
+def test_frames_near_key_frames(tmp_path):
+    """Groups of 12 in 70 frames; half a segment of two frames is 17 frames, of eight 4. Counted files have no keys."""
+    frames = numbered_frames(NUM_FRAMES)
+    path = write_video(tmp_path / "a.mp4", frames, codec="mpeg4", gop=12)
+    with open_video(path) as video:
+        assert video.keyframes == [0, 12, 24, 36, 48, 60]
+    assert numbers(read_frames(path, [5, 31], near_keyframes=True)) == [0, 36]
+    assert numbers(read_frames(path, [0, 8, 16, 18, 27, 42, 55, 65], near_keyframes=True)) == [
+        0, 12, 12, 18, 24, 42, 55, 65,
+    ]  # fmt: skip
+    counted = write_video(tmp_path / "a.avi", frames, codec="mpeg4", gop=12)
+    assert numbers(read_frames(counted, [5, 31], near_keyframes=True)) == [5, 31]
+
+
 def test_times_that_lie_are_noticed_and_the_length_is_asked_again(tmp_path):
     path = write_video(tmp_path / "a.mkv", numbered_frames(30), codec="mpeg4", b_frames=2, gop=12, stored_order=True)
     lengths = []

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import sampling_reference as oracle
 
-from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
+from mote.datasets.sampling import clip_indices, dense_indices, segment_indices, to_keyframes
 
 LENGTHS = range(1, 1001)
 
@@ -92,3 +92,18 @@ def test_counts_below_one_are_refused(call, count):
         call(count)
     with pytest.raises(ValueError, match=f"stride must be at least 1, got {count}"):
         dense_indices(8, 8, count)
+
+
+@given(
+    st.lists(st.integers(0, 300), min_size=1, max_size=9),
+    st.sets(st.integers(0, 300), max_size=12),
+    st.integers(0, 60),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_nearest_key_frame_within_reach(indices, keys, reach):
+    keyframes = sorted(keys)
+    expected = []
+    for index in indices:
+        near = [key for key in keyframes if abs(key - index) <= reach]
+        expected.append(min(near, key=lambda key: (abs(key - index), key)) if near else index)
+    assert to_keyframes(np.array(indices), keyframes, reach).tolist() == expected

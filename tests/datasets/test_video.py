@@ -142,16 +142,19 @@ def test_wrong_arguments_are_refused(records):
 
 def test_workers_change_nothing(records):
     """In this process, in two forked workers (after this process decoded videos itself), and in a spawned one."""
-    train = dataset(records, seed=4, on_error="mark")
+    train, bounded = (dataset(records, seed=4, on_error="mark", timeout=timeout) for timeout in (None, 60.0))
     sampler = EpochSampler(len(records), seed=4)
     sampler.set_epoch(2)
-    batches = [list(make_loader(train, 2, sampler=sampler, workers=workers, drop_last=False)) for workers in (0, 1, 2)]
-    spawned = DataLoader(train, 2, sampler=sampler, num_workers=1, multiprocessing_context="spawn")
+    batches = [
+        list(make_loader(videos, 2, sampler=sampler, workers=workers, drop_last=False))
+        for videos, workers in ((train, 0), (train, 1), (train, 2), (bounded, 0), (bounded, 2))
+    ]
+    spawned = DataLoader(bounded, 2, sampler=sampler, num_workers=1, multiprocessing_context="spawn")
     for other in (*batches[1:], list(spawned)):
         for batch, reference in zip(other, batches[0], strict=True):
             assert all(torch.equal(batch[key], reference[key]) for key in reference if key != "cause")
             assert batch["cause"] == reference["cause"]
-    assert all(batch["frames"].is_contiguous() for workers in batches for batch in workers)
+    assert all(batch["frames"].movedim(-3, -1).is_contiguous() for workers in batches for batch in workers)
     assert torch.cat([batch["index"] for batch in batches[0]]).tolist() == [index for _, index in sampler]
     assert sum(int((~batch["valid"]).sum()) for batch in batches[0]) == 1
 
