@@ -94,8 +94,9 @@ def diagnose(
     document = {"settings": settings, "classes": of.classes, **result}
     document["provenance"] = provenance(config=config.model_dump(), hashes=of.hashes, seed=seed)
     label = measure.whole(of.label)
-    if rows:
-        document["per_class"] = _per_class(of, label, rows)
+    document["per_class"] = _per_class(of, label, rows)
+    if "radius_median" in result["quantities"]:
+        result["quantities"]["radius_worst_class"] = min(row["radius"] for row in document["per_class"])
     on_main(accelerator, lambda: _write(out, name, document, rows, label, spectra))
     if accelerator.is_main_process:
         print(f"{run}: {of.total} of {of.listed} samples, {of.kind}, {len(measure.problem.theta)} parameters")
@@ -211,10 +212,7 @@ def _frame_radius(margin: Tensor, frames: Tensor) -> Tensor:
 
 
 def _table(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    values, classes = document["quantities"], document.get("per_class", [])
-    if "radius_median" in values and classes:
-        worst = min(classes, key=lambda row: row["radius"])
-        values["radius_worst_class"] = worst["radius"]
+    values = document["quantities"]
     return [
         {"quantity": name, "value": float(values[name]), "what it is": meaning}
         for name, meaning in MEANINGS.items()
@@ -260,7 +258,6 @@ def _write(
     label: Tensor,
     spectra: Mapping[str, TopEigenpair],
 ) -> None:
-    _table(document)  # adds the worst class
     text, table = to_json(document), io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     names = ("loss", "correct", "margin", "gradient", "radius")
