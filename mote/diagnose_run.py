@@ -78,8 +78,8 @@ def diagnose(
     Raises:
         ValueError, OSError: what does not fit; nothing is written then.
     """
-    if unknown := [part for part in parts if part not in PARTS] or not parts:
-        raise ValueError(f"--quantities: {unknown or 'none'}; choose from {','.join(PARTS)}")
+    if not parts or not set(parts) <= set(PARTS):
+        raise ValueError(f"--quantities {','.join(parts)}: choose from {','.join(PARTS)}")
     if probes < 2 or max_products < 1 or not tolerance > 0 or (batch_size is not None and batch_size < 1):
         raise ValueError("expected --probes >= 2, --max-products >= 1, --tolerance > 0 and --batch-size >= 1")
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
