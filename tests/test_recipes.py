@@ -44,10 +44,10 @@ def test_a_recipe_trains_two_steps_at_reduced_size(name, data, tmp_path, monkeyp
     shrink_timm(monkeypatch)
     log = train(*reduced(name, data, tmp_path / "run"))
     assert [record["step"] for record in log] == [1, 2]
-    merged = f"merged_{load(files(name)).loss.merged}"
-    assert log[0]["grad_norm"] > 0 and {"ce", merged, "anchor"} <= set(log[0])
+    config, loss = load(files(name)).model, load(files(name)).loss
+    terms = {"ce": True, f"merged_{loss.merged}": config.experts > 1, "anchor": loss.anchor_weight > 0}
+    assert log[0]["grad_norm"] > 0 and {term for term, on in terms.items() if on} <= set(log[0])
     meta = json.loads((tmp_path / "run" / "best" / "model.json").read_text())
-    config = load(files(name)).model
     assert (meta["num_layers"], meta["num_experts"]) == (config.layers, config.experts)
     assert meta["expert_part"] == config.expert_part
 
