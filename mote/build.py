@@ -21,6 +21,7 @@ from mote.datasets.manifest import (
     read_manifest,
     read_templates,
 )
+from mote.datasets.tar_shards import shard_numbers
 from mote.datasets.video import VideoDataset
 from mote.mixing import Mixer
 from mote.models.checkpoints import (
@@ -243,6 +244,9 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
 def training_loader(config: Config, dataset: SizedDataset) -> DataLoader:
     """Shuffled by (seed, epoch); its batch size is that of one optimizer step, which the loop cuts up."""
     sampler = EpochSampler(len(dataset), config.seed, shuffle=True)
+    if config.data.shuffle_shards is not None and isinstance(dataset, VideoDataset):
+        numbers = shard_numbers([record.path for record in dataset.records])
+        sampler = EpochSampler(len(dataset), config.seed, groups=numbers, window=config.data.shuffle_shards)
     workers = 0 if isinstance(dataset, FeatureDataset) else config.data.workers
     return make_loader(dataset, config.optim.batch_size, sampler=sampler, workers=workers, drop_last=True)
 

@@ -1,17 +1,19 @@
 """Frame features of listed videos: from the cache where they are, else from the files, and then into the cache.
 
-On the CPU a video is one call of the tower on one thread, so its features depend on the weights and the file and on
-nothing else: not on batches, workers, threads, processes, or which videos were cached. On an accelerator the videos of
-a batch go through the tower at once, and batches of another size may differ in the last bits.
+On the CPU a video is one call of the tower on one thread, on its distinct pictures, so its features depend on the
+weights and the file and on nothing else: not on batches, workers, threads, processes, or which videos were cached. On
+an accelerator the videos of a batch go through the tower at once, and batches of another size may differ in the last
+bits.
 """
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -55,6 +57,7 @@ def open_cache(folder: Path, classifier: Classifier, dataset: VideoDataset) -> F
             clips=dataset.num_clips,
             crops=dataset.num_crops,
             frames=dataset.num_frames,
+            pictures="distinct",
             precision=classifier.precision,
             device=f"{device.type} {machine}",
             software=f"mote {__version__}, torch {found['torch']}, open_clip {found['open_clip']}, av {found['av']}",
@@ -132,16 +135,29 @@ def _encode(
     classifier = classifier.for_encoding()
     if classifier.device.type != "cpu":
         for batch in loader:
-            rows = classifier.encode(batch["frames"]).cpu()
+            rows = _encode_once(classifier, batch["frames"])
             yield from (_error(cause) or row for row, cause in zip(rows, batch["cause"], strict=True))
         return
 
     def encode(video: tuple[Tensor, str]) -> Tensor | DecodeError:
         frames, cause = video
-        return _error(cause) or classifier.encode(frames[None])[0]
+        return _error(cause) or _encode_once(classifier, frames[None])[0]
 
     videos = (video for batch in loader for video in zip(batch["frames"], batch["cause"], strict=True))
     yield from ordered_map(encode, videos)
+
+
+def _encode_once(classifier: Classifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
+    """Features on the CPU; pictures that are equal, as where a video is shorter than its clips, go through once."""
+    pictures = frames.flatten(0, 2)
+    number: dict[bytes, int] = {}
+    hashes = (hashlib.sha256(picture.movedim(0, -1).contiguous().numpy().data).digest() for picture in pictures)
+    place = torch.tensor([number.setdefault(digest, len(number)) for digest in hashes])
+    if len(number) == len(place):
+        return classifier.encode(frames).cpu()
+    first = torch.tensor([int((place == i).nonzero()[0]) for i in range(len(number))])
+    distinct = classifier.encode(pictures[first][None, None]).cpu()[0, 0]
+    return distinct[place].unflatten(0, frames.shape[:3])
 
 
 def _error(cause: str) -> DecodeError | None:

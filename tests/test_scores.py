@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from mote import load
+from mote import build, load
 from mote.classifier import Classifier
 from mote.cli import main
 from mote.config import Config, validate
 from mote.datasets import video
-from mote.datasets.decode import DecodeError, read_frames
+from mote.datasets.decode import DecodeError, open_video, read_frames
 from mote.datasets.manifest import Record
+from mote.datasets.sampling import clip_indices
 from mote.datasets.synthetic import render_clip, write_video
-from mote.evaluation.closed_set import Scores
+from mote.evaluation.closed_set import Scores, fuse_views
 from mote.features import cache_folder, default_folder, usage
 from mote.models.cores import all_cores
 from mote.models.precision import has_bf16
@@ -116,6 +117,33 @@ def test_the_work_is_done_on_the_threads_that_torch_had():
         assert found == [(i, 1) for i in range(50)] and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
+
+
+def test_files_are_decoded_pictures_encoded_and_blocks_put_through_the_head_once(classifier, records, decoded):
+    """Three clips of four frames of videos of 4 to 8 frames share frames; the three crops of a square are one."""
+    pictures: list[torch.Tensor] = []
+    passes: list[int] = []
+    hooks = [
+        classifier.model.visual.register_forward_hook(lambda _, given, __: pictures.append(given[0])),
+        classifier.model.temporal.register_forward_hook(lambda _, given, __: passes.append(len(given[0]))),
+    ]
+    few = records[:10]
+    found = scores(classifier, few, clips=3)
+    for hook in hooks:
+        hook.remove()
+    assert decoded == [record.path for record in few]
+    assert passes == [7 * 9, 3 * 9]  # 64 views are 7 videos of 9
+    assert len(pictures) == len(few)
+    for shown, record in zip(pictures, few, strict=True):
+        with open_video(record.path) as opened:
+            length = opened.num_frames
+        assert len(shown) == len(set(clip_indices(length, 4, 3).ravel().tolist()))
+        assert len(torch.unique(shown, dim=0)) == len(shown)
+    settings = config(clips=3)
+    dataset = build.evaluation_dataset(few, settings.evaluation, settings.data, frames=4, size=64, difference=0)
+    views = torch.stack([dataset[i]["frames"] for i in range(len(few))])
+    slow = fuse_views(classifier.scorer(CLASSES)({"frames": views}))
+    np.testing.assert_allclose(found.probabilities, slow.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
