@@ -21,9 +21,9 @@ from mote import __version__, build
 from mote.classifier import Classifier
 from mote.datasets.cached_video import record_keys, to_encode
 from mote.datasets.decode import DecodeError
-from mote.datasets.feature_cache import FeatureCache, cache_size, namespace_key
+from mote.datasets.feature_cache import FeatureCache, cache_size, entry_key, namespace_key
 from mote.datasets.video import VideoDataset
-from mote.evaluation.results import sha256_tensors, versions
+from mote.evaluation.results import sha256_lines, sha256_tensors, versions
 from mote.models.cores import OrderedMap
 
 SMALL_TOWER = 5_000_000  # parameters; below (the built-in tiny CLIP), "auto" keeps nothing: encoding costs little
@@ -65,6 +65,36 @@ def open_cache(folder: Path, classifier: Classifier, dataset: VideoDataset) -> F
     )
 
 
+def keep_class_features(folder: Path, classifier: Classifier, labels: Sequence[str]) -> None:
+    """Class features of `labels` for the classifier, from a cache folder, into which they are put where missing.
+
+    An entry is a whole vocabulary, (1, K, D): a part of it, encoded in other batches, could differ in its last bits.
+    Nothing is done where the classifier needs no text tower.
+    """
+    key = tuple(labels), tuple(classifier.templates)
+    if key in classifier.class_features or classifier.stored_text(labels) is not None:
+        return
+    tower = classifier.towers().encode_text
+    if not isinstance(tower, nn.Module):
+        return
+    device, found = classifier.device, versions()
+    space = namespace_key(
+        text_tower=sha256_tensors(tower.state_dict()),
+        architecture=_architecture(tower),
+        templates=sha256_lines(classifier.templates),
+        classes=len(labels),
+        device=f"{device.type} {torch.backends.cpu.get_cpu_capability()}",
+        software=f"mote {__version__}, torch {found['torch']}, open_clip {found['open_clip']}",
+    )
+    with FeatureCache(folder, space) as cache:
+        name = entry_key(sha256_lines(labels), "class features")
+        row = cache.read(name)
+        if row is not None:
+            classifier.class_features[key] = torch.from_numpy(row[0]).to(device)
+        else:
+            _keep(cache, name, classifier.text_features(labels)[None].cpu())
+
+
 def indices_rule(dataset: VideoDataset) -> str:
     """The rule by which frames are taken from a file, besides their number, which the namespace holds."""
     apart = f", {dataset.stride} apart" if dataset.sampling == "dense" else ""
@@ -75,7 +105,7 @@ def usage(folder: Path) -> str:
     """One line on what a cache folder holds."""
     found = cache_size(folder).values()
     entries, size = sum(part.entries for part in found), sum(part.size for part in found)
-    return f"{folder}: frame features of {entries} videos, {size / 1e9:.3g} GB"
+    return f"{folder}: features of {entries} videos and class lists, {size / 1e9:.3g} GB"
 
 
 def frame_features(

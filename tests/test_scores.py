@@ -24,6 +24,7 @@ from mote.datasets.sampling import clip_indices
 from mote.datasets.synthetic import render_clip, write_video
 from mote.evaluation.closed_set import Scores, fuse_views
 from mote.features import cache_folder, default_folder, usage
+from mote.models.clip import encode_classes
 from mote.models.cores import all_cores
 from mote.models.precision import has_bf16
 from mote.models.video_clip import VideoCLIP
@@ -154,10 +155,33 @@ def test_cached_features_give_every_bit_and_decode_nothing(classifier, records, 
     assert same(direct, scores(classifier, records, cache=cache, precision=precision))
     assert len(decoded) == 2 * NUM_CLIPS
     assert same(direct, scores(classifier, records, cache=cache, precision=precision, batch_size=64))
-    other = scores(classifier, records, OTHER_CLASSES, cache=cache, precision=precision, modulation=True)
+    other = scores(fresh(classifier), records, OTHER_CLASSES, cache=cache, precision=precision, modulation=True)
     assert len(decoded) == 2 * NUM_CLIPS
     assert same(other, scores(classifier, records, OTHER_CLASSES, precision=precision, modulation=True))
-    assert f"frame features of {NUM_CLIPS} videos, 0.00015" in usage(cache)
+    assert f"features of {NUM_CLIPS + 1} videos and class lists, 0.00015" in usage(cache)
+
+
+def test_class_features_are_computed_once_and_come_back_to_the_bit(classifier, records, tmp_path, monkeypatch):
+    encoded: list[list[str]] = []
+
+    def spy(towers, names, templates, **options):
+        encoded.append(names)
+        return encode_classes(towers, names, templates, **options)
+
+    monkeypatch.setattr("mote.classifier.encode_classes", spy)
+    direct = scores(fresh(classifier), records[:3], OTHER_CLASSES)
+    for _ in range(2):
+        assert same(direct, scores(fresh(classifier), records[:3], OTHER_CLASSES, cache=tmp_path / "cache"))
+    assert encoded == [OTHER_CLASSES] * 2  # once without a cache, once with
+    scores(fresh(classifier), records[:3], OTHER_CLASSES[::-1], cache=tmp_path / "cache")
+    scores(fresh(classifier).with_templates(["a {}."]), records[:3], OTHER_CLASSES, cache=tmp_path / "cache")
+    scores(fresh(classifier), records[:3], CLASSES, cache=tmp_path / "cache")  # those of tuning came with the model
+    assert encoded[2:] == [OTHER_CLASSES[::-1], OTHER_CLASSES]
+
+
+def fresh(classifier: Classifier) -> Classifier:
+    """As loaded anew: no class features but those of tuning."""
+    return dataclasses.replace(classifier, class_features={})
 
 
 def test_another_head_or_prompt_decodes_nothing_another_tower_everything(classifier, records, tmp_path, decoded):
@@ -245,12 +269,12 @@ def test_one_and_two_processes_write_the_same_result(records, tmp_path, capsys):
         f"evaluation.cache={tmp_path / 'cache'}",
     ]
     one = evaluate("one", *where, "--no-cache", "evaluation.batch_size=1", out=tmp_path)
-    assert "frame features" not in capsys.readouterr().out and not (tmp_path / "cache").exists()
+    assert "features of" not in capsys.readouterr().out and not (tmp_path / "cache").exists()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mote"]
     command = [*torchrun, "eval", "tiny", *where, "evaluation.batch_size=7", "evaluation.name=two"]
     done = subprocess.run([*command, "--out", tmp_path], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    assert f"{tmp_path / 'cache'}: frame features of {NUM_CLIPS} videos" in done.stdout
+    assert f"{tmp_path / 'cache'}: features of {NUM_CLIPS + 1} videos and class lists" in done.stdout
     again = evaluate("again", *where, "evaluation.batch_size=64", out=tmp_path)  # on what two processes have cached
     assert one == (tmp_path / "two.csv").read_text() == again
     documents = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two", "again")]
