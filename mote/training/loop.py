@@ -121,7 +121,8 @@ def fit(
             raise ValueError("sparsity needs whole parameters, FSDP keeps shards of them; use plain data parallelism")
         plain = copy.deepcopy(task).to(accelerator.device)
         store_scalars_as_vectors(task)
-    module, optimizer = accelerator.prepare(task, make_optimizer(groups, betas))
+    fused = accelerator.device.type == "cuda"
+    module, optimizer = accelerator.prepare(task, make_optimizer(groups, betas, fused))
     run = Run(
         accelerator=accelerator,
         module=module,
