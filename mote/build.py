@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mote.config import Config
 from mote.datasets.agreement import check_folders
 from mote.datasets.images import ImageDataset
-from mote.datasets.loader import EpochSampler, FeatureDataset, make_loader
+from mote.datasets.loader import ClassBalancedSampler, EpochSampler, FeatureDataset, make_loader
 from mote.datasets.manifest import (
     Record,
     manifest_classes,
@@ -38,7 +38,10 @@ from mote.models.video_clip import VideoCLIP
 from mote.settings import DataConfig, EvaluationConfig, MixingConfig, ModelConfig, SparsityConfig, TuningConfig
 from mote.sparsity.groups import find_groups
 from mote.sparsity.lasso import GroupLasso
+from mote.tasks.expression import Deferral, ExpressionTask
+from mote.tasks.image import ImageTask
 from mote.tasks.video import VideoTask
+from mote.training.step import AfterUpdate
 
 SizedDataset = VideoDataset | FeatureDataset | ImageDataset
 
@@ -78,7 +81,7 @@ def load_folder(path: str | Path) -> LoadedModel:
         raise ValueError(f"{path}: this run has no model yet; let it finish (mote train {path} --resume)")
     folder = inner if inner.is_dir() else path
     if is_image_model(folder):
-        raise ValueError(f"{folder}: holds a network for task=image, no video model; mote eval scores it")
+        raise ValueError(f"{folder}: holds a network for still images; only mote eval and mote predict take it")
     return load_model(folder)
 
 
@@ -167,11 +170,62 @@ def task(config: Config, built: VideoCLIP, text: Float[Tensor, "K D"], tuned: Cl
         merged_weight=loss.merged_weight,
         anchor_weight=loss.anchor_weight,
         anchor=loss.anchor,
+        routing=loss.routing,
+        merged=loss.merged,
         route_temperature=loss.route_temperature,
         merge_temperatures=loss.merge_temperatures,
         r_drop_weight=config.r_drop.weight,
         r_drop_temperature=config.r_drop.temperature,
     )
+
+
+LOSS_OF = {  # imbalance.method -> (loss of mote.regularizers.long_tail, its options by setting)
+    "weighted": ("weighted_ce", {}),
+    "focal": ("focal", {"gamma": "gamma"}),
+    "class_balanced": ("class_balanced", {"beta": "beta"}),
+    "ldam_drw": ("ldam", {"beta": "beta", "max_margin": "margin"}),
+    "logit_adjustment": ("logit_adjustment", {"tau": "tau"}),
+    "balanced_softmax": ("balanced_softmax", {}),
+    "smoothing": ("label_smoothing", {"epsilon": "epsilon"}),
+}
+
+
+def image_task(config: Config, built: nn.Module, counts: Int64[Tensor, "K"] | None) -> nn.Module:
+    """The task of task=image, or of task=expression with the method of `config.imbalance`.
+
+    `counts`: training samples of every class, as of `long_tail.checked_counts`; for task=expression.
+    """
+    r_drop: Any = {"r_drop_weight": config.r_drop.weight, "r_drop_temperature": config.r_drop.temperature}
+    if config.task == "image":
+        return ImageTask(built, **r_drop)
+    assert counts is not None
+    settings = config.imbalance
+    loss, options = LOSS_OF.get(settings.method, ("ce", {}))
+    return ExpressionTask(
+        built,
+        counts,
+        loss=loss,
+        options={name: getattr(settings, key) for name, key in options.items()},
+        epsilon=settings.epsilon if settings.method == "mek" else 0.0,
+        strength=settings.strength if settings.method in ("mek", "consistency") else 0.0,
+        rebalanced=settings.method == "mek",
+        head_only=settings.method == "crt",
+        **r_drop,
+    )
+
+
+def after_update(config: Config, task: nn.Module) -> AfterUpdate | None:
+    """What changes the task after every update: group lasso, or deferred re-weighting.
+
+    Raises:
+        ValueError: both at once; groups or layers that the model does not have.
+    """
+    lasso = group_lasso(config.sparsity, task)
+    if not (isinstance(task, ExpressionTask) and config.imbalance.method == "ldam_drw"):
+        return lasso
+    if lasso is not None:
+        raise ValueError("sparsity and imbalance.method=ldam_drw cannot be combined; set sparsity.strength=0")
+    return Deferral(task, config.imbalance.defer)
 
 
 def mixer(config: MixingConfig, num_classes: int) -> Mixer | None:
@@ -241,12 +295,21 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
     )
 
 
+<<<<<<< HEAD
 def training_loader(config: Config, dataset: SizedDataset) -> DataLoader:
     """Shuffled by (seed, epoch); its batch size is that of one optimizer step, which the loop cuts up."""
     sampler = EpochSampler(len(dataset), config.seed, shuffle=True)
     if config.data.shuffle_shards is not None and isinstance(dataset, VideoDataset):
         numbers = shard_numbers([record.path for record in dataset.records])
         sampler = EpochSampler(len(dataset), config.seed, groups=numbers, window=config.data.shuffle_shards)
+=======
+def training_loader(config: Config, dataset: SizedDataset, labels: Sequence[int] | None = None) -> DataLoader:
+    """Shuffled by (seed, epoch); its batch size is that of one optimizer step, which the loop cuts up.
+
+    `labels`: of every item, where each class is to be drawn equally often.
+    """
+    sampler = EpochSampler(len(dataset), config.seed) if labels is None else ClassBalancedSampler(labels, config.seed)
+>>>>>>> main
     workers = 0 if isinstance(dataset, FeatureDataset) else config.data.workers
     return make_loader(dataset, config.optim.batch_size, sampler=sampler, workers=workers, drop_last=True)
 

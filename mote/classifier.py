@@ -19,7 +19,7 @@ from mote.build import load_folder, towers
 from mote.datasets.manifest import Record, read_class_names, read_templates
 from mote.datasets.video import VideoDataset
 from mote.evaluation.closed_set import fuse_views
-from mote.hub import download, is_repo_id
+from mote.hub import download, is_local, is_repo_id
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
 from mote.models.clip import Towers, data_file, default_templates, encode_classes, load_clip, parse_model_name
 from mote.models.precision import Precision, in_bf16, resolve_precision
@@ -75,7 +75,14 @@ class Classifier:
 
     def gate_text(self, labels: Sequence[str], modulation: bool | None = None) -> Float[Tensor, "F D"] | None:
         """The tuned class features that temporal feature modulation needs, None where it is off; see `scorer`."""
-        gated = (not self.is_tuned_on(labels) if modulation is None else modulation) and self.model.temporal is not None
+        if self.model.temporal is None:  # there is nothing that a gate could damp
+            return None
+        if modulation and self.tuned_text is None:
+            raise ValueError(
+                "temporal feature modulation compares with the classes of tuning, of which this model stores no "
+                "features; leave it off (evaluation.modulation=false)"
+            )
+        gated = not self.is_tuned_on(labels) if modulation is None else modulation
         return self.tuned_text.to(self.device) if gated and self.tuned_text is not None else None
 
     def scorer(
@@ -86,7 +93,10 @@ class Classifier:
         k: int = 5,
         gamma: float = 0.05,
     ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
-        """`view_scorer` for `labels`; `modulation=None` gates unless `labels` are the tuned classes."""
+        """`view_scorer` for `labels`; `modulation=None` gates unless `labels` are the tuned classes.
+
+        A model that stores no features of the tuned classes cannot gate: None does not, True raises ValueError.
+        """
         tuned = self.gate_text(labels, modulation)
         return view_scorer(
             self.model, self.text_features(labels), tuned, k=k, gamma=gamma, gate=self.gate, precision=self.precision
@@ -222,6 +232,8 @@ def load(
         classifier = _from_reference(load_folder(path), clip)
     elif path.is_dir() or path.suffix == ".safetensors":
         classifier = _from_folder(load_folder(path))
+    elif pretrained is None and is_local(model):
+        raise FileNotFoundError(f"{model}: there is no such run directory, model folder or file")
     elif pretrained is None and is_repo_id(model):
         classifier = _from_folder(load_folder(download(model)))
     else:

@@ -19,7 +19,7 @@ from mote.models.checkpoints import TENSORS, TEXT, save_model
 from mote.models.image_checkpoints import is_image_model, load_net, save_net
 from mote.models.video_clip import VideoCLIP
 from mote.reporting.page import text_table
-from mote.sparsity.compact import compact, largest_difference
+from mote.sparsity.compact import compact, largest_difference, widths
 from mote.sparsity.report import layers, seconds, table
 
 TOLERANCE = 1e-5
@@ -35,7 +35,7 @@ def compact_model(model: str, out: str) -> dict[str, Any]:
 
     Raises:
         FileExistsError: `out` holds something.
-        ValueError, FileNotFoundError: no model there.
+        ValueError, FileNotFoundError: no model there, or one in which no unit, head or layer is zero.
         ArithmeticError: the smaller network gives other numbers; nothing is written.
     """
     source, target = Path(model), Path(out)
@@ -46,6 +46,8 @@ def compact_model(model: str, out: str) -> dict[str, Any]:
     place = target / "best" if is_run else target
     dense, save, example, batches = _image(inner) if is_image_model(inner) else _video(source, inner)
     small = compact(dense)
+    if widths(small) == widths(dense):
+        raise ValueError(f"{model}: nothing in it is zero, so nothing can go; train it with sparsity.strength > 0")
     report = _compare(_folded(dense), _folded(small), example, batches)
     if report["difference"] > TOLERANCE:
         raise ArithmeticError(
@@ -94,7 +96,7 @@ def _image(folder: Path) -> tuple[nn.Module, Callable[[Path, Any], None], Callab
         images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         return lambda net: net(images)
 
-    own = {"task", "sizes", "mean", "std"}  # written anew
+    own = {"sizes", "mean", "std"}  # written anew
     rest = {key: value for key, value in meta.items() if key not in own}
     return model, lambda place, small: save_net(place, small, rest), example, BATCHES
 

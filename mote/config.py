@@ -20,6 +20,7 @@ from mote.settings import (
     DataConfig,
     EvaluationConfig,
     ImageConfig,
+    ImbalanceConfig,
     LossConfig,
     MixingConfig,
     ModelConfig,
@@ -40,10 +41,11 @@ class Config(Section):
     """The whole tree. A run directory holds it as `config.yaml`."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    task: Literal["video", "image"] = "video"
+    task: Literal["video", "image", "expression"] = "video"
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     image: ImageConfig = ImageConfig()
+    imbalance: ImbalanceConfig = ImbalanceConfig()
     tuning: TuningConfig = TuningConfig()
     loss: LossConfig = LossConfig()
     sparsity: SparsityConfig = SparsityConfig()
@@ -57,7 +59,7 @@ class Config(Section):
     def _consistent(self) -> "Config":
         towers = {self.tuning.vision, self.tuning.text}
         still = self.model.layers == 0 and self.optim.clip_lr_scale == 0 and "lora" not in towers
-        if self.task == "image":
+        if self.task in ("image", "expression"):
             self._consistent_image()
         elif still and self.data.train is not None:
             raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
@@ -69,16 +71,26 @@ class Config(Section):
             raise ValueError(
                 "data.near_keyframes moves frames, so it needs data.sampling=segment and data.difference=0"
             )
-        if self.task == "video" and self.r_drop.weight and (self.model.layers == 0 or self.model.experts == 1):
+        drawn = self.model.layers and self.model.experts > 1 and self.loss.routing == "one"
+        if self.task == "video" and self.r_drop.weight and not drawn:
             raise ValueError(
-                "r_drop needs passes that differ: with one expert or no temporal head no routing is drawn; "
-                "set model.experts > 1, or r_drop.weight=0"
+                "r_drop needs passes that differ: with one expert, no temporal head or loss.routing=all no routing is "
+                "drawn; set model.experts > 1 and loss.routing=one, or r_drop.weight=0"
             )
         return self
 
     def _consistent_image(self) -> None:
         if self.data.cache_features:
             raise ValueError("data.cache_features is for task=video")
+        clip, head = self.image.net == "clip", {self.imbalance.method, self.imbalance.posthoc} & {"crt", "tau_norm"}
+        if self.task == "expression" and clip and head:
+            raise ValueError(f"{head.pop()} needs a linear head; image.net=clip has class features in its place")
+        if self.task == "expression" and self.imbalance.method == "crt" and self.image.init is None:
+            raise ValueError("imbalance.method=crt trains the head of another run anew; name it with image.init")
+        if self.imbalance.posthoc == "tau_norm" and self.imbalance.method == "ldam_drw":
+            raise ValueError(
+                "tau_norm: the cosine head of ldam_drw is normalised already; leave imbalance.posthoc=none"
+            )
         if self.mixing.extent != "space":
             raise ValueError(f"mixing.extent={self.mixing.extent} is for clips; images need mixing.extent=space")
         if self.r_drop.weight and (self.image.dropout == 0 or self.image.net == "clip"):

@@ -1,8 +1,8 @@
 """What `mote train --dry-run` does: build everything, take one step on real clips, and say what training will cost.
 
-FLOPs are counted by torch (2 per multiply-add) while one clip goes through the network; what torch does not count
-(norms, activations, softmax) is left out, as in published figures, which are often multiply-adds: half of these.
-Nothing is written.
+FLOPs are counted by torch (2 per multiply-add) while one clip, or one picture, goes through the network; what torch
+does not count (norms, activations, softmax) is left out, as in published figures, which are often multiply-adds: half
+of these. Nothing is written.
 """
 
 import time
@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from mote import build
 from mote.config import Config
 from mote.datasets.decode import DecodeError
-from mote.datasets.video import VideoDataset
+from mote.datasets.loader import FeatureDataset
 from mote.experiment import Experiment, assemble
+from mote.image_experiment import ImageExperiment, assemble_images
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table
 from mote.training.batches import micro_batch_size
@@ -25,7 +26,8 @@ from mote.training.memory import fitting_micro_batch
 from mote.training.optim import make_optimizer, parameter_groups
 from mote.training.seeds import routing_generator
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Tensor]
+Measured = Experiment | ImageExperiment
 
 
 def dry_run(config: Config, find_batch_size: bool = False) -> dict[str, Any]:
@@ -44,8 +46,8 @@ def dry_run(config: Config, find_batch_size: bool = False) -> dict[str, Any]:
         raise ValueError("a dry run measures one process; start it without a launcher")
     if find_batch_size and accelerator.device.type != "cuda":
         raise ValueError("--find-batch-size needs a GPU: on the CPU a step that does not fit is killed, not refused")
-    experiment = assemble(config, accelerator.device)
-    groups = parameter_groups(experiment.task, build.learning_rules(config), weight_decay=config.optim.weight_decay)
+    experiment = (assemble if config.task == "video" else assemble_images)(config, accelerator.device)
+    groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
     table = parameter_table(experiment.task, groups, config.optim.lr)
     print(text_table(table))
     experiment.task.to(accelerator.device).train()
@@ -57,12 +59,13 @@ def dry_run(config: Config, find_batch_size: bool = False) -> dict[str, Any]:
         facts["accumulation"] = config.optim.batch_size // micro
         clips = _of_size(clips, micro)
     facts |= measure(experiment, step, clips, loading, facts.get("accumulation", config.optim.accumulation))
-    print(text_table([{"": name, "value": value} for name, value in _lines(facts)]))
+    item = "clip" if config.task == "video" else "picture"
+    print(text_table([{"": name, "value": value} for name, value in _lines(facts, item)]))
     return facts
 
 
 def measure(
-    experiment: Experiment, step: Callable[[Batch], Any], clips: Batch, loading: float, accumulation: int
+    experiment: Measured, step: Callable[[Batch], Any], clips: Batch, loading: float, accumulation: int
 ) -> dict[str, Any]:
     """FLOPs of one clip, and time and memory of the step that `clips`, one micro batch, makes.
 
@@ -72,8 +75,8 @@ def measure(
     """
     config, device = experiment.config, experiment.device
     one = _of_size(clips, 1)
-    task, model = experiment.task, experiment.model
-    forward = flops(lambda: model.classify(model.head(task.features(one)), task.text))
+    task = experiment.task
+    forward = flops(lambda: experiment.predict(one))
     training = flops(lambda: task(one, routing_generator(0, 0, 0))[0].backward())
     task.zero_grad(set_to_none=True)
     step(clips)  # the first one allocates and chooses kernels
@@ -122,7 +125,7 @@ def flops(run: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def _stepper(experiment: Experiment, accelerator: Accelerator, groups: list[dict[str, Any]]) -> Callable[[Batch], None]:
+def _stepper(experiment: Measured, accelerator: Accelerator, groups: list[dict[str, Any]]) -> Callable[[Batch], None]:
     """One forward and backward pass and an update of rate 0: time and memory of training, weights untouched."""
     module, optimizer = accelerator.prepare(experiment.task, make_optimizer(groups, experiment.config.optim.betas))
 
@@ -136,14 +139,14 @@ def _stepper(experiment: Experiment, accelerator: Accelerator, groups: list[dict
     return step
 
 
-def _clips(experiment: Experiment, size: int) -> tuple[Batch, float]:
+def _clips(experiment: Measured, size: int) -> tuple[Batch, float]:
     """A batch of the first training clips on the device, at most 8 different ones, and seconds to load one clip."""
     loader = experiment.loader()
     dataset: Any = loader.dataset
     count = min(size, len(dataset), 8)
     start = time.perf_counter()
     items = [dataset[(0, index)] for index in range(count)]
-    seconds = (time.perf_counter() - start) / count if isinstance(dataset, VideoDataset) else 0.0
+    seconds = 0.0 if isinstance(loader.dataset, FeatureDataset) else (time.perf_counter() - start) / count
     bad = [index for index, item in enumerate(items) if not item["valid"]]
     if bad:
         dataset.frames(0, bad[0])  # raises what went wrong
@@ -163,17 +166,17 @@ def _device(accelerator: Accelerator) -> str:
     return torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else "cpu"
 
 
-def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
+def _lines(facts: dict[str, Any], item: str) -> list[tuple[str, str]]:
     loading = facts["clips_per_second_loading"]
     holder = "process" if facts["device"] == "cpu" else "GPU"
     hours = facts["seconds_per_epoch"] / 3600
     lines = [
         ("device", facts["device"]),
-        ("GFLOPs of one clip, inference", f"{facts['flops_forward'] / 1e9:.4g}"),
-        ("GFLOPs of one clip, training", f"{facts['flops_training'] / 1e9:.4g}"),
-        ("clips of a micro batch", str(facts["micro_batch"])),
-        ("clips per second, computed", f"{facts['clips_per_second_computing']:.4g}"),
-        ("clips per second, loaded", f"{loading:.4g}" if loading else "cached"),
+        (f"GFLOPs of one {item}, inference", f"{facts['flops_forward'] / 1e9:.4g}"),
+        (f"GFLOPs of one {item}, training", f"{facts['flops_training'] / 1e9:.4g}"),
+        (f"{item}s of a micro batch", str(facts["micro_batch"])),
+        (f"{item}s per second, computed", f"{facts['clips_per_second_computing']:.4g}"),
+        (f"{item}s per second, loaded", f"{loading:.4g}" if loading else "cached"),
         (f"peak memory of the {holder}, GiB", f"{facts['peak_memory'] / 2**30:.3g}"),
         ("optimizer steps of an epoch", str(facts["steps_per_epoch"])),
         ("time of an epoch, hours (one process)", f"{hours:.3g}"),

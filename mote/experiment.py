@@ -3,7 +3,7 @@
 `mote train` trains it, `mote train --dry-run` measures it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from mote.models.checkpoints import save_model
 from mote.models.clip import TextTower, Towers, encode_classes
 from mote.models.video_clip import VideoCLIP
 from mote.tasks.video import VideoTask
+from mote.training.optim import Rule
 
 
 @dataclass
@@ -89,6 +90,14 @@ class Experiment:
         text = self.text_tower() if self.own_text else None
         save_model(folder, whole, {**self._meta(), **meta}, {"tuned_text": self.class_text()}, text_tower=text)
 
+    def rules(self) -> list[Rule]:
+        """Learning rates, see `mote.training.loop.fit`."""
+        return [*build.learning_rules(self.config)]
+
+    def predict(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "B K"]:
+        """Logits of a batch, experts merged uniformly, for the class features that training started from."""
+        return self.model.classify(self.model.head(self.task.features(batch)), self.task.text)
+
     def loader(self) -> DataLoader:
         """Training batches: augmented clips, or features of them cached now (`data.cache_features`)."""
         config, data, model = self.config, self.config.data, self.model
@@ -130,8 +139,6 @@ def assemble(config: Config, device: torch.device) -> Experiment:
         ValueError, OSError: settings, files or lists that do not fit.
     """
     data = config.data
-    if config.task != "video":
-        raise ValueError(f"task={config.task} cannot be measured by a dry run; start it with mote train")
     if data.train is None:
         raise ValueError("data.train is not set; give it as an override, for example data.train=...")
     classes = build.class_names(data.classes, data.train)

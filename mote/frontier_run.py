@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from mote import build
@@ -22,6 +21,7 @@ from mote.evaluation.frontier import frontier_csv, frontier_row, with_pareto
 from mote.evaluation.protocols import PROTOCOLS, Protocol, protocol_named
 from mote.evaluation.results import provenance, sha256_tensors, to_json, write_atomic
 from mote.features import cache_folder
+from mote.models.routing import same_expert
 from mote.models.video_clip import VideoCLIP
 from mote.protocol_lists import ProtocolList, find_lists
 from mote.protocol_run import digest, run_protocol
@@ -164,10 +164,8 @@ def _settings(model: str, classifier: Classifier, alphas: Sequence[float], gates
 def single_expert(stacked: VideoCLIP, expert: int) -> VideoCLIP:
     """The model with one expert (from 0) alone in all layers, folded, for evaluation."""
 
-    def rows(count: int, experts: int) -> torch.Tensor:
-        return torch.eye(experts)[expert].expand(count, experts)
-
-    return stacked.fold(stacked.routing(rows)).eval().requires_grad_(False)
+    routing = stacked.routing(lambda count, experts: same_expert(count, experts, expert))
+    return stacked.fold(routing).eval().requires_grad_(False)
 
 
 @contextmanager

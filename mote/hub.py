@@ -1,8 +1,10 @@
 """Sharing models through the Hugging Face Hub, or as a folder: `mote push`, `from_pretrained`.
 
-A shared folder holds `model.safetensors` and `model.json` (see `mote.models.checkpoints`), `config.yaml`, a model card
-`README.md`, and `evaluations/`: the results that were measured on exactly these weights. `mote.load` takes the folder
-or the repository id. Only huggingface_hub talks to the network; its cache, token and HF_HUB_OFFLINE apply.
+A shared folder holds `model.safetensors` and `model.json` (see `mote.models.checkpoints`), `text.safetensors` where the
+text tower was tuned, `config.yaml`, a model card `README.md`, and `evaluations/`: the results that were measured on
+exactly these weights. Absolute paths in settings and results are shortened: they name people and machines. `mote.load`
+takes the folder or the repository id. Only huggingface_hub talks to the network; its cache, token and HF_HUB_OFFLINE
+apply.
 """
 
 import json
@@ -15,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import huggingface_hub
 import open_clip
+import yaml
 
 from mote.evaluation.results import sha256_tensors
-from mote.models.checkpoints import DESCRIPTION, WEIGHTS
+from mote.models.checkpoints import DESCRIPTION, TEXT, WEIGHTS
 from mote.models.clip_weights import one_line
 from mote.reporting.model_card import model_card
 
@@ -34,6 +37,12 @@ def is_repo_id(name: str) -> bool:
     return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)) and name.replace("/", "-") not in open_clip.list_models()
 
 
+def is_local(name: str) -> bool:
+    """Whether `name` can only be a path here: it begins as one, or with `runs` or a folder that is here."""
+    first, slash, _ = name.partition("/")
+    return bool(slash) and (first in ("", ".", "..", "~", "runs") or Path(first).is_dir())
+
+
 def download(repo: str, revision: str | None = None) -> Path:
     """Folder of a model of the Hub in the local cache, fetched when it is not there.
 
@@ -41,7 +50,7 @@ def download(repo: str, revision: str | None = None) -> Path:
         HubError: no network and not in the cache, or no such repository or no access.
     """
     try:
-        files = [WEIGHTS, DESCRIPTION, "config.yaml", "README.md"]
+        files = [WEIGHTS, DESCRIPTION, TEXT, "config.yaml", "README.md"]
         return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=files))
     except Exception as error:  # the client's errors have no common base, and differ between its versions
         raise HubError(
@@ -77,22 +86,39 @@ def save_pretrained(
         raise FileNotFoundError(f"{run}: no such run directory or model folder")
     results = _results(run)
     meta = json.loads((model / DESCRIPTION).read_text(encoding="utf-8"))
-    config = (run / "config.yaml").read_text(encoding="utf-8") if (run / "config.yaml").is_file() else None
+    config = None
+    if (run / "config.yaml").is_file():
+        tree = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        config = yaml.safe_dump(without_places(tree), sort_keys=False)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         stage = Path(temporary) / "model"
         (stage / "evaluations").mkdir(parents=True)
-        for file in (WEIGHTS, DESCRIPTION):
+        for file in (WEIGHTS, DESCRIPTION, *([TEXT] if meta.get("text_tuned") else [])):
             shutil.copyfile(model / file, stage / file)
         if config is not None:
             (stage / "config.yaml").write_text(config, encoding="utf-8")
         for result in results:
             target = stage / "evaluations" / f"{result['task']}.json"
-            target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            target.write_text(json.dumps(without_places(result), indent=1) + "\n", encoding="utf-8")
         card = model_card(name or str(folder), meta, results, config=config, license=license)
         (stage / "README.md").write_text(card, encoding="utf-8")
         stage.replace(folder)  # whole or not at all; an empty folder may be replaced
     return folder
+
+
+def without_places(value: Any) -> Any:
+    """Plain values in which absolute paths are relative to the working folder, or below elsewhere their last part."""
+    if isinstance(value, dict):
+        return {key: without_places(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_places(item) for item in value]
+    kind, separator, path = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not Path(path).is_absolute():
+        return value
+    here = Path.cwd()
+    inside = Path(path).is_relative_to(here)
+    return kind + separator + (str(Path(path).relative_to(here)) if inside else Path(path).name)
 
 
 def push_to_hub(run: str | Path, repo: str, *, private: bool = False, license: str | None = None) -> str:

@@ -1,13 +1,44 @@
 """Settings that were changed but do nothing in the configuration they stand in: a run warns of each."""
 
 from mote.config import Config
-from mote.settings import ImageConfig, LossConfig, MixingConfig, ModelConfig, Section, TuningConfig
+from mote.settings import ImageConfig, ImbalanceConfig, LossConfig, MixingConfig, ModelConfig, Section, TuningConfig
+
+USED = {  # by each imbalance.method
+    "focal": {"gamma"},
+    "class_balanced": {"beta"},
+    "ldam_drw": {"beta", "margin", "scale", "defer"},
+    "logit_adjustment": {"tau"},
+    "smoothing": {"epsilon"},
+    "consistency": {"strength"},
+    "mek": {"strength", "epsilon"},
+}
+CORRECTIONS = {
+    "weighted",
+    "sampler",
+    "class_balanced",
+    "ldam_drw",
+    "logit_adjustment",
+    "balanced_softmax",
+    "crt",
+    "mek",
+}
+
+
+def stacked_corrections(config: Config) -> list[str]:
+    """Corrections of the class frequencies that lie on top of one another: the minor classes are then over-predicted.
+
+    MEK alone moves the decision little (its labels are a weak prior correction), but it counts.
+    """
+    method, posthoc = config.imbalance.method, config.imbalance.posthoc
+    if config.task != "expression" or posthoc == "none" or method not in CORRECTIONS:
+        return []
+    return [f"imbalance.posthoc={posthoc} corrects once more what imbalance.method={method} has corrected in training"]
 
 
 def idle_settings(config: Config) -> list[str]:
     """Settings that differ from their default but have no effect in this configuration."""
-    idle = _idle_components(config)
-    if config.task == "image":
+    idle = _idle_components(config) + _idle_imbalance(config)
+    if config.task in ("image", "expression"):
         return idle
     if config.model.layers == 0:
         idle += [
@@ -18,8 +49,15 @@ def idle_settings(config: Config) -> list[str]:
         why = "there is one expert or no temporal head, so nothing is routed or merged"
         idle += [
             f"loss.{k}: {why}"
-            for k in _changed(config.loss, "merged_weight", "merge_temperatures", "route_temperature")
+            for k in _changed(
+                config.loss, "merged_weight", "merge_temperatures", "route_temperature", "routing", "merged"
+            )
         ]
+    else:
+        if config.loss.routing == "all":
+            idle += ["loss.route_temperature: nothing is drawn" for _ in _changed(config.loss, "route_temperature")]
+        if config.loss.merged_weight == 0:
+            idle += ["loss.merged: loss.merged_weight is 0" for _ in _changed(config.loss, "merged")]
     if "lora" not in {config.tuning.vision, config.tuning.text}:
         adapters = _changed(config.tuning, "adapt", "rank", "alpha", "lr_scale")
         idle += [f"tuning.{k}: neither tower has adapters (tuning.vision=lora)" for k in adapters]
@@ -50,7 +88,10 @@ def _idle_components(config: Config) -> list[str]:
         keys = _changed(config.sparsity, "groups", "layers", "start", "ramp", "stop")
         idle += [f"sparsity.{key}: sparsity.strength is 0" for key in keys]
     if config.task == "video":
-        idle += [f"image.{key}: for task=image" for key in _changed(config.image, *ImageConfig.model_fields)]
+        idle += [
+            f"image.{key}: for task=image and task=expression"
+            for key in _changed(config.image, *ImageConfig.model_fields)
+        ]
         return idle
     keep = ("clip", "pretrained") if config.image.net == "clip" else ()
     model = [key for key in ModelConfig.model_fields if key not in keep]
@@ -64,6 +105,18 @@ def _idle_components(config: Config) -> list[str]:
         idle += ["data.crop_scale: image.pad crops instead" for _ in _changed(config.data, "crop_scale")]
     own = ("mean", "std") if config.image.net == "clip" or config.image.net.startswith("timm:") else ()
     return idle + [f"image.{key}: {config.image.net} has its own" for key in _changed(config.image, *own)]
+
+
+def _idle_imbalance(config: Config) -> list[str]:
+    keys = _changed(config.imbalance, *ImbalanceConfig.model_fields)
+    if config.task != "expression":
+        return [f"imbalance.{key}: for task=expression" for key in keys]
+    used = {"method", "posthoc"} | USED.get(config.imbalance.method, set())
+    idle = [f"imbalance.{key}: imbalance.method={config.imbalance.method} does not use it" for key in keys]
+    idle = [line for key, line in zip(keys, idle, strict=True) if key not in used | {"posthoc_tau"}]
+    if config.imbalance.posthoc == "none" and "posthoc_tau" in keys:
+        idle.append("imbalance.posthoc_tau: imbalance.posthoc is none")
+    return idle
 
 
 def _changed(section: Section, *keys: str) -> list[str]:

@@ -1,10 +1,10 @@
-"""`mote predict`: name the videos of files and folders; a bad file is reported, skipped, and told by the exit code."""
+"""`mote predict`: name videos, or images with a network for them; a bad file is reported and told by the exit code."""
 
 import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,10 @@ from tqdm import tqdm
 
 from mote.classifier import load
 from mote.datasets.decode import DecodeError
-from mote.datasets.manifest import VIDEO_SUFFIXES, read_class_names, video_files
+from mote.datasets.images import BadImageError
+from mote.datasets.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, read_class_names, video_files
 from mote.evaluation.results import sha256_lines, sha256_tensors, versions, write_atomic
+from mote.predict_images import image_config, load_predictor
 from mote.unknown import read_threshold
 
 NONE = "none of these"
@@ -29,19 +31,19 @@ class Prediction:
     name: str | None = None
 
 
-def find_videos(places: Sequence[str | Path]) -> list[Path]:
-    """Files as given; folders searched for video suffixes, sorted.
+def find_videos(places: Sequence[str | Path], kind: str = "video", suffixes: Set[str] = VIDEO_SUFFIXES) -> list[Path]:
+    """Files as given; folders searched for their suffixes, sorted; `kind` is what the files are called.
 
     Raises:
-        FileNotFoundError: a place that does not exist, or a folder without videos.
+        FileNotFoundError: a place that does not exist, or a folder without such files.
     """
     found: list[Path] = []
     for place in map(Path, places):
         if not place.exists():
-            raise FileNotFoundError(f"{place}: no such video file or folder")
-        inside = video_files(place) if place.is_dir() else [place]
+            raise FileNotFoundError(f"{place}: no such {kind} file or folder")
+        inside = video_files(place, suffixes) if place.is_dir() else [place]
         if not inside:
-            raise FileNotFoundError(f"{place}: no video in this folder; looked for {' '.join(sorted(VIDEO_SUFFIXES))}")
+            raise FileNotFoundError(f"{place}: no {kind} in this folder; looked for {' '.join(sorted(suffixes))}")
         found += inside
     return found
 
@@ -69,26 +71,35 @@ def predict(
     Raises:
         ValueError, FileNotFoundError: unknown model, no labels, no such video, a threshold of something else.
     """
-    videos = find_videos(places)
-    classifier = load(model, clip=clip, templates=templates)
-    names = classifier.labels_or_own(read_class_names(classes) if classes else labels)
+    given = read_class_names(classes) if classes else labels
+    if (config := image_config(model)) is not None:
+        kind, files = "image", find_videos(places, "image", IMAGE_SUFFIXES)
+        predictor = load_predictor(model, config, given)
+        names, hashes, scores_of = predictor.classes, predictor.hashes, predictor.scores
+    else:
+        kind, files = "video", find_videos(places)
+        classifier = load(model, clip=clip, templates=templates)
+        names = classifier.labels_or_own(given)
 
-    def hashes() -> dict[str, str]:
-        tensors, templates = classifier.model.state_dict(), classifier.templates
-        lists = {"classes": sha256_lines(names), "templates": sha256_lines(templates)}
-        return {"weights": sha256_tensors(tensors), **lists}
+        def hashes() -> dict[str, str]:
+            tensors, templates = classifier.model.state_dict(), classifier.templates
+            lists = {"classes": sha256_lines(names), "templates": sha256_lines(templates)}
+            return {"weights": sha256_tensors(tensors), **lists}
+
+        def scores_of(path: Path) -> dict[str, float]:
+            return classifier.classify_video(path, names, clips=clips, crops=crops)
 
     least = read_threshold(threshold, hashes, clips=clips, crops=crops) if threshold is not None else 0.0
     predictions = []
-    for path in (bar := tqdm(videos, unit="video", disable=None if len(videos) > 1 else True)):
+    for path in (bar := tqdm(files, unit=kind, disable=None if len(files) > 1 else True)):
         try:
-            scores = classifier.classify_video(path, names, clips=clips, crops=crops)
+            scores = scores_of(path)
             name, highest = next(iter(scores.items()))
             found = highest >= least
             predictions.append(Prediction(path, scores, name=name if found else None))
             best = ", ".join(f"{name} {score:.3f}" for name, score in list(scores.items())[:top])
             bar.write(f"{path}: {best}" if found else f"{path}: {NONE} ({best})")
-        except DecodeError as error:
+        except (DecodeError, BadImageError) as error:
             predictions.append(Prediction(path, {}, str(error)))
             bar.write(f"mote: skipped: {error}", file=sys.stderr)
     if csv_file:
@@ -96,10 +107,12 @@ def predict(
     if json_file:
         settings = {"model": model, "labels": names, "clips": clips, "crops": crops, "versions": versions()}
         settings |= {"threshold": least} if threshold is not None else {}
-        write_atomic(Path(json_file), json.dumps({**settings, "videos": [_as_json(p) for p in predictions]}, indent=1))
+        write_atomic(
+            Path(json_file), json.dumps({**settings, f"{kind}s": [_as_json(p) for p in predictions]}, indent=1)
+        )
     bad = sum(p.error is not None for p in predictions)
     if bad:
-        print(f"mote: {bad} of {len(videos)} videos could not be decoded", file=sys.stderr)
+        print(f"mote: {bad} of {len(files)} {kind}s could not be decoded", file=sys.stderr)
     return int(bad > 0)
 
 

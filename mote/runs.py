@@ -39,7 +39,7 @@ def train(config: Config, resume: bool = False) -> Path:
         NonFiniteError, DecodeError, OSError: see the loop; the last checkpoint stays.
         Stopped: SIGTERM or SIGINT came and all is saved; its message is for the user, empty but in the main process.
     """
-    if config.task == "image":
+    if config.task in ("image", "expression"):
         from mote.image_runs import train_images
 
         return train_images(config, resume)
@@ -48,7 +48,7 @@ def train(config: Config, resume: bool = False) -> Path:
     if accelerator.is_fsdp2 and config.tuning.text != "frozen":
         raise ValueError("tuning.text needs the text tower whole in every process; launch without FSDP")
     experiment = assemble(config, accelerator.device)
-    groups = parameter_groups(experiment.task, build.learning_rules(config), weight_decay=config.optim.weight_decay)
+    groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
     if accelerator.is_main_process:
         print(text_table(parameter_table(experiment.task, groups, config.optim.lr)))
 
@@ -69,7 +69,7 @@ def train(config: Config, resume: bool = False) -> Path:
         experiment.task,
         experiment.loader,
         accelerator,
-        rules=build.learning_rules(config),
+        rules=experiment.rules(),
         num_classes=len(experiment.classes),
         evaluate=evaluate_now,
         save=lambda task, selected: holding(task).save(out / "best", selected=selected),
@@ -168,7 +168,7 @@ def _fit(
     fit(
         task,
         loader,
-        after_update=build.group_lasso(config.sparsity, task),
+        after_update=build.after_update(config, task),
         accelerator=accelerator,
         out=out,
         rules=rules,

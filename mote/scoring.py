@@ -30,10 +30,11 @@ from mote.vocabulary import added_classes, order_warning, own_classes
 
 
 def headline(summary: Mapping[str, Any]) -> str:
-    """One line of a result: accuracies in percent with their 95 % intervals, and how many videos were scored."""
+    """One line of a result: accuracies in percent with their 95 % intervals, and how many were scored."""
     top1, top5 = percent(summary["top1"], summary["top1_interval"]), percent(summary["top5"], summary["top5_interval"])
     recall = percent(summary["mean_class_recall"], summary.get("mean_class_recall_interval"))
-    counts = f"{summary['scored']} of {summary['listed']} videos scored, {summary['num_classes']} classes"
+    items = summary.get("items", "videos")
+    counts = f"{summary['scored']} of {summary['listed']} {items} scored, {summary['num_classes']} classes"
     return f"top-1 {top1}, top-{summary['top5_k']} {top5}, mean class recall {recall} ({counts})"
 
 
@@ -58,12 +59,14 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Score any model (see `mote.classifier.load`) on `config.evaluation`; returns the summary that was written."""
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
-    if config.task == "image":
+    if config.task in ("image", "expression"):
         from mote.image_runs import evaluate_folder
 
         summary = evaluate_folder(Path(model), config, accelerator, out)
         if accelerator.is_main_process:
             print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+            if (page := page_path(out, config.evaluation.name)).is_file():
+                print(f"{page}: the same with pictures")
         return summary
     classifier = load(model, clip=clip, device=accelerator.device)
     summary = evaluate(classifier, config, accelerator, out, source={"model": model, "clip": clip}, union=union)

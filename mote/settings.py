@@ -73,6 +73,8 @@ class LossConfig(Section):
     merged_weight: NonNegative = 0.5
     anchor_weight: NonNegative = 0.1
     anchor: Literal["released", "paper"] = "released"
+    routing: Literal["one", "all"] = "one"  # an expert is drawn for each step, or every batch goes through all of them
+    merged: Literal["ce", "kl", "mse"] = "ce"  # of the merged pass: with the labels, or with what the routed pass says
     route_temperature: Annotated[float, Field(gt=0)] = 1.0  # P(i) = softmax(i / it); .inf: uniform, 1e-3: the last only
     merge_temperatures: tuple[float, ...] = Field(
         default=(-9.6, -4.8, -2.4, -1.2, -0.6, 0.6, 1.2, 2.4, 4.8, 9.6, math.inf), min_length=1
@@ -98,16 +100,48 @@ class RDropConfig(Section):
 
 
 class ImageConfig(Section):
-    """The network and the pictures of task=image."""
+    """The network and the pictures of task=image and task=expression."""
 
     net: str = "resnet20"  # lenet, mlp, resnet8, resnet20, resnet32, timm:NAME, or clip: model.clip with class names
     pretrained: bool = False  # timm: download its weights
-    init: str | None = None  # run or model folder of the same net to start from, such as what `mote compact` wrote
+    init: str | None = (
+        None  # run or model folder of the same net to start from, such as what `mote compact` wrote; with
+    )
+    # task=expression also a file of weights, of which everything but the head is taken
     channels: Literal[1, 3] = 3
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     pad: Annotated[int, Field(ge=0)] = 0  # > 0: pad and crop at random, in place of data.crop_scale
     mean: tuple[float, ...] = (0.5,)  # of pixels in [0, 1], one or one a channel; timm and clip have their own
     std: tuple[Annotated[float, Field(gt=0)], ...] = (0.25,)
+
+
+class ImbalanceConfig(Section):
+    """What task=expression does about classes of unequal size; losses: mote/regularizers/long_tail.py."""
+
+    method: Literal[
+        "ce",
+        "weighted",
+        "sampler",
+        "focal",
+        "class_balanced",
+        "ldam_drw",
+        "logit_adjustment",
+        "balanced_softmax",
+        "crt",  # the head anew, on balanced batches; the rest is the run of image.init
+        "smoothing",
+        "consistency",  # EAC: all classes alike
+        "mek",
+    ] = "ce"
+    strength: NonNegative = 1.0  # Lambda of consistency and mek: the published lambda times the sum of its weights
+    epsilon: Unit = 0.1  # of smoothing and mek
+    tau: NonNegative = 1.0  # of logit_adjustment
+    gamma: NonNegative = 2.0  # of focal
+    beta: Annotated[float, Field(ge=0, lt=1)] = 0.9999  # of class_balanced and ldam_drw
+    margin: NonNegative = 0.5  # of the rarest class, ldam_drw
+    scale: Annotated[float, Field(gt=0)] = 30.0  # of the cosine head of ldam_drw
+    defer: Unit = 0.8  # share of the training of ldam_drw before its weights
+    posthoc: Literal["none", "logit_adjustment", "tau_norm"] = "none"  # in evaluation and prediction only
+    posthoc_tau: NonNegative = 1.0
 
 
 class OptimConfig(Section):

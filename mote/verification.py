@@ -19,7 +19,10 @@ from mote.evaluation.protocols import PROTOCOLS, Protocol
 from mote.evaluation.results import sha256_file, sha256_lines, sha256_tensors
 from mote.protocol_run import digest, joined
 from mote.scoring import hash_manifest
+from mote.unknown import unknown_records
 from mote.vocabulary import added_classes, own_classes
+
+PLACES = ("manifest", "root", "classes", "templates", "unknown")  # files and folders of an evaluation
 
 
 class ResultError(ValueError):
@@ -92,6 +95,13 @@ def _verify_list(path: Path, result: Mapping[str, Any], model: str | None) -> li
         same = sha256_lines(names) == hashes["classes"]
         return "; ".join(recount.differences(result, rows, names if same else None))
 
+    def unknown() -> str:
+        own = own_classes(classifier, settings.classes, manifest)
+        known = build.records(manifest, settings.root, own, settings.classes, settings.split)
+        return hash_manifest(settings.unknown or "", unknown_records(settings.unknown or "", known, classes()))
+
+    if settings.unknown is not None:
+        checks["unknown"] = lambda: _same(unknown(), hashes["unknown"])
     checks |= {
         "manifest": lambda: _same(listed(), hashes["manifest"]),
         "classes": lambda: _same(sha256_lines(classes()), hashes["classes"]),
@@ -115,7 +125,7 @@ def _model(model: str | None, clip: str | None, config: Config) -> Classifier:
 def _placed(config: Config, folder: Path) -> Config:
     """Relative paths of the evaluation start from the folder that it was run in."""
     settings = config.evaluation
-    files = {key: getattr(settings, key) for key in ("manifest", "root", "classes", "templates")}
+    files = {key: getattr(settings, key) for key in PLACES}
     placed = {key: str(folder / file) for key, file in files.items() if file is not None}
     return config.model_copy(update={"evaluation": settings.model_copy(update=placed)})
 

@@ -1,5 +1,6 @@
 """What all tests share: where the real data lies, one thread."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -29,3 +30,11 @@ def cache_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache home")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def imported_once():
+    """What was imported stays: every training ends with a collection, which need not go through torch each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

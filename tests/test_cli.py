@@ -132,6 +132,17 @@ def test_predict_equals_the_python_interface_and_writes_files(run, clips, tmp_pa
         assert next(csv.DictReader(file))["predicted"] == next(iter(entry["scores"]))
 
 
+def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(clips, tmp_path, capsys, monkeypatch):
+    def download(*_arguments):
+        raise AssertionError("asked the Hub")
+
+    monkeypatch.setattr("mote.classifier.download", download)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for name in ("runs/typo", "./typo", "models/typo", "../a/b", str(tmp_path / "typo")):
+        assert f"{name}: there is no such run directory" in fails(capsys, "predict", name, clips / "clip 0.mp4")
+
+
 def test_predict_reports_a_bad_file_goes_on_and_exits_with_1(run, clips, tmp_path, capsys):
     (tmp_path / "a.mp4").write_text("this is text")
     (tmp_path / "b.mp4").write_bytes((clips / "clip 0.mp4").read_bytes())

@@ -1,26 +1,29 @@
-"""Mixing and R-Drop from the command line: all together, each alone, and refused where they would do nothing."""
+"""Mixing, R-Drop and sparsity from the command line: all together, each alone, refused where they would do nothing."""
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from mote import build
 from mote.cli import main
 from mote.config import ConfigError, load
 from mote.datasets.synthetic import render_clip, write_video
 from mote.idle_settings import idle_settings
+from mote.tasks.video import VideoTask
 
 CLASSES = ("red star moving left", "red star moving right", "blue arrow growing")
 QUICK = ["model.layers=1", "model.experts=3", "optim.epochs=4", "optim.warmup_epochs=0", "optim.batch_size=2"]
 QUICK += ["data.workers=0", "data.frames=4", "data.flip=0", "optim.lr=1e-3"]
-ALL = [
-    "mixing.methods=[mixup,cutmix,hmix,gmix]",
-    "mixing.extent=spacetime",
-    "r_drop.weight=0.5",
-    "r_drop.temperature=4",
-]
+COMPONENTS = {
+    "mixing": ["mixing.methods=[mixup,cutmix,hmix,gmix]", "mixing.extent=spacetime"],
+    "r_drop": ["r_drop.weight=0.5", "r_drop.temperature=4"],
+    "sparsity": ["sparsity.strength=0.9", "sparsity.groups=[units,heads]", "sparsity.layers={temporal.*: 2.65}"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,24 +48,83 @@ def train(out: Path, *overrides: str) -> list[dict]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-def test_all_together_train_for_twenty_steps(clips, tmp_path):
-    log = train(tmp_path / "run", *clips, *ALL)
+@pytest.mark.parametrize("part", ["ffn", "separate"])
+def test_all_together_train_for_twenty_steps(clips, tmp_path, part):
+    everything = [override for component in COMPONENTS.values() for override in component]
+    log = train(tmp_path / "run", *clips, *everything, f"model.expert_part={part}")
     assert len(log) == 20
     for record in log:
-        assert {"ce", "merged_ce", "anchor", "r_drop"} <= set(record)
+        assert {"ce", "merged_ce", "anchor", "r_drop", "groups_alive"} <= set(record)
         total = record["ce"] + record["merged_ce"] + record["anchor"] + record["r_drop"]
         assert record["loss"] == pytest.approx(total, rel=1e-5) and record["grad_norm"] > 0
     assert any(record["r_drop"] > 0 for record in log) and all(record["r_drop"] >= 0 for record in log)
+    assert log[0]["groups_alive"] == 1 and 0 < log[-1]["groups_alive"] < 1
     weights = load_file(tmp_path / "run" / "best" / "model.safetensors")
     assert all(value.isfinite().all() for value in weights.values())
+    up, down = (weights[f"temporal.blocks.0.mlp.{name}_weight"] for name in ("up", "down"))
+    dead = ~up.any(2).any(0)
+    assert dead.any() and not dead.all()
+    assert torch.equal(dead, ~down.any(1).any(0))  # what makes a unit and what reads it die together
 
 
-def test_weight_zero_is_the_run_without_bit_for_bit(clips, tmp_path):
+class Watched(VideoTask):
+    """Notes what every forward pass gets, and the weights before the first."""
+
+    notes: ClassVar[list[tuple]] = []
+    start: ClassVar[dict[str, torch.Tensor]] = {}
+
+    def forward(self, batch, generator):
+        if not self.notes:
+            self.start.update({name: value.clone() for name, value in self.state_dict().items()})
+        draws = self.draw(torch.Generator().manual_seed(generator.initial_seed()))
+        drawn = [draws[name].tolist() for name in ("routed", "merged")]
+        self.notes.append((batch["index"].tolist(), generator.initial_seed(), torch.initial_seed(), drawn))
+        return super().forward(batch, generator)
+
+
+def watched(monkeypatch, out: Path, *overrides: str) -> tuple[list[dict], list[tuple], dict[str, torch.Tensor]]:
+    """Log, notes and first weights of a run."""
+    Watched.notes, Watched.start = [], {}
+    monkeypatch.setattr(build, "VideoTask", Watched)
+    return train(out, *overrides), Watched.notes, Watched.start
+
+
+def test_each_alone_changes_nothing_else(clips, tmp_path, monkeypatch):
+    """The same clips in the same order, the same routings, the same first weights; what differs is its own doing."""
+    short = [*clips, "optim.epochs=1"]
+    plain, order, start = watched(monkeypatch, tmp_path / "plain", *short)
+    assert len(order) == 5 and len(start) > 20
+    for name, overrides in COMPONENTS.items():
+        log, notes, first = watched(monkeypatch, tmp_path / name, *short, *overrides)
+        assert notes == order, name
+        assert first.keys() == start.keys() and all(torch.equal(first[key], start[key]) for key in start), name
+        added = set(log[0]) - set(plain[0])
+        assert added == {"mixing": set(), "r_drop": {"r_drop"}, "sparsity": {"groups_alive"}}[name]
+        untouched = {"mixing": (), "r_drop": ("merged_ce", "anchor"), "sparsity": ("loss", "ce", "merged_ce", "anchor")}
+        assert all(log[0][term] == pytest.approx(plain[0][term], rel=1e-6) for term in untouched[name]), name
+        assert log[-1]["loss"] != plain[-1]["loss"], name
+
+
+def test_weight_zero_is_the_run_without_bit_for_bit_and_computes_nothing(clips, tmp_path, monkeypatch):
     short = [*clips, "optim.epochs=1"]
     plain = train(tmp_path / "plain", *short)
-    off = train(tmp_path / "off", *short, "mixing.methods=[mixup]", "mixing.probability=0", "r_drop.weight=0")
+
+    def computed(*_args, **_options):
+        raise AssertionError("computed at weight 0")
+
+    for place in (
+        "mote.build.Mixer",
+        "mote.build.GroupLasso",
+        "mote.build.find_groups",
+        "mote.tasks.video.symmetric_kl",
+    ):
+        monkeypatch.setattr(place, computed)
+    zero = ["mixing.methods=[mixup]", "mixing.probability=0", "r_drop.weight=0", "sparsity.strength=0"]
+    off = train(tmp_path / "off", *short, *zero)
     strip = lambda log: [{k: v for k, v in record.items() if k != "time"} for record in log]  # noqa: E731
     assert strip(plain) == strip(off)
+    weights = [load_file(tmp_path / name / "best" / "model.safetensors") for name in ("plain", "off")]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
 
 
 @pytest.mark.parametrize(

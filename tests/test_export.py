@@ -184,6 +184,15 @@ def test_modulation_is_as_asked_for_else_as_in_prediction(folder, tmp_path, modu
     torch.testing.assert_close(found, expected(model, frames, names, modulation=modulation), atol=1e-4, rtol=0)
 
 
+def test_modulation_is_refused_where_there_is_nothing_to_compare_with(folder):
+    model = load(str(folder), device="cpu")
+    model.tuned_text = None
+    assert model.gate_text(LABELS) is None and model.gate_text(LABELS, False) is None
+    with pytest.raises(ValueError, match="stores no features"):
+        model.scorer(LABELS, modulation=True)
+    assert load("tiny", device="cpu").gate_text(LABELS, True) is None  # no temporal branch to damp
+
+
 def test_modulation_can_be_left_out_of_a_graph(folder, tmp_path):
     export(str(folder), tmp_path / "model.pt2", labels=LABELS, modulation=False)
     model = load(str(folder), device="cpu")

@@ -50,6 +50,20 @@ def test_a_shared_folder_is_complete_and_gives_the_same_scores(run, tmp_path):
     assert from_pretrained(folder, device="cpu").classify_video(video) == scores
 
 
+def test_a_shared_folder_names_no_folders_of_this_machine(run, tmp_path, monkeypatch):
+    assert str(run.parent) in (run / "evaluations" / "eval.json").read_text()
+    monkeypatch.chdir(run.parent)
+    save_pretrained(run, tmp_path / "shared")
+    for file in (tmp_path / "shared").rglob("*"):
+        if file.suffix in (".json", ".yaml", ".md"):
+            assert str(run.parent) not in file.read_text(), file
+    shared = json.loads((tmp_path / "shared" / "evaluations" / "eval.json").read_text())
+    assert shared["provenance"]["config"]["evaluation"]["manifest"] == "test list.txt"
+    assert hub.without_places(["/a/b/c.txt", "local-dir:/a/b", "a/b", "50 / 50", 3, None]) == [
+        "c.txt", "local-dir:b", "a/b", "50 / 50", 3, None,
+    ]  # fmt: skip
+
+
 def test_the_card_says_what_the_files_say(run, tmp_path):
     save_pretrained(run, tmp_path / "a", license="apache-2.0")
     text = (tmp_path / "a" / "README.md").read_text()

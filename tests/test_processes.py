@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mote.datasets.synthetic import render_clip, write_video
 
@@ -84,3 +85,33 @@ def test_killed_in_mid_epoch_a_resumed_run_is_the_uninterrupted_one(settings, tm
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     for file in ("best/model.safetensors",):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:tiny CLIP has no token")
+def test_balanced_batches_and_expression_metrics_on_two_processes(tmp_path):
+    """Tiny CLIP has no batch statistics, so that the processes see the same network."""
+    lines, rng = ["path,label"], np.random.default_rng(0)
+    for label, count in enumerate((9, 5, 2)):
+        for i in range(count):
+            pixels = rng.integers(0, 120, (32, 32, 3), dtype=np.uint8)
+            bright = np.uint8(100) * (pixels[..., :1] > 40 * label)
+            Image.fromarray(pixels + bright).save(tmp_path / f"{label}_{i}.png")
+            lines.append(f"{label}_{i}.png,{label}")
+    (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
+    quick = [f"{key}={tmp_path / 'list.csv'}" for key in ("data.train", "evaluation.manifest")]
+    quick += ["task=expression", "imbalance.method=sampler", "image.net=clip", "data.size=64", "data.workers=0"]
+    quick += ["optim.epochs=2", "optim.warmup_epochs=0", "optim.batch_size=4", "optim.clip_lr_scale=1", "optim.lr=1e-4"]
+    quick += ["evaluation.page=false", "evaluation.every=2", "evaluation.batch_size=3", "run.cpu=true"]
+    for name, command in (("one", ONE), ("two", TWO)):
+        finish(start(command, "train", *quick, f"run.out={tmp_path / name}"))
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == len(two) == 9
+    for a, b in zip(one, two, strict=True):
+        assert a.get("evaluation", a) == pytest.approx(b.get("evaluation", b), abs=1e-6, rel=1e-5)
+    first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    assert first["confusion_matrix"] == second["confusion_matrix"] and second["listed"] == second["scored"] == 16
+    assert first["groups"] == second["groups"] and first["macro_f1"] == second["macro_f1"]
+    for kind, part in first["extra_knowledge"].items():
+        given = second["extra_knowledge"][kind]["given"]
+        assert np.array(part["given"]) == pytest.approx(np.array(given), rel=1e-4)

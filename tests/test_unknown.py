@@ -60,6 +60,19 @@ def test_a_result_holds_what_other_clips_are_told_by(clips, result, tmp_path):
     assert found["auroc"] == pytest.approx(sum(p > q for p in known for q in others) / 21)
 
 
+def test_the_list_of_other_clips_is_verified_as_well(clips, result, capsys):
+    assert mote("eval", "--verify", result) == 0
+    assert "eval.json: unknown" in capsys.readouterr().out
+    before = (clips / "other.csv").read_text()
+    (clips / "other.csv").write_text(before.replace("other/0.mp4", "other/1.mp4"))
+    try:
+        assert mote("eval", "--verify", result) == 1
+        lines = [line for line in capsys.readouterr().out.splitlines() if "sha256" in line]
+        assert len(lines) == 1 and "eval.json: unknown" in lines[0]
+    finally:
+        (clips / "other.csv").write_text(before)
+
+
 def test_a_folder_of_clips_gives_the_same_as_their_list(clips, result, tmp_path):
     more = [f"evaluation.unknown={clips / 'other'}", "evaluation.accept=0.8", "evaluation.page=false"]
     assert mote("eval", "tiny", *settings(clips, *more), "--out", tmp_path) == 0

@@ -9,8 +9,13 @@ For each made file (H.264 with short and long groups of pictures, MPEG-4 with B-
 - decord: the same 8 frames by decord, where installed. It is no reference: on B-frames it may return other frames.
 
     python tools/bench_decode.py --rounds 15 --out bench_decode.json
+    python tools/bench_decode.py --rounds 15 --bounded
+
+With `--bounded` what the bound on the time of a file costs (`data.decode_timeout`: its frames are decoded in a process
+of their own): the item with it over the item without, in processor time of both processes and by the clock on the wall.
 """
 
+import argparse
 import statistics
 import tempfile
 import time
@@ -20,7 +25,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
-from measuring import Goal, finish, interleaved, median_ratio, options
+from measuring import Goal, finish, interleaved, median_ratio, options, tree_seconds
 from PIL import Image
 
 from mote.datasets.decode import DecodeError, read_frames
@@ -35,7 +40,7 @@ KINDS = {
     "MPEG-4 mp4": ("mpeg4", "mp4", {"gop_size": 12, "max_b_frames": 2}),
     "MPEG-4 avi": ("mpeg4", "avi", {"gop_size": 250, "max_b_frames": 2}),
 }
-NUM_SAMPLES, TARGET = 8, 1 / 0.85
+NUM_SAMPLES, TARGET, REPEATS = 8, 1 / 0.85, 4
 
 
 def make_clip(path: Path, codec: str, width: int, height: int, num_frames: int, settings: dict) -> None:
@@ -135,10 +140,53 @@ def measure(path: Path, rounds: int) -> tuple[dict[str, float], dict[str, float]
     return {name: 1000 * statistics.median(values) for name, values in seconds.items()}, ratios
 
 
+def compare_bounded(path: Path, rounds: int) -> dict[str, float]:
+    """Milliseconds of an item without and with a bound on its time, and their ratios; both give the same frames."""
+    record, size = [Record(path, 0)], 224
+    plain = VideoDataset(record, num_frames=NUM_SAMPLES, size=size, train=False)
+    bounded = VideoDataset(record, num_frames=NUM_SAMPLES, size=size, train=False, timeout=60.0)
+    if not torch.equal(plain[0]["frames"], bounded[0]["frames"]):
+        raise AssertionError(f"{path}: other frames with a bound than without")
+    calls = {name: partial(items, dataset) for name, dataset in (("plain", plain), ("bounded", bounded))}
+    found = {}
+    for clock, take in (("processor", tree_seconds), ("wall", time.perf_counter)):
+        seconds = interleaved(calls, rounds, take)
+        found |= {f"{name} ms, {clock}": 1000 * statistics.median(seconds[name]) / REPEATS for name in calls}
+        found[f"ratio, {clock}"] = median_ratio(seconds, "bounded", "plain")
+    return found
+
+
+def items(dataset: VideoDataset) -> None:
+    """The same item several times: reading the processor time takes a while itself."""
+    for _ in range(REPEATS):
+        dataset[0]
+
+
+def bounds(given: argparse.Namespace) -> None:
+    """The table of `--bounded`."""
+    rows = []
+    print(f"{'file':38s} {'plain ms':>9s} {'bounded/plain, processor':>25s} {'wall':>6s}")
+    with tempfile.TemporaryDirectory() as folder:
+        for width, height in SIZES:
+            for kind, (codec, suffix, settings) in KINDS.items():
+                path = Path(folder) / f"{width}x{height} {kind}.{suffix}"
+                make_clip(path, codec, width, height, given.frames, settings)
+                row = {"file": path.stem, **compare_bounded(path, given.rounds)}
+                rows.append(row)
+                ratios = f"{row['ratio, processor']:25.3f} {row['ratio, wall']:6.3f}"
+                print(f"{path.stem:38s} {row['plain ms, processor']:9.1f} {ratios}", flush=True)
+    worst = max(row["ratio, processor"] for row in rows)
+    finish({"files": rows}, [Goal("time of a clip with a bound over without, worst file", worst, 1.1)], given)
+
+
 def main() -> None:
     """Make the files, measure, print the table, write the JSON."""
-    given = options(__doc__, rounds=15, frames=270).parse_args()
+    parser = options(__doc__, rounds=15, frames=270)
+    parser.add_argument("--bounded", action="store_true", help="measure the cost of data.decode_timeout instead")
+    given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.bounded:
+        return bounds(given)
     print(f"{'file':38s} {'bare ms':>8s} {'ours ms':>8s} {'ours/bare':>9s} {'pil/bare':>8s} {'decord/bare':>11s}")
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -1,15 +1,19 @@
-"""Mixed samples and R-Drop against doing without, a few seeds each: the tables of configs/README.md.
+"""Mixed samples, R-Drop and sparsity against doing without, a few seeds each: the tables of configs/README.md.
 
 - `signs`: LeNet on photographs of hands showing digits (configs/sign_digits.yaml), dropout 0.5 in every run.
 - `world`: the synthetic world of `mote demo`. A head on cached features sees no pixels, so the mixtures are tried where
   the demo trains everything together: a plain temporal transformer whose head was trained first (once a seed, without
   mixing), then one epoch end to end with or without them. R-Drop is tried on the MoTE head over cached features, where
   its second routing costs a pass of the head only. Settings are the demo's.
+- `sparsity`: the MoTE head on the features of that world, with and without group lasso on its hidden units, its
+  attention heads, or both, then `mote compact`: what is scored and timed is the smaller network, its head against
+  the whole head in turn (medians). Strengths were chosen on the clips of another world, `--world-seed 1`.
 
 Finished runs are kept, so it can be stopped and started again; `--seeds` may be given one at a time.
 
     python tools/compare_components.py signs --data FOLDER/LABELS.csv
     python tools/compare_components.py world
+    python tools/compare_components.py sparsity
 """
 
 import argparse
@@ -19,14 +23,27 @@ from pathlib import Path
 
 import torch
 
+import mote
+from mote.compacting import compact_model
 from mote.config import load
 from mote.datasets.synthetic import make_world
 from mote.demo import COMMON, HEAD, HEAD_ALL
 from mote.evaluation.results import versions
+from mote.models.sites import sites
 from mote.runs import train
+from mote.scoring import evaluate_model
+from mote.sparsity.report import seconds
 
 MIXTURES = {"none": []} | {name: [f"mixing.methods=[{name}]"] for name in ("mixup", "cutmix", "hmix", "gmix")}
 R_DROP = {"r_drop off": [], "r_drop on": ["r_drop.weight=1"]}
+LASSO = ["sparsity.groups=[units,heads]"]
+SPARSE = {
+    "r_drop off": [],
+    "units": [*LASSO, "sparsity.strength=0.08", 'sparsity.layers={"temporal.*.mlp": 1.0}'],
+    "heads": [*LASSO, "sparsity.strength=0.35", 'sparsity.layers={"temporal.*.attn": 1.0}'],
+}
+BATCH = 64  # clips whose pass through the head is timed
+MOTE = [*HEAD, "model.experts=4"]
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 
@@ -38,7 +55,7 @@ def run(out: Path, files: list[Path], overrides: list[str], seed: int) -> dict:
     return json.loads((out / "metrics.json").read_text())
 
 
-def signs(out: Path, data: str, seed: int) -> dict[str, dict]:
+def signs(out: Path, data: str, _world: int, seed: int) -> dict[str, dict]:
     """One run for each mixture, and one with R-Drop; without either is the baseline of both."""
     where = [f"data.train={json.dumps(data)}", f"evaluation.manifest={json.dumps(data)}"]
     methods = MIXTURES | {"r_drop on": R_DROP["r_drop on"]}
@@ -48,19 +65,68 @@ def signs(out: Path, data: str, seed: int) -> dict[str, dict]:
     }
 
 
-def world(out: Path, _data: str, seed: int) -> dict[str, dict]:
+def world(out: Path, _data: str, world_seed: int, seed: int) -> dict[str, dict]:
     """The mixtures end to end and R-Drop on the head, scored on new clips of the 72 seen classes."""
-    splits = make_world(out / "world")
-    files = {"data.train": splits["train"].manifest, "data.classes": splits["train"].classes}
-    files |= {"evaluation.manifest": splits["closed_test"].manifest}
-    common = [*COMMON, *(f"{key}={json.dumps(str(value))}" for key, value in files.items())]
-    common += ["evaluation.batch_size=64", "evaluation.every=1000", "model.layers=2"]
+    common = _common(out, world_seed)
     start = out / f"start_{seed}"
     run(start, [], [*common, *HEAD, "model.experts=1"], seed)
     stage = [*common, *HEAD_ALL, "model.experts=1", f"model.init={json.dumps(str(start))}"]
     results = {name: run(out / f"{name}_{seed}", [], [*stage, *more], seed) for name, more in MIXTURES.items()}
-    head = [*common, *HEAD, "model.experts=4"]
-    return results | {name: run(out / f"{name}_{seed}", [], [*head, *more], seed) for name, more in R_DROP.items()}
+    heads = {name: run(out / f"{name}_{seed}", [], [*common, *MOTE, *more], seed) for name, more in R_DROP.items()}
+    return results | heads
+
+
+def _common(out: Path, world_seed: int) -> list[str]:
+    """Settings of all runs on the synthetic world, which is made where it is not there yet."""
+    splits = make_world(out / "world", seed=world_seed)
+    files = {"data.train": splits["train"].manifest, "data.classes": splits["train"].classes}
+    files |= {"evaluation.manifest": splits["closed_test"].manifest}
+    common = [*COMMON, *(f"{key}={json.dumps(str(value))}" for key, value in files.items())]
+    return [*common, "evaluation.batch_size=64", "evaluation.every=1000", "model.layers=2"]
+
+
+def sparsity(out: Path, _data: str, world_seed: int, seed: int) -> dict[str, dict]:
+    """The MoTE head with and without group lasso; scores, widths and times are those of the compact model."""
+    settings = [*_common(out, world_seed), *MOTE]
+    results = {}
+    for name, more in SPARSE.items():
+        whole = out / f"{name}_{seed}"  # the run without is the one of `world`
+        results[name] = run(whole, [], [*settings, *more], seed)
+        if more:
+            results[name] |= _compacted(whole)
+    return results
+
+
+def _compacted(whole: Path) -> dict:
+    """Result of the compact model of a run, and what is left of it; the run itself if nothing became zero."""
+    small = whole.with_name(f"{whole.name}_compact")
+    if not (small / "compact.json").is_file():
+        try:
+            compact_model(str(whole), str(small))
+        except ValueError as error:
+            print(error)
+            return _left(whole, whole)
+    if not (small / "evaluations" / "eval.json").is_file():
+        evaluate_model(str(small), load([small / "config.yaml"]), small / "evaluations")
+    return json.loads((small / "evaluations" / "eval.json").read_text()) | _left(whole, small)
+
+
+def _left(whole: Path, small: Path) -> dict:
+    """What is left of the hidden units and attention heads of the temporal head, and seconds a pass takes it."""
+    models = [mote.load(str(folder)).model for folder in (whole, small)]
+    left = {}
+    for kind in ("units", "heads"):
+        counts = [
+            sum(len(site) for site in sites(model) if site.kind == kind and site.name.startswith("temporal."))
+            for model in models
+        ]
+        left[kind] = counts[1] / counts[0]
+    features = torch.randn(BATCH, 8, models[0].embed_dim, generator=torch.Generator().manual_seed(0))
+    before, after = seconds(models[0], models[1], lambda model: model.head(features), repeats=101)
+    return {"left": left, "seconds": before, "seconds_left": after}
+
+
+COMPARISONS = {"signs": signs, "world": world, "sparsity": sparsity}
 
 
 def table(results: dict[int, dict[str, dict]]) -> str:
@@ -74,24 +140,46 @@ def table(results: dict[int, dict[str, dict]]) -> str:
     return "\n".join(lines)
 
 
+def removal_table(results: dict[int, dict[str, dict]]) -> str:
+    """Markdown: what is left of the temporal head, and its time; means over the seeds."""
+    lines = ["| | hidden units left | attention heads left | head, ms dense | head, ms compact | times as fast |"]
+    lines.append("|---|" + "--:|" * 5)
+    for name in next(iter(results.values())):
+        rows = [results[seed][name] for seed in results if "left" in results[seed][name]]
+        if rows:
+            units, heads = (100 * statistics.mean(row["left"][kind] for row in rows) for kind in ("units", "heads"))
+            before, after = (1e3 * statistics.mean(row[key] for row in rows) for key in ("seconds", "seconds_left"))
+            gain = statistics.mean(row["seconds"] / row["seconds_left"] for row in rows)
+            lines.append(f"| {name} | {units:.1f} % | {heads:.1f} % | {before:.2f} | {after:.2f} | {gain:.2f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Run what is missing, print the table, write `OUT/KIND/table.json`."""
+    """Run what is missing, print the table, write `OUT/FOLDER/KIND.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("signs", "world"))
+    parser.add_argument("kind", choices=COMPARISONS)
     parser.add_argument("--data", default="../shared/data/sign_digits/LABELS.csv", help="list of the photographs")
+    parser.add_argument("--world-seed", type=int, default=0, help="of the clips of the synthetic world")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/components"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    out = arguments.out / arguments.kind
+    out = arguments.out / ("signs" if arguments.kind == "signs" else "world")
+    if arguments.world_seed:
+        out = out.with_name(f"world_{arguments.world_seed}")
     out.mkdir(parents=True, exist_ok=True)
-    compare = signs if arguments.kind == "signs" else world
-    results = {seed: compare(out, arguments.data, seed) for seed in arguments.seeds}
+    compare = COMPARISONS[arguments.kind]
+    results = {seed: compare(out, arguments.data, arguments.world_seed, seed) for seed in arguments.seeds}
     print(table(results))
-    top1 = {seed: {name: result["top1"] for name, result in row.items()} for seed, row in results.items()}
-    listed = next(iter(results[arguments.seeds[0]].values()))["listed"]
-    document = {"kind": arguments.kind, "top1": top1, "listed": listed, "versions": versions()}
-    (out / "table.json").write_text(json.dumps(document, indent=1) + "\n")
+    if arguments.kind == "sparsity":
+        print(f"\n{removal_table(results)}")
+    kept = ("top1", "listed", "left", "seconds", "seconds_left")
+    rows = {
+        seed: {name: {key: result[key] for key in kept if key in result} for name, result in row.items()}
+        for seed, row in results.items()
+    }
+    document = {"kind": arguments.kind, "world_seed": arguments.world_seed, "rows": rows, "versions": versions()}
+    (out / f"{arguments.kind}.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ def add(verbs: Verbs) -> None:
     compare.add_argument("a", help="result file NAME.json, with NAME.csv beside it")
     compare.add_argument("b", help="the other result file")
     compare.add_argument("--json", help="write the whole comparison here")
+    compare.add_argument(
+        "--picture", help="expressions: draw what the major classes give the minor ones, here as .svg and .png"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,6 +37,29 @@ def run(arguments: argparse.Namespace) -> int:
         changed = sum(row["difference"] != 0 for row in report["per_class"])
         print(f"\nclasses that differ: {changed} of {len(report['per_class'])}, the largest differences:")
         print(text_table(classes))
+    report["extra_knowledge"] = _mined(a.document, b.document, arguments.picture)
     if arguments.json:
         write_atomic(Path(arguments.json), json.dumps(report, indent=1) + "\n")
     return 0
+
+
+def _mined(a: dict[str, Any], b: dict[str, Any], picture: str | None) -> dict[str, Any] | None:
+    """Print, and draw where that is wanted, what the major classes give the minor ones in both; None for no such."""
+    from mote.evaluation.imbalance import compare_knowledge
+    from mote.reporting.imbalance_plots import mined_plot
+    from mote.reporting.page import text_table
+
+    tables = compare_knowledge(a, b)
+    if picture and not (tables and any(tables.values())):
+        raise ValueError("--picture needs two results of task=expression, of runs with the same training counts")
+    for kind, rows in (tables or {}).items():
+        shown = [
+            {key: f"{100 * cell:.2f}" if isinstance(cell, float) else cell for key, cell in row.items()} for row in rows
+        ]
+        if shown:
+            print(f"\n{kind} that samples of the head give to the tail, in %: a before, b after")
+            print(text_table(shown))
+        if picture and rows:
+            path = Path(picture).with_suffix("")
+            mined_plot(rows, ("a", "b"), path.with_name(f"{path.name}_{kind}"))
+    return tables

@@ -7,9 +7,9 @@ from mote.commands.verbs import MODEL_HELP, Verbs, add_verb
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    predict = add_verb(verbs, "predict", run, "name your own videos")
+    predict = add_verb(verbs, "predict", run, "name your own videos, or images with a network for them")
     predict.add_argument("model", help=MODEL_HELP)
-    predict.add_argument("videos", nargs="+", help="video files, or folders that are searched for them")
+    predict.add_argument("videos", nargs="+", help="video or image files, or folders that are searched for them")
     names = predict.add_mutually_exclusive_group()
     names.add_argument("--labels", help="comma-separated names to choose among (default: the model's own classes)")
     names.add_argument("--classes", help="file of names, one per line or id,name csv")

@@ -31,6 +31,10 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 SPLITS = ("train", "test")
 
 
+class BadImageError(ValueError):
+    """A file that is missing or no image."""
+
+
 class ImageList(NamedTuple):
     """Images of one split: a record each, their class names, and their pixels where they come in one file.
 
@@ -62,8 +66,9 @@ def read_images(
         return _packed(source, *_read_npz(source, _split(source, split)), split, classes)
     if (source / "data_batch_1").is_file():
         return _packed(source, *_read_cifar(source, _split(source, split)), split, classes or CIFAR10)
+    classes = classes or _own_names(source)
     records = read_manifest(source, root, classes, split, ids, suffixes=IMAGE_SUFFIXES)
-    return ImageList(records, list(classes or _names(source, records)))
+    return ImageList(records, list(classes or map(str, range(max(record.label for record in records) + 1))))
 
 
 class ImageDataset(Dataset):
@@ -147,13 +152,13 @@ def read_image(path: Path, channels: int = 3) -> UInt8[np.ndarray, "H W C"]:
     """Pixels of an image file, in RGB or, with one channel, in grey.
 
     Raises:
-        ValueError: naming the file, where it is missing or no image.
+        BadImageError: naming the file, where it is missing or no image.
     """
     try:
         with Image.open(path) as image:
             pixels = np.array(image.convert("RGB" if channels == 3 else "L"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: cannot be read as an image: {error}; repair it or take it off the list") from None
+        raise BadImageError(f"{path}: cannot be read as an image: {error}; repair it or take it off the list") from None
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
@@ -163,12 +168,12 @@ def _split(source: Path, split: str | None) -> str:
     return split
 
 
-def _names(source: Path, records: Sequence[Record]) -> list[str]:
-    """Class names of the list itself; where its labels are numbers, the numbers."""
+def _own_names(source: Path) -> list[str] | None:
+    """Class names that the list itself spells out; None where its labels are numbers."""
     try:
         return manifest_classes(source)
     except ManifestError:
-        return [str(label) for label in range(max(record.label for record in records) + 1)]
+        return None
 
 
 def _packed(

@@ -1,5 +1,7 @@
 """From items to batches: the (epoch, index) samplers, the loader, and cached features in the place of videos."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -116,6 +118,9 @@ def make_loader(
     Workers live on between epochs and keep nothing of one. They leave SIGINT and SIGTERM, which a terminal or a batch
     system sends to all processes, to this one. Memory is pinned where there is a CUDA device.
     """
+    if workers:  # at exit, multiprocessing sends SIGTERM to its children and waits; these would leave it alone
+        atexit.unregister(_end_workers)
+        atexit.register(_end_workers)
     return DataLoader(
         dataset,
         batch_size,
@@ -127,6 +132,12 @@ def make_loader(
         persistent_workers=workers > 0,
         worker_init_fn=_ignore_signals,
     )
+
+
+def _end_workers() -> None:
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def _ignore_signals(_worker: int) -> None:

@@ -60,6 +60,9 @@ def read_result(path: Path | str) -> Result:
         document = json.loads(_read(path))
     except json.JSONDecodeError as error:
         raise ResultError(f"{path}: not a result file, the JSON is damaged ({error}); evaluate again") from error
+    if isinstance(document, dict) and isinstance(document.get("lists"), dict):
+        parts = ", ".join(str(path.with_name(str(part.get("file")))) for part in document["lists"].values())
+        raise ResultError(f"{path}: the joint result of several lists; compare those of the lists one by one: {parts}")
     missing = [key for key in COUNTS if not isinstance(document, dict) or not isinstance(document.get(key), int)]
     if missing:
         raise ResultError(f"{path}: not a result file, {', '.join(missing)} missing; give a JSON file of `mote eval`")

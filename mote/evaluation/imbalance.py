@@ -9,11 +9,13 @@ measured as the probability that they give them: `given[y, c]`, the mean of p(c 
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Integer
 
-from mote.evaluation.metrics import accuracy, mean_class_recall, wilson_interval
+from mote.evaluation.closed_set import Scores
+from mote.evaluation.metrics import accuracy, class_counts, mean_class_recall, rank_classes, wilson_interval
 
 GROUPS = ("head", "medium", "tail")
 
@@ -124,6 +126,74 @@ def mined(
     own = float(chosen[np.arange(len(chosen)), label[rows]].mean())
     given = float(chosen[:, list(groups[taker])].sum(axis=1).mean())
     return {"samples": int(rows.sum()), "given": given, "own": own, "share": given / (1 - own) if own < 1 else 0.0}
+
+
+def imbalance_summary(
+    scores: Scores, classes: Sequence[str], counts: Sequence[int], attention: Float64[np.ndarray, "N K"] | None = None
+) -> dict[str, Any]:
+    """Return what an imbalanced result says beside `closed_set.summarize`, as plain numbers, ready for JSON.
+
+    counts: training samples of every class. attention: a distribution over the classes for every sample, such as
+    `expression_scores.attention_shares`.
+    Keys: macro_f1; training_counts by class name; classes (class, training, listed, correct, recall and its Wilson
+    interval, f1; those with a sample); groups (see `group_recall`, classes by name); extra_knowledge:
+    probability and, with `attention`, attention, each with `given` (K, K; None for a class without samples) and `mined`
+    from head to tail (None where one of them has no class or no sample).
+    """
+    decoded, number = scores.valid, len(classes)
+    predicted = rank_classes(scores.probabilities, 1)[:, 0]
+    correct, listed = class_counts(scores.label, (predicted == scores.label) & decoded, number)
+    groups = class_groups(counts)
+    report = group_recall(correct, listed, groups)
+    for part in report.values():
+        part["classes"] = [classes[c] for c in part["classes"]]
+    label = scores.label[decoded]
+    knowledge = {}
+    shares = {"probability": scores.probabilities} | ({} if attention is None else {"attention": attention})
+    for name, values in shares.items():
+        given = given_probability(values[decoded], label)
+        both = groups["tail"] and np.isin(label, groups["head"]).any()
+        knowledge[name] = {
+            "given": [[None if np.isnan(value) else float(value) for value in row] for row in given],
+            "mined": mined(values[decoded], label, groups) if both else None,
+        }
+    chosen = np.bincount(predicted[decoded], minlength=number)
+    return {
+        "macro_f1": macro_f1(correct, listed, chosen),
+        "training_counts": dict(zip(classes, map(int, counts), strict=True)),
+        "classes": [
+            {
+                "class": classes[c],
+                "training": int(counts[c]),
+                "listed": int(listed[c]),
+                "correct": int(correct[c]),
+                "recall": accuracy(int(correct[c]), int(listed[c])),
+                "interval": list(wilson_interval(int(correct[c]), int(listed[c]))),
+                "f1": float(2 * correct[c] / (listed[c] + chosen[c])),
+            }
+            for c in np.flatnonzero(listed).tolist()
+        ],
+        "groups": report,
+        "extra_knowledge": knowledge,
+    }
+
+
+def compare_knowledge(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[dict[str, str | float]]] | None:
+    """Return `mined_table` by kind (probability, attention) of two result documents with `imbalance_summary`'s keys.
+
+    None where one of them has none, or the classes differ.
+    """
+    if not ("extra_knowledge" in a and "extra_knowledge" in b) or a["training_counts"] != b["training_counts"]:
+        return None
+    names = list(a["training_counts"])
+    groups = {name: [names.index(c) for c in part["classes"]] for name, part in a["groups"].items()}
+    tables = {}
+    for kind in (kind for kind in a["extra_knowledge"] if kind in b["extra_knowledge"]):
+        before, after = (
+            np.array(one["extra_knowledge"][kind]["given"], dtype=float) for one in (a, b)
+        )  # None becomes NaN
+        tables[kind] = mined_table(before, after, names, groups)
+    return tables
 
 
 def mined_table(

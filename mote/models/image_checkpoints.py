@@ -1,7 +1,8 @@
 """Image networks on disk: a folder with ``model.safetensors`` and ``model.json``, as for the video models.
 
-``model.json`` says ``"task": "image"``, the name of the network and the sizes that rebuild it, the statistics of its
-pixels, the classes, and what kind of picture it takes. A network of fewer units than usual needs nothing else.
+``model.json`` says ``"task": "image"`` or ``"expression"``, the name of the network and the sizes that rebuild it, the
+statistics of its pixels, the classes, and what kind of picture it takes; of expressions also the training counts. A
+network of fewer units than usual needs nothing else.
 """
 
 import json
@@ -16,9 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mote.models.checkpoints import DESCRIPTION, WEIGHTS, write_whole
+from mote.models.feature_maps import TimmMaps
 from mote.models.image_nets import ImageClassifier, build_net
 
 TIMM = "timm:"
+TASKS = ("image", "expression")
 
 
 class LoadedNet(NamedTuple):
@@ -36,6 +39,8 @@ def image_classifier(
     std: Sequence[float],
     dropout: float = 0.0,
     pretrained: bool = False,
+    maps: bool = False,
+    cosine: float | None = None,
     **sizes: Any,
 ) -> ImageClassifier:
     """A network of ``image_nets``, or ``timm:NAME`` with the pixel statistics of its weights.
@@ -46,24 +51,38 @@ def image_classifier(
         mean, std: of pixels in [0, 1]; not read for timm.
         dropout: before the last layer, see ``image_nets``.
         pretrained: timm only: download its weights.
+        maps: the network must have a feature map and a linear head, see ``feature_maps``.
+        cosine: scale of a cosine head, for a network with maps.
         sizes: ``in_channels``, ``size`` and the widths of ``image_nets``.
 
     Raises:
-        ValueError: an unknown network, or sizes that do not fit it.
+        ValueError: an unknown network, sizes that do not fit it, or no feature map where one is asked for.
         RuntimeError: weights that could not be downloaded.
     """
     if not net.startswith(TIMM):
-        return ImageClassifier(build_net(net, num_classes, dropout=dropout, **sizes), mean=mean, std=std)
+        sizes |= {} if cosine is None else {"cosine": cosine}
+        built: Any = build_net(net, num_classes, dropout=dropout, **sizes)
+        if maps and not hasattr(built, "forward_features"):
+            raise ValueError(f"{net} has no feature map; take resnet8, resnet20, resnet32, timm:NAME or clip")
+        return ImageClassifier(built, mean=mean, std=std)
     name = net.removeprefix(TIMM)
     if not timm.is_model(name.split(".")[0]):
         raise ValueError(f"timm has no model {name!r}; mote uses timm {timm.__version__}")
+    if maps:
+        built = TimmMaps(name, num_classes, dropout=dropout, pretrained=pretrained, cosine=cosine, **sizes)
+        return ImageClassifier(built, **_statistics(built.body, sizes["in_channels"]))
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": sizes["in_channels"], "drop_rate": dropout}
-    built: Any = timm.create_model(name, pretrained=pretrained, **options)
+    built = timm.create_model(name, pretrained=pretrained, **options)
     built.sizes = {"in_channels": sizes["in_channels"]}
-    statistics = built.pretrained_cfg
-    if sizes["in_channels"] == 1:  # timm adds the colours' weights up for grey pictures
-        statistics = {key: (sum(statistics[key]) / 3,) for key in ("mean", "std")}
-    return ImageClassifier(built, mean=statistics["mean"], std=statistics["std"])
+    return ImageClassifier(built, **_statistics(built, sizes["in_channels"]))
+
+
+def _statistics(net: Any, channels: int) -> dict[str, Any]:
+    """Mean and standard deviation of the pixels that a network of timm was trained on."""
+    statistics = net.pretrained_cfg
+    if channels == 1:  # timm adds the colours' weights up for grey pictures
+        return {key: (sum(statistics[key]) / 3,) for key in ("mean", "std")}
+    return {key: statistics[key] for key in ("mean", "std")}
 
 
 def save_net(folder: Path, model: ImageClassifier, meta: Mapping[str, Any]) -> None:
@@ -83,7 +102,7 @@ def save_net(folder: Path, model: ImageClassifier, meta: Mapping[str, Any]) -> N
 def is_image_model(folder: Path) -> bool:
     """Whether ``folder`` holds an image model of this file."""
     try:
-        return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("task") == "image"
+        return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("task") in TASKS
     except (OSError, ValueError, AttributeError):
         return False
 

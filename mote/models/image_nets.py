@@ -82,6 +82,25 @@ class MLP(nn.Module):
         return self.out(x)
 
 
+class CosineHead(nn.Module):
+    """Logits scale * cos(x, w_c), for losses whose margins are angles (LDAM): features (..., D) -> (..., K)."""
+
+    def __init__(self, width: int, num_classes: int, scale: float = 30.0):
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(torch.empty(num_classes, width))
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="linear")
+
+    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B K"]:
+        """Scaled cosines."""
+        return self.scale * F.linear(F.normalize(x, dim=-1), F.normalize(self.weight, dim=-1))
+
+
+def make_head(width: int, num_classes: int, cosine: float | None) -> nn.Linear | CosineHead:
+    """The last layer: linear, or cosines times ``cosine``."""
+    return nn.Linear(width, num_classes) if cosine is None else CosineHead(width, num_classes, cosine)
+
+
 class ResidualBlock(nn.Module):
     """relu(shortcut(x) + bn2(conv2(relu(bn1(conv1 x))))), 3x3 convolutions, ``inner`` channels between the two.
 
@@ -114,6 +133,7 @@ class ResNet(nn.Module):
         in_channels: 1 or 3.
         inner: channels inside each of the 3 n blocks; None = the width of the block's stage.
         dropout: before the last layer.
+        cosine: scale of a ``CosineHead`` in the place of the linear last layer.
     """
 
     def __init__(
@@ -124,11 +144,13 @@ class ResNet(nn.Module):
         in_channels: int = 3,
         inner: Sequence[int] | None = None,
         dropout: float = 0.0,
+        cosine: float | None = None,
     ):
         super().__init__()
         widths = [width for width in (16, 32, 64) for _ in range(blocks)]
         inner = list(widths if inner is None else inner)
         self.sizes: dict[str, Any] = {"blocks": blocks, "in_channels": in_channels, "inner": inner}
+        self.sizes |= {} if cosine is None else {"cosine": cosine}
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         before = [16, *widths[:-1]]
@@ -137,17 +159,21 @@ class ResNet(nn.Module):
             for a, b, middle in zip(before, widths, inner, strict=True)
         )
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(64, num_classes)
+        self.fc = make_head(64, num_classes, cosine)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
-        """Logits."""
+    def forward_features(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        """The last feature map, D = 64, a quarter of the picture's size."""
         x = F.relu(self.bn1(self.conv1(x)))
         for block in self.blocks:
             x = block(x)
-        return self.fc(self.dropout(x.mean((2, 3))))
+        return x
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
+        """Logits."""
+        return self.fc(self.dropout(self.forward_features(x).mean((2, 3))))
 
 
 NETS: dict[str, Callable[..., nn.Module]] = {"lenet": LeNet, "mlp": MLP, "resnet": ResNet}
@@ -173,7 +199,36 @@ class ImageClassifier(nn.Module):
 
     def forward(self, images: Num[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Logits of uint8 images, or of mixed ones, which are floats in the same range."""
-        return self.net((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
+        return self.net(self._normalized(images))
+
+    def encode(self, images: Num[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D h w"]]:
+        """What ``classify`` takes, and the last feature map, whose mean it is.
+
+        For networks with ``forward_features``, ``dropout`` and a last layer ``fc``.
+        """
+        features = self.net.forward_features(self._normalized(images))  # type: ignore[operator]
+        return features.mean((2, 3)), features
+
+    def classify(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
+        """Logits; dropout is drawn anew in every call."""
+        return self.net.fc(self.net.dropout(pooled))  # type: ignore[operator]
+
+    def directions(self) -> Float[Tensor, "K D"]:
+        """What a place of the feature map is multiplied with for its class activation map: the head's weights."""
+        head: Any = self.net.fc
+        return F.normalize(head.weight, dim=-1) if isinstance(head, CosineHead) else head.weight
+
+    def place_logits(self, features: Float[Tensor, "B D h w"]) -> Float[Tensor, "B K h w"]:
+        """What the head says to every place of the feature map alone."""
+        return self.net.fc(features.movedim(1, -1)).movedim(-1, 1)  # type: ignore[operator]
+
+    @property
+    def scale(self) -> float | Tensor:
+        """Multiplier of the head's cosines; 1 for a linear head."""
+        return getattr(self.net.fc, "scale", 1.0)
+
+    def _normalized(self, images: Num[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
 
 def build_net(name: str, num_classes: int, **sizes: Any) -> nn.Module:

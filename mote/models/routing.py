@@ -5,7 +5,8 @@ non-negative weights summing to one. With i = 1..E the index of an expert:
 
 - ``one_expert``: one-hot rows, P(i) = softmax(i / temperature), independent per layer (eq. 5, stochastic routing);
 - ``random_merge``: softmax(i / tau) with tau drawn per layer from a finite set (eq. 7, weight-merging regularisation);
-- ``uniform_merge``: 1 / E everywhere (eq. 6, inference).
+- ``uniform_merge``: 1 / E everywhere (eq. 6, inference);
+- ``same_expert``: the expert of one number in every layer.
 
 Rows are drawn on the CPU from a generator that the caller owns, so that runs repeat and processes can be synchronised.
 """
@@ -85,3 +86,8 @@ def random_merge(
 def uniform_merge(num_layers: int, num_experts: int) -> Float[Tensor, "L E"]:
     """1 / E everywhere: the mean of the experts, used for inference. Draws nothing."""
     return torch.full((num_layers, num_experts), 1.0 / num_experts)
+
+
+def same_expert(num_layers: int, num_experts: int, index: int) -> Float[Tensor, "L E"]:
+    """Expert ``index`` (0..E-1) of every layer: one-hot rows. Draws nothing."""
+    return torch.eye(num_experts)[index].expand(num_layers, num_experts)

@@ -98,11 +98,14 @@ class VideoCLIP(nn.Module):
 
         Pixels are uint8, or floats in the same range 0..255 (what mixing gives).
         """
+        return self.visual(self.normalize_images(frames.flatten(0, 1))).unflatten(0, frames.shape[:2])
+
+    def normalize_images(self, images: Num[Tensor, "N 3 H W"]) -> Float[Tensor, "N 3 H W"]:
+        """Pixels in 0..255 as the visual tower takes them."""
         # The patch convolution decides the precision: towers in half precision keep other parameters in float32.
         parameters = list(self.visual.parameters())
         dtype = next((p.dtype for p in parameters if p.ndim == 4), parameters[0].dtype)
-        images = frames.flatten(0, 1).to(dtype, copy=True).div_(255).sub_(self.mean.to(dtype)).div_(self.std.to(dtype))
-        return self.visual(images).unflatten(0, frames.shape[:2])
+        return images.to(dtype, copy=True).div_(255).sub_(self.mean.to(dtype)).div_(self.std.to(dtype))
 
     def head(
         self,

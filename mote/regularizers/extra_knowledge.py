@@ -67,11 +67,14 @@ def attention_consistency(
     cam_flip: Float[Tensor, "B *T K H W"],
     weight: Float[Tensor, "K"],
     strength: float,
-) -> Float[Tensor, ""]:
-    """RAC times ``strength`` (Lambda); ``weight`` is normalised here. Frames are averaged like pixels."""
+) -> Float[Tensor, "B"]:
+    """RAC times ``strength`` (Lambda) of every sample, whose mean is the loss; ``weight`` is normalised here.
+
+    Frames are averaged like pixels.
+    """
     share = (weight / weight.sum()).to(cam)
     squared = (cam - cam_flip.flip(-1)).square().mean(dim=(-2, -1))  # (B, *T, K)
-    return strength * (squared @ share).mean()
+    return strength * (squared @ share).reshape(len(cam), -1).mean(dim=1)
 
 
 def normalized_strength(published: float, weight: Float[Tensor, "K"]) -> float:

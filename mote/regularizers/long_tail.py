@@ -1,7 +1,8 @@
-"""Losses for long-tailed classes: integer labels in, the mean over the batch out.
+"""Losses for long-tailed classes: logits and targets in, the loss of every sample out; the caller takes the mean.
 
-Symbols: z logits (N, K) of the head, scale included; y target (N,); n_c training samples of class c (``counts``), all
-at least 1 (``checked_counts``); N_train = sum n_c, p_c = n_c / N_train; CE the cross-entropy.
+Symbols: z logits (N, K) of the head, scale included; y target, a label (N,) or the probabilities (N, K) of a mixed or
+smoothed one; n_c training samples of class c (``counts``), all at least 1 (``checked_counts``); N_train = sum n_c,
+p_c = n_c / N_train; CE the cross-entropy. A soft target costs sum_c y_c L(z, c), where L(z, c) is the loss at label c.
 
 | name | per sample | source |
 |---|---|---|
@@ -27,7 +28,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64, Real
+from jaxtyping import Float, Int64, Real, Shaped
 from torch import Tensor
 
 
@@ -74,80 +75,84 @@ def log_prior(counts: Real[Tensor, "K"]) -> Float[Tensor, "K"]:
 
 
 def cross_entropy(
-    logits: Float[Tensor, "N K"], target: Int64[Tensor, "N"], counts: Real[Tensor, "K"]
-) -> Float[Tensor, ""]:
+    logits: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"], counts: Real[Tensor, "K"]
+) -> Float[Tensor, "N"]:
     """Plain cross-entropy; the counts have no say."""
-    return F.cross_entropy(logits, target)
+    return _cross_entropy(logits, target)
 
 
 def label_smoothing(
-    logits: Float[Tensor, "N K"], target: Int64[Tensor, "N"], counts: Real[Tensor, "K"], epsilon: float = 0.1
-) -> Float[Tensor, ""]:
+    logits: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"], counts: Real[Tensor, "K"], epsilon: float = 0.1
+) -> Float[Tensor, "N"]:
     """Uniform label smoothing, all of ``epsilon`` off the target; the counts have no say."""
     off_target = epsilon / (logits.shape[1] - 1)
-    soft = torch.full_like(logits, off_target).scatter(1, target[:, None], 1 - epsilon)
-    return F.cross_entropy(logits, soft)
+    soft = _one_hot(target, logits) * (1 - epsilon - off_target) + off_target
+    return _cross_entropy(logits, soft)
 
 
 def weighted_cross_entropy(
-    logits: Float[Tensor, "N K"], target: Int64[Tensor, "N"], counts: Real[Tensor, "K"]
-) -> Float[Tensor, ""]:
+    logits: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"], counts: Real[Tensor, "K"]
+) -> Float[Tensor, "N"]:
     """Cross-entropy weighted by ``inverse_weights``."""
-    return _weighted(logits, target, inverse_weights(counts))
+    return _expected(-F.log_softmax(logits, dim=1) * inverse_weights(counts).to(logits), target)
 
 
 def focal(
-    logits: Float[Tensor, "N K"], target: Int64[Tensor, "N"], counts: Real[Tensor, "K"], gamma: float = 2.0
-) -> Float[Tensor, ""]:
+    logits: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"], counts: Real[Tensor, "K"], gamma: float = 2.0
+) -> Float[Tensor, "N"]:
     """Softmax focal loss, ``gamma`` >= 0, without class weights; gamma = 0 is cross-entropy. The counts have no say."""
-    losses = F.cross_entropy(logits, target, reduction="none")
+    losses = -F.log_softmax(logits, dim=1)
     # 1 - p from log p; at least 1e-12 so that the gradient of x^gamma at 0 is finite for gamma < 1
-    return ((-torch.expm1(-losses)).clamp_min(1e-12) ** gamma * losses).mean()
+    return _expected((-torch.expm1(-losses)).clamp_min(1e-12) ** gamma * losses, target)
 
 
 def class_balanced(
-    logits: Float[Tensor, "N K"], target: Int64[Tensor, "N"], counts: Real[Tensor, "K"], beta: float = 0.9999
-) -> Float[Tensor, ""]:
+    logits: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"], counts: Real[Tensor, "K"], beta: float = 0.9999
+) -> Float[Tensor, "N"]:
     """Cross-entropy weighted by ``effective_number_weights``."""
-    return _weighted(logits, target, effective_number_weights(counts, beta))
+    return _expected(-F.log_softmax(logits, dim=1) * effective_number_weights(counts, beta).to(logits), target)
 
 
 def ldam(
     logits: Float[Tensor, "N K"],
-    target: Int64[Tensor, "N"],
+    target: Shaped[Tensor, "N *K"],
     counts: Real[Tensor, "K"],
     max_margin: float = 0.5,
-    scale: float = 30.0,
+    scale: float | Float[Tensor, ""] = 30.0,
     weight: Float[Tensor, "K"] | None = None,
-) -> Float[Tensor, ""]:
+) -> Float[Tensor, "N"]:
     """Label-distribution-aware margins on a cosine head.
 
     Args:
         logits: ``scale`` times cosines.
-        target: labels.
+        target: labels, or probabilities (which cost K times the memory).
         counts: training samples of every class.
         max_margin: margin of the rarest class, in cosines.
         scale: of the head (the multiplier itself), for the margins.
         weight: of the classes, such as ``deferred_weights``; None: ones.
     """
     margin = counts.double() ** -0.25
-    margin = (scale * max_margin * margin / margin.max()).to(logits)
-    moved = logits - F.one_hot(target, logits.shape[1]) * margin
-    return _weighted(moved, target, torch.ones_like(margin) if weight is None else weight)
+    margin = (max_margin * margin / margin.max()).to(logits) * scale
+    weight = torch.ones_like(margin) if weight is None else weight.to(logits)
+    if target.ndim == 1:
+        moved = logits - _one_hot(target, logits) * margin
+        return weight[target] * _cross_entropy(moved, target)
+    moved = logits[:, None] - torch.diag(margin)  # (N, K, K): row c has the margin of label c
+    return _expected(-F.log_softmax(moved, dim=2).diagonal(dim1=1, dim2=2) * weight, target)
 
 
 def logit_adjustment(
-    logits: Float[Tensor, "N K"], target: Int64[Tensor, "N"], counts: Real[Tensor, "K"], tau: float = 1.0
-) -> Float[Tensor, ""]:
+    logits: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"], counts: Real[Tensor, "K"], tau: float = 1.0
+) -> Float[Tensor, "N"]:
     """Logit-adjusted loss; the model is used without adjustment afterwards. tau = 0 is cross-entropy."""
-    return F.cross_entropy(logits + (tau * log_prior(counts)).to(logits), target)
+    return _cross_entropy(logits + (tau * log_prior(counts)).to(logits), target)
 
 
 def balanced_softmax(
-    logits: Float[Tensor, "N K"], target: Int64[Tensor, "N"], counts: Real[Tensor, "K"]
-) -> Float[Tensor, ""]:
+    logits: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"], counts: Real[Tensor, "K"]
+) -> Float[Tensor, "N"]:
     """Cross-entropy of a softmax whose terms are weighted by the counts."""
-    return F.cross_entropy(logits + counts.double().log().to(logits), target)
+    return _cross_entropy(logits + counts.double().log().to(logits), target)
 
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -179,8 +184,17 @@ def tau_normalized(weight: Float[Tensor, "K D"], tau: float = 1.0) -> Float[Tens
     return weight / norm**tau
 
 
-def _weighted(
-    logits: Float[Tensor, "N K"], target: Int64[Tensor, "N"], weight: Float[Tensor, "K"]
-) -> Float[Tensor, ""]:
-    """Mean over samples (not over weights) of w_y CE."""
-    return (weight.to(logits)[target] * F.cross_entropy(logits, target, reduction="none")).mean()
+def _cross_entropy(logits: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"]) -> Float[Tensor, "N"]:
+    return F.cross_entropy(logits, target if target.ndim == 1 else target.to(logits), reduction="none")
+
+
+def _one_hot(target: Shaped[Tensor, "N *K"], logits: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
+    soft = F.one_hot(target, logits.shape[1]) if target.ndim == 1 else target
+    return soft.to(logits)
+
+
+def _expected(losses: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"]) -> Float[Tensor, "N"]:
+    """The loss at the label, or its mean over the labels of a soft target; ``losses``: at every label."""
+    if target.ndim == 1:
+        return losses.gather(1, target[:, None])[:, 0]
+    return (losses * target.to(losses)).sum(dim=1)

@@ -63,17 +63,30 @@ def _parameters(model: nn.Module, name: str) -> int:
     return sum(p.numel() for p in model.get_submodule(name).parameters())
 
 
+class _Example(nn.Module):
+    """A network under a name of its own: the counter names modules by the way from the first one that is called."""
+
+    def __init__(self, model: nn.Module, run: Run):
+        super().__init__()
+        self.model, self.run = model, run
+
+    def forward(self) -> Any:
+        return self.run(self.model)
+
+
 def count_flops(model: nn.Module, run: Run) -> dict[str, int]:
     """Operations of every module of `model` by name, "" for all of it, while it runs the example."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # the fused attention layer is not counted
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            run(model)
+            _Example(model, run)()
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-    counts = {name.partition(".")[2]: sum(by.values()) for name, by in counter.get_flop_counts().items()}
-    return {**counts, "": counter.get_total_flops()}
+    counts = {name: sum(by.values()) for name, by in counter.get_flop_counts().items()}
+    inside = "_Example.model."
+    own = {name.removeprefix(inside): count for name, count in counts.items() if name.startswith(inside)}
+    return {**own, "": counter.get_total_flops()}
 
 
 def seconds(dense: nn.Module, small: nn.Module, run: Run, repeats: int = 21) -> tuple[float, float]:

@@ -49,14 +49,14 @@ class ImageTask(nn.Module):
         weight = batch.get("valid", torch.ones_like(label, dtype=torch.bool)).float()
         weight = weight / weight.sum().clamp(min=1)  # (B,), a mean over the valid images
         if not self.r_drop_weight:
-            loss = weight @ F.cross_entropy(self.model(images).float(), target, reduction="none")
+            loss = (weight * F.cross_entropy(self.model(images).float(), target, reduction="none")).sum()
             return loss, {"ce": loss}
         first, second = self.model(images.repeat(2, 1, 1, 1)).float().chunk(2)  # (B, K) each
         if self.training:
             check_noise(first, second)
         ce = F.cross_entropy(first, target, reduction="none") + F.cross_entropy(second, target, reduction="none")
         kl = symmetric_kl(first, second, self.r_drop_temperature)
-        terms = {"ce": weight @ ce, "r_drop": self.r_drop_weight * (weight @ kl)}
+        terms = {"ce": (weight * ce).sum(), "r_drop": self.r_drop_weight * (weight * kl).sum()}
         return torch.stack(list(terms.values())).sum(), terms
 
     @torch.no_grad()

@@ -9,7 +9,17 @@ of one expert per layer and m a random merge, both drawn once per forward pass:
     r_drop    = r_drop_weight * mean symmetric_kl(classify(head(e, r)), classify(head(e, r2)))    alpha * L_KL
     loss      = ce + merged_ce + anchor + r_drop
 
-A term of weight 0 is absent and costs nothing. With one expert both passes are the same: there is no `merged_ce`, and
+Two ablations of the paper change this. With routing="all" (table 2a, "all data to every expert") no expert is drawn:
+the batch goes through each of them, pass i through expert i of every layer, and `ce` is the mean over these E passes
+(the paper does not say how layers are combined). With merged="kl" or "mse" (table 7c) the merged pass learns from the
+routed one in the place of the labels:
+
+    merged_kl  = merged_weight * mean KL(P_routed || P_merged)                P = softmax of the logits
+    merged_mse = merged_weight * anchor_loss(head(e, r), head(e, m))          in the form of the anchor
+
+The routed pass is the target and gets no gradient from it (the paper names the losses only).
+
+A term of weight 0 is absent and costs nothing. With one expert both passes are the same: there is no merged term, and
 the anchor reads the only pass. Without a temporal head there is `ce` alone. Where the text tower is tuned too
 (`class_features`), the class features of all cross-entropies are computed once per forward pass, with gradient. Clips
 with `valid` false weigh nothing: every term is the mean over the valid clips of the batch, and zero where there are
@@ -29,7 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mote.models.clip import ClassFeatures
-from mote.models.routing import DEFAULT_TEMPERATURES, one_expert, random_merge
+from mote.models.routing import DEFAULT_TEMPERATURES, one_expert, random_merge, same_expert
 from mote.models.video_clip import VideoCLIP
 from mote.regularizers.r_drop import symmetric_kl
 from mote.regularizers.weight_merging import anchor_loss
@@ -44,13 +54,16 @@ class VideoTask(nn.Module):
         class_features: in the place of `text` where the text tower is tuned.
         merged_weight, anchor_weight: >= 0, see above.
         anchor: form of the anchor, "released" or "paper".
+        routing: "one" expert a layer is drawn, or "all" are run.
+        merged: loss of the merged pass, "ce", "kl" or "mse".
         route_temperature: of the routing draw.
         merge_temperatures: set from which the merge temperature of each layer is drawn.
         r_drop_weight: alpha, >= 0; 0 runs no second pass.
         r_drop_temperature: > 0, divides the logits inside the KL.
 
     Raises:
-        ValueError: a negative weight, a text width that is not the model's, R-Drop where no routing is drawn.
+        ValueError: a negative weight, an unknown loss or routing, a text width that is not the model's, R-Drop where no
+            routing is drawn.
     """
 
     text: Tensor
@@ -64,6 +77,8 @@ class VideoTask(nn.Module):
         merged_weight: float = 0.5,
         anchor_weight: float = 0.1,
         anchor: str = "released",
+        routing: str = "one",
+        merged: str = "ce",
         route_temperature: float = 1.0,
         merge_temperatures: Sequence[float] = DEFAULT_TEMPERATURES,
         r_drop_weight: float = 0.0,
@@ -72,16 +87,19 @@ class VideoTask(nn.Module):
         super().__init__()
         if merged_weight < 0 or anchor_weight < 0 or r_drop_weight < 0:
             raise ValueError(f"loss weights must not be negative: {merged_weight=}, {anchor_weight=}, {r_drop_weight=}")
-        if r_drop_weight and model.num_experts == 1:
+        if routing not in ("one", "all") or merged not in ("ce", "kl", "mse"):
+            raise ValueError(f"expected routing one or all, merged ce, kl or mse; got {routing=}, {merged=}")
+        if r_drop_weight and (model.num_experts == 1 or routing == "all"):
             raise ValueError(
-                "r_drop: its two passes would be identical, with one expert no routing is drawn; "
-                "use model.experts > 1, or set r_drop.weight=0"
+                "r_drop: its two passes would be identical, with one expert or all of them no routing is drawn; "
+                "use model.experts > 1 and loss.routing=one, or set r_drop.weight=0"
             )
         if text.shape[1] != model.embed_dim:
             raise ValueError(f"class features have width {text.shape[1]}, the model {model.embed_dim}; use one CLIP")
         self.model, self.class_features = model, class_features
         self.register_buffer("text", text.detach().clone())
         self.merged_weight, self.anchor_weight, self.anchor = merged_weight, anchor_weight, anchor
+        self.routing, self.merged = routing, merged
         self.route_temperature, self.merge_temperatures = route_temperature, tuple(merge_temperatures)
         self.r_drop_weight, self.r_drop_temperature = r_drop_weight, r_drop_temperature
 
@@ -106,27 +124,34 @@ class VideoTask(nn.Module):
         valid = batch.get("valid", torch.ones_like(batch["label"], dtype=torch.bool))
         draws = self.draw(generator)
         # All passes in one call of the head, (R, B, T, D).
-        rows = torch.stack(list(draws.values())) if draws else None
+        rows = torch.cat(list(draws.values())) if draws else None
         passes = self.model.head(features)[None] if rows is None else self.model.head(features, rows)
-        of = dict(zip(draws or ("routed",), passes, strict=True))
-        merged = of.get("merged", of["routed"])
-        logits = self.model.classify(of["routed"], text)
-        terms = {"ce": self.cross_entropy(logits, target, valid)}
+        of = dict(zip(draws or ("routed",), passes.split([len(draw) for draw in draws.values()] or 1), strict=True))
+        routed, merged = of["routed"], of.get("merged", of["routed"])[0]
+        logits = [self.model.classify(video, text) for video in routed]
+        terms = {"ce": torch.stack([self.cross_entropy(one, target, valid) for one in logits]).mean()}
         if "second" in of:
-            second = self.model.classify(of["second"], text)
+            second = self.model.classify(of["second"][0], text)
             terms["ce"] = terms["ce"] + self.cross_entropy(second, target, valid)
-            kl = symmetric_kl(logits, second, self.r_drop_temperature)
+            kl = symmetric_kl(logits[0], second, self.r_drop_temperature)
             terms["r_drop"] = self.r_drop_weight * mean_over(kl, valid)
         if self.model.num_experts > 1 and self.merged_weight:
-            terms["merged_ce"] = self.merged_weight * self.cross_entropy(
-                self.model.classify(merged, text), target, valid
-            )
+            if self.merged == "mse":
+                losses = [self.anchor_term(video.detach(), merged, valid) for video in routed]
+            else:
+                own = self.model.classify(merged, text)
+                learn = self.cross_entropy if self.merged == "ce" else self.divergence
+                losses = [learn(own, one, valid) for one in ([target] if self.merged == "ce" else logits)]
+            terms[f"merged_{self.merged}"] = self.merged_weight * torch.stack(losses).mean()
         if self.model.num_layers and self.anchor_weight:
             terms["anchor"] = self.anchor_weight * self.anchor_term(features, merged, valid)
         return torch.stack(list(terms.values())).sum(), terms
 
-    def draw(self, generator: torch.Generator) -> dict[str, Float[Tensor, "L E"]]:
-        """The routings of one step by the name of their pass, drawn in an order in which none moves another's draw."""
+    def draw(self, generator: torch.Generator) -> dict[str, Float[Tensor, "R L E"]]:
+        """The routings of one step by the name of their passes, in an order in which no draw moves another.
+
+        R is 1, and for "routed" E where all experts are run.
+        """
         draws: dict[str, Tensor] = {}
         if self.model.num_experts == 1:
             return draws
@@ -134,13 +159,18 @@ class VideoTask(nn.Module):
         def routed(rows: int, experts: int) -> Tensor:
             return one_expert(rows, experts, generator, self.route_temperature)
 
-        draws["routed"] = self.model.routing(routed)
+        def each(index: int) -> Tensor:
+            return self.model.routing(lambda rows, experts: same_expert(rows, experts, index))
+
+        every = self.routing == "all"
+        chosen = [each(i) for i in range(self.model.num_experts)] if every else [self.model.routing(routed)]
+        draws["routed"] = torch.stack(chosen)
         if self.merged_weight or self.anchor_weight:
             draws["merged"] = self.model.routing(
                 lambda rows, e: random_merge(rows, e, generator, self.merge_temperatures)
-            )
+            )[None]
         if self.r_drop_weight:
-            draws["second"] = self.model.routing(routed)
+            draws["second"] = self.model.routing(routed)[None]
         return draws
 
     def cross_entropy(
@@ -149,10 +179,17 @@ class VideoTask(nn.Module):
         """Mean cross-entropy over the valid clips; zero where there are none."""
         return mean_over(F.cross_entropy(logits, target, reduction="none"), valid)
 
+    def divergence(
+        self, logits: Float[Tensor, "B K"], target: Float[Tensor, "B K"], valid: Bool[Tensor, "B"]
+    ) -> Float[Tensor, ""]:
+        """Mean KL(softmax(target) || softmax(logits)) over the valid clips, in nats; no gradient for the target."""
+        log_p, log_q = F.log_softmax(target.detach(), dim=-1), F.log_softmax(logits, dim=-1)
+        return mean_over(F.kl_div(log_q, log_p, log_target=True, reduction="none").sum(dim=-1), valid)
+
     def anchor_term(
         self, features: Float[Tensor, "B T D"], merged: Float[Tensor, "B T D"], valid: Bool[Tensor, "B"]
     ) -> Float[Tensor, ""]:
-        """Anchor of the valid clips: an invalid clip is made equal to its anchor, then the mean is rescaled."""
+        """Anchor loss of the valid clips: an invalid clip is made equal to its anchor, then the mean is rescaled."""
         merged = torch.where(valid[:, None, None], merged, features)  # (B, T, D)
         return anchor_loss(features, merged, self.anchor) * (len(valid) / valid.sum().clamp(min=1))
 

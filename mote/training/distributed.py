@@ -16,7 +16,8 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration, broadcast_object_list
 from torch import Tensor
-from torch.utils.data import DataLoader
+
+from mote.training.zero import check_zero
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 T = TypeVar("T")
@@ -35,7 +36,7 @@ def make_accelerator(
 
     Raises:
         ValueError: an unknown precision, fp16 without a GPU, a tracker whose package is missing, a launch that asks for
-            what would not happen: DeepSpeed, FSDP of version 1, or FSDP without a GPU.
+            what would not happen: FSDP of version 1, or FSDP without a GPU; what `zero.check_zero` refuses.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; choose from {sorted(PRECISIONS)}")
@@ -43,11 +44,12 @@ def make_accelerator(
     missing = [name for name in trackers if name not in available]
     if missing:
         raise ValueError(f"trackers {missing} cannot be imported; install them (mote[wandb]) or use one of {available}")
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        raise ValueError("DeepSpeed is not supported: it updates before the gradient can be checked; launch with FSDP2")
+    zero = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    if zero:
+        check_zero(precision)
     project = ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "trackers")) if out else None
     accelerator = Accelerator(
-        mixed_precision=PRECISIONS[precision],
+        mixed_precision="no" if zero else PRECISIONS[precision],  # for DeepSpeed it would change the weights
         cpu=cpu,
         log_with=list(trackers) or None,
         project_config=project,
@@ -86,23 +88,6 @@ def on_main(accelerator: Accelerator, function: Callable[[], T]) -> T:
     if result[1] is not None:
         raise result[1]
     return result[0]
-
-
-def shard_loader(accelerator: Accelerator, loader: DataLoader) -> DataLoader:
-    """Evaluation loader of this process, its batches on the device.
-
-    Batches go round the processes; the last round is filled with repeated samples so that all processes make the same
-    number of steps; `gather` drops those again.
-    """
-    return accelerator.prepare_data_loader(loader)
-
-
-def gather(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Concatenate per-sample tensors (b, ...) over processes, without the repeated samples of the last round.
-
-    Call it in every process, once per batch of a loader from `shard_loader`.
-    """
-    return dict(accelerator.gather_for_metrics(dict(tensors)))
 
 
 def add_up(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

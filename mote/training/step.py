@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
 from mote.evaluation.results import write_atomic
+from mote.training import zero
 from mote.training.batches import StepBatches
 from mote.training.checkpoint import Progress, save_checkpoint
 from mote.training.distributed import mean_over_processes, on_main
@@ -89,9 +90,18 @@ class Run:
     unreadable: dict[str, str] = field(default_factory=dict)  # path: cause
     plain: nn.Module | None = None  # the copy of a sharded task, see `sharded`
 
+    @property
+    def zero(self) -> bool:
+        """Whether DeepSpeed trains."""
+        return zero.uses_zero(self.accelerator)
+
+    def unwrapped(self) -> nn.Module:
+        """The module that is trained, in shards where it is."""
+        return cast(nn.Module, self.accelerator.unwrap_model(self.module))
+
     def task(self) -> nn.Module:
         """The task as it is now, without wrappers and shards; call it in every process."""
-        task = self.accelerator.unwrap_model(self.module)
+        task = self.unwrapped()
         if self.plain is None:
             return task
         load_whole_weights(self.plain, task)
@@ -100,7 +110,10 @@ class Run:
     def load(self, training: dict[str, Any]) -> None:
         """Take over the optimizer and scaler states of a checkpoint."""
         state = training["optimizer"]
-        self.optimizer.load_state_dict(state if self.plain is None else cut_state(state, self.optimizer))
+        if self.zero:
+            zero.load_whole_state(state, self.optimizer)
+        else:
+            self.optimizer.load_state_dict(state if self.plain is None else cut_state(state, self.optimizer))
         if self.accelerator.scaler and training["scaler"]:
             self.accelerator.scaler.load_state_dict(training["scaler"])
         if self.after_update is not None:
@@ -109,9 +122,10 @@ class Run:
     def save(self) -> None:
         """Write `last/` from the main process; the others wait."""
         scaler = self.accelerator.scaler
-        state, task, last = self.optimizer.state_dict(), self.task(), self.out / "last"
+        state = zero.whole_state(self.optimizer) if self.zero else self.optimizer.state_dict()
+        task, last = self.task(), self.out / "last"
         if self.plain is not None:
-            state = whole_state(state, self.optimizer, self.accelerator.unwrap_model(self.module))
+            state = whole_state(state, self.optimizer, self.unwrapped())
         training = {"optimizer": state, "scaler": scaler.state_dict() if scaler else None}
         if self.after_update is not None:
             training["after_update"] = self.after_update.state_dict()
@@ -138,7 +152,10 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
             batch = run.mix(batch, mixing_generator(run.seed, step, micro, rank))
         with accelerator.no_sync(run.module) if micro + 1 < micro_steps else nullcontext():
             loss, terms = run.module(batch, routing)
-            accelerator.backward(loss * share)
+            if run.zero:
+                zero.backward(run.module, loss * share, last=micro + 1 == micro_steps)
+            else:
+                accelerator.backward(loss * share)
         for name, value in {"loss": loss, **terms}.items():
             sums[name] = sums.get(name, 0.0) + value.detach().float() * share / micro_steps
     # One small reduction for all numbers of the step; what is wrong with clips travels only when there are any.
@@ -202,10 +219,13 @@ def is_missing(cause: str) -> bool:
 def update(run: Run, means: dict[str, float], epoch: int) -> float | None:
     """Check, clip and apply the gradients; returns their norm before clipping, None where fp16 skipped the update."""
     accelerator = run.accelerator
-    parameters = [p for p in run.module.parameters() if p.requires_grad]
-    limit = math.inf if run.clip_norm is None else run.clip_norm
-    total: Any = accelerator.clip_grad_norm_(parameters, limit)
-    norm = (total.full_tensor() if isinstance(total, DTensor) else total).item()
+    if run.zero:
+        norm = zero.gradient_norm(run.module)
+    else:
+        parameters = [p for p in run.module.parameters() if p.requires_grad]
+        limit = math.inf if run.clip_norm is None else run.clip_norm
+        total: Any = accelerator.clip_grad_norm_(parameters, limit)
+        norm = (total.full_tensor() if isinstance(total, DTensor) else total).item()
     # Under fp16 an overflowing gradient is normal: the scaler skips the update and halves its scale, down to a point.
     overflow = accelerator.scaler is not None and accelerator.scaler.get_scale() > 1
     if not all(map(math.isfinite, means.values())) or not (math.isfinite(norm) or overflow):
@@ -214,5 +234,8 @@ def update(run: Run, means: dict[str, float], epoch: int) -> float | None:
             f"step {run.progress.step + 1} (epoch {epoch}) is not finite: {terms}, gradient norm {norm:g}; no update "
             "was made and the last checkpoint is intact; lower the learning rate, set clip_norm or use fp32"
         )
-    run.optimizer.step()
+    if run.zero:
+        zero.step(run.module)
+    else:
+        run.optimizer.step()
     return norm if math.isfinite(norm) else None

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -113,3 +115,16 @@ def test_processes_share_the_balanced_order_exactly(processes):
     ]
     together = [batch for batches in zip(*shares, strict=True) for batch in batches]
     assert together == whole[: len(together)] and len(whole) - len(together) < processes
+
+
+def test_a_program_that_ends_while_its_loader_lives_does_not_wait_for_the_workers():
+    """Workers leave SIGTERM alone, which is how multiprocessing would end them at exit."""
+    program = """
+import torch
+from mote.datasets.loader import FeatureDataset, make_loader
+items = FeatureDataset(torch.zeros(8, 2, 3), torch.zeros(8, dtype=torch.int64))
+batches = iter(make_loader(items, 1, sampler=list(range(8)), workers=1, drop_last=False))
+next(batches)
+raise SystemExit(3)
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 3

@@ -242,6 +242,15 @@ def test_missing_files_are_named(tmp_path):
         read_result(str(path))
 
 
+def test_a_joint_result_points_to_those_of_its_lists(tmp_path):
+    document = {"listed": 2, "scored": 2, "top1_correct": 1}
+    lists = {name: {"file": f"zs-{name}.json", "sha256": ""} for name in ("test1", "test2")}
+    (tmp_path / "zs.json").write_text(json.dumps({**document, "lists": lists}))
+    with pytest.raises(ResultError, match=r"one by one: .*zs-test1\.json, .*zs-test2\.json$") as error:
+        read_result(tmp_path / "zs.json")
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("text", ["", "{", "\xff", "[1]", "{}", '{"listed": "2"}'])
 def test_damaged_json_is_named(tmp_path, text):
     path = write(tmp_path, "a", [0], [0])

@@ -18,8 +18,17 @@ def mean(values) -> float:
     return sum(values) / len(values)
 
 
-def loss(name: str, logits: list[list[float]], labels: list[int], counts: list[int]) -> float:
-    """The loss `name` at the default settings of the papers."""
+def loss(
+    name: str,
+    logits: list[list[float]],
+    labels: list[int],
+    counts: list[int],
+    epsilon: float = 0.1,
+    gamma: float = 2.0,
+    beta: float = 0.9999,
+    tau: float = 1.0,
+) -> float:
+    """The loss `name`; the settings are those of the papers."""
     k, total = len(counts), sum(counts)
     values = []
     for row, y in zip(logits, labels, strict=True):
@@ -27,13 +36,13 @@ def loss(name: str, logits: list[list[float]], labels: list[int], counts: list[i
             value = ce(row, y)
         elif name == "label_smoothing":
             p = softmax(row)
-            value = -sum((0.9 if c == y else 0.1 / (k - 1)) * log(p[c]) for c in range(k))
+            value = -sum((1 - epsilon if c == y else epsilon / (k - 1)) * log(p[c]) for c in range(k))
         elif name == "weighted_ce":
             value = total / (k * counts[y]) * ce(row, y)
         elif name == "focal":
-            value = (1 - softmax(row)[y]) ** 2 * ce(row, y)
+            value = (1 - softmax(row)[y]) ** gamma * ce(row, y)
         elif name == "class_balanced":
-            raw = [(1 - 0.9999) / (1 - 0.9999**n) for n in counts]
+            raw = [(1 - beta) / (1 - beta**n) for n in counts]
             value = raw[y] * k / sum(raw) * ce(row, y)
         elif name == "ldam":
             largest = max(n ** (-1 / 4) for n in counts)
@@ -41,7 +50,7 @@ def loss(name: str, logits: list[list[float]], labels: list[int], counts: list[i
             cosines[y] -= 0.5 * counts[y] ** (-1 / 4) / largest
             value = ce([30 * cosine for cosine in cosines], y)
         elif name == "logit_adjustment":
-            value = ce([row[c] + log(counts[c] / total) for c in range(k)], y)
+            value = ce([row[c] + tau * log(counts[c] / total) for c in range(k)], y)
         elif name == "balanced_softmax":
             value = -log(counts[y] * exp(row[y]) / sum(counts[c] * exp(row[c]) for c in range(k)))
         else:

@@ -5,15 +5,23 @@ import torch
 import torch.nn.functional as F
 from oracles import long_tail_reference as loops
 
+from mote.regularizers import extra_knowledge, long_tail
 from mote.regularizers.extra_knowledge import (
-    attention_consistency,
     class_activation_maps,
     class_weights,
     normalized_strength,
     smooth_label_matrix,
     soft_targets,
 )
-from mote.regularizers.long_tail import label_smoothing
+
+
+def attention_consistency(*maps_and_settings):
+    return extra_knowledge.attention_consistency(*maps_and_settings).mean()
+
+
+def label_smoothing(*arguments, **settings):
+    return long_tail.label_smoothing(*arguments, **settings).mean()
+
 
 RAF_DB = torch.tensor([1290, 281, 717, 4772, 1982, 705, 2524])  # Su Fe Di Ha Sa An Ne, training part
 PUBLISHED = [0.95124031, 4.36690391, 1.71143654, 0.25714585, 0.6191221, 1.74056738, 0.48617274]

@@ -5,25 +5,29 @@ import torch
 import torch.nn.functional as F
 from oracles.long_tail_reference import loss as loop
 
+from mote.regularizers import long_tail
 from mote.regularizers.long_tail import (
-    LOSSES,
     adjust_logits,
-    balanced_softmax,
     checked_counts,
-    class_balanced,
-    cross_entropy,
     deferred_weights,
     effective_number_weights,
-    focal,
     inverse_weights,
-    label_smoothing,
-    ldam,
     log_prior,
-    logit_adjustment,
     tau_normalized,
-    weighted_cross_entropy,
 )
 
+
+def mean_of(loss):
+    return lambda *arguments, **settings: loss(*arguments, **settings).mean()
+
+
+LOSSES = {name: mean_of(loss) for name, loss in long_tail.LOSSES.items()}
+cross_entropy, label_smoothing, weighted_cross_entropy, focal = (
+    LOSSES[name] for name in ("ce", "label_smoothing", "weighted_ce", "focal")
+)
+class_balanced, ldam, logit_adjustment, balanced_softmax = (
+    LOSSES[name] for name in ("class_balanced", "ldam", "logit_adjustment", "balanced_softmax")
+)
 COUNTS = checked_counts([500, 3, 60, 12])
 
 
@@ -82,6 +86,16 @@ def test_a_batch_in_parts_gives_the_mean_of_the_parts():
     for name, loss in LOSSES.items():
         parts = torch.stack([loss(logits[i : i + 4], target[i : i + 4], COUNTS) for i in (0, 4)])
         torch.testing.assert_close(loss(logits, target, COUNTS), parts.mean(), msg=name)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_soft_target_costs_the_mean_of_its_labels(name):
+    logits, target = draw()
+    loss, other = long_tail.LOSSES[name], (target + 1) % 4
+    hard = [loss(logits, label, COUNTS) for label in (target, other)]
+    soft = 0.3 * F.one_hot(target, 4).double() + 0.7 * F.one_hot(other, 4).double()
+    torch.testing.assert_close(loss(logits, F.one_hot(target, 4).double(), COUNTS), hard[0])
+    torch.testing.assert_close(loss(logits, soft, COUNTS), 0.3 * hard[0] + 0.7 * hard[1])
 
 
 def test_weights():

@@ -233,6 +233,24 @@ def test_r_drop_is_equation_4_of_two_routings_of_the_same_features():
     assert all(p.grad is not None for p in task.parameters())
 
 
+def test_r_drop_does_not_depend_on_how_a_batch_is_cut():
+    """Terms and gradients of a batch are the means over its halves, as in micro steps that share a routing."""
+    task = make_task(r_drop_weight=0.6, r_drop_temperature=2.0)
+    for block in task.model.temporal.blocks:
+        block.mlp.up_weight.data.mul_(30)
+        block.mlp.down_weight.data.mul_(30)
+    batch = make_batch()
+    loss, terms = task(batch, seeded())
+    gradients = torch.autograd.grad(loss, list(task.parameters()))
+    halves = [task({name: value[i : i + 2] for name, value in batch.items()}, seeded()) for i in (0, 2)]
+    assert terms["r_drop"] > 1e-4
+    for name, value in terms.items():
+        assert value.item() == pytest.approx(sum(half[1][name].item() for half in halves) / 2, rel=1e-5)
+    cut = torch.autograd.grad((halves[0][0] + halves[1][0]) / 2, list(task.parameters()))
+    for whole, sum_of_halves in zip(gradients, cut, strict=True):
+        torch.testing.assert_close(sum_of_halves, whole, rtol=1e-4, atol=1e-6)
+
+
 def test_r_drop_costs_a_pass_only_where_it_is_on_and_refuses_one_expert():
     passes = []
     for weight in (0.0, 1.0):
@@ -268,9 +286,126 @@ def test_both_passes_of_r_drop_reach_the_experts_they_drew(part):
     assert set(draws) == {"routed", "second"}
     task(make_batch(), seeded())[0].backward()
     assert all(p.grad is not None for p in task.parameters())
-    chosen = (draws["routed"] + draws["second"]).bool()  # (L, E), or (L, 2 E) where both halves are routed
+    chosen = (draws["routed"] + draws["second"])[0].bool()  # (L, E), or (L, 2 E) where both halves are routed
     for row, block in zip(chosen, model.temporal.blocks, strict=True):
         halves = {"up_weight": row[:3], "down_weight": row[-3:]}
         for name, drawn in halves.items():
             grad = getattr(block.mlp, name).grad.abs().amax((1, 2)) > 0
             assert torch.equal(grad, drawn if len(grad) == 3 else torch.ones(1, dtype=torch.bool))
+
+
+def by_hand(task, batch, route) -> tuple[list[list[float]], torch.Tensor]:
+    """Probabilities of every clip as lists of numbers, and video features (B, T, D), for one routing."""
+    video = task.model.head(task.model.encode_frames(batch["frames"]), route).detach()
+    scale, rows = math.exp(task.model.logit_scale.item()), []
+    for clip in video:
+        mean = [sum(clip[t, d].item() for t in range(T)) / T for d in range(D)]
+        length = math.sqrt(sum(x * x for x in mean))
+        logits = [scale * sum(x * y.item() for x, y in zip(mean, row, strict=True)) / length for row in task.text]
+        total = sum(map(math.exp, logits))
+        rows.append([math.exp(x) / total for x in logits])
+    return rows, video
+
+
+def louder(task):
+    """Experts that say different things, as trained ones do."""
+    for block in task.model.temporal.blocks:
+        block.mlp.up_weight.data.mul_(30)
+        block.mlp.down_weight.data.mul_(30)
+    return task
+
+
+@pytest.mark.parametrize("part", ["ffn", "separate"])
+def test_all_data_to_every_expert_is_the_mean_over_the_networks_of_one_expert_each(part):
+    """Table 2a. The networks are taken apart: one of one expert for each number."""
+    task, batch = louder(make_task(part=part, routing="all")), make_batch((True, False, True, True))
+    terms = task(batch, seeded())[1]
+    assert task.model.visual.calls == 1
+    losses = []
+    for i in range(3):
+        alone = make_task(experts=1, anchor_weight=0.0)
+        state = task.state_dict()
+        stacks = {name: value[i : i + 1] for name, value in state.items() if ".mlp." in name}
+        alone.load_state_dict(state | stacks)
+        losses.append(alone(batch, seeded())[0].item())
+    assert len({round(loss, 4) for loss in losses}) == 3
+    assert terms["ce"].item() == pytest.approx(sum(losses) / 3, rel=1e-5)
+    # The merged pass is that of a twin which draws its experts, with the same state of the generator before the draw.
+    rows = 4 if part == "separate" else 2
+    merge = random_merge(rows, 3, seeded()).reshape(2, -1)
+    probabilities, _ = by_hand(task, batch, merge)
+    kept = [b for b in range(B) if batch["valid"][b]]
+    expected = -sum(math.log(probabilities[b][int(batch["label"][b])]) for b in kept) / len(kept)
+    assert terms["merged_ce"].item() == pytest.approx(0.5 * expected, rel=1e-5)
+
+
+def test_all_data_reaches_every_expert_and_equal_ones_stay_equal():
+    """From one start experts that see all the data stay one network: the paper's row "same, all" is its baseline."""
+    task = make_task(routing="all", anchor_weight=0.0, merged_weight=0.0)
+    task(make_batch(), seeded())[0].backward()
+    for block in task.model.temporal.blocks:
+        assert (block.mlp.up_weight.grad.abs().amax((1, 2)) > 0).all()
+    torch.manual_seed(0)
+    model = VideoCLIP(
+        Counted(), torch.tensor(1.5), embed_dim=D, mean=(0.4,) * 3, std=(0.3,) * 3,
+        num_layers=2, num_experts=3, num_heads=2, same_init=True,
+    )  # fmt: skip
+    same = VideoTask(model, task.text, routing="all", merged_weight=0.0, anchor_weight=0.0)
+    same(make_batch(), seeded())[0].backward()
+    for block in model.temporal.blocks:
+        grad = block.mlp.up_weight.grad
+        torch.testing.assert_close(grad, grad[:1].expand_as(grad))
+
+
+@pytest.mark.parametrize("form", ["released", "paper"])
+@pytest.mark.parametrize("merged", ["kl", "mse"])
+def test_the_merged_pass_learns_from_the_routed_one(merged, form):
+    """Table 7c, number by number; the routed pass, which is the target, gets no gradient of it."""
+    task, batch = (
+        louder(make_task(merged=merged, merged_weight=0.7, anchor=form)),
+        make_batch((True, False, True, True)),
+    )
+    terms = task(batch, seeded())[1]
+    assert set(terms) == {"ce", f"merged_{merged}", "anchor"}
+    generator = seeded()
+    (p, target), (q, video) = (by_hand(task, batch, r) for r in
+                               (one_expert(2, 3, generator), random_merge(2, 3, generator)))  # fmt: skip
+    kept = [b for b in range(B) if batch["valid"][b]]
+    total = 0.0
+    for b in kept:
+        if merged == "kl":
+            total += sum(x * math.log(x / y) for x, y in zip(p[b], q[b], strict=True))
+        elif form == "released":
+            total += sum((video[b, t, d] - target[b, t, d]).item() ** 2 for t in range(T) for d in range(D)) / (T * D)
+        else:
+            pooled = [sum((video[b, t, d] - target[b, t, d]).item() for t in range(T)) / T for d in range(D)]
+            total += sum(x * x for x in pooled)
+    assert total > 0.01
+    assert terms[f"merged_{merged}"].item() == pytest.approx(0.7 * total / len(kept), rel=1e-3)
+    # The gradient is that of a constant target.
+    features = task.model.encode_frames(batch["frames"])
+    merge = random_merge(2, 3, seeded_after_routing())
+    own = task.model.head(features, merge)
+    valid, weights = batch["valid"], task.model.temporal.blocks[0].mlp.up_weight
+    if merged == "kl":
+        log_q = torch.log_softmax(task.model.classify(own, task.text), dim=-1)
+        expected = -(torch.tensor(p) * log_q).sum(-1)[valid].mean()
+    else:
+        difference = (own - target)[valid]
+        expected = (difference**2).mean() if form == "released" else difference.mean(1).square().sum(-1).mean()
+    ours = torch.autograd.grad(terms[f"merged_{merged}"], weights)[0]
+    torch.testing.assert_close(ours, 0.7 * torch.autograd.grad(expected, weights)[0], rtol=1e-3, atol=1e-6)
+
+
+def seeded_after_routing() -> torch.Generator:
+    generator = seeded()
+    one_expert(2, 3, generator)
+    return generator
+
+
+def test_unknown_values_and_r_drop_without_a_draw_are_refused():
+    for options in ({"routing": "some"}, {"merged": "l1"}):
+        with pytest.raises(ValueError, match="expected routing one or all"):
+            make_task(**options)
+    with pytest.raises(ValueError, match="identical"):
+        make_task(routing="all", r_drop_weight=1.0)

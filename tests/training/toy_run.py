@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mote.models.video_clip import VideoCLIP
 from mote.tasks.video import VideoTask
-from mote.training.distributed import gather, make_accelerator, shard_loader
+from mote.training.distributed import make_accelerator
 from mote.training.loop import fit
 
 CLASSES, WIDTH = 5, 8
@@ -99,11 +99,13 @@ def make_evaluate(accelerator, num_items: int):
 
     def evaluate(task, epoch):
         dataset = Clips(num_items)
-        loader = shard_loader(accelerator, DataLoader(dataset, batch_size=4, sampler=Order(num_items, shuffle=False)))
+        loader = DataLoader(dataset, batch_size=4, sampler=Order(num_items, shuffle=False))
+        loader = accelerator.prepare_data_loader(loader)
         parts = []
         for batch in loader:
             logits = task.predict(batch)
-            parts.append(gather(accelerator, {"index": batch["index"], "label": batch["label"], "logits": logits}))
+            made = {"index": batch["index"], "label": batch["label"], "logits": logits}
+            parts.append(accelerator.gather_for_metrics(made))
         index, label, logits = (torch.cat([part[key] for part in parts]) for key in ("index", "label", "logits"))
         assert sorted(index.tolist()) == list(range(num_items))
         hits = (logits.argmax(-1) == label).sum().item()
