@@ -295,21 +295,15 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
     )
 
 
-<<<<<<< HEAD
-def training_loader(config: Config, dataset: SizedDataset) -> DataLoader:
-    """Shuffled by (seed, epoch); its batch size is that of one optimizer step, which the loop cuts up."""
-    sampler = EpochSampler(len(dataset), config.seed, shuffle=True)
-    if config.data.shuffle_shards is not None and isinstance(dataset, VideoDataset):
-        numbers = shard_numbers([record.path for record in dataset.records])
-        sampler = EpochSampler(len(dataset), config.seed, groups=numbers, window=config.data.shuffle_shards)
-=======
 def training_loader(config: Config, dataset: SizedDataset, labels: Sequence[int] | None = None) -> DataLoader:
     """Shuffled by (seed, epoch); its batch size is that of one optimizer step, which the loop cuts up.
 
     `labels`: of every item, where each class is to be drawn equally often.
     """
     sampler = EpochSampler(len(dataset), config.seed) if labels is None else ClassBalancedSampler(labels, config.seed)
->>>>>>> main
+    if labels is None and config.data.shuffle_shards is not None and isinstance(dataset, VideoDataset):
+        numbers = shard_numbers([record.path for record in dataset.records])
+        sampler = EpochSampler(len(dataset), config.seed, groups=numbers, window=config.data.shuffle_shards)
     workers = 0 if isinstance(dataset, FeatureDataset) else config.data.workers
     return make_loader(dataset, config.optim.batch_size, sampler=sampler, workers=workers, drop_last=True)
 
