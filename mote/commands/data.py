@@ -54,7 +54,7 @@ def add(verbs: Verbs) -> None:
     part.set_defaults(verb=_split)
     shard = inner.add_parser("shard", help="the files of a list, as they are, in few tar archives, and a list of them")
     shard.add_argument("manifest", help="list of videos, or a folder with one folder per class")
-    shard.add_argument("--root", help="what relative paths start from (default: the list's folder)")
+    shard.add_argument("--root", help="what relative paths start from (default: as prepared, else the list's folder)")
     shard.add_argument("--select", help="value of the .csv list's split column to keep")
     shard.add_argument("--size", type=float, default=1.0, help="GB of an archive (default: %(default)s)")
     shard.add_argument("--out", required=True, help="new folder: 00000.tar, ... and list.csv to train with")
@@ -207,12 +207,14 @@ def _split(arguments: argparse.Namespace) -> int:
 
 def _shard(arguments: argparse.Namespace) -> int:
     from mote.datasets.manifest import read_rows
+    from mote.datasets.prepare import prepared_videos
     from mote.datasets.tar_shards import LIST, write_shards
 
     listed = Path(arguments.manifest)
     if not arguments.size > 0:
         raise ValueError(f"--size must be above 0, got {arguments.size}")
-    base = Path(arguments.root) if arguments.root else listed if listed.is_dir() else listed.parent
+    own = listed if listed.is_dir() else listed.parent
+    base = Path(arguments.root or prepared_videos(listed) or own)
     found = write_shards(
         read_rows(listed, base, arguments.select), base, Path(arguments.out), int(arguments.size * 10**9)
     )

@@ -9,6 +9,9 @@ import torch
 from test_decode import FILES
 from video_files import numbered_frames, write_video
 
+from mote import build
+from mote.cli import main
+from mote.config import validate
 from mote.datasets.decode import DecodeError, read_frames
 from mote.datasets.file_hashes import FileHashes
 from mote.datasets.loader import EpochSampler, make_loader
@@ -135,6 +138,26 @@ def test_archives_are_plain_and_repeatable(videos, shards, tmp_path):
             members = {(member.offset_data, member.size) for member in file.getmembers()[::2]}
         parts = [part_of(record.path) for record in read_manifest(shards / "list.csv")]
         assert members == {(part.offset, part.size) for part in parts if part.archive == str(archive)}
+
+
+def test_the_command_and_the_training_order(videos, tmp_path, capsys):
+    """A folder per class becomes archives with names as labels; training shuffles a window of them at a time."""
+    out = tmp_path / "shards"
+    with pytest.raises(SystemExit) as ended:
+        main(["data", "shard", str(videos), "--out", str(out), "--size", "0.00005"])
+    assert ended.value.code == 0 and f"{out}: {COUNT} videos" in capsys.readouterr().out
+    listed = build.records(str(out / "list.csv"), None, ["a", "b"], None, None)
+    expected = build.records(str(videos), None, ["a", "b"], None, None)
+    assert [(r.path.name, r.label) for r in listed if "%" not in r.path.name] == [
+        (r.path.name, r.label) for r in expected if r.path.name != "1.2.3.mp4"
+    ]
+    config = validate({"data": {"shuffle_shards": 2, "workers": 0}, "seed": 4})
+    loader = build.training_loader(config, build.training_dataset(config.data, listed, 32, 4))
+    numbers = shard_numbers([record.path for record in listed])
+    order = [index for _, index in loader.sampler]
+    assert order == [i for _, i in EpochSampler(COUNT, 4, groups=numbers, window=2)]
+    with pytest.raises(ValueError, match="lies in no archive"):
+        build.training_loader(config, build.training_dataset(config.data, expected, 32, 4))
 
 
 def test_what_cannot_be_done_is_said_and_leaves_nothing(videos, shards, tmp_path):
