@@ -85,6 +85,9 @@ def idle_settings(config: Config) -> list[str]:
         idle += ["tuning.text: its learning rate is 0 (optim.clip_lr_scale=0)"]
     if config.data.sampling == "segment":
         idle += ["data.stride: used by data.sampling=dense only" for _ in _changed(config.data, "stride")]
+    if config.data.cache_features:
+        keys = _changed(config.data, "near_keyframes", "shuffle_shards")
+        idle += [f"data.{key}: cached features are in memory" for key in keys]
     if config.evaluation.unknown is None:
         idle += ["evaluation.accept: used with evaluation.unknown only" for _ in _changed(config.evaluation, "accept")]
     return idle
@@ -113,7 +116,8 @@ def _idle_components(config: Config) -> list[str]:
     idle += [f"model.{key}: for task=video" for key in _changed(config.model, *model)]
     idle += [f"tuning.{key}: for task=video" for key in _changed(config.tuning, *TuningConfig.model_fields)]
     idle += [f"loss.{key}: for task=video" for key in _changed(config.loss, *LossConfig.model_fields)]
-    video = ("frames", "sampling", "stride", "difference", "near_keyframes", "max_bad_fraction")
+    video = ("frames", "sampling", "stride", "difference", "near_keyframes", "shuffle_shards")
+    video += ("max_bad_fraction",)
     idle += [f"data.{key}: for task=video" for key in _changed(config.data, *video)]
     if config.image.pad:
         idle += ["data.crop_scale: image.pad crops instead" for _ in _changed(config.data, "crop_scale")]
