@@ -13,7 +13,7 @@ from mote.autoencoder_scores import Judge, LatentModel, score_latent, write_shee
 from mote.config import Config
 from mote.datasets.images import ImageList
 from mote.evaluation.results import provenance, sha256_lines, sha256_tensors, to_json, write_atomic
-from mote.image_experiment import evaluation_list, image_dataset, picture_size, training_list
+from mote.image_experiment import ImageExperiment, evaluation_list, image_dataset, picture_size, training_list
 from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, save_autoencoder
 from mote.regularizers.gaussian_mixture import Mixture, axis_centres, draw_modes, isotropic
 from mote.reporting.image_grid import write_image_grid
@@ -33,12 +33,11 @@ def train_autoencoder(config: Config, resume: bool = False) -> Path:
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
     if accelerator.is_fsdp2:
         raise ValueError("task=autoencoder needs its network whole in every process; launch without FSDP")
-    data = training_list(config)
-    size = picture_size(config, data)
+    experiment = assemble_autoencoder(config, accelerator)
+    task, data, size = experiment.task, experiment.data, experiment.size
     held_out = None
     if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
         held_out = evaluation_list(config, data.classes)
-    task = build_task(config, size, data.classes, accelerator.num_processes)
     judge = _judge(config, size)
 
     def latent_model(task: nn.Module) -> LatentModel:
@@ -62,9 +61,9 @@ def train_autoencoder(config: Config, resume: bool = False) -> Path:
     fit_run(
         config,
         task,
-        lambda: build.training_loader(config, image_dataset(config, data, size, train=True)),
+        experiment.loader,
         accelerator,
-        rules=[("*", {"lr_scale": 1.0})],
+        rules=experiment.rules(),
         num_classes=len(data.classes),
         evaluate=evaluate_now,
         save=save,
@@ -73,6 +72,18 @@ def train_autoencoder(config: Config, resume: bool = False) -> Path:
         headline=headline,
     )
     return out
+
+
+def assemble_autoencoder(config: Config, accelerator: Accelerator) -> ImageExperiment:
+    """Build everything that `config` names. Writes nothing.
+
+    Raises:
+        ValueError, OSError: settings or lists that do not fit.
+    """
+    data = training_list(config)
+    size = picture_size(config, data)
+    task = build_task(config, size, data.classes, accelerator.num_processes)
+    return ImageExperiment(config, data, size, task, accelerator.device)
 
 
 def build_task(config: Config, size: int, classes: list[str], processes: int) -> AutoencoderTask:

@@ -46,9 +46,7 @@ def dry_run(config: Config, find_batch_size: bool = False) -> dict[str, Any]:
         raise ValueError("a dry run measures one process; start it without a launcher")
     if find_batch_size and accelerator.device.type != "cuda":
         raise ValueError("--find-batch-size needs a GPU: on the CPU a step that does not fit is killed, not refused")
-    if config.task == "autoencoder":
-        raise ValueError("task=autoencoder cannot be measured by a dry run; start it with mote train")
-    experiment = (assemble if config.task == "video" else assemble_images)(config, accelerator.device)
+    experiment = _assemble(config, accelerator)
     groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
     table = parameter_table(experiment.task, groups, config.optim.lr)
     print(text_table(table))
@@ -66,6 +64,14 @@ def dry_run(config: Config, find_batch_size: bool = False) -> dict[str, Any]:
     return facts
 
 
+def _assemble(config: Config, accelerator: Accelerator) -> Measured:
+    if config.task == "autoencoder":
+        from mote.autoencoder_runs import assemble_autoencoder  # brings scikit-learn with it
+
+        return assemble_autoencoder(config, accelerator)
+    return (assemble if config.task == "video" else assemble_images)(config, accelerator.device)
+
+
 def measure(
     experiment: Measured, step: Callable[[Batch], Any], clips: Batch, loading: float, accumulation: int
 ) -> dict[str, Any]:
@@ -76,10 +82,10 @@ def measure(
     `loading`: seconds that one worker needs for one clip.
     """
     config, device = experiment.config, experiment.device
-    one = _of_size(clips, 1)
-    task = experiment.task
-    forward = flops(lambda: experiment.predict(one))
-    training = flops(lambda: task(one, routing_generator(0, 0, 0))[0].backward())
+    task, few = experiment.task, config.autoencoder.latent + 1 if config.task == "autoencoder" else 1
+    one = _of_size(clips, few)  # an autoencoder's loss compares the codes of a batch
+    forward = flops(lambda: experiment.predict(one)) // few
+    training = flops(lambda: task(one, routing_generator(0, 0, 0))[0].backward()) // few
     task.zero_grad(set_to_none=True)
     step(clips)  # the first one allocates and chooses kernels
     if device.type == "cuda":

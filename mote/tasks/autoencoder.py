@@ -92,6 +92,11 @@ class AutoencoderTask(nn.Module):
         weighted = {name: self.weights[name] * value for name, value in terms.items() if self.weights[name]}
         return torch.stack(list(weighted.values())).sum(), weighted
 
+    def predict(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Reconstructions of `images` (B, C, S, S) or `features` (B, D); a vae's from the means of its codes."""
+        codes = self.model.encode(batch["images"] if "images" in batch else batch["features"])
+        return self.model.decode(codes.chunk(2, dim=1)[0] if self.method == "vae" else codes)
+
     def _latent(
         self, codes: Float[Tensor, "B codes"], batch: Mapping[str, Tensor], generator: torch.Generator
     ) -> tuple[Float[Tensor, "B d"], dict[str, Tensor]]:
