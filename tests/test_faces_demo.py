@@ -54,9 +54,9 @@ def test_everything_together_takes_twenty_steps_and_posthoc_is_its_formula(tmp_p
         assert mote("eval", tmp_path / "run", f"imbalance.posthoc={method}", "--out", tmp_path / method) == 0
         lines = (tmp_path / method / "eval.csv").read_text().splitlines()
         probabilities[method] = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
-    prior = {name: count for name, count in result["training_counts"].items()}
+    prior = result["training_counts"]
     for plain, moved in zip(probabilities["none"], probabilities["logit_adjustment"], strict=True):
-        p, q = ({row[f"top{k}"]: float(row[f"p{k}"]) for k in range(1, 6)} for row in (plain, moved))
+        p, q = ({row[f"top{k}"]: float(row[f"top{k}_probability"]) for k in range(1, 6)} for row in (plain, moved))
         both = sorted(p.keys() & q.keys())
         ratio = [q[name] * prior[name] / p[name] for name in both]  # the same for all: its normalisation
         assert ratio == pytest.approx([ratio[0]] * len(ratio), rel=1e-4)

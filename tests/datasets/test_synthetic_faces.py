@@ -46,7 +46,7 @@ def test_an_unknown_expression_is_refused():
 def test_the_world_is_real_files_that_a_second_call_reuses(tmp_path):
     counts = {"train": (3, 2, 2, 1, 1, 1, 1), "test": (1,) * 7}
     files = make_faces(tmp_path, counts=counts, num_frames=6, workers=0)
-    records = {part: read_manifest(files.manifest, classes=EXPRESSIONS, split=part) for part in counts}
+    records = {part: read_manifest(files.manifest, None, EXPRESSIONS, part) for part in counts}
     assert [Counter(r.label for r in records["train"])[k] for k in range(7)] == list(counts["train"])
     assert len(records["test"]) == 7 and read_frames(records["test"][0].path, [0, 5]).shape == (2, 64, 64, 3)
     with files.classes.open(newline="") as file:
