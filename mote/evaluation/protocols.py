@@ -4,8 +4,9 @@ A protocol says which lists are scored (files in the user's list folder), over w
 how many frames and views, how views are fused, whether temporal feature modulation gates the temporal branch, which
 weight interpolation with the original CLIP is used (alpha = 1: none), and how the numbers of several lists are joined.
 With `subsets="folds"` the lists are .csv files whose test rows are scored, each by the model that was trained on its
-training rows. `identifier` is `name@version`; a change of any field that can change a number is a new version. `digest` hashes the
-fields together with the class and template files, so two results with equal digests obeyed the same rules.
+training rows. `identifier` is `name@version`; a change of any field that can change a number is a new version.
+`digest` hashes the fields together with the class and template files, so two results with equal digests obeyed the same
+rules.
 
 Sources: Zhu et al., NeurIPS 2024 (MoTE), section 4 and its released lists; half-class evaluation as in Text4Vis and
 BIKE (Wu et al., AAAI and CVPR 2023); counts of videos are those of the released lists.
