@@ -21,8 +21,10 @@ from mote.datasets.manifest import (
     read_manifest,
     read_templates,
 )
+from mote.datasets.tar_shards import shard_numbers
 from mote.datasets.video import VideoDataset
 from mote.mixing import Mixer
+from mote.models.autoencoder import is_autoencoder
 from mote.models.checkpoints import (
     DESCRIPTION,
     LoadedModel,
@@ -90,6 +92,10 @@ def load_folder(path: str | Path) -> LoadedModel:
     folder = inner if inner.is_dir() else path
     if is_image_model(folder):
         raise ValueError(f"{folder}: holds a network for still images; only mote eval and mote predict take it")
+    if is_autoencoder(folder):
+        raise ValueError(
+            f"{folder}: holds an autoencoder, no video model; mote eval scores it, mote sample draws of it"
+        )
     return load_model(folder)
 
 
@@ -321,6 +327,9 @@ def training_loader(config: Config, dataset: SizedDataset, labels: Sequence[int]
     `labels`: of every item, where each class is to be drawn equally often.
     """
     sampler = EpochSampler(len(dataset), config.seed) if labels is None else ClassBalancedSampler(labels, config.seed)
+    if labels is None and config.data.shuffle_shards is not None and isinstance(dataset, VideoDataset):
+        numbers = shard_numbers([record.path for record in dataset.records])
+        sampler = EpochSampler(len(dataset), config.seed, groups=numbers, window=config.data.shuffle_shards)
     workers = 0 if isinstance(dataset, FeatureDataset) else config.data.workers
     return make_loader(dataset, config.optim.batch_size, sampler=sampler, workers=workers, drop_last=True)
 

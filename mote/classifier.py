@@ -49,7 +49,9 @@ class Classifier:
     offset: Float[Tensor, "K"] | None = None  # added to the logits of the classes of tuning, see `adjusted`
     labels: list[str] | None = None  # names to choose among when none are given; None = `classes`
     meta: dict[str, Any] = field(default_factory=dict, repr=False)  # of its model folder: clip, pretrained, ...
-    _cache: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(default_factory=dict, repr=False)
+    class_features: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(
+        default_factory=dict, repr=False
+    )  # of (labels, templates) met so far
 
     def __post_init__(self):
         self.tuned_templates = list(self.templates) if self.tuned_templates is None else self.tuned_templates
@@ -57,13 +59,17 @@ class Classifier:
     def text_features(self, labels: Sequence[str]) -> Float[Tensor, "K D"]:
         """Class features of `labels`, encoded once; the stored ones when labels and templates are those of tuning."""
         key = tuple(labels), tuple(self.templates)
-        if key not in self._cache:
-            tuned = self.is_tuned_on(labels) and self.templates == self.tuned_templates
-            stored = self.tuned_text if tuned else None
-            if stored is None:
-                stored = encode_classes(self.towers(), list(labels), self.templates, device=self.device)
-            self._cache[key] = stored.to(self.device)
-        return self._cache[key]
+        if key not in self.class_features:
+            found = self.stored_text(labels)
+            if found is None:
+                found = encode_classes(self.towers(), list(labels), self.templates, device=self.device)
+            self.class_features[key] = found.to(self.device)
+        return self.class_features[key]
+
+    def stored_text(self, labels: Sequence[str]) -> Float[Tensor, "K D"] | None:
+        """The class features that came with the model, where labels and templates are those of tuning."""
+        tuned = self.is_tuned_on(labels) and self.templates == self.tuned_templates
+        return self.tuned_text if tuned else None
 
     def is_tuned_on(self, labels: Sequence[str]) -> bool:
         """Whether `labels` are the classes of fine-tuning, in their order."""
@@ -182,7 +188,7 @@ class Classifier:
         """
         if list(templates) == self.templates:
             return self
-        return replace(self, templates=list(templates), _cache={})
+        return replace(self, templates=list(templates), class_features={})
 
     def interpolated(self, alpha: float) -> "Classifier":
         """This classifier with alpha * own + (1 - alpha) * original CLIP weights in visual tower and logit scale.
@@ -277,7 +283,7 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
         tuned_templates=meta.get("tuned_templates"),
         labels=meta.get("labels"),
         meta=meta,
-        _cache={} if loaded.text is None else {(tuple(meta["labels"]), tuple(meta["templates"])): loaded.text},
+        class_features={} if loaded.text is None else {(tuple(meta["labels"]), tuple(meta["templates"])): loaded.text},
     )
 
 

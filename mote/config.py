@@ -17,6 +17,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from mote.settings import (
+    AutoencoderConfig,
     DataConfig,
     EvaluationConfig,
     ImageConfig,
@@ -41,7 +42,7 @@ class Config(Section):
     """The whole tree. A run directory holds it as `config.yaml`."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    task: Literal["video", "image", "expression"] = "video"
+    task: Literal["video", "image", "expression", "autoencoder"] = "video"
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     image: ImageConfig = ImageConfig()
@@ -49,6 +50,7 @@ class Config(Section):
     tuning: TuningConfig = TuningConfig()
     loss: LossConfig = LossConfig()
     sparsity: SparsityConfig = SparsityConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
     mixing: MixingConfig = MixingConfig()
     r_drop: RDropConfig = RDropConfig()
     optim: OptimConfig = OptimConfig()
@@ -59,6 +61,8 @@ class Config(Section):
     def _consistent(self) -> "Config":
         if self.task == "video":
             self._consistent_video()
+        elif self.task == "autoencoder":
+            self._consistent_autoencoder()
         else:
             self._consistent_image()
         if self.data.cache_features and self.vision_learns:
@@ -117,6 +121,21 @@ class Config(Section):
             raise ValueError("image.mean and image.std need one number, or one for each of image.channels")
         if self.image.net == "clip" and self.image.channels != 3:
             raise ValueError("image.net=clip takes colour pictures; set image.channels=3")
+
+    def _consistent_autoencoder(self) -> None:
+        settings = self.autoencoder
+        if self.data.cache_features:
+            raise ValueError("data.cache_features is for task=video")
+        if self.mixing.methods or self.r_drop.weight:
+            raise ValueError("mixing and r_drop are for classifiers; task=autoencoder has no classes to predict")
+        if self.run.select != "last":
+            raise ValueError(f"run.select={self.run.select} is for classifiers; leave run.select=last")
+        codes = self.optim.batch_size // self.optim.accumulation
+        if settings.method == "gm" and codes <= settings.latent:
+            raise ValueError(
+                f"the covariance of a latent of {settings.latent} dimensions needs more codes than that at once; got "
+                f"{codes} (optim.batch_size / optim.accumulation); raise optim.batch_size or lower autoencoder.latent"
+            )
 
     @property
     def vision_learns(self) -> bool:

@@ -1,17 +1,19 @@
 """Frame features of listed videos: from the cache where they are, else from the files, and then into the cache.
 
-On the CPU a video is one call of the tower on one thread, so its features depend on the weights and the file and on
-nothing else: not on batches, workers, threads, processes, or which videos were cached. On an accelerator the videos of
-a batch go through the tower at once, and batches of another size may differ in the last bits.
+On the CPU a video is one call of the tower on one thread, on its distinct pictures, so its features depend on the
+weights and the file and on nothing else: not on batches, workers, threads, processes, or which videos were cached. On
+an accelerator the videos of a batch go through the tower at once, and batches of another size may differ in the last
+bits.
 """
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -19,9 +21,9 @@ from mote import __version__, build
 from mote.classifier import Classifier
 from mote.datasets.cached_video import record_keys, to_encode
 from mote.datasets.decode import DecodeError
-from mote.datasets.feature_cache import FeatureCache, cache_size, namespace_key
+from mote.datasets.feature_cache import FeatureCache, cache_size, entry_key, namespace_key
 from mote.datasets.video import VideoDataset
-from mote.evaluation.results import sha256_tensors, versions
+from mote.evaluation.results import sha256_lines, sha256_tensors, versions
 from mote.models.cores import OrderedMap
 
 SMALL_TOWER = 5_000_000  # parameters; below (the built-in tiny CLIP), "auto" keeps nothing: encoding costs little
@@ -55,11 +57,42 @@ def open_cache(folder: Path, classifier: Classifier, dataset: VideoDataset) -> F
             clips=dataset.num_clips,
             crops=dataset.num_crops,
             frames=dataset.num_frames,
+            pictures="distinct",
             precision=classifier.precision,
             device=f"{device.type} {machine}",
             software=f"mote {__version__}, torch {found['torch']}, open_clip {found['open_clip']}, av {found['av']}",
         ),
     )
+
+
+def keep_class_features(folder: Path, classifier: Classifier, labels: Sequence[str]) -> None:
+    """Class features of `labels` for the classifier, from a cache folder, into which they are put where missing.
+
+    An entry is a whole vocabulary, (1, K, D): a part of it, encoded in other batches, could differ in its last bits.
+    Nothing is done where the classifier needs no text tower.
+    """
+    key = tuple(labels), tuple(classifier.templates)
+    if key in classifier.class_features or classifier.stored_text(labels) is not None:
+        return
+    tower = classifier.towers().encode_text
+    if not isinstance(tower, nn.Module):
+        return
+    device, found = classifier.device, versions()
+    space = namespace_key(
+        text_tower=sha256_tensors(tower.state_dict()),
+        architecture=_architecture(tower),
+        templates=sha256_lines(classifier.templates),
+        classes=len(labels),
+        device=f"{device.type} {torch.backends.cpu.get_cpu_capability()}",
+        software=f"mote {__version__}, torch {found['torch']}, open_clip {found['open_clip']}",
+    )
+    with FeatureCache(folder, space) as cache:
+        name = entry_key(sha256_lines(labels), "class features")
+        row = cache.read(name)
+        if row is not None:
+            classifier.class_features[key] = torch.from_numpy(row[0]).to(device)
+        else:
+            _keep(cache, name, classifier.text_features(labels)[None].cpu())
 
 
 def indices_rule(dataset: VideoDataset) -> str:
@@ -72,7 +105,7 @@ def usage(folder: Path) -> str:
     """One line on what a cache folder holds."""
     found = cache_size(folder).values()
     entries, size = sum(part.entries for part in found), sum(part.size for part in found)
-    return f"{folder}: frame features of {entries} videos, {size / 1e9:.3g} GB"
+    return f"{folder}: features of {entries} videos and class lists, {size / 1e9:.3g} GB"
 
 
 def frame_features(
@@ -132,16 +165,29 @@ def _encode(
     classifier = classifier.for_encoding()
     if classifier.device.type != "cpu":
         for batch in loader:
-            rows = classifier.encode(batch["frames"]).cpu()
+            rows = _encode_once(classifier, batch["frames"])
             yield from (_error(cause) or row for row, cause in zip(rows, batch["cause"], strict=True))
         return
 
     def encode(video: tuple[Tensor, str]) -> Tensor | DecodeError:
         frames, cause = video
-        return _error(cause) or classifier.encode(frames[None])[0]
+        return _error(cause) or _encode_once(classifier, frames[None])[0]
 
     videos = (video for batch in loader for video in zip(batch["frames"], batch["cause"], strict=True))
     yield from ordered_map(encode, videos)
+
+
+def _encode_once(classifier: Classifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
+    """Features on the CPU; pictures that are equal, as where a video is shorter than its clips, go through once."""
+    pictures = frames.flatten(0, 2)
+    number: dict[bytes, int] = {}
+    hashes = (hashlib.sha256(picture.movedim(0, -1).contiguous().numpy().data).digest() for picture in pictures)
+    place = torch.tensor([number.setdefault(digest, len(number)) for digest in hashes])
+    if len(number) == len(place):
+        return classifier.encode(frames).cpu()
+    first = torch.tensor([int((place == i).nonzero()[0]) for i in range(len(number))])
+    distinct = classifier.encode(pictures[first][None, None]).cpu()[0, 0]
+    return distinct[place].unflatten(0, frames.shape[:3])
 
 
 def _error(cause: str) -> DecodeError | None:

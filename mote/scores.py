@@ -17,7 +17,7 @@ from mote import build
 from mote.classifier import Classifier
 from mote.datasets.manifest import Record
 from mote.evaluation.closed_set import Scores, score
-from mote.features import cache_folder, frame_features, open_cache
+from mote.features import cache_folder, frame_features, keep_class_features, open_cache
 from mote.models.cores import all_cores
 from mote.settings import DataConfig, EvaluationConfig
 from mote.training.distributed import Accelerator, add_up
@@ -39,6 +39,9 @@ def score_videos(
         DecodeError: an undecodable video, unless `settings.bad_videos` is "count_wrong".
     """
     classifier = classifier.in_precision(settings.precision)
+    folder = cache_folder(settings.cache, classifier)
+    if folder is not None:
+        keep_class_features(folder, classifier, labels)
     view_logits = classifier.scorer(
         labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
     )
@@ -54,7 +57,6 @@ def score_videos(
     blocks = _own_blocks(len(records), max(1, BLOCK_VIEWS // views), accelerator)
     own = [index for block in blocks for index in block]
     shape = (views, classifier.frames, classifier.model.embed_dim)
-    folder = cache_folder(settings.cache, classifier)
     progress = accelerator.is_main_process and sys.stderr.isatty()
     with (
         all_cores(classifier.device) as ordered_map,

@@ -71,6 +71,13 @@ def evaluate_model(
             if (page := page_path(out, config.evaluation.name)).is_file():
                 print(f"{page}: the same with pictures")
         return summary
+    if config.task == "autoencoder":
+        from mote import autoencoder_runs
+
+        summary = autoencoder_runs.evaluate_folder(Path(model), config, accelerator, out)
+        if accelerator.is_main_process:
+            print(f"{out / config.evaluation.name}.json: {autoencoder_runs.headline(summary)}")
+        return summary
     classifier = load(model, clip=clip, device=accelerator.device)
     summary = evaluate(classifier, config, accelerator, out, source={"model": model, "clip": clip}, union=union)
     if accelerator.is_main_process:

@@ -13,16 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from mote import load
+from mote import build, load
 from mote.classifier import Classifier
 from mote.cli import main
 from mote.config import Config, validate
 from mote.datasets import video
-from mote.datasets.decode import DecodeError, read_frames
+from mote.datasets.decode import DecodeError, open_video, read_frames
 from mote.datasets.manifest import Record
+from mote.datasets.sampling import clip_indices
 from mote.datasets.synthetic import render_clip, write_video
-from mote.evaluation.closed_set import Scores
+from mote.evaluation.closed_set import Scores, fuse_views
 from mote.features import cache_folder, default_folder, usage
+from mote.models.clip import encode_classes
 from mote.models.cores import all_cores
 from mote.models.precision import has_bf16
 from mote.models.video_clip import VideoCLIP
@@ -118,6 +120,33 @@ def test_the_work_is_done_on_the_threads_that_torch_had():
         torch.set_num_threads(1)
 
 
+def test_files_are_decoded_pictures_encoded_and_blocks_put_through_the_head_once(classifier, records, decoded):
+    """Three clips of four frames of videos of 4 to 8 frames share frames; the three crops of a square are one."""
+    pictures: list[torch.Tensor] = []
+    passes: list[int] = []
+    hooks = [
+        classifier.model.visual.register_forward_hook(lambda _, given, __: pictures.append(given[0])),
+        classifier.model.temporal.register_forward_hook(lambda _, given, __: passes.append(len(given[0]))),
+    ]
+    few = records[:10]
+    found = scores(classifier, few, clips=3)
+    for hook in hooks:
+        hook.remove()
+    assert decoded == [record.path for record in few]
+    assert passes == [7 * 9, 3 * 9]  # 64 views are 7 videos of 9
+    assert len(pictures) == len(few)
+    for shown, record in zip(pictures, few, strict=True):
+        with open_video(record.path) as opened:
+            length = opened.num_frames
+        assert len(shown) == len(set(clip_indices(length, 4, 3).ravel().tolist()))
+        assert len(torch.unique(shown, dim=0)) == len(shown)
+    settings = config(clips=3)
+    dataset = build.evaluation_dataset(few, settings.evaluation, settings.data, frames=4, size=64, difference=0)
+    views = torch.stack([dataset[i]["frames"] for i in range(len(few))])
+    slow = fuse_views(classifier.scorer(CLASSES)({"frames": views}))
+    np.testing.assert_allclose(found.probabilities, slow.numpy(), atol=1e-6)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_cached_features_give_every_bit_and_decode_nothing(classifier, records, tmp_path, decoded, precision):
     direct = scores(classifier, records, precision=precision)
@@ -126,10 +155,33 @@ def test_cached_features_give_every_bit_and_decode_nothing(classifier, records, 
     assert same(direct, scores(classifier, records, cache=cache, precision=precision))
     assert len(decoded) == 2 * NUM_CLIPS
     assert same(direct, scores(classifier, records, cache=cache, precision=precision, batch_size=64))
-    other = scores(classifier, records, OTHER_CLASSES, cache=cache, precision=precision, modulation=True)
+    other = scores(fresh(classifier), records, OTHER_CLASSES, cache=cache, precision=precision, modulation=True)
     assert len(decoded) == 2 * NUM_CLIPS
     assert same(other, scores(classifier, records, OTHER_CLASSES, precision=precision, modulation=True))
-    assert f"frame features of {NUM_CLIPS} videos, 0.00015" in usage(cache)
+    assert f"features of {NUM_CLIPS + 1} videos and class lists, 0.00015" in usage(cache)
+
+
+def test_class_features_are_computed_once_and_come_back_to_the_bit(classifier, records, tmp_path, monkeypatch):
+    encoded: list[list[str]] = []
+
+    def spy(towers, names, templates, **options):
+        encoded.append(names)
+        return encode_classes(towers, names, templates, **options)
+
+    monkeypatch.setattr("mote.classifier.encode_classes", spy)
+    direct = scores(fresh(classifier), records[:3], OTHER_CLASSES)
+    for _ in range(2):
+        assert same(direct, scores(fresh(classifier), records[:3], OTHER_CLASSES, cache=tmp_path / "cache"))
+    assert encoded == [OTHER_CLASSES] * 2  # once without a cache, once with
+    scores(fresh(classifier), records[:3], OTHER_CLASSES[::-1], cache=tmp_path / "cache")
+    scores(fresh(classifier).with_templates(["a {}."]), records[:3], OTHER_CLASSES, cache=tmp_path / "cache")
+    scores(fresh(classifier), records[:3], CLASSES, cache=tmp_path / "cache")  # those of tuning came with the model
+    assert encoded[2:] == [OTHER_CLASSES[::-1], OTHER_CLASSES]
+
+
+def fresh(classifier: Classifier) -> Classifier:
+    """As loaded anew: no class features but those of tuning."""
+    return dataclasses.replace(classifier, class_features={})
 
 
 def test_another_head_or_prompt_decodes_nothing_another_tower_everything(classifier, records, tmp_path, decoded):
@@ -217,12 +269,12 @@ def test_one_and_two_processes_write_the_same_result(records, tmp_path, capsys):
         f"evaluation.cache={tmp_path / 'cache'}",
     ]
     one = evaluate("one", *where, "--no-cache", "evaluation.batch_size=1", out=tmp_path)
-    assert "frame features" not in capsys.readouterr().out and not (tmp_path / "cache").exists()
+    assert "features of" not in capsys.readouterr().out and not (tmp_path / "cache").exists()
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "mote"]
     command = [*torchrun, "eval", "tiny", *where, "evaluation.batch_size=7", "evaluation.name=two"]
     done = subprocess.run([*command, "--out", tmp_path], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    assert f"{tmp_path / 'cache'}: frame features of {NUM_CLIPS} videos" in done.stdout
+    assert f"{tmp_path / 'cache'}: features of {NUM_CLIPS + 1} videos and class lists" in done.stdout
     again = evaluate("again", *where, "evaluation.batch_size=64", out=tmp_path)  # on what two processes have cached
     assert one == (tmp_path / "two.csv").read_text() == again
     documents = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two", "again")]

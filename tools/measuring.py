@@ -48,9 +48,8 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, clock: C
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             start = clock()
             calls[name]()
-            if turn:
-                times[name].append(clock() - start)
-    return times
+            times[name].append(clock() - start)
+    return {name: seconds[1:] for name, seconds in times.items()}
 
 
 def median_ratio(times: Mapping[str, Sequence[float]], above: str, below: str) -> float:

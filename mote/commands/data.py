@@ -1,4 +1,4 @@
-"""`mote data prepare|verify|overlap|few-shot|split`."""
+"""`mote data prepare|verify|overlap|few-shot|split|shard`."""
 
 import argparse
 import sys
@@ -52,6 +52,13 @@ def add(verbs: Verbs) -> None:
     part.add_argument("manifest", help="training list")
     part.add_argument("--fraction", type=float, default=0.1, help="share of validation (default: %(default)s)")
     part.set_defaults(verb=_split)
+    shard = inner.add_parser("shard", help="the files of a list, as they are, in few tar archives, and a list of them")
+    shard.add_argument("manifest", help="list of videos, or a folder with one folder per class")
+    shard.add_argument("--root", help="what relative paths start from (default: as prepared, else the list's folder)")
+    shard.add_argument("--select", help="value of the .csv list's split column to keep")
+    shard.add_argument("--size", type=float, default=1.0, help="GB of an archive (default: %(default)s)")
+    shard.add_argument("--out", required=True, help="new folder: 00000.tar, ... and list.csv to train with")
+    shard.set_defaults(verb=_shard)
     for drawn, out in ((shots, "new list; FILE.json beside it"), (part, "new lists: train and val below this folder")):
         drawn.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
         drawn.add_argument("--select", help="value of the .csv list's split column to keep")
@@ -195,6 +202,25 @@ def _split(arguments: argparse.Namespace) -> int:
     if missing:
         print(f"mote: warning: no validation clip of {', '.join(missing[:10])}: one source each", file=sys.stderr)
     _say_root(arguments.manifest, Path(arguments.out) / "train")
+    return 0
+
+
+def _shard(arguments: argparse.Namespace) -> int:
+    from mote.datasets.manifest import read_rows
+    from mote.datasets.prepare import prepared_videos
+    from mote.datasets.tar_shards import LIST, write_shards
+
+    listed = Path(arguments.manifest)
+    if not arguments.size > 0:
+        raise ValueError(f"--size must be above 0, got {arguments.size}")
+    own = listed if listed.is_dir() else listed.parent
+    base = Path(arguments.root or prepared_videos(listed) or own)
+    found = write_shards(
+        read_rows(listed, base, arguments.select), base, Path(arguments.out), int(arguments.size * 10**9)
+    )
+    size = f"{found['bytes'] / 10**9:.3g} GB"
+    print(f"{arguments.out}: {found['videos']} videos, {size}, in {found['shards']} archives")
+    print(f"train with data.train={Path(arguments.out) / LIST}, and data.shuffle_shards=N to read few at a time")
     return 0
 
 

@@ -32,6 +32,7 @@ from av.video.reformatter import VideoReformatter
 from jaxtyping import Int64, UInt8
 
 from mote.datasets.sampling import to_keyframes
+from mote.datasets.tar_shards import part_of
 
 TIMED_FORMATS = {"mov", "matroska", "flv"}  # containers that store presentation times and seek exactly
 
@@ -89,8 +90,7 @@ class PyAVVideo:
         return frames if np.array_equal(place, np.arange(len(wanted))) else frames[place]
 
     def _open(self) -> None:
-        # Absolute, so that a colon in the name is not read as a protocol.
-        self._container = av.open(os.path.abspath(self._path))
+        self._container = av.open(_address(self._path))
         stream = self._container.streams.best("video")
         if not isinstance(stream, av.VideoStream):
             raise ValueError("it has no video stream")
@@ -238,14 +238,21 @@ BACKENDS = {"pyav": PyAVVideo, "decord": DecordVideo}
 
 
 def open_video(path: Path | str, backend: str | None = None) -> PyAVVideo | DecordVideo:
-    """Open a video file with "pyav" (default) or "decord"; DecodeError when it is missing or is no video."""
+    """Open a video file with "pyav" (default) or "decord"; DecodeError when it is missing or is no video.
+
+    `path` may also name a video in an archive, see `mote.datasets.tar_shards`.
+    """
     name = backend or "pyav"
     if name not in BACKENDS:
         raise ValueError(f"unknown video backend {backend!r}: choose from {sorted(BACKENDS)}")
-    if not os.path.isfile(path):
-        odd = "it is a folder" if os.path.isdir(path) else "it is not a file"  # such as a named pipe
-        raise DecodeError(path, name, odd if os.path.exists(path) else "there is no such file")
-    if os.path.getsize(path) == 0:
+    part = part_of(path)
+    file, size = (path, 1) if part is None else (part.archive, part.offset + part.size)
+    if not os.path.isfile(file):
+        odd = "it is a folder" if os.path.isdir(file) else "it is not a file"  # such as a named pipe
+        raise DecodeError(path, name, odd if os.path.exists(file) else "there is no such file")
+    if part is not None and (name != "pyav" or os.path.getsize(file) < size):
+        raise DecodeError(path, name, "its archive is cut off" if name == "pyav" else "it reads no archives")
+    if os.path.getsize(file) == 0 or (part is not None and part.size == 0):
         raise DecodeError(path, name, "the file is empty")
     return BACKENDS[name](path)
 
@@ -271,6 +278,15 @@ def read_frames(
                 return video.read(wanted)
             except FrameOrderError:  # at most once: from here on the frames are counted
                 continue
+
+
+def _address(path: str) -> str:
+    """What FFmpeg opens: an absolute path (a colon in the name is then not read as a protocol), or a part of a file."""
+    part = part_of(path)
+    if part is None:
+        return os.path.abspath(path)
+    end = part.offset + part.size
+    return f"subfile,,start,{part.offset},end,{end},,:{os.path.abspath(part.archive)}"
 
 
 def _checked(path: str, indices: Sequence[int] | np.ndarray, num_frames: int) -> Int64[np.ndarray, "T"]:

@@ -16,11 +16,21 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 class EpochSampler(Sampler):
     """Yields (epoch, index) for `num_items` items; shuffled by `default_rng((seed, epoch))`, or in order.
 
-    The order depends on nothing else, so every process draws the same one. Call `set_epoch` before each epoch.
+    The order depends on nothing else, so every process draws the same one. Call `set_epoch` before each epoch. With
+    `groups`, the number of the archive of each item, `window` archives at a time are shuffled together, in an order of
+    archives that is drawn too: reads then stay within few files.
     """
 
-    def __init__(self, num_items: int, seed: int = 0, shuffle: bool = True):
+    def __init__(
+        self,
+        num_items: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        groups: Int64[np.ndarray, "N"] | None = None,
+        window: int = 1,
+    ):
         self.num_items, self.seed, self.shuffle, self.epoch = num_items, seed, shuffle, 0
+        self.groups, self.window = groups, window
 
     def set_epoch(self, epoch: int) -> None:
         """Number the epoch that the next iteration yields."""
@@ -32,7 +42,11 @@ class EpochSampler(Sampler):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.num_items)
         if self.shuffle:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_items)
+            rng = np.random.default_rng((self.seed, self.epoch))
+            order = rng.permutation(self.num_items)
+            if self.groups is not None:
+                turn = rng.permutation(self.groups.max() + 1) // self.window  # of each archive
+                order = order[np.argsort(turn[self.groups[order]], kind="stable")]
         return ((self.epoch, int(index)) for index in order)
 
 

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
 from mote.models.clip_weights import (
     SCHEMAS,
@@ -180,18 +181,27 @@ def encode_classes(
     _check_prompts(names, templates)
     if device is not None and isinstance(towers.encode_text, nn.Module):
         towers.encode_text.to(device)
-    prompts = [(k, template.replace("{}", name)) for k, name in enumerate(names) for template in templates]
-    batches = [prompts[start : start + batch_size] for start in range(0, len(prompts), batch_size)]
+    count = len(names) * len(templates)
+
+    def prompts(start: int) -> list[tuple[int, str]]:
+        """(class, text) of one batch; not all at once, which takes more memory than the features."""
+        numbers = (divmod(i, len(templates)) for i in range(start, min(start + batch_size, count)))
+        return [(k, templates[p].replace("{}", names[k])) for k, p in numbers]
 
     @torch.no_grad()
-    def encode(batch: list[tuple[int, str]]) -> Float[Tensor, "n D"]:
-        return F.normalize(towers.encode_text([text for _, text in batch]).float(), dim=-1)
+    def encode(start: int) -> Float[Tensor, "n D"]:
+        return F.normalize(towers.encode_text([text for _, text in prompts(start)]).float(), dim=-1)
 
-    total = None
-    with all_cores(_device(towers.encode_text)) as ordered_map:
-        for batch, features in zip(batches, ordered_map(encode, batches), strict=True):
+    total, starts = None, range(0, count, batch_size)
+    with (
+        all_cores(_device(towers.encode_text)) as ordered_map,
+        tqdm(total=count, desc="encode names", unit="prompt", disable=None, delay=2) as bar,
+    ):
+        for start, features in zip(starts, ordered_map(encode, starts), strict=True):
             total = features.new_zeros(len(names), features.shape[1]) if total is None else total
-            total.index_add_(0, torch.tensor([k for k, _ in batch], device=features.device), features)
+            classes = torch.arange(start, start + len(features), device=features.device) // len(templates)
+            total.index_add_(0, classes, features)
+            bar.update(len(features))
     assert total is not None
     return F.normalize(total, dim=-1)  # the division by P of the mean cancels here
 

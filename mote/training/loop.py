@@ -126,7 +126,8 @@ def fit(
         if after_update is not None:
             raise ValueError("sparsity changes weights of which DeepSpeed keeps copies; use plain data parallelism")
         configure(accelerator, micro_batch=batches.micro, accumulation=accumulation, clip_norm=clip_norm)
-    module, optimizer = accelerator.prepare(task, make_optimizer(groups, betas))
+    fused = accelerator.device.type == "cuda"
+    module, optimizer = accelerator.prepare(task, make_optimizer(groups, betas, fused))
     run = Run(
         accelerator=accelerator,
         module=module,

@@ -70,9 +70,14 @@ def parameter_groups(
     return groups
 
 
-def make_optimizer(groups: list[dict[str, Any]], betas: tuple[float, float] = (0.9, 0.999)) -> torch.optim.AdamW:
-    """AdamW over the groups; the rate is written by `set_learning_rate` before every update."""
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas)
+def make_optimizer(
+    groups: list[dict[str, Any]], betas: tuple[float, float] = (0.9, 0.999), fused: bool = False
+) -> torch.optim.AdamW:
+    """AdamW over the groups; the rate is written by `set_learning_rate` before every update.
+
+    `fused`: all tensors of an update in one kernel, which reads and writes the weights once; the same but for rounding.
+    """
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=fused or None)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from mote import build
 from mote.config import ConfigError, load
-from mote.idle_settings import idle_settings, stacked_corrections
+from mote.idle_settings import idle_settings, questionable_settings
 from mote.mixing import Mixer
 from mote.models.routing import one_expert, random_merge
 from mote.models.video_clip import VideoCLIP
@@ -213,4 +213,4 @@ def test_settings_without_effect_and_corrections_on_corrections_are_told():
     assert idle_settings(load([], ["imbalance.method=ldam_drw", "imbalance.scale=20"])) == [
         "imbalance.scale: a video model has the logit scale of CLIP"
     ]
-    assert len(stacked_corrections(load([], ["imbalance.method=mek", "imbalance.posthoc=logit_adjustment"]))) == 1
+    assert len(questionable_settings(load([], ["imbalance.method=mek", "imbalance.posthoc=logit_adjustment"]))) == 1

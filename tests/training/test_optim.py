@@ -58,6 +58,20 @@ def test_rates_and_decay_reach_the_update():
     torch.testing.assert_close(net.norm.weight, before[1] * (1 - 0.5 * 0.2))
 
 
+def test_the_fused_update_is_the_same_update():
+    nets = [network(), network()]
+    nets[1].load_state_dict(nets[0].state_dict())
+    for net, fused in zip(nets, (False, True), strict=True):
+        optimizer = make_optimizer(parameter_groups(net, RULES), fused=fused)
+        for step in range(5):
+            set_learning_rate(optimizer, 0.01)
+            for i, p in enumerate(net.parameters()):
+                p.grad = torch.sin(torch.arange(p.numel()) + step + i).reshape(p.shape)
+            optimizer.step()
+    for plain, fused in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(plain, fused, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
