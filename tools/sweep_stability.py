@@ -148,7 +148,8 @@ def picture(rows: list[dict], path: Path) -> None:
                 at = sorted({row[x] for row in own})
                 mean = [np.mean([row[name] for row in own if row[x] == place]) for place in at]
                 axes.plot(at, mean, "o-", color=colours(i / max(len(lines), 2)), label=f"{other} {value:g}")
-            axes.set(xscale="log", yscale="log", xlabel=x)
+            positive = all(row[name] > 0 for row in fitted)
+            axes.set(xscale="log", yscale="log" if positive else "linear", xlabel=x)
             axes.set_title(name, fontsize=9, loc="left")
             if column == 0:
                 axes.legend(frameon=False, fontsize=7)
