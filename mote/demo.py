@@ -74,7 +74,7 @@ def demo(out: Path, seed: int = 0) -> list[dict[str, Any]]:
     folders = {name: out / f"seed{seed}" / _slug(name) for name in METHODS}
     rows: dict[str, list[dict[str, Any]]] = {}
     # A model this small runs best on one thread, so the cores are shared out among the models.
-    with _quiet_workers() as pool:
+    with quiet_workers() as pool:
         slowest_first = reversed(folders.items())
         jobs = {pool.submit(_method, name, splits, folder, seed): name for name, folder in slowest_first}
         for job in tqdm(as_completed(jobs), total=len(jobs), unit="model", disable=None):
@@ -85,7 +85,7 @@ def demo(out: Path, seed: int = 0) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _quiet_workers() -> Iterator[ProcessPoolExecutor]:
+def quiet_workers() -> Iterator[ProcessPoolExecutor]:
     """Spawned processes on one thread each, without progress bars of their own."""
     before = os.environ.get("TQDM_DISABLE")
     os.environ["TQDM_DISABLE"] = "1"  # read when the worker imports tqdm

@@ -127,7 +127,7 @@ def _idle_components(config: Config) -> list[str]:
 
 def _idle_imbalance(config: Config) -> list[str]:
     keys = _changed(config.imbalance, *ImbalanceConfig.model_fields)
-    if config.task == "image":
+    if config.task not in ("expression", "video"):
         return [f"imbalance.{key}: for task=expression and task=video" for key in keys]
     used = {"method", "posthoc"} | USED.get(config.imbalance.method, set())
     idle = [f"imbalance.{key}: imbalance.method={config.imbalance.method} does not use it" for key in keys]

@@ -103,13 +103,13 @@ def _class_file(protocol: Protocol, number: int, manifest: Path) -> Path:
 def _checked(protocol: Protocol, number: int, manifest: Path, classes: Path | None, root: str | None) -> ProtocolList:
     names = folder_classes(manifest) if classes is None else read_class_names(classes)
     base = Path(root) if root is not None else prepared_videos(manifest)
-    places = (None if base is None else str(base), names, None if classes is None else str(classes), None)
-    records = build.records(str(manifest), *places)
+    places = (None if base is None else str(base), names, None if classes is None else str(classes))
+    records = build.records(str(manifest), *places, protocol.split)
     departures = []
     if twice := repeated(records):
         raise ManifestError(f"{manifest}: videos listed twice: {listed(twice, 3)}; keep one of each")
-    if (other := training_list(manifest)) is not None:
-        training = build.records(str(other), *places)
+    if (other := manifest if protocol.split else training_list(manifest)) is not None:
+        training = build.records(str(other), *places, "train" if protocol.split else None)
         if both := shared_paths(training, records):
             raise ManifestError(f"{manifest}: {len(both)} of its videos are also in {other}: {listed(both, 3)}")
         if pairs := shared_videos(training, records):

@@ -6,6 +6,7 @@ Everything about the lists is checked before the first video is decoded. What ma
 without making it meaningless (other numbers of videos, a union of vocabularies) is in `departures` of the result.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,8 +21,8 @@ from mote.evaluation.statistics import mean_and_std
 from mote.models.clip import data_file
 from mote.models.precision import resolve_precision
 from mote.protocol_lists import ProtocolList, find_lists
-from mote.reporting.page import percent
-from mote.scoring import evaluate, headline, report
+from mote.reporting.page import percent, text_table
+from mote.scoring import evaluate, headline, report, training_warning
 from mote.training.distributed import Accelerator, make_accelerator, on_main
 
 
@@ -59,9 +60,35 @@ def evaluate_protocol(
     return result
 
 
+def evaluate_folds(
+    models: Sequence[str],
+    protocol: Protocol,
+    lists: str,
+    root: str | None,
+    configs: Sequence[Config],
+    out: Path,
+    *,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Run a protocol of folds, print and write what came out: NAME.json, and NAME.txt with the table."""
+    accelerator = make_accelerator("fp32", cpu=configs[0].run.cpu)
+    if accelerator.is_main_process:
+        print(f"{protocol.identifier} {digest(protocol)}")
+    found = find_lists(protocol, lists, root)
+    result = run_folds(models, protocol, found, configs, accelerator, out, name=name)
+    if accelerator.is_main_process:
+        table = text_table(fold_table(result))
+        write_atomic(out / f"{result['task']}.txt", table + "\n")
+        print(f"{table}\n{out / result['task']}.json: {protocol_headline(result)}")
+        report(result)
+    return result
+
+
 def protocol_headline(result: Mapping[str, Any]) -> str:
     """One line: the protocol, its numbers in percent, and how many videos were scored."""
     names = {"top1": "top-1", "top5": "top-5", "mean_class_recall": "mean class recall"}
+    if result["protocol"]["fields"]["subsets"] == "folds":
+        names = {"top1": "WAR", "mean_class_recall": "UAR"}
     names |= {"top1_without_tuned_names": "top-1 without class names of tuning", "fell_on_other": "on added classes"}
     numbers = []
     for key in (key for key in names if key in result):
@@ -101,6 +128,77 @@ def run_protocol(
         DecodeError: an undecodable video, unless `evaluation.bad_videos=count_wrong`.
     """
     name = name or protocol.name
+    given = {"source": source, "union": union, "name": name}
+    summaries, block = _scored(classifier, protocol, lists, config, accelerator, out, **given)
+    return _concluded(name, summaries, block, accelerator, out)
+
+
+def run_folds(
+    models: Sequence[str],
+    protocol: Protocol,
+    lists: Sequence[ProtocolList],
+    configs: Sequence[Config],
+    accelerator: Accelerator,
+    out: Path | None = None,
+    *,
+    name: str | None = None,
+) -> dict[str, Any]:
+    """Score a model for each list of a protocol of folds, in their order; returns the joint result of `run_protocol`.
+
+    It says `pooled` too: top1 and mean_class_recall of the clips of all folds together. `configs`: of each model.
+
+    Raises:
+        ValueError: another number of models than of lists, or a model that was trained on clips of its list.
+    """
+    name, wanted = name or protocol.name, ", ".join(one.name for one in lists)
+    if len(models) != len(lists):
+        raise ValueError(f"{protocol.identifier} needs a run for each of {wanted}, in this order; got {len(models)}")
+    for model, config, one in zip(models, configs, lists, strict=True):
+        if seen := training_warning(config, one.records):
+            raise ValueError(f"{model}, for {one.name}: {seen[0]}; give the runs in the order {wanted}")
+    summaries, blocks = {}, []
+    for model, config, one in zip(models, configs, lists, strict=True):
+        classifier = load(model, device=accelerator.device)
+        given = {"source": {"model": model, "clip": None}, "union": None, "name": name}
+        found, block = _scored(classifier, protocol, [one], config, accelerator, out, **given)
+        summaries |= found
+        blocks.append(block)
+    departures = list(dict.fromkeys(line for block in blocks for line in block["departures"]))
+    return _concluded(name, summaries, {**blocks[0], "departures": departures}, accelerator, out)
+
+
+def fold_table(result: Mapping[str, Any]) -> list[dict[str, object]]:
+    """WAR and UAR in percent of every fold, of their mean, and of all clips together."""
+    rows: list[dict[str, object]] = [
+        {
+            "fold": name,
+            "clips": part["listed"],
+            "WAR": percent(part["top1"], part["top1_interval"]),
+            "UAR": percent(part["mean_class_recall"], part["mean_class_recall_interval"]),
+        }
+        for name, part in result["lists"].items()
+    ]
+    joint = {"fold": "mean", "clips": result["listed"]}
+    for title, key in (("WAR", "top1"), ("UAR", "mean_class_recall")):
+        spread = result[f"{key}_std"]
+        joint[title] = percent(result[key]) + ("" if spread is None else f" +- {percent(spread)}")
+    pooled = {title: percent(result["pooled"][key]) for title, key in (("WAR", "top1"), ("UAR", "mean_class_recall"))}
+    return [*rows, joint, {"fold": "all clips", "clips": result["listed"], **pooled}]
+
+
+def _scored(
+    classifier: Classifier,
+    protocol: Protocol,
+    lists: Sequence[ProtocolList],
+    config: Config,
+    accelerator: Accelerator,
+    out: Path | None,
+    *,
+    source: Mapping[str, str | None] | None,
+    union: str | None,
+    name: str,
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """The summaries of a model on lists, and what they say about the protocol."""
     if protocol.frames is not None:
         classifier = replace(classifier, frames=protocol.frames)
     block: dict[str, Any] = {"identifier": protocol.identifier, "subset": protocol.subset, "digest": digest(protocol)}
@@ -120,6 +218,17 @@ def run_protocol(
             protocol={**block, "list": one.name},
             halves=halves,
         )
+    return summaries, block
+
+
+def _concluded(
+    name: str,
+    summaries: Mapping[str, Mapping[str, Any]],
+    block: Mapping[str, Any],
+    accelerator: Accelerator,
+    out: Path | None,
+) -> dict[str, Any]:
+    """The joint result, written where there is a place for it."""
     result = {"task": name, **joined(summaries), "protocol": block}
     result["warnings"] = [*block["departures"], *result["warnings"]]
     if out is not None:
@@ -156,7 +265,20 @@ def _over_lists(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for key, numbers in values.items():
         joint[key], deviation = mean_and_std(numbers)
         joint[f"{key}_std"] = deviation if len(parts) > 1 else None
+    if parts[0].get("protocol", {}).get("fields", {}).get("subsets") == "folds":
+        joint["pooled"] = _pooled(parts)
     return joint
+
+
+def _pooled(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """top1 and mean_class_recall of the clips of all lists together: counts are added, then divided."""
+    correct, listed = Counter(), Counter()
+    for entry in (entry for part in parts for entry in part["per_class"]):
+        correct[entry["class"]] += entry["correct"]
+        listed[entry["class"]] += entry["listed"]
+    recalls = [correct[name] / number for name, number in listed.items()]
+    top1 = sum(correct.values()) / sum(listed.values())
+    return {"top1": top1, "mean_class_recall": sum(recalls) / len(recalls)}
 
 
 def settled(config: Config, protocol: Protocol, one: ProtocolList, name: str, frames: int) -> Config:
@@ -165,7 +287,8 @@ def settled(config: Config, protocol: Protocol, one: ProtocolList, name: str, fr
     for key, value in protocol.settings().items():
         section, _, setting = key.partition(".")
         sections[section][setting] = value
-    files = {"manifest": one.manifest, "root": one.root, "classes": one.classes, "split": None}
+    files = {"manifest": one.manifest, "root": one.root, "classes": one.classes}
+    sections["evaluation"]["split"] = protocol.split
     sections["evaluation"] |= {key: None if value is None else str(value) for key, value in files.items()}
     sections["evaluation"] |= {"templates": str(data_file(protocol.templates)), "name": name}
     return config.model_copy(

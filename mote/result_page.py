@@ -22,6 +22,7 @@ from mote.datasets.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
 from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
+from mote.reporting.imbalance_sections import imbalance_sections
 from mote.settings import DataConfig, EvaluationConfig
 
 CLIPS = 6  # right ones and wrong ones, at most so many of each are decoded
@@ -66,7 +67,8 @@ def draw_page(
             count, note = settings.clips * settings.crops, ""
             if count > 1:
                 note = f"Frames and their importance are those of the middle one of {count} views, the rest is of all."
-            write_evaluation_page(page, result, predictions, clips, note=note)
+            extra = imbalance_sections(result, page.parent) if "extra_knowledge" in result else []
+            write_evaluation_page(page, result, predictions, clips, note=note, extra=extra)
     except Exception as error:
         print(f"mote: warning: {page} could not be drawn: {' '.join(str(error).split())}", file=sys.stderr)
 

@@ -132,7 +132,9 @@ class ImbalanceConfig(Section):
         "consistency",  # EAC: all classes alike
         "mek",
     ] = "ce"
-    strength: NonNegative = 1.0  # Lambda of consistency and mek: the published lambda times the sum of its weights
+    strength: NonNegative = (
+        1.0  # Lambda of consistency and mek: the published lambda times the sum of its weights; on cosines with CLIP
+    )
     epsilon: Unit = 0.1  # of smoothing and mek
     tau: NonNegative = 1.0  # of logit_adjustment
     gamma: NonNegative = 2.0  # of focal

@@ -22,7 +22,11 @@ RECIPES = sorted(
     if path.parent.name != "accelerate"  # those are accelerate's own
 )
 BASE = CONFIGS / "k400_vitl14_f8.yaml"  # what the ablations change
-ON_TOP_OF = {"faces_mek.yaml": "faces_ce.yaml", "rafdb_resnet18_mek.yaml": "rafdb_resnet18.yaml"}
+ON_TOP_OF = {
+    "dfew_vitb16_mek.yaml": "dfew_vitb16.yaml",
+    "faces_mek.yaml": "faces_ce.yaml",
+    "rafdb_resnet18_mek.yaml": "rafdb_resnet18.yaml",
+}
 
 
 def files(name: str) -> list[Path]:

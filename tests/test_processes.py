@@ -68,6 +68,21 @@ def test_two_processes_train_and_score_like_one(settings, tmp_path):
     assert {key: again[key] for key in keys} == {key: first[key] for key in keys}
 
 
+@pytest.mark.slow
+def test_two_processes_mine_extra_knowledge_like_one(settings, tmp_path):
+    """MEK on clips: losses, terms and counts of one process and of two are the same."""
+    more = ["imbalance.method=mek", "imbalance.strength=10", "optim.clip_lr_scale=1", "evaluation.page=false"]
+    for name, command in (("one", ONE), ("two", TWO)):
+        finish(start(command, "train", *settings, *more, "optim.epochs=2", f"run.out={tmp_path / name}"))
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert all(record["attention"] > 0 for record in one if "loss" in record)
+    for a, b in zip(one, two, strict=True):
+        assert a.get("evaluation", a) == pytest.approx(b.get("evaluation", b), abs=1e-6, rel=1e-5)
+    first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two"))
+    for key in ("confusion_matrix", "training_counts", "macro_f1"):
+        assert first[key] == second[key]
+
+
 def test_killed_in_mid_epoch_a_resumed_run_is_the_uninterrupted_one(settings, tmp_path):
     more = [*settings, "optim.epochs=30", "run.save_every=1", "evaluation.every=30"]
     whole = start(ONE, "train", *more, f"run.out={tmp_path / 'whole'}")

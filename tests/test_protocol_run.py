@@ -252,7 +252,7 @@ def test_a_folder_with_a_subfolder_per_class_is_a_protocol_s_list(world, tmp_pat
 def test_protocols_are_listed_with_their_hashes(capsys):
     assert mote("eval", "--protocols") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 12 and all(len(line.split()[-1]) == 64 for line in lines[2:])
+    assert len(lines) == 15 and all(len(line.split()[-1]) == 64 for line in lines[2:])
     assert "give a model" in fails(capsys, "eval")
 
 

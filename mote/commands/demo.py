@@ -11,13 +11,21 @@ def add(verbs: Verbs) -> None:
     demo = add_verb(
         verbs, "demo", run, "make a synthetic video world, train three models on it, evaluate, write a report page"
     )
-    demo.add_argument("--out", default="runs/demo", help="folder for everything the demo writes (default: %(default)s)")
+    demo.add_argument(
+        "world", nargs="?", default="shapes", choices=("shapes", "faces"), help="faces: expressions of unequal number"
+    )
+    demo.add_argument("--out", help="folder for everything the demo writes (default: runs/demo, runs/demo-faces)")
     demo.add_argument("--seed", type=int, default=0, help="seed of the training runs (default: %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
+    if arguments.world == "faces":
+        from mote.faces_demo import faces_demo
+
+        faces_demo(Path(arguments.out or "runs/demo-faces"), arguments.seed)
+        return 0
     from mote.demo import demo
 
-    demo(Path(arguments.out), arguments.seed)
+    demo(Path(arguments.out or "runs/demo"), arguments.seed)
     return 0

@@ -2,15 +2,24 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, load_config, named_settings
+
+if TYPE_CHECKING:
+    from mote.evaluation.protocols import Protocol
 
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     evaluate = add_verb(verbs, "eval", run, "score a model on a list of videos, or by a protocol; check a result")
     evaluate.add_argument("model", nargs="?", help=MODEL_HELP)
-    evaluate.add_argument("config", nargs="*", help="YAML files and a.b=c overrides on top of the run's own config")
+    evaluate.add_argument(
+        "config",
+        nargs="*",
+        help="YAML files and a.b=c overrides on top of the run's own config; "
+        "before them, for a protocol of folds, the run directories of the other folds",
+    )
     evaluate.add_argument("--out", help="folder for the results (default: MODEL/evaluations, or ./evaluations)")
     evaluate.add_argument("--no-page", action="store_true", help="numbers only (evaluation.page=false)")
     evaluate.add_argument("--no-cache", action="store_true", help="neither use nor keep frame features")
@@ -38,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     base = [own] if own.is_file() else []
     out = Path(arguments.out or (Path(arguments.model) / "evaluations" if base else "evaluations"))
     switches = {"evaluation.page=false": arguments.no_page, "evaluation.cache=null": arguments.no_cache}
-    config = load_config([*arguments.config, *(key for key, given in switches.items() if given)], base)
+    config = load_config([*_own_settings(arguments), *(key for key, given in switches.items() if given)], base)
     given = {"clip": arguments.clip, "union": arguments.union_labels}
     if arguments.protocol is None:
         if extra := [name for name in ("lists", "root", "subset") if getattr(arguments, name) is not None]:
@@ -54,10 +63,39 @@ def run(arguments: argparse.Namespace) -> int:
     protocol = protocol_named(arguments.protocol).declared(arguments.subset)
     if arguments.lists is None:
         raise ValueError(f"{protocol.identifier} needs --lists, the folder with {', '.join(protocol.lists)}")
+    if protocol.subsets == "folds":
+        return _folds(arguments, protocol, Path(arguments.out or "evaluations"), switches)
     named = named_settings(arguments.config)
     check_settings(protocol, named, config)
     name = config.evaluation.name if "evaluation.name" in named else None
     evaluate_protocol(arguments.model, protocol, arguments.lists, arguments.root, config, out, name=name, **given)
+    return 0
+
+
+def _own_settings(arguments: argparse.Namespace) -> list[str]:
+    """The configuration arguments that are no run of a fold."""
+    if arguments.protocol is None:
+        return arguments.config
+    return [item for item in arguments.config if "=" in item or not Path(item).is_dir()]
+
+
+def _folds(arguments: argparse.Namespace, protocol: "Protocol", out: Path, switches: dict[str, bool]) -> int:
+    from mote.protocol_lists import check_settings
+    from mote.protocol_run import evaluate_folds
+
+    if arguments.clip is not None or arguments.union_labels is not None:
+        raise ValueError(f"{protocol.identifier} scores runs on their own classes; leave out --clip and --union-labels")
+    models = [arguments.model, *(item for item in arguments.config if "=" not in item and Path(item).is_dir())]
+    rest = _own_settings(arguments)
+    named, configs = named_settings(rest), []
+    for model in models:
+        own = Path(model) / "config.yaml"
+        configs.append(
+            load_config([*rest, *(key for key, given in switches.items() if given)], [own] if own.is_file() else [])
+        )
+        check_settings(protocol, named, configs[-1])
+    name = configs[0].evaluation.name if "evaluation.name" in named else None
+    evaluate_folds(models, protocol, arguments.lists, arguments.root, configs, out, name=name)
     return 0
 
 

@@ -3,8 +3,10 @@
 A protocol says which lists are scored (files in the user's list folder), over which classes and prompt templates, with
 how many frames and views, how views are fused, whether temporal feature modulation gates the temporal branch, which
 weight interpolation with the original CLIP is used (alpha = 1: none), and how the numbers of several lists are joined.
-`identifier` is `name@version`; a change of any field that can change a number is a new version. `digest` hashes the
-fields together with the class and template files, so two results with equal digests obeyed the same rules.
+With `subsets="folds"` the lists are .csv files whose test rows are scored, each by the model that was trained on its
+training rows. `identifier` is `name@version`; a change of any field that can change a number is a new version.
+`digest` hashes the fields together with the class and template files, so two results with equal digests obeyed the same
+rules.
 
 Sources: Zhu et al., NeurIPS 2024 (MoTE), section 4 and its released lists; half-class evaluation as in Text4Vis and
 BIKE (Wu et al., AAAI and CVPR 2023); counts of videos are those of the released lists.
@@ -39,7 +41,8 @@ class Protocol:
     modulation_k: int = 5
     modulation_gamma: float = 0.05
     alpha: float = 1.0
-    subsets: Literal["all", "halves"] = "all"  # "halves": the temporal gate sees all class names, as in the field
+    # "halves": the temporal gate sees all class names, as in the field; "folds": a model for each list, see below
+    subsets: Literal["all", "halves", "folds"] = "all"
     videos: tuple[int, ...] = ()  # expected number of videos of each list; empty: not known
     variants: tuple[tuple[str, tuple[int, ...]], ...] = ()  # sets of videos in use, with their numbers: see `declared`
     subset: str = ""  # which of them
@@ -88,6 +91,11 @@ class Protocol:
         contents = {name: hashlib.sha256(Path(files[name]).read_bytes()).hexdigest() for name in self.files()}
         return hashlib.sha256(json.dumps([fields, contents], sort_keys=True).encode()).hexdigest()
 
+    @property
+    def split(self) -> str | None:
+        """Which rows of a list are scored; None: all."""
+        return "test" if self.subsets == "folds" else None
+
     def files(self) -> tuple[str, ...]:
         """Names of the data files that the protocol reads."""
         return (*self.classes, self.templates)
@@ -96,6 +104,11 @@ class Protocol:
 def _kinetics(name: str, clips: int, crops: Literal[1, 3]) -> Protocol:
     classes = ("classes/kinetics400.txt",)
     return Protocol(name, 1, "Kinetics-400", "closed_set", ("val.txt",), classes, frames=None, clips=clips, crops=crops)
+
+
+def _faces(name: str, dataset: str, classes: int, lists: tuple[str, ...], videos: tuple[int, ...] = ()) -> Protocol:
+    more: dict[str, Any] = {"num_classes": classes, "frames": None, "videos": videos, "subsets": "folds"}
+    return Protocol(name, 1, dataset, "closed_set", lists, notes=FOLDS, **more)
 
 
 def _zero_shot(name: str, dataset: str, lists: tuple[str, ...], videos: tuple[int, ...], **more) -> Protocol:
@@ -107,6 +120,11 @@ SPLITS, ALL = ("test1.txt", "test2.txt", "test3.txt"), ("all.txt",)
 HALVES = (
     "ten random halves of the classes, NumPy legacy seeds 0..9; views fused by the mean of their cosines; "
     "temporal feature modulation sees the names of all classes, not of the half"
+)
+FIVE = tuple(f"fold{k}.csv" for k in range(1, 6))
+FOLDS = (
+    "as mote data prepare leaves the lists; overall accuracy (WAR) and mean class recall (UAR), mean and population "
+    "std over the folds; one centred view, the model's own number of frames"
 )
 _LISTED = (
     _kinetics("k400-closed-1x1", 1, 1),
@@ -130,6 +148,9 @@ _LISTED = (
         notes="beside each list its class file, split1_classes.csv and so on; published numbers come from the "
         "validation videos or from the test videos: say which with --subset",
     ),
+    _faces("dfew", "DFEW, single-labelled clips", 7, FIVE),
+    _faces("mafw", "MAFW, single expressions", 11, FIVE),
+    _faces("ferv39k", "FERV39k", 7, ("faces.csv",), (7847,)),
     Protocol("folder-zs", 1, "your own", "zero_shot", ("test.txt",), clips=3, modulation=True),
 )
 PROTOCOLS = {protocol.name: protocol for protocol in _LISTED}
