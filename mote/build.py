@@ -24,6 +24,7 @@ from mote.datasets.manifest import (
 from mote.datasets.tar_shards import shard_numbers
 from mote.datasets.video import VideoDataset
 from mote.mixing import Mixer
+from mote.models.autoencoder import is_autoencoder
 from mote.models.checkpoints import (
     DESCRIPTION,
     LoadedModel,
@@ -35,11 +36,20 @@ from mote.models.checkpoints import (
 from mote.models.clip import ClassFeatures, TextTower, Towers, default_templates, load_clip
 from mote.models.image_checkpoints import is_image_model
 from mote.models.video_clip import VideoCLIP
-from mote.settings import DataConfig, EvaluationConfig, MixingConfig, ModelConfig, SparsityConfig, TuningConfig
+from mote.settings import (
+    DataConfig,
+    EvaluationConfig,
+    ImbalanceConfig,
+    MixingConfig,
+    ModelConfig,
+    SparsityConfig,
+    TuningConfig,
+)
 from mote.sparsity.groups import find_groups
 from mote.sparsity.lasso import GroupLasso
-from mote.tasks.expression import Deferral, ExpressionTask
+from mote.tasks.expression import ExpressionTask
 from mote.tasks.image import ImageTask
+from mote.tasks.long_tail import Deferral, LongTailLoss
 from mote.tasks.video import VideoTask
 from mote.training.step import AfterUpdate
 
@@ -82,6 +92,10 @@ def load_folder(path: str | Path) -> LoadedModel:
     folder = inner if inner.is_dir() else path
     if is_image_model(folder):
         raise ValueError(f"{folder}: holds a network for still images; only mote eval and mote predict take it")
+    if is_autoencoder(folder):
+        raise ValueError(
+            f"{folder}: holds an autoencoder, no video model; mote eval scores it, mote sample draws of it"
+        )
     return load_model(folder)
 
 
@@ -160,9 +174,18 @@ def _adapters(tuning: TuningConfig) -> dict[str, Any]:
     return {"preset": tuning.adapt, "rank": tuning.rank, "alpha": tuning.alpha}
 
 
-def task(config: Config, built: VideoCLIP, text: Float[Tensor, "K D"], tuned: ClassFeatures | None = None) -> VideoTask:
-    """The video task with the loss weights of the configuration; `tuned`: see `class_features`."""
-    loss = config.loss
+def task(
+    config: Config,
+    built: VideoCLIP,
+    text: Float[Tensor, "K D"],
+    tuned: ClassFeatures | None = None,
+    counts: Int64[Tensor, "K"] | None = None,
+) -> VideoTask:
+    """The video task with the loss weights of the configuration.
+
+    `tuned`: see `class_features`; `counts`: training clips of every class, for another imbalance.method than ce.
+    """
+    loss, method = config.loss, config.imbalance.method
     return VideoTask(
         built,
         text,
@@ -176,6 +199,7 @@ def task(config: Config, built: VideoCLIP, text: Float[Tensor, "K D"], tuned: Cl
         merge_temperatures=loss.merge_temperatures,
         r_drop_weight=config.r_drop.weight,
         r_drop_temperature=config.r_drop.temperature,
+        long_tail=None if counts is None or method == "ce" else LongTailLoss(counts, **correction(config.imbalance)),
     )
 
 
@@ -199,19 +223,20 @@ def image_task(config: Config, built: nn.Module, counts: Int64[Tensor, "K"] | No
     if config.task == "image":
         return ImageTask(built, **r_drop)
     assert counts is not None
-    settings = config.imbalance
+    head_only = config.imbalance.method == "crt"
+    return ExpressionTask(built, counts, head_only=head_only, **r_drop, **correction(config.imbalance))
+
+
+def correction(settings: ImbalanceConfig) -> dict[str, Any]:
+    """What `LongTailLoss` takes for `imbalance.method`."""
     loss, options = LOSS_OF.get(settings.method, ("ce", {}))
-    return ExpressionTask(
-        built,
-        counts,
-        loss=loss,
-        options={name: getattr(settings, key) for name, key in options.items()},
-        epsilon=settings.epsilon if settings.method == "mek" else 0.0,
-        strength=settings.strength if settings.method in ("mek", "consistency") else 0.0,
-        rebalanced=settings.method == "mek",
-        head_only=settings.method == "crt",
-        **r_drop,
-    )
+    return {
+        "loss": loss,
+        "options": {name: getattr(settings, key) for name, key in options.items()},
+        "epsilon": settings.epsilon if settings.method == "mek" else 0.0,
+        "strength": settings.strength if settings.method in ("mek", "consistency") else 0.0,
+        "rebalanced": settings.method == "mek",
+    }
 
 
 def after_update(config: Config, task: nn.Module) -> AfterUpdate | None:
@@ -221,11 +246,12 @@ def after_update(config: Config, task: nn.Module) -> AfterUpdate | None:
         ValueError: both at once; groups or layers that the model does not have.
     """
     lasso = group_lasso(config.sparsity, task)
-    if not (isinstance(task, ExpressionTask) and config.imbalance.method == "ldam_drw"):
+    loss = getattr(task, "long_tail", None)
+    if loss is None or config.imbalance.method != "ldam_drw":
         return lasso
     if lasso is not None:
         raise ValueError("sparsity and imbalance.method=ldam_drw cannot be combined; set sparsity.strength=0")
-    return Deferral(task, config.imbalance.defer)
+    return Deferral(loss, config.imbalance.defer)
 
 
 def mixer(config: MixingConfig, num_classes: int) -> Mixer | None:

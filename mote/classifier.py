@@ -25,6 +25,7 @@ from mote.models.clip import Towers, data_file, default_templates, encode_classe
 from mote.models.precision import Precision, in_bf16, resolve_precision
 from mote.models.video_clip import VideoCLIP
 from mote.models.view_scorer import Batch, autocast, encode_views, view_scorer
+from mote.regularizers.long_tail import adjust_logits, checked_counts
 
 
 @dataclass
@@ -45,6 +46,7 @@ class Classifier:
     gate: float = 1.0  # factor of the temporal branch where temporal feature modulation does not set it
     precision: Precision = "fp32"  # see in_precision
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    offset: Float[Tensor, "K"] | None = None  # added to the logits of the classes of tuning, see `adjusted`
     labels: list[str] | None = None  # names to choose among when none are given; None = `classes`
     meta: dict[str, Any] = field(default_factory=dict, repr=False)  # of its model folder: clip, pretrained, ...
     class_features: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(
@@ -99,7 +101,14 @@ class Classifier:
         """
         tuned = self.gate_text(labels, modulation)
         return view_scorer(
-            self.model, self.text_features(labels), tuned, k=k, gamma=gamma, gate=self.gate, precision=self.precision
+            self.model,
+            self.text_features(labels),
+            tuned,
+            k=k,
+            gamma=gamma,
+            gate=self.gate,
+            precision=self.precision,
+            offset=self.offset if self.is_tuned_on(labels) else None,
         )
 
     @torch.inference_mode()
@@ -193,6 +202,18 @@ class Classifier:
             if tensor.is_floating_point():
                 state[name].copy_(torch.lerp(tensor.to(state[name]), state[name], alpha))
         return replace(self, model=model)
+
+    def adjusted(self, tau: float) -> "Classifier":
+        """This classifier with the logits of its own classes corrected by their training counts, z - tau log p.
+
+        Raises:
+            ValueError: it does not know the counts, or one of them is 0.
+        """
+        if self.classes is None or "counts" not in self.meta:
+            raise ValueError("the model does not say how many clips of each class it was tuned on; train it anew")
+        zeros = torch.zeros(len(self.classes), dtype=torch.float64, device=self.device)
+        counts = checked_counts(self.meta["counts"], self.classes).to(self.device)
+        return replace(self, offset=adjust_logits(zeros, counts, tau).float())
 
     def labels_or_own(self, labels: Sequence[str] | None) -> list[str]:
         """`labels` as a checked list, or the model's own when None; raises ValueError."""

@@ -24,6 +24,7 @@ from mote.commands import (
     frontier,
     predict,
     push,
+    sample,
     train,
 )
 
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         train,
         evaluate,
         predict,
+        sample,
         compact,
         export,
         push,

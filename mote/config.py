@@ -17,6 +17,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from mote.settings import (
+    AutoencoderConfig,
     DataConfig,
     EvaluationConfig,
     ImageConfig,
@@ -41,7 +42,7 @@ class Config(Section):
     """The whole tree. A run directory holds it as `config.yaml`."""
 
     seed: Annotated[int, Field(ge=0)] = 0
-    task: Literal["video", "image", "expression"] = "video"
+    task: Literal["video", "image", "expression", "autoencoder"] = "video"
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     image: ImageConfig = ImageConfig()
@@ -49,6 +50,7 @@ class Config(Section):
     tuning: TuningConfig = TuningConfig()
     loss: LossConfig = LossConfig()
     sparsity: SparsityConfig = SparsityConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
     mixing: MixingConfig = MixingConfig()
     r_drop: RDropConfig = RDropConfig()
     optim: OptimConfig = OptimConfig()
@@ -57,12 +59,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
-        towers = {self.tuning.vision, self.tuning.text}
-        still = self.model.layers == 0 and self.optim.clip_lr_scale == 0 and "lora" not in towers
-        if self.task in ("image", "expression"):
+        if self.task == "video":
+            self._consistent_video()
+        elif self.task == "autoencoder":
+            self._consistent_autoencoder()
+        else:
             self._consistent_image()
-        elif still and self.data.train is not None:
-            raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
         if self.data.cache_features and self.vision_learns:
             raise ValueError("data.cache_features needs a frozen CLIP tower; set tuning.vision=frozen")
         if self.data.cache_features and self.mixing.methods:
@@ -71,13 +73,31 @@ class Config(Section):
             raise ValueError(
                 "data.near_keyframes moves frames, so it needs data.sampling=segment and data.difference=0"
             )
+        return self
+
+    def _consistent_video(self) -> None:
+        imbalance, maps = self.imbalance, self.imbalance.method in ("mek", "consistency")
+        still = self.model.layers == 0 and self.optim.clip_lr_scale == 0
+        if still and "lora" not in {self.tuning.vision, self.tuning.text} and self.data.train is not None:
+            raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
         drawn = self.model.layers and self.model.experts > 1 and self.loss.routing == "one"
-        if self.task == "video" and self.r_drop.weight and not drawn:
+        if self.r_drop.weight and not drawn:
             raise ValueError(
                 "r_drop needs passes that differ: with one expert, no temporal head or loss.routing=all no routing is "
                 "drawn; set model.experts > 1 and loss.routing=one, or r_drop.weight=0"
             )
-        return self
+        if head := {imbalance.method, imbalance.posthoc} & {"crt", "tau_norm"}:
+            raise ValueError(f"{head.pop()} needs a linear head; a video model has class features in its place")
+        if maps and imbalance.strength and self.data.cache_features:
+            raise ValueError(
+                f"imbalance.method={imbalance.method} compares clips with their mirror images: it needs pixels, which "
+                "data.cache_features does not keep; switch it off, or set imbalance.strength=0"
+            )
+        if maps and imbalance.strength and not self.vision_learns and self.data.train is not None:
+            raise ValueError(
+                f"imbalance.method={imbalance.method}: its attention consistency teaches the CLIP tower, which does "
+                "not learn here; set tuning.vision=full and optim.clip_lr_scale > 0, or imbalance.strength=0"
+            )
 
     def _consistent_image(self) -> None:
         if self.data.cache_features:
@@ -101,6 +121,21 @@ class Config(Section):
             raise ValueError("image.mean and image.std need one number, or one for each of image.channels")
         if self.image.net == "clip" and self.image.channels != 3:
             raise ValueError("image.net=clip takes colour pictures; set image.channels=3")
+
+    def _consistent_autoencoder(self) -> None:
+        settings = self.autoencoder
+        if self.data.cache_features:
+            raise ValueError("data.cache_features is for task=video")
+        if self.mixing.methods or self.r_drop.weight:
+            raise ValueError("mixing and r_drop are for classifiers; task=autoencoder has no classes to predict")
+        if self.run.select != "last":
+            raise ValueError(f"run.select={self.run.select} is for classifiers; leave run.select=last")
+        codes = self.optim.batch_size // self.optim.accumulation
+        if settings.method == "gm" and codes <= settings.latent:
+            raise ValueError(
+                f"the covariance of a latent of {settings.latent} dimensions needs more codes than that at once; got "
+                f"{codes} (optim.batch_size / optim.accumulation); raise optim.batch_size or lower autoencoder.latent"
+            )
 
     @property
     def vision_learns(self) -> bool:

@@ -46,6 +46,8 @@ def dry_run(config: Config, find_batch_size: bool = False) -> dict[str, Any]:
         raise ValueError("a dry run measures one process; start it without a launcher")
     if find_batch_size and accelerator.device.type != "cuda":
         raise ValueError("--find-batch-size needs a GPU: on the CPU a step that does not fit is killed, not refused")
+    if config.task == "autoencoder":
+        raise ValueError("task=autoencoder cannot be measured by a dry run; start it with mote train")
     experiment = (assemble if config.task == "video" else assemble_images)(config, accelerator.device)
     groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
     table = parameter_table(experiment.task, groups, config.optim.lr)

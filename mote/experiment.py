@@ -3,6 +3,7 @@
 `mote train` trains it, `mote train --dry-run` measures it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,9 @@ from mote.datasets.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.models.checkpoints import save_model
 from mote.models.clip import TextTower, Towers, encode_classes
+from mote.models.feature_maps import frame_maps
 from mote.models.video_clip import VideoCLIP
+from mote.regularizers.long_tail import checked_counts
 from mote.tasks.video import VideoTask
 from mote.training.optim import Rule
 
@@ -69,6 +72,7 @@ class Experiment:
             size=self.size,
             difference=data.difference,
             device=self.device,
+            meta=self._meta(),
         )
 
     def save(self, folder: Path, **meta: Any) -> None:
@@ -111,7 +115,8 @@ class Experiment:
             )
             loader = build.evaluation_loader(views, config.evaluation.batch_size, data.workers)
             dataset = build.cache_features(model, loader, [record.label for record in self.records], self.device)
-        return build.training_loader(config, dataset)
+        labels = [record.label for record in self.records] if config.imbalance.method == "sampler" else None
+        return build.training_loader(config, dataset, labels)
 
     def _original(self) -> Towers:
         return build.towers(self.config.model.clip, self.config.model.pretrained, self.config.seed)
@@ -129,6 +134,8 @@ class Experiment:
             "stride": config.data.stride,
             "difference": config.data.difference,
             "seed": config.seed,
+            "counts": class_counts(self.records, len(self.classes)),
+            "method": config.imbalance.method,
         }
 
 
@@ -150,10 +157,21 @@ def assemble(config: Config, device: torch.device) -> Experiment:
     torch.manual_seed(config.seed)  # the same initial weights in every process
     model = build.model(config.model, towers, config.tuning)
     tuned = None if config.tuning.text == "frozen" else build.class_features(config, towers, classes, templates)
-    task = build.task(config, model, text, tuned)
     size = data.size or towers.image_size
+    counts = class_counts(records, len(classes))
+    checked = None if config.imbalance.method == "ce" else checked_counts(counts, classes)
+    task = build.task(config, model, text, tuned, checked)
+    if task.long_tail is not None and task.long_tail.strength:
+        with torch.no_grad():  # a tower without patch tokens is refused now
+            frame_maps(model, torch.zeros(1, 1, 3, size, size))
     own_text = tuned is not None or start is not None
     return Experiment(config, classes, records, templates, towers, model, task, own_text, size, device)
+
+
+def class_counts(records: Sequence[Record], num_classes: int) -> list[int]:
+    """Training clips of every class."""
+    counts = Counter(record.label for record in records)
+    return [counts[label] for label in range(num_classes)]
 
 
 def _plain(tower: nn.Module) -> nn.Module:

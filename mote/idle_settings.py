@@ -1,7 +1,16 @@
 """Settings that were changed but do nothing in the configuration they stand in: a run warns of each."""
 
 from mote.config import Config
-from mote.settings import ImageConfig, ImbalanceConfig, LossConfig, MixingConfig, ModelConfig, Section, TuningConfig
+from mote.settings import (
+    AutoencoderConfig,
+    ImageConfig,
+    ImbalanceConfig,
+    LossConfig,
+    MixingConfig,
+    ModelConfig,
+    Section,
+    TuningConfig,
+)
 
 USED = {  # by each imbalance.method
     "focal": {"gamma"},
@@ -24,20 +33,29 @@ CORRECTIONS = {
 }
 
 
-def stacked_corrections(config: Config) -> list[str]:
-    """Corrections of the class frequencies that lie on top of one another: the minor classes are then over-predicted.
+def questionable_settings(config: Config) -> list[str]:
+    """Settings of the imbalance section that work, but hardly as they are meant.
 
-    MEK alone moves the decision little (its labels are a weak prior correction), but it counts.
+    Corrections of the class frequencies on top of one another over-predict the minor classes (MEK alone moves the
+    decision little, but it counts); and consistency with the mirror image is wrong where that has another label.
     """
-    method, posthoc = config.imbalance.method, config.imbalance.posthoc
-    if config.task != "expression" or posthoc == "none" or method not in CORRECTIONS:
+    if config.task in ("image", "autoencoder"):
         return []
-    return [f"imbalance.posthoc={posthoc} corrects once more what imbalance.method={method} has corrected in training"]
+    method, posthoc, lines = config.imbalance.method, config.imbalance.posthoc, []
+    if posthoc != "none" and method in CORRECTIONS:
+        lines.append(f"imbalance.posthoc={posthoc} corrects once more what imbalance.method={method} has corrected")
+    if method in ("consistency", "mek") and config.data.flip == 0:
+        lines.append(f"data.flip=0, but imbalance.method={method} wants the mirror image to have the same label")
+    return lines
 
 
 def idle_settings(config: Config) -> list[str]:
     """Settings that differ from their default but have no effect in this configuration."""
+    if config.task == "autoencoder":
+        return _idle_autoencoder(config)
     idle = _idle_components(config) + _idle_imbalance(config)
+    keys = _changed(config.autoencoder, *AutoencoderConfig.model_fields)
+    idle += [f"autoencoder.{key}: for task=autoencoder" for key in keys]
     if config.task in ("image", "expression"):
         return idle
     if config.model.layers == 0:
@@ -109,14 +127,37 @@ def _idle_components(config: Config) -> list[str]:
 
 def _idle_imbalance(config: Config) -> list[str]:
     keys = _changed(config.imbalance, *ImbalanceConfig.model_fields)
-    if config.task != "expression":
-        return [f"imbalance.{key}: for task=expression" for key in keys]
+    if config.task == "image":
+        return [f"imbalance.{key}: for task=expression and task=video" for key in keys]
     used = {"method", "posthoc"} | USED.get(config.imbalance.method, set())
     idle = [f"imbalance.{key}: imbalance.method={config.imbalance.method} does not use it" for key in keys]
     idle = [line for key, line in zip(keys, idle, strict=True) if key not in used | {"posthoc_tau"}]
     if config.imbalance.posthoc == "none" and "posthoc_tau" in keys:
         idle.append("imbalance.posthoc_tau: imbalance.posthoc is none")
+    if config.task == "video" and config.imbalance.method == "ldam_drw" and "scale" in keys:
+        idle.append("imbalance.scale: a video model has the logit scale of CLIP")
     return idle
+
+
+def _idle_autoencoder(config: Config) -> list[str]:
+    idle = [f"image.{key}: for task=image" for key in _changed(config.image, *ImageConfig.model_fields)]
+    idle = [line for line in idle if not line.startswith(("image.channels", "image.pad"))] + _idle_imbalance(config)
+    sections = {"model": ModelConfig, "tuning": TuningConfig, "loss": LossConfig}
+    for name, section in sections.items():
+        keys = _changed(getattr(config, name), *section.model_fields)
+        idle += [f"{name}.{key}: for task=video" for key in keys]
+    used = {
+        "gm": ("modes", "separation", "conditional", "cdf_weight", "covariance_weight", "mean_weight"),
+        "ae": ("modes",),
+        "vae": ("kl_weight",),
+        "wae_mmd": ("modes", "separation", "mmd_weight"),
+    }
+    method = config.autoencoder.method
+    others = {key for keys in used.values() for key in keys} - set(used[method])
+    return idle + [
+        f"autoencoder.{key}: autoencoder.method={method} does not use it"
+        for key in _changed(config.autoencoder, *sorted(others))
+    ]
 
 
 def _changed(section: Section, *keys: str) -> list[str]:

@@ -26,6 +26,8 @@ from mote.training.optim import Rule, parameter_groups
 from mote.training.signals import Stopped
 from mote.training.step import UNREADABLE, TooManySkippedError, is_missing
 
+LOGGED = ("top1", "top5", "mean_class_recall", "reconstruction", "frechet")  # of a summary, where it has them
+
 
 def train(config: Config, resume: bool = False) -> Path:
     """Train, evaluate, and leave a run directory: config.yaml, log.jsonl, last/, best/, metrics.json.
@@ -43,6 +45,10 @@ def train(config: Config, resume: bool = False) -> Path:
         from mote.image_runs import train_images
 
         return train_images(config, resume)
+    if config.task == "autoencoder":
+        from mote.autoencoder_runs import train_autoencoder
+
+        return train_autoencoder(config, resume)
     out = check_run(config)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
     if accelerator.is_fsdp2 and config.tuning.text != "frozen":
@@ -103,6 +109,7 @@ def fit_run(
     save: Callable[[nn.Module, str], None],
     max_skipped: int,
     resume: bool,
+    headline: Callable[[dict[str, Any]], str] = headline,
 ) -> None:
     """Open the run directory, run the loop with the settings of `config`, say what came out: the same for every task.
 
@@ -117,6 +124,7 @@ def fit_run(
         save: (task, how it was selected): write `best/`.
         max_skipped: undecodable samples allowed in an epoch.
         resume: go on where the run stands.
+        headline: one line of a summary.
 
     Raises:
         ValueError, Stopped: see `train`.
@@ -154,7 +162,7 @@ def _fit(
 
     def evaluate_now(task: nn.Module, epoch: int) -> dict[str, float]:
         summary = evaluate(task, epoch)
-        return {name: summary[name] for name in ("top1", "top5", "mean_class_recall")}
+        return {name: summary[name] for name in LOGGED if name in summary}
 
     def save_best(task: nn.Module, metrics: dict[str, float]) -> None:
         selected = f"highest {select} on {config.evaluation.manifest}" if select else "last epoch"

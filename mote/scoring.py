@@ -15,6 +15,7 @@ from mote.datasets.agreement import in_words, shared_videos
 from mote.datasets.manifest import ManifestError, Record
 from mote.datasets.overlap import overlap
 from mote.evaluation.closed_set import Scores, summarize
+from mote.evaluation.imbalance import imbalance_summary
 from mote.evaluation.metrics import rank_classes
 from mote.evaluation.open_set import open_set_report
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
@@ -27,6 +28,8 @@ from mote.scores import score_videos
 from mote.training.distributed import Accelerator, make_accelerator, on_main
 from mote.unknown import unknown_records
 from mote.vocabulary import added_classes, order_warning, own_classes
+
+MOST_CLASSES = 100  # of which a result says what each gives to each other
 
 
 def headline(summary: Mapping[str, Any]) -> str:
@@ -67,6 +70,13 @@ def evaluate_model(
             print(f"{out / config.evaluation.name}.json: {headline(summary)}")
             if (page := page_path(out, config.evaluation.name)).is_file():
                 print(f"{page}: the same with pictures")
+        return summary
+    if config.task == "autoencoder":
+        from mote import autoencoder_runs
+
+        summary = autoencoder_runs.evaluate_folder(Path(model), config, accelerator, out)
+        if accelerator.is_main_process:
+            print(f"{out / config.evaluation.name}.json: {autoencoder_runs.headline(summary)}")
         return summary
     classifier = load(model, clip=clip, device=accelerator.device)
     summary = evaluate(classifier, config, accelerator, out, source={"model": model, "clip": clip}, union=union)
@@ -124,9 +134,13 @@ def evaluate(
         classifier = classifier.with_templates(build.templates(settings.templates))
     if settings.alpha < 1:
         classifier = classifier.interpolated(settings.alpha)
+    classifier = _adjusted(classifier, config, labels)
     unknown = unknown_records(settings.unknown, records, labels) if settings.unknown is not None else []
     scores = score_videos(classifier, records, labels, settings, config.data, accelerator)
     summary = summarize(scores, labels) | _parts(scores, own, classifier.classes, union)
+    if "counts" in classifier.meta and classifier.is_tuned_on(labels) and len(labels) <= MOST_CLASSES:
+        summary |= imbalance_summary(scores, labels, classifier.meta["counts"])
+        summary["method"] = {"method": classifier.meta.get("method"), "posthoc": config.imbalance.posthoc}
     if protocol is not None:
         summary["protocol"] = protocol
     own_scores = scores.probabilities[:, None, : len(own)]  # halves are of the vocabulary without what a union adds
@@ -171,6 +185,26 @@ def evaluate(
 
     on_main(accelerator, write)
     return summary
+
+
+def _adjusted(classifier: Classifier, config: Config, labels: Sequence[str]) -> Classifier:
+    """The classifier as `imbalance.posthoc` wants it used.
+
+    Raises:
+        ValueError: other classes than those of tuning, or a fusion of views that reads the logits as cosines.
+    """
+    posthoc = config.imbalance.posthoc
+    if posthoc == "none":
+        return classifier
+    if not classifier.is_tuned_on(labels):
+        raise ValueError(
+            f"imbalance.posthoc={posthoc} is for the classes that the model was tuned on; leave it at none"
+        )
+    if config.evaluation.fusion == "reference":
+        raise ValueError(
+            f"imbalance.posthoc={posthoc} corrects logits, evaluation.fusion=reference fuses cosines; take mean_softmax"
+        )
+    return classifier.adjusted(config.imbalance.posthoc_tau)
 
 
 def half_predictions(scores: Scores, halves: Sequence[Mapping], classes: Sequence[str]) -> dict[str, list[str]]:

@@ -116,7 +116,7 @@ class ImageConfig(Section):
 
 
 class ImbalanceConfig(Section):
-    """What task=expression does about classes of unequal size; losses: mote/regularizers/long_tail.py."""
+    """What task=expression and task=video do about classes of unequal size; losses: mote/regularizers/long_tail.py."""
 
     method: Literal[
         "ce",
@@ -177,6 +177,35 @@ class SparsityConfig(Section):
     def _ordered(self) -> "SparsityConfig":
         if not self.start < self.stop or not self.groups:
             raise ValueError("sparsity.start must be smaller than sparsity.stop, and sparsity.groups not empty")
+        return self
+
+
+class AutoencoderConfig(Section):
+    """The network, prior and loss of task=autoencoder, whose pictures are those of `data` and `image.channels`."""
+
+    method: Literal["gm", "ae", "vae", "wae_mmd"] = "gm"  # gm: mixture prior; ae: a mixture is fitted afterwards; ...
+    latent: Positive = 16  # dimensions of the latent
+    width: Positive = 16  # channels of the first convolution; doubled at each halving
+    modes: Positive = 10  # Gaussians of the mixture; a vae has one
+    separation: Annotated[float, Field(gt=0)] = 6.0  # distance of the modes in std; below 4 no batch can tell them
+    conditional: bool = False  # gm: class k is mode k, from the labels; needs as many modes as classes
+    reconstruction_weight: NonNegative = 2000.0  # of the mean squared error of pixels in [0, 1]: 1 / the error aimed at
+    cdf_weight: NonNegative = 1.0  # gm: of each latent term over its value for a perfect encoder, so 1 is its null
+    covariance_weight: NonNegative = 1.0
+    mean_weight: NonNegative = 1.0
+    kl_weight: NonNegative = 1.0  # vae: of the KL divergence in nats
+    mmd_weight: NonNegative = 100.0  # wae_mmd: of MMD^2 to the mixture
+    judge: str | None = None  # run of task=image whose features and classes score the samples; None = neither
+
+    @model_validator(mode="after")
+    def _fitting(self) -> "AutoencoderConfig":
+        if self.method in ("gm", "wae_mmd") and self.modes > self.latent:
+            raise ValueError(
+                f"{self.modes} modes of {self.method} need a latent of at least {self.modes} dimensions, one axis each "
+                f"to be {self.separation:g} std apart; got autoencoder.latent={self.latent}"
+            )
+        if self.conditional and self.method != "gm":
+            raise ValueError(f"autoencoder.conditional is for method=gm, got {self.method}")
         return self
 
 

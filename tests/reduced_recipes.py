@@ -2,7 +2,7 @@
 
 The reduction: the same architecture with two blocks of width 64 on 32 pixels and random weights (see `small_towers`),
 two frames, a batch of two, four clips, one epoch, fp32 on the CPU; image networks whole, on eight pictures, those of
-timm on 64 pixels. All else is the recipe's.
+timm on 64 pixels; autoencoders four channels wide, on two batches of noise. All else is the recipe's.
 """
 
 import re
@@ -34,7 +34,8 @@ def files(name: str) -> list[Path]:
 
 EVALUATED = [name for name in RECIPES if re.search(r"zero_shot|gamma_|/k_", name)]  # settings of `mote eval`
 IMAGES = [name for name in RECIPES if load(files(name)).task in ("image", "expression")]
-TRAINED = [name for name in RECIPES if name not in EVALUATED + IMAGES]
+AUTOENCODERS = [name for name in RECIPES if load(files(name)).task == "autoencoder"]
+TRAINED = [name for name in RECIPES if name not in EVALUATED + IMAGES + AUTOENCODERS]
 
 
 def write_data(folder: Path) -> Path:
@@ -61,6 +62,16 @@ def reduced(name: str, data: Path, out: Path) -> list[str]:
         pictures = data / f"{config.image.channels}.npz"
         small += [f"data.train={pictures}", f"evaluation.manifest={pictures}", "optim.batch_size=4"]
         small += ["evaluation.page=false", *["data.size=64"] * config.image.net.startswith("timm:")]
+    elif config.task == "autoencoder":
+        codes, pictures = config.autoencoder.latent + 1, out.parent / "few.npz"  # fewer have no covariance
+        size = config.data.size or 28
+        shape = (2 * codes, size, size, config.image.channels)
+        pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        parts = {f"{split}_images": pixels for split in ("train", "test")}
+        labels = np.arange(len(pixels)) % 10
+        np.savez(pictures, **parts, **{f"{split}_labels": labels for split in ("train", "test")})
+        small += [f"data.train={pictures}", f"evaluation.manifest={pictures}"]
+        small += [f"optim.batch_size={codes}", "autoencoder.width=4"]
     else:
         clip = "tiny" if config.model.clip == "tiny" else _small_clip(config.model.clip, data)
         small += [f"model.clip={clip}", "model.pretrained=random", "data.frames=2", "optim.batch_size=2"]

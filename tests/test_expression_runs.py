@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from mote.cli import main
 from mote.config import ConfigError, load
 from mote.expression_page import overlay
-from mote.idle_settings import idle_settings, stacked_corrections
+from mote.idle_settings import idle_settings, questionable_settings
 from mote.models.image_checkpoints import load_net
 
 COUNTS = {"calm": 24, "happy": 12, "sad": 4}
@@ -183,7 +183,7 @@ def test_a_class_without_training_samples_is_named(faces, tmp_path, capsys):
     assert not (tmp_path / "bad").exists()
 
 
-def test_settings_of_other_methods_are_idle_and_stacked_corrections_warn():
+def test_settings_of_other_methods_are_idle_and_questionable_settings_warn():
     def lines(*overrides: str) -> list[str]:
         return idle_settings(load([], ["task=expression", *overrides]))
 
@@ -193,13 +193,19 @@ def test_settings_of_other_methods_are_idle_and_stacked_corrections_warn():
         "imbalance.beta: imbalance.method=focal does not use it"
     ]
     assert lines("imbalance.posthoc_tau=0.5") == ["imbalance.posthoc_tau: imbalance.posthoc is none"]
-    assert idle_settings(load([], ["task=image", "imbalance.method=mek"])) == ["imbalance.method: for task=expression"]
+    assert idle_settings(load([], ["task=image", "imbalance.method=mek"])) == [
+        "imbalance.method: for task=expression and task=video"
+    ]
 
     def stacked(method: str, posthoc: str) -> list[str]:
         overrides = [f"imbalance.method={method}", f"imbalance.posthoc={posthoc}"]
-        return stacked_corrections(load([], ["task=expression", *overrides]))
+        return questionable_settings(load([], ["task=expression", *overrides]))
 
     assert "corrects once more what imbalance.method=sampler" in stacked("sampler", "logit_adjustment")[0]
+    assert stacked("mek", "none") == []
+    assert "mirror image" in questionable_settings(
+        load([], ["task=expression", "imbalance.method=mek", "data.flip=0"])
+    )[0]  # fmt: skip
     assert stacked("sampler", "none") == stacked("ce", "logit_adjustment") == stacked("smoothing", "tau_norm") == []
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from reduced_recipes import CONFIGS, EVALUATED, IMAGES, RECIPES, TRAINED, files, reduced, write_data
+from reduced_recipes import AUTOENCODERS, CONFIGS, EVALUATED, IMAGES, RECIPES, TRAINED, files, reduced, write_data
 from small_towers import shrink_timm
 
 from mote.config import load
@@ -44,10 +44,10 @@ def test_a_recipe_trains_two_steps_at_reduced_size(name, data, tmp_path, monkeyp
     shrink_timm(monkeypatch)
     log = train(*reduced(name, data, tmp_path / "run"))
     assert [record["step"] for record in log] == [1, 2]
-    merged = f"merged_{load(files(name)).loss.merged}"
-    assert log[0]["grad_norm"] > 0 and {"ce", merged, "anchor"} <= set(log[0])
+    config, loss = load(files(name)).model, load(files(name)).loss
+    terms = {"ce": True, f"merged_{loss.merged}": config.experts > 1, "anchor": loss.anchor_weight > 0}
+    assert log[0]["grad_norm"] > 0 and {term for term, on in terms.items() if on} <= set(log[0])
     meta = json.loads((tmp_path / "run" / "best" / "model.json").read_text())
-    config = load(files(name)).model
     assert (meta["num_layers"], meta["num_experts"]) == (config.layers, config.experts)
     assert meta["expert_part"] == config.expert_part
 
@@ -58,6 +58,16 @@ def test_a_recipe_for_images_trains_two_steps(name, data, tmp_path):
     log = train(*reduced(name, data, tmp_path / "run"))
     assert [record["step"] for record in log] == [1, 2]
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["listed"] == 8
+
+
+@pytest.mark.parametrize("name", AUTOENCODERS)
+def test_a_recipe_of_an_autoencoder_trains_two_steps(name, data, tmp_path):
+    """With the latent, the modes and the pictures' size of the recipe, four channels wide, and the fewest codes."""
+    recipe = load(files(name))
+    log = train(*reduced(name, data, tmp_path / "run"))
+    assert [record["step"] for record in log] == [1, 2]
+    result = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (result["dimensions"], result["modes"]) == (recipe.autoencoder.latent, recipe.autoencoder.modes)
 
 
 def test_the_ablations_say_what_they_do():

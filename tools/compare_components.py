@@ -7,7 +7,7 @@
   its second routing costs a pass of the head only. Settings are the demo's.
 - `sparsity`: the MoTE head on the features of that world, with and without group lasso on its hidden units, its
   attention heads, or both, then `mote compact`: what is scored and timed is the smaller network, its head against
-  the whole head in turn (medians). Strengths were chosen on the clips of another world, `--world-seed 1`.
+  the whole head in turn (medians). Strengths were tried on the clips of another world, `--world-seed 1`.
 
 Finished runs are kept, so it can be stopped and started again; `--seeds` may be given one at a time.
 

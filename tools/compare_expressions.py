@@ -43,6 +43,7 @@ GRID = [
     (5.0, 0.3),
     (20.0, 0.1),
 ]  # Lambda, epsilon
+ENOUGH = 20  # images; a class with fewer moves the mean accuracy by a point or more with every image
 MEASURES = {"overall": "top1", "mean": "mean_class_recall", "macro-F1": "macro_f1"}
 
 
@@ -149,9 +150,13 @@ def table(results: dict[str, list[dict[str, Any]]]) -> list[dict[str, str]]:
     def cell(values: list[float]) -> str:
         return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.pstdev(values):.1f}"
 
+    def common(result: dict[str, Any]) -> float:
+        return statistics.mean(row["recall"] for row in result["per_class"] if row["listed"] >= ENOUGH)
+
     rows = []
     for name, seeds in results.items():
         cells = {key: cell([result[entry] for result in seeds]) for key, entry in MEASURES.items()}
+        cells[f"mean of classes with {ENOUGH} images"] = cell([common(result) for result in seeds])
         groups = {
             group: cell([result["groups"][group]["mean_recall"] for result in seeds])
             for group in ("head", "medium", "tail")

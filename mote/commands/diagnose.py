@@ -1,35 +1,90 @@
-"""`mote diagnose mixing`."""
+"""`mote diagnose`: a run, several runs beside each other, or the mixing of samples."""
 
 import argparse
 from pathlib import Path
 
-from mote.commands.verbs import Verbs, add_verb
+from mote.commands.verbs import Verbs, add_verb, load_config
+
+MIXING = {"alpha": 1.0, "ratio": 0.5, "size": 32, "frames": 1, "extent": "space", "draws": 6000}
+RUN = ("samples", "inputs", "parameters", "quantities", "batch_size", "probes", "tolerance", "max_products", "name")
+COMPARE = ("result", "name", "loss", "within")
 
 
 def add(verbs: Verbs) -> None:
-    """Declare the verbs."""
-    parser = add_verb(verbs, "diagnose", _no_verb, "measure what a component does; pictures and CSV")
-    inner = parser.add_subparsers(metavar="WHAT", required=True)
-    mixing = inner.add_parser("mixing", help="the mask law a(d) of Mixup, CutMix, HMix and GMix")
-    mixing.add_argument("--out", default="diagnostics", help="folder for the files (default: %(default)s)")
-    mixing.add_argument("--alpha", type=float, default=1.0, help="of the Beta distribution (default: %(default)s)")
-    mixing.add_argument("--ratio", type=float, default=0.5, help="of hmix (default: %(default)s)")
-    mixing.add_argument("--size", type=int, default=32, help="side of the picture in pixels (default: %(default)s)")
-    mixing.add_argument("--frames", type=int, default=1, help="frames of a clip (default: %(default)s)")
-    mixing.add_argument("--extent", default="space", help="space, spacetime or time (default: %(default)s)")
-    mixing.add_argument("--draws", type=int, default=6000, help="masks of each method (default: %(default)s)")
-    mixing.add_argument("--seed", type=int, default=0)
-    mixing.set_defaults(verb=_mixing)
+    """Declare the verb."""
+    parser = add_verb(
+        verbs, "diagnose", run, "how smooth and stable a trained network is; runs compared; what mixing of samples does"
+    )
+    parser.add_argument("run", help="run directory, or `mixing`: the mask law a(d) of Mixup, CutMix, HMix and GMix")
+    parser.add_argument(
+        "config", nargs="*", help="YAML files and a.b=c overrides on the run's own; --compare: more runs"
+    )
+    parser.add_argument("--compare", action="store_true", help="rank runs that were diagnosed by each quantity")
+    parser.add_argument("--out", help="folder for the files (default: RUN/diagnostics, else ./diagnostics)")
+    parser.add_argument("--seed", type=int, default=0, help="of samples and random signs, or of the masks")
+    one = parser.add_argument_group("a run")
+    one.add_argument("--samples", type=int, metavar="N", help="drawn from data.train, the training list (256)")
+    one.add_argument(
+        "--inputs", choices=("features", "pixels"), help="features: the temporal head alone (video default)"
+    )
+    one.add_argument("--parameters", metavar="PATTERN", help="names of those measured, such as '*.blocks.0.*'")
+    one.add_argument(
+        "--quantities", metavar="A,B", help="of margin,smoothness,gradients,gauss_newton,hessian,noise (all)"
+    )
+    one.add_argument("--batch-size", type=int, help="samples that go through the network at once")
+    one.add_argument("--probes", type=int, help="of traces; exact up to as many classes (8)")
+    one.add_argument("--tolerance", type=float, help="relative residual at which Lanczos may stop (0.01)")
+    one.add_argument("--max-products", type=int, help="at which it must (60)")
+    one.add_argument("--name", help="stem of the files, also those that --compare reads (diagnose)")
+    several = parser.add_argument_group("--compare A B ...")
+    several.add_argument("--result", help="file in each run with the held-out result (metrics.json)")
+    several.add_argument("--loss", type=float, help="training loss to match (default: the median over the runs)")
+    several.add_argument("--within", type=float, help="greatest factor between a run's loss and it (2)")
+    mixing = parser.add_argument_group("mixing")
+    mixing.add_argument("--alpha", type=float, help="of the Beta distribution (1)")
+    mixing.add_argument("--ratio", type=float, help="of hmix (0.5)")
+    mixing.add_argument("--size", type=int, help="side of the picture in pixels (32)")
+    mixing.add_argument("--frames", type=int, help="frames of a clip (1)")
+    mixing.add_argument("--extent", help="space, spacetime or time (space)")
+    mixing.add_argument("--draws", type=int, help="masks of each method (6000)")
 
 
-def _no_verb(arguments: argparse.Namespace) -> int:
-    raise AssertionError(f"argparse demands a verb: {arguments}")
+def run(arguments: argparse.Namespace) -> int:
+    """Run it; returns the exit code."""
+    if arguments.compare:
+        given = _given(arguments, COMPARE, "--compare")
+        from mote.diagnose_compare import compare_runs
 
+        compare_runs(
+            [arguments.run, *arguments.config], Path(arguments.out or "diagnostics"), seed=arguments.seed, **given
+        )
+        return 0
+    if arguments.run == "mixing":
+        if arguments.config:
+            raise ValueError(f"diagnose mixing takes options only, got {' '.join(arguments.config)}")
+        settings = MIXING | _given(arguments, tuple(MIXING), "mixing")
+        from mote.mixing_report import mixing_report
 
-def _mixing(arguments: argparse.Namespace) -> int:
-    from mote.mixing_report import mixing_report
+        frames, side = settings.pop("frames"), settings.pop("size")
+        mixing_report(Path(arguments.out or "diagnostics"), size=(frames, side, side), seed=arguments.seed, **settings)
+        return 0
+    folder = Path(arguments.run)
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(f"{folder}: is no run directory (it has no config.yaml); `mote train` makes one")
+    given = _given(arguments, RUN, "a run")
+    config = load_config(arguments.config, [folder / "config.yaml"])
+    if "quantities" in given:
+        given["parts"] = tuple(part for part in given.pop("quantities").split(",") if part)
+    from mote.diagnose_run import diagnose
 
-    size = (arguments.frames, arguments.size, arguments.size)
-    options = {"alpha": arguments.alpha, "ratio": arguments.ratio, "extent": arguments.extent}
-    mixing_report(Path(arguments.out), size=size, draws=arguments.draws, seed=arguments.seed, **options)
+    diagnose(folder, config, Path(arguments.out or folder / "diagnostics"), seed=arguments.seed, **given)
     return 0
+
+
+def _given(arguments: argparse.Namespace, own: tuple[str, ...], what: str) -> dict:
+    """The options that were given, all of which must belong to `what`."""
+    known = {*MIXING, *RUN, *COMPARE}
+    given = {name: value for name, value in vars(arguments).items() if name in known and value is not None}
+    if foreign := sorted(set(given) - set(own)):
+        raise ValueError(f"--{foreign[0].replace('_', '-')} has no meaning for {what}")
+    return given

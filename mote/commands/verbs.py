@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mote.config import Config
-from mote.idle_settings import idle_settings, stacked_corrections
+from mote.idle_settings import idle_settings, questionable_settings
 
 MODEL_HELP = (
     "run directory, exported .safetensors, authors' checkpoint (.pt), `tiny`, open_clip name:tag, "
@@ -31,7 +31,7 @@ def load_config(arguments: Sequence[str], base: Sequence[Path] = ()) -> "Config"
 
     files, overrides = _sorted_out(arguments)
     config = load([*base, *files], overrides)
-    for line in [*idle_settings(config), *stacked_corrections(config)]:
+    for line in [*idle_settings(config), *questionable_settings(config)]:
         print(f"mote: warning: {line}", file=sys.stderr)
     return config
 

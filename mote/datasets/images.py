@@ -127,6 +127,8 @@ class ImageDataset(Dataset):
         else:
             rng = np.random.default_rng((self.seed, epoch, index))
             pixels, scale = (self._shifted(pixels, rng), (1.0, 1.0)) if self.pad else (pixels, self.scale)
+            if self.pad and not any(self.augmentation.values()):  # that was all: nothing to scale, flip or grey
+                return torch.from_numpy(pixels[..., : self.channels]).permute(2, 0, 1).contiguous()
             clip = train_transform(pixels[None], self.size, rng, scale=scale, **self.augmentation)
         return clip[0, : self.channels].contiguous()
 
@@ -142,8 +144,10 @@ class ImageDataset(Dataset):
 
     def _shifted(self, pixels: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "S S 3"]:
         """Scaled to ``size`` where it has another one, padded with black, cut at a random place."""
-        square = eval_transform(pixels[None], self.size)[0, 0].permute(1, 2, 0).numpy()
-        padded = np.pad(square, ((self.pad, self.pad), (self.pad, self.pad), (0, 0)))
+        if pixels.shape[:2] != (self.size, self.size):
+            pixels = eval_transform(pixels[None], self.size)[0, 0].permute(1, 2, 0).numpy()
+        padded = np.zeros((self.size + 2 * self.pad, self.size + 2 * self.pad, 3), np.uint8)
+        padded[self.pad : -self.pad, self.pad : -self.pad] = pixels
         top, left = rng.integers(0, 2 * self.pad + 1, 2)
         return np.ascontiguousarray(padded[top : top + self.size, left : left + self.size])
 

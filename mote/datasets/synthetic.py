@@ -242,14 +242,14 @@ def make_world(
         splits[name].classes.write_text("".join(f"{title}\n" for title in classes), encoding="utf-8")
         lines = [f"{file} {label}\n" for file, label in zip(files, labels, strict=True)]
         splits[name].manifest.write_text("".join(lines), encoding="utf-8")
-    _write_clips(jobs, partial(_write_clip, folder, num_frames, fps), workers)
+    write_clips(jobs, partial(_write_clip, folder, num_frames, fps), workers)
     part = marker.with_suffix(".part")
     part.write_text(json.dumps(config, indent=1), encoding="utf-8")
     part.replace(marker)  # last: its presence says that everything else is complete
     return splits
 
 
-def _write_clips(jobs: list[tuple], write: Callable, workers: int | None) -> None:
+def write_clips(jobs: list[tuple], write: Callable, workers: int | None) -> None:
     """Call `write` on every job, in `workers` processes, with a progress bar."""
     if workers == 0:
         for job in tqdm(jobs, desc="synthetic clips", unit="clip", disable=None):

@@ -32,6 +32,7 @@ PACKAGES = {  # name in the result file -> name of the distribution
     "decord": "decord2",
     "av": "av",
     "numpy": "numpy",
+    "scikit_learn": "scikit-learn",
 }
 REQUIRED_PROVENANCE = ("config", "hashes", "seed", "versions", "date")
 
@@ -53,7 +54,8 @@ def sha256_tensors(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # as bytes: numpy has no bfloat16
+        flat = tensor.as_strided((tensor.numel(),), (1,))  # the stride of a single number may be anything
+        digest.update(flat.view(torch.uint8).numpy().data)  # as bytes: numpy has no bfloat16
     return digest.hexdigest()
 
 

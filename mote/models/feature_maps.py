@@ -104,9 +104,8 @@ class ClipImages(nn.Module):
         Raises:
             ValueError: a tower whose patch tokens cannot be projected.
         """
-        visual: Any = self.clip.visual
-        pooled, tokens = patch_tokens(visual, self.clip.normalize_images(images))
-        return pooled, F.normalize(tokens.float(), dim=1)
+        pooled, tokens = frame_maps(self.clip, images[:, None])
+        return pooled[:, 0], tokens[:, 0]
 
     def classify(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         """Logits of image features."""
@@ -124,6 +123,19 @@ class ClipImages(nn.Module):
     def scale(self) -> Float[Tensor, ""]:
         """Multiplier of the cosines."""
         return self.clip.logit_scale.exp().detach()
+
+
+def frame_maps(
+    clip: VideoCLIP, frames: Num[Tensor, "B T 3 H W"]
+) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T D h w"]]:
+    """Frame features as ``clip.encode_frames`` has them, and the normalised patch tokens of every frame, in one pass.
+
+    Raises:
+        ValueError: a tower whose patch tokens cannot be projected.
+    """
+    pooled, tokens = patch_tokens(clip.visual, clip.normalize_images(frames.flatten(0, 1)))
+    size = frames.shape[:2]
+    return pooled.unflatten(0, size), F.normalize(tokens.float(), dim=1).unflatten(0, size)
 
 
 def patch_tokens(

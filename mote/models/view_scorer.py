@@ -27,11 +27,13 @@ def view_scorer(
     gamma: float = 0.05,
     gate: float = 1.0,
     precision: Precision = "fp32",
+    offset: Float[Tensor, "K"] | None = None,
 ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
     """A function from a batch to scaled logits (B,V,K).
 
     The batch has `features` (B,V,T,D) of the frames, or `frames` (B,V,T,3,H,W) uint8. With `tuned_text` the temporal
-    branch is gated per view by temporal feature modulation (MoTE eq. 11), else by `gate`.
+    branch is gated per view by temporal feature modulation (MoTE eq. 11), else by `gate`. `offset`: added to
+    the logits.
     """
 
     @torch.inference_mode()
@@ -41,6 +43,7 @@ def view_scorer(
             features = rearrange(given, "b v t d -> (b v) t d")
             rho = gate if tuned_text is None else modulation_gate(features.mean(1), text, tuned_text, k=k, gamma=gamma)
             logits = model.classify(model.head(features, gate=rho), text)
+            logits = logits if offset is None else logits + offset
         return rearrange(logits, "(b v) k -> b v k", v=given.shape[1])
 
     return score

@@ -29,6 +29,18 @@ R-Drop (see ``regularizers.r_drop``) takes a second, independent routing r2 over
 pass of the head and none of CLIP; ``ce`` is then the sum over both passes, L_NLL of its eq. 3. What is random between
 the passes is the routing alone: the towers' features are shared and the head has no dropout. In a step where r2 happens
 to equal r the term is zero.
+
+Where classes are very unequal in number, ``long_tail`` (see ``tasks.long_tail``; MEK, Zhang et al., NeurIPS 2023, here
+for clips) takes the place of every CE above: of the routed pass, of the merged one, and of R-Drop's second one. Its
+attention consistency adds one term. With F the normalised patch tokens of every frame in the joint space, from the CLIP
+tower alone, F' those of the mirrored clip (all frames together), and y_k detached:
+
+    M[b,t,k,h,w] = <F[b,t,:,h,w], y_k>        attention = strength * mean_b RAC(M_b, M'_b)
+
+M are cosines, without the logit scale, and frames are averaged like pixels. The mirror is taken of the frames as they
+come, after all augmentation and mixing, and goes through the tower in the same call; the temporal head, the losses and
+the anchor see the clip as it is. No routing has part in it, and neither has the temporal head: only the tower learns
+from it. The classes must not change under mirroring (moving left does).
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,10 +51,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mote.models.clip import ClassFeatures
+from mote.models.feature_maps import frame_maps
 from mote.models.routing import DEFAULT_TEMPERATURES, one_expert, random_merge, same_expert
 from mote.models.video_clip import VideoCLIP
 from mote.regularizers.r_drop import symmetric_kl
 from mote.regularizers.weight_merging import anchor_loss
+from mote.tasks.long_tail import LongTailLoss
 
 
 class VideoTask(nn.Module):
@@ -60,6 +74,8 @@ class VideoTask(nn.Module):
         merge_temperatures: set from which the merge temperature of each layer is drawn.
         r_drop_weight: alpha, >= 0; 0 runs no second pass.
         r_drop_temperature: > 0, divides the logits inside the KL.
+        long_tail: in the place of cross-entropy, see above; with maps, batches must have `frames`, and the tower be one
+            of ``feature_maps.frame_maps``.
 
     Raises:
         ValueError: a negative weight, an unknown loss or routing, a text width that is not the model's, R-Drop where no
@@ -83,6 +99,7 @@ class VideoTask(nn.Module):
         merge_temperatures: Sequence[float] = DEFAULT_TEMPERATURES,
         r_drop_weight: float = 0.0,
         r_drop_temperature: float = 1.0,
+        long_tail: LongTailLoss | None = None,
     ):
         super().__init__()
         if merged_weight < 0 or anchor_weight < 0 or r_drop_weight < 0:
@@ -96,7 +113,7 @@ class VideoTask(nn.Module):
             )
         if text.shape[1] != model.embed_dim:
             raise ValueError(f"class features have width {text.shape[1]}, the model {model.embed_dim}; use one CLIP")
-        self.model, self.class_features = model, class_features
+        self.model, self.class_features, self.long_tail = model, class_features, long_tail
         self.register_buffer("text", text.detach().clone())
         self.merged_weight, self.anchor_weight, self.anchor = merged_weight, anchor_weight, anchor
         self.routing, self.merged = routing, merged
@@ -119,7 +136,8 @@ class VideoTask(nn.Module):
                 optionally `valid` (B,) bool.
             generator: on the CPU; routing is drawn from it, once for the whole batch.
         """
-        features, text = self.features(batch), self.class_text()
+        text = self.class_text()
+        features, attention = self.with_consistency(batch, text)
         target = batch.get("target", batch["label"])
         valid = batch.get("valid", torch.ones_like(batch["label"], dtype=torch.bool))
         draws = self.draw(generator)
@@ -145,7 +163,19 @@ class VideoTask(nn.Module):
             terms[f"merged_{self.merged}"] = self.merged_weight * torch.stack(losses).mean()
         if self.model.num_layers and self.anchor_weight:
             terms["anchor"] = self.anchor_weight * self.anchor_term(features, merged, valid)
+        if attention is not None:
+            terms["attention"] = mean_over(attention, valid)
         return torch.stack(list(terms.values())).sum(), terms
+
+    def with_consistency(
+        self, batch: Mapping[str, Tensor], text: Float[Tensor, "K D"]
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B"] | None]:
+        """Frame features of a batch, and the attention consistency of every clip where it is wanted."""
+        if self.long_tail is None or not self.long_tail.strength:
+            return self.features(batch), None
+        frames = batch["frames"]
+        features, maps = frame_maps(self.model, torch.cat([frames, frames.flip(-1)]))
+        return features[: len(frames)], self.long_tail.consistency(maps, text)
 
     def draw(self, generator: torch.Generator) -> dict[str, Float[Tensor, "R L E"]]:
         """The routings of one step by the name of their passes, in an order in which no draw moves another.
@@ -176,8 +206,10 @@ class VideoTask(nn.Module):
     def cross_entropy(
         self, logits: Float[Tensor, "B K"], target: Int64[Tensor, "B"] | Float[Tensor, "B K"], valid: Bool[Tensor, "B"]
     ) -> Float[Tensor, ""]:
-        """Mean cross-entropy over the valid clips; zero where there are none."""
-        return mean_over(F.cross_entropy(logits, target, reduction="none"), valid)
+        """Mean over the valid clips of the cross-entropy, or of what takes its place; zero where there are none."""
+        if self.long_tail is None:
+            return mean_over(F.cross_entropy(logits, target, reduction="none"), valid)
+        return mean_over(self.long_tail(logits, target, self.model.logit_scale.exp().detach()), valid)
 
     def divergence(
         self, logits: Float[Tensor, "B K"], target: Float[Tensor, "B K"], valid: Bool[Tensor, "B"]

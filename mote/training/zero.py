@@ -63,7 +63,7 @@ def step(engine: Any) -> None:
 
 def whole_state(optimizer: Any) -> dict[str, Any]:
     """The state dict that the plain optimizer would have; call it in every process."""
-    from deepspeed.utils import safe_get_full_optimizer_state
+    from deepspeed.utils import safe_get_full_optimizer_state  # pyright: ignore[reportMissingImports]
 
     zero, state, number = optimizer.optimizer, {}, 0
     groups = []
@@ -81,7 +81,7 @@ def whole_state(optimizer: Any) -> dict[str, Any]:
 
 def load_whole_state(state: Mapping[str, Any], optimizer: Any) -> None:
     """The inverse of `whole_state`: every process takes its parts."""
-    from deepspeed.utils import safe_set_full_optimizer_state
+    from deepspeed.utils import safe_set_full_optimizer_state  # pyright: ignore[reportMissingImports]
 
     zero = optimizer.optimizer
     if not state["state"]:

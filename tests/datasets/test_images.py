@@ -105,6 +105,10 @@ def test_padding_shifts_the_picture_over_black():
         assert white.sum() == len(rows) * len(columns)
         seen.add((int(rows[0]), len(rows), int(columns[0]), len(columns)))
     assert len(seen) == 25  # every shift by -2..2 in both directions
+    data.pixels[:] = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
+    mirror = ImageDataset(data, size=8, channels=3, train=True, pad=2, flip=1.0, grayscale=0.0)
+    for epoch in range(5):  # what is drawn for the shift does not depend on what follows
+        assert torch.equal(mirror[(epoch, 0)]["images"], dataset[(epoch, 0)]["images"].flip(-1))
 
 
 def test_mistakes(npz, tmp_path):

@@ -39,7 +39,17 @@ def test_json_round_trip(tmp_path, scores):
     source = read["provenance"]
     assert source["config"] == {"seed": 3, "temperatures": [0.6, "inf"]}
     assert source["versions"]["numpy"] == np.__version__
-    assert set(source["versions"]) == {"python", "mote", "torch", "open_clip", "accelerate", "decord", "av", "numpy"}
+    assert set(source["versions"]) == {
+        "python",
+        "mote",
+        "torch",
+        "open_clip",
+        "accelerate",
+        "decord",
+        "av",
+        "numpy",
+        "scikit_learn",
+    }
     assert source["date"].endswith("+00:00")
 
 
@@ -121,6 +131,8 @@ def test_sha256_of_tensors_sees_names_types_shapes_and_values():
     digests = {results.sha256_tensors(tensors) for tensors in [base, *others]}
     assert len(digests) == 5
     assert len(results.sha256_tensors({"scalar": torch.tensor(1.0), "empty": torch.zeros(0)})) == 64
+    cut = {"cut": torch.ones(1, 4)[:, 0]}  # one number, four apart
+    assert results.sha256_tensors(cut) == results.sha256_tensors({"cut": torch.ones(1)})
 
 
 def test_a_package_that_is_not_installed_is_null(monkeypatch):

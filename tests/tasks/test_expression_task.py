@@ -10,7 +10,8 @@ from mote import build
 from mote.config import load
 from mote.models.image_nets import ImageClassifier, ResNet
 from mote.regularizers.long_tail import checked_counts
-from mote.tasks.expression import Deferral, ExpressionTask
+from mote.tasks.expression import ExpressionTask
+from mote.tasks.long_tail import Deferral
 
 GENERATOR = torch.Generator()
 COUNTS = checked_counts([40, 5, 12, 3])
@@ -98,7 +99,7 @@ def test_ldam_defers_its_weights_and_takes_the_scale_of_the_head():
     late = 1 / (1 - 0.9999 ** COUNTS.double())
     late = (late / late.mean())[batch["label"]]
     assert losses == pytest.approx([each.mean().item(), (late * each).mean().item()], rel=1e-5)
-    assert "deferred" in task.state_dict()  # so that a resumed run knows
+    assert "long_tail.deferred" in task.state_dict()  # so that a resumed run knows
 
 
 def test_the_head_gets_no_gradient_from_the_attention_and_the_network_does():

@@ -1,0 +1,80 @@
+"""The pictures of `mote diagnose`: how far classes are from their boundary, and how Lanczos converged."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from mote.reporting.plots import COLOURS, DASHES, MARKERS, MAX_TICK_LABELS, _figure, _save
+
+
+def classes_plot(rows: Sequence[Mapping], path: Path | str) -> tuple[Path, Path]:
+    """Draw the median radius of each class, smallest first, its samples beside it; returns the SVG and PNG path.
+
+    rows: `class`, `samples`, `radius` (may be infinite: drawn to the edge) and `accuracy`.
+    """
+    if not rows:
+        raise ValueError("no classes to draw")
+    ordered = sorted(rows, key=lambda row: row["radius"])
+    values = np.array([row["radius"] for row in ordered], dtype=float)
+    finite = values[np.isfinite(values)]
+    edge = 1.05 * np.abs(finite).max() if finite.size else 1.0
+    figure, axes = _figure(7.2, float(np.clip(1.5 + 0.18 * len(rows), 3.0, 12.0)))
+    colours = [COLOURS[0] if value > 0 else COLOURS[1] for value in values]
+    axes.barh(range(len(rows)), np.clip(values, -edge, edge), color=colours)
+    axes.axvline(0, color="#444444", linewidth=0.8)
+    if len(rows) <= 2 * MAX_TICK_LABELS:
+        names = [f"{row['class']} ({row['samples']})" for row in ordered]
+        axes.set_yticks(range(len(rows)), names, fontsize=7, parse_math=False)
+    else:
+        axes.set_yticks([])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlabel("median radius: margin over |its input gradient| (units of the input)")
+    axes.set_title("Classes and their samples; below 0: most are wrong", loc="left", fontsize=9, color="#555555")
+    return _save(figure, path)
+
+
+def lanczos_plot(histories: Mapping[str, Sequence[tuple[float, float]]], path: Path | str) -> tuple[Path, Path]:
+    """Draw residual over Ritz value against the number of products for each operator; returns the SVG and PNG path."""
+    figure, axes = _figure(7.2, 4.2)
+    for i, (name, history) in enumerate(histories.items()):
+        value, residual = np.array(history, dtype=float).T
+        relative = np.divide(residual, np.abs(value), out=np.zeros_like(residual), where=value != 0)
+        style: dict[str, Any] = {
+            "color": COLOURS[i % len(COLOURS)],
+            "linestyle": DASHES[i % len(DASHES)],
+            "marker": MARKERS[i],
+        }
+        axes.plot(np.arange(1, len(value) + 1), np.maximum(relative, 1e-16), label=f"{name}: {value[-1]:.4g}", **style)
+    axes.set_yscale("log")
+    axes.set_xlabel("products")
+    axes.set_ylabel("residual / eigenvalue")
+    axes.legend(frameon=False)
+    return _save(figure, path)
+
+
+def correlation_plot(
+    quantities: Mapping[str, Mapping], accuracy: Sequence[float], path: Path | str
+) -> tuple[Path, Path]:
+    """Draw held-out balanced accuracy against every quantity, a point a run; returns the SVG and PNG path.
+
+    quantities: `values`, `rho` and `p` by name. Values that are all positive are drawn on a logarithmic axis.
+    """
+    columns = min(4, len(quantities))
+    lines = -(-len(quantities) // columns)
+    figure = Figure(figsize=(2.9 * columns, 2.5 * lines), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    for i, (name, row) in enumerate(quantities.items()):
+        axes = figure.add_subplot(lines, columns, i + 1)
+        values = np.array(row["values"], dtype=float)
+        axes.plot(values, 100 * np.array(accuracy), "o", color=COLOURS[0], markersize=5)
+        if (values > 0).all() and values.max() > 3 * values.min():
+            axes.set_xscale("log")
+        axes.set_title(f"{name}\nrho {row['rho']:+.2f}, p {row['p']:.3f}", fontsize=9, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=7)
+    figure.supylabel("held-out balanced accuracy (%)", fontsize=9)
+    return _save(figure, path)

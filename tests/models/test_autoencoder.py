@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from mote.models.autoencoder import FeatureAutoencoder, ImageAutoencoder, load_autoencoder, save_autoencoder
+
+
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (48, 1), (64, 3)])
+def test_pictures_come_back_in_their_shape(size, channels):
+    model = ImageAutoencoder(size=size, channels=channels, latent=5, codes=10, width=4)
+    images = torch.randint(0, 256, (3, channels, size, size), dtype=torch.uint8)
+    assert model.encode(images).shape == (3, 10)
+    out = model(images)
+    assert out.shape == images.shape and out.min() >= 0 and out.max() <= 1
+    assert torch.equal(model.target(images) * 255, images.float())
+
+
+@pytest.mark.parametrize("size", [27, 30, 7, 36])
+def test_a_size_that_cannot_be_halved_is_refused(size):
+    with pytest.raises(ValueError, match=f"times a power of two .*, got {size}; set data.size"):
+        ImageAutoencoder(size=size)
+
+
+def test_unit_features_come_back_with_length_one():
+    model = FeatureAutoencoder(features=12, latent=3, hidden=8, unit=True)
+    assert torch.allclose(model(torch.randn(4, 12)).norm(dim=1), torch.ones(4))
+
+
+@pytest.mark.parametrize("model", [ImageAutoencoder(size=8, latent=3, width=4), FeatureAutoencoder(features=6)])
+def test_a_folder_gives_the_same_network_back(tmp_path, model):
+    prior = {"centres": torch.randn(2, 3), "priors": torch.tensor([0.5, 0.5])}
+    save_autoencoder(tmp_path, model, prior, {"method": "gm"})
+    loaded = load_autoencoder(tmp_path)
+    assert loaded.meta["method"] == "gm" and loaded.model.sizes == model.sizes and not loaded.model.training
+    assert all(torch.equal(value, loaded.prior[name]) for name, value in prior.items())
+    z = torch.randn(2, model.sizes["latent"])
+    assert torch.equal(model.eval().decode(z), loaded.model.decode(z))
+
+
+def test_damaged_folders_are_one_line(tmp_path):
+    with pytest.raises(ValueError, match="holds no autoencoder"):
+        load_autoencoder(tmp_path)
+    save_autoencoder(tmp_path, FeatureAutoencoder(features=6), {}, {})
+    (tmp_path / "model.safetensors").write_bytes(b"no")
+    with pytest.raises(ValueError, match="does not fit"):
+        load_autoencoder(tmp_path)
+    (tmp_path / "model.json").write_text('{"task": "autoencoder", "kind": "sound", "sizes": {}}')
+    with pytest.raises(ValueError, match="does not describe an autoencoder"):
+        load_autoencoder(tmp_path)
