@@ -44,8 +44,6 @@ def cache_folder(cache: str | None, classifier: Classifier) -> Path | None:
 
 def open_cache(folder: Path, classifier: Classifier, dataset: VideoDataset) -> FeatureCache:
     """The part of a cache folder for this tower, this precision and machine, and this way of cutting views."""
-    device = classifier.device
-    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     found = versions()
     return FeatureCache(
         folder,
@@ -59,7 +57,7 @@ def open_cache(folder: Path, classifier: Classifier, dataset: VideoDataset) -> F
             frames=dataset.num_frames,
             pictures="distinct",
             precision=classifier.precision,
-            device=f"{device.type} {machine}",
+            device=_machine(classifier.device),
             software=f"mote {__version__}, torch {found['torch']}, open_clip {found['open_clip']}, av {found['av']}",
         ),
     )
@@ -77,20 +75,20 @@ def keep_class_features(folder: Path, classifier: Classifier, labels: Sequence[s
     tower = classifier.towers().encode_text
     if not isinstance(tower, nn.Module):
         return
-    device, found = classifier.device, versions()
+    found = versions()
     space = namespace_key(
         text_tower=sha256_tensors(tower.state_dict()),
         architecture=_architecture(tower),
         templates=sha256_lines(classifier.templates),
         classes=len(labels),
-        device=f"{device.type} {torch.backends.cpu.get_cpu_capability()}",
+        device=_machine(classifier.device),
         software=f"mote {__version__}, torch {found['torch']}, open_clip {found['open_clip']}",
     )
     with FeatureCache(folder, space) as cache:
         name = entry_key(sha256_lines(labels), "class features")
         row = cache.read(name)
         if row is not None:
-            classifier.class_features[key] = torch.from_numpy(row[0]).to(device)
+            classifier.class_features[key] = torch.from_numpy(row[0]).to(classifier.device)
         else:
             _keep(cache, name, classifier.text_features(labels)[None].cpu())
 
@@ -206,6 +204,12 @@ def _keep(cache: FeatureCache, key: str, features: Float[Tensor, "V T D"]) -> Fe
         warnings.warn(f"{error}; going on without", stacklevel=2)
         return None
     return cache
+
+
+def _machine(device: torch.device) -> str:
+    """What decides the last bits besides the software."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return f"{device.type} {name}"
 
 
 def _architecture(visual: nn.Module) -> str:
