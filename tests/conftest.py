@@ -15,6 +15,14 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
 
 
+LONGEST = ("test_processes.py", "test_scores.py", "test_export.py", "test_staying_alive.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real clips and images that are not part of the project; skips where absent."""

@@ -136,6 +136,7 @@ def test_a_temporal_head_is_measured_on_features_and_a_video_model_on_pixels(hea
     assert whole["settings"]["parameters"] > document["settings"]["parameters"]
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_does(head, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     assert mote("diagnose", head, *FEW, "--out", one) == 0

@@ -61,7 +61,7 @@ def test_distances_are_those_of_the_loop():
 @pytest.mark.parametrize("mixture", [isotropic(axis_centres(10, 10, math.sqrt(2))), uneven(), tilted()])
 @pytest.mark.parametrize("num", [2, 9, 100])
 def test_codes_of_the_prior_give_one_on_average(mixture, num):
-    batches = 1000
+    batches = 300
     codes = drawn(mixture, num * batches).view(batches, num, -1)
     terms = [latent_terms(z, mixture) for z in codes]
     for name in ("cdf", "covariance", "mean"):
@@ -114,7 +114,7 @@ def test_only_separated_modes_can_be_told_from_one_gaussian():
 
 
 def test_class_conditional_codes_of_the_prior_give_one_on_average():
-    mixture, batches = isotropic(axis_centres(4, 5, 6.0, std=0.5), 0.5), 1000
+    mixture, batches = isotropic(axis_centres(4, 5, 6.0, std=0.5), 0.5), 400
     label = torch.tensor([0] * 20 + [1] * 5 + [2] * 2 + [3])  # long-tailed
     codes = sample_mixture(mixture, label.repeat(batches), generator()).view(batches, len(label), 5)
     terms = [class_latent_terms(z, label, mixture) for z in codes]

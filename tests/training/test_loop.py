@@ -121,7 +121,8 @@ def test_accumulation_equals_the_large_batch_also_where_undecodable_clips_are_sp
     assert numbers(parts, "grad_norm") == pytest.approx(numbers(whole, "grad_norm"), rel=1e-5)
 
 
-@pytest.mark.parametrize("sync_routing", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_processes.py does it through the command line
+@pytest.mark.parametrize("sync_routing", [True, False])
 def test_two_processes_equal_one_and_metrics_are_exact(tmp_path, sync_routing):
     """Equal global batch, synchronised routing, 11 evaluation clips in batches of 4; no unused-parameter search.
 
@@ -146,7 +147,8 @@ def test_two_processes_equal_one_and_metrics_are_exact(tmp_path, sync_routing):
         assert ours["top1"] == theirs["top1"] and ours["logits"] == pytest.approx(theirs["logits"], rel=1e-6)
 
 
-@pytest.mark.parametrize("save_every", [4, pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_processes.py does it through the command line
+@pytest.mark.parametrize("save_every", [4, None])
 def test_killed_in_mid_epoch_and_resumed_is_bit_for_bit_the_uninterrupted_run(tmp_path, save_every):
     options = {"dropout": 0.2, "save_every": save_every, "evaluated": True}
     whole = run(tmp_path / "whole", **options)
