@@ -75,11 +75,16 @@ class Classifier:
         """Whether `labels` are the classes of fine-tuning, in their order."""
         return self.classes is not None and list(labels) == self.classes
 
+    @property
+    def can_gate(self) -> bool:
+        """Whether temporal feature modulation works: what it compares with is stored, or there is nothing to damp."""
+        return self.model.temporal is None or self.tuned_text is not None
+
     def gate_text(self, labels: Sequence[str], modulation: bool | None = None) -> Float[Tensor, "F D"] | None:
         """The tuned class features that temporal feature modulation needs, None where it is off; see `scorer`."""
         if self.model.temporal is None:  # there is nothing that a gate could damp
             return None
-        if modulation and self.tuned_text is None:
+        if modulation and not self.can_gate:
             raise ValueError(
                 "temporal feature modulation compares with the classes of tuning, of which this model stores no "
                 "features; leave it off (evaluation.modulation=false)"

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mote import build
+from mote import build, build_task
 from mote.classifier import Classifier
 from mote.config import Config
 from mote.datasets.manifest import Record
@@ -96,7 +96,7 @@ class Experiment:
 
     def rules(self) -> list[Rule]:
         """Learning rates, see `mote.training.loop.fit`."""
-        return [*build.learning_rules(self.config)]
+        return [*build_task.learning_rules(self.config)]
 
     def predict(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "B K"]:
         """Logits of a batch, experts merged uniformly, for the class features that training started from."""
@@ -160,7 +160,7 @@ def assemble(config: Config, device: torch.device) -> Experiment:
     size = data.size or towers.image_size
     counts = class_counts(records, len(classes))
     checked = None if config.imbalance.method == "ce" else checked_counts(counts, classes)
-    task = build.task(config, model, text, tuned, checked)
+    task = build_task.task(config, model, text, tuned, checked)
     if task.long_tail is not None and task.long_tail.strength:
         with torch.no_grad():  # a tower without patch tokens is refused now
             frame_maps(model, torch.zeros(1, 1, 3, size, size))

@@ -178,13 +178,15 @@ def _encode(
 def _encode_once(classifier: Classifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
     """Features on the CPU; pictures that are equal, as where a video is shorter than its clips, go through once."""
     pictures = frames.flatten(0, 2)
-    number: dict[bytes, int] = {}
-    hashes = (hashlib.sha256(picture.movedim(0, -1).contiguous().numpy().data).digest() for picture in pictures)
-    place = torch.tensor([number.setdefault(digest, len(number)) for digest in hashes])
-    if len(number) == len(place):
+    hashes = [hashlib.sha256(picture.movedim(0, -1).contiguous().numpy().data).digest() for picture in pictures]
+    first: dict[bytes, int] = {}  # where each is met first
+    for position, digest in enumerate(hashes):
+        first.setdefault(digest, position)
+    if len(first) == len(pictures):
         return classifier.encode(frames).cpu()
-    first = torch.tensor([int((place == i).nonzero()[0]) for i in range(len(number))])
-    distinct = classifier.encode(pictures[first][None, None]).cpu()[0, 0]
+    distinct = classifier.encode(pictures[list(first.values())][None, None]).cpu()[0, 0]
+    number = {digest: n for n, digest in enumerate(first)}
+    place = torch.tensor([number[digest] for digest in hashes])
     return distinct[place].unflatten(0, frames.shape[:3])
 
 

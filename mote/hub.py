@@ -19,6 +19,7 @@ import huggingface_hub
 import open_clip
 import yaml
 
+from mote.config import parse_yaml
 from mote.evaluation.results import sha256_tensors
 from mote.models.checkpoints import DESCRIPTION, TEXT, WEIGHTS
 from mote.models.clip_weights import one_line
@@ -88,7 +89,7 @@ def save_pretrained(
     meta = json.loads((model / DESCRIPTION).read_text(encoding="utf-8"))
     config = None
     if (run / "config.yaml").is_file():
-        tree = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        tree = parse_yaml((run / "config.yaml").read_text(encoding="utf-8"))
         config = yaml.safe_dump(without_places(tree), sort_keys=False)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from mote import build
+from mote import build, build_task
 from mote.config import Config
 from mote.datasets.images import ImageDataset, ImageList, read_images
 from mote.datasets.manifest import Record, read_class_ids, read_class_names
@@ -76,7 +76,7 @@ def assemble_images(config: Config, device: torch.device) -> ImageExperiment:
         number = Counter(record.label for record in data.records)
         counts = [number[label] for label in range(len(data.classes))]
     model = build_model(config, data.classes, size, device)
-    task = build.image_task(config, model, None if counts is None else checked_counts(counts, data.classes))
+    task = build_task.image_task(config, model, None if counts is None else checked_counts(counts, data.classes))
     return ImageExperiment(config, data, size, task, device, counts)
 
 

@@ -94,7 +94,7 @@ def evaluate_images(
     summary = summarize(scores, data.classes) | {"warnings": [], "items": "images"}
     if counts is not None and attention is not None:
         summary |= imbalance_summary(scores, data.classes, counts, attention)
-        summary["method"] = {key: meta.get(key) for key in ("method",)} | {"posthoc": config.imbalance.posthoc}
+        summary["method"] = {"method": meta.get("method"), "posthoc": config.imbalance.posthoc}
     name, manifest = config.evaluation.name, config.evaluation.manifest or ""
     hashes = {
         "manifest": hash_manifest(manifest, data.records),

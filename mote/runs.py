@@ -11,7 +11,7 @@ from typing import Any, cast
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mote import build
+from mote import build_task
 from mote.config import Config, dump
 from mote.evaluation.results import write_atomic
 from mote.experiment import Experiment, assemble
@@ -176,7 +176,7 @@ def _fit(
     fit(
         task,
         loader,
-        after_update=build.after_update(config, task),
+        after_update=build_task.after_update(config, task),
         accelerator=accelerator,
         out=out,
         rules=rules,
@@ -197,7 +197,7 @@ def _fit(
         save_every=config.run.save_every,
         keep=config.run.keep,
         max_skipped=max_skipped,
-        mix=build.mixer(config.mixing, num_classes),
+        mix=build_task.mixer(config.mixing, num_classes),
         resume=resume,
         fingerprint=_fingerprint(config),
     )

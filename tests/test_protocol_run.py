@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,14 @@ import pytest
 from test_cli import fails, mote
 
 from mote import load
+from mote.config import load as load_config
 from mote.datasets.manifest import Record, read_class_ids, read_class_names
 from mote.datasets.synthetic import render_clip, write_video
 from mote.datasets.video import VideoDataset
 from mote.evaluation.protocols import PROTOCOLS
 from mote.protocol_lists import find_lists
+from mote.protocol_run import run_protocol
+from mote.training.distributed import make_accelerator
 
 # Its words are names of UCF101, which the built-in CLIP spells in letters.
 pytestmark = pytest.mark.filterwarnings("ignore:tiny CLIP has no token:UserWarning")
@@ -102,6 +106,19 @@ def test_three_splits_give_mean_and_population_std_and_say_which_rules_they_obey
     kept = [row for row in rows(tmp_path / "ucf101-zs-test1.csv") if row["label"] not in ("archery", "bowling")]
     assert known["without"]["listed"] == len(kept) == 2
     assert known["without"]["top1_correct"] == sum(int(row["correct"]) for row in kept)
+
+
+def test_a_model_without_features_of_its_classes_is_scored_without_the_gate_and_it_is_said(world, tmp_path):
+    classifier = replace(load(str(world / "run")), tuned_text=None)
+    config = load_config([world / "run" / "config.yaml"], ["evaluation.cache=null", "evaluation.page=false"])
+    protocol = PROTOCOLS["ucf101-zs"]
+    lists = find_lists(protocol, str(world / "lists"), None)[:1]
+    result = run_protocol(classifier, protocol, lists, config, make_accelerator("fp32", cpu=True), tmp_path)
+    assert any("temporal feature modulation is off" in line for line in result["protocol"]["departures"])
+    one = json.loads((tmp_path / "ucf101-zs-test1.json").read_text())
+    assert one["provenance"]["config"]["evaluation"]["modulation"] is False
+    with pytest.raises(ValueError, match="stores no features; leave it off"):
+        classifier.scorer(["a", "b"], True)
 
 
 def test_ten_halves_equal_a_recount_from_the_logits_of_every_view(world, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mote import build, load
+from mote import build_task, load
 from mote.config import ConfigError
 from mote.config import load as load_config
 from mote.datasets.synthetic import render_clip, write_video
@@ -108,7 +108,7 @@ def test_one_step_moves_what_is_named_and_leaves_the_rest_bit_for_bit(clips, tun
     experiment = assemble(load_config([], settings(clips, *tuning)), torch.device("cpu"))
     task = experiment.task.train()
     before = {name: t.clone() for name, t in task.state_dict().items()}
-    groups = parameter_groups(task, build.learning_rules(experiment.config))
+    groups = parameter_groups(task, build_task.learning_rules(experiment.config))
     optimizer = torch.optim.AdamW(groups, lr=1e-3)
     for group in optimizer.param_groups:
         group["lr"] = 1e-3 * group["lr_scale"]
@@ -203,4 +203,4 @@ def test_a_freeze_pattern_that_takes_nothing_is_an_error(clips):
     config = load_config([], settings(clips, "tuning.freeze=[model.vision.*]"))
     experiment = assemble(config, torch.device("cpu"))
     with pytest.raises(ValueError, match=r"patterns \['model\.vision\.\*'\] take no parameter"):
-        parameter_groups(experiment.task, build.learning_rules(config))
+        parameter_groups(experiment.task, build_task.learning_rules(config))

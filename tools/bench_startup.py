@@ -35,7 +35,7 @@ def command_seconds(arguments: list[str]) -> tuple[float, float]:
 
 def first_step_seconds(folder: Path, clip: str) -> float:
     """Seconds from the towers in memory to the first update, features of the list in memory too."""
-    from mote import build
+    from mote import build, build_task
     from mote.config import load
     from mote.datasets.loader import FeatureDataset
     from mote.experiment import assemble
@@ -69,7 +69,7 @@ def first_step_seconds(folder: Path, clip: str) -> float:
 
     start = time.perf_counter()
     loader = build.training_loader(config, dataset)
-    rules = build.learning_rules(config)
+    rules = build_task.learning_rules(config)
     stop.state_dict = dict  # type: ignore[attr-defined]
     try:
         how = {"accelerator": accelerator, "out": folder / f"run{time.time_ns()}", "rules": rules}

@@ -80,8 +80,8 @@ def _own_settings(arguments: argparse.Namespace) -> list[str]:
 
 
 def _folds(arguments: argparse.Namespace, protocol: "Protocol", out: Path, switches: dict[str, bool]) -> int:
+    from mote.folds_run import evaluate_folds
     from mote.protocol_lists import check_settings
-    from mote.protocol_run import evaluate_folds
 
     if arguments.clip is not None or arguments.union_labels is not None:
         raise ValueError(f"{protocol.identifier} scores runs on their own classes; leave out --clip and --union-labels")

@@ -6,7 +6,7 @@ from oracles import long_tail_reference as loops
 from torch import nn
 from torch.nn import functional as F
 
-from mote import build
+from mote import build_task
 from mote.config import load
 from mote.models.image_nets import ImageClassifier, ResNet
 from mote.regularizers.long_tail import checked_counts
@@ -75,7 +75,7 @@ def test_consistency_alone_weighs_all_classes_alike():
 def test_a_method_of_the_configuration_is_the_loop_of_its_loss(method, loss, settings):
     overrides = [f"imbalance.{key}={value}" for key, value in settings.items()]
     config = load([], ["task=expression", f"imbalance.method={method}", "image.init=x", *overrides])
-    task, batch = build.image_task(config, make_model(), COUNTS).eval(), make_batch()
+    task, batch = build_task.image_task(config, make_model(), COUNTS).eval(), make_batch()
     total, terms = task(batch, GENERATOR)
     logits = task.model(batch["images"]).double().tolist()
     expected = loops.loss(loss, logits, batch["label"].tolist(), COUNTS.tolist(), **settings)
@@ -84,8 +84,8 @@ def test_a_method_of_the_configuration_is_the_loop_of_its_loss(method, loss, set
 
 def test_ldam_defers_its_weights_and_takes_the_scale_of_the_head():
     config = load([], ["task=expression", "imbalance.method=ldam_drw", "imbalance.defer=0.5", "imbalance.scale=10"])
-    task, batch = build.image_task(config, make_model(cosine=10.0), COUNTS).eval(), make_batch()
-    switch = build.after_update(config, task)
+    task, batch = build_task.image_task(config, make_model(cosine=10.0), COUNTS).eval(), make_batch()
+    switch = build_task.after_update(config, task)
     assert isinstance(switch, Deferral)
     losses = []
     for fraction in (0.25, 0.5):
