@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mote import build
+from mote import build_task
 from mote.cli import main
 from mote.config import ConfigError, load
 from mote.datasets.synthetic import render_clip, write_video
@@ -85,7 +85,7 @@ class Watched(VideoTask):
 def watched(monkeypatch, out: Path, *overrides: str) -> tuple[list[dict], list[tuple], dict[str, torch.Tensor]]:
     """Log, notes and first weights of a run."""
     Watched.notes, Watched.start = [], {}
-    monkeypatch.setattr(build, "VideoTask", Watched)
+    monkeypatch.setattr(build_task, "VideoTask", Watched)
     return train(out, *overrides), Watched.notes, Watched.start
 
 
@@ -113,9 +113,9 @@ def test_weight_zero_is_the_run_without_bit_for_bit_and_computes_nothing(clips, 
         raise AssertionError("computed at weight 0")
 
     for place in (
-        "mote.build.Mixer",
-        "mote.build.GroupLasso",
-        "mote.build.find_groups",
+        "mote.build_task.Mixer",
+        "mote.build_task.GroupLasso",
+        "mote.build_task.find_groups",
         "mote.tasks.video.symmetric_kl",
     ):
         monkeypatch.setattr(place, computed)
