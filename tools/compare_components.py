@@ -5,15 +5,17 @@
   the demo trains everything together: a plain temporal transformer whose head was trained first (once a seed, without
   mixing), then one epoch end to end with or without them. R-Drop is tried on the MoTE head over cached features, where
   its second routing costs a pass of the head only. Settings are the demo's.
-- `sparsity`: the MoTE head on the features of that world, with and without group lasso on its hidden units, its
-  attention heads, or both, then `mote compact`: what is scored and timed is the smaller network, its head against
-  the whole head in turn (medians). Strengths were tried on the clips of another world, `--world-seed 1`.
+- `sparsity`: the MoTE head on the features of that world, trained; trained on for as long again with group lasso on its
+  hidden units or its attention heads; made compact (`mote compact`); and fine-tuned, as long once more. Beside it, as
+  many epochs without a penalty. The compact head is timed against the whole one, in turn (medians). The strength of
+  `--units` was chosen on the clips of another world, `--world-seed 1`.
 
 Finished runs are kept, so it can be stopped and started again; `--seeds` may be given one at a time.
 
     python tools/compare_components.py signs --data FOLDER/LABELS.csv
     python tools/compare_components.py world
     python tools/compare_components.py sparsity
+    python tools/compare_components.py sparsity --world-seed 1 --seeds 0 --units 0.06 0.1 --heads 0.3
 """
 
 import argparse
@@ -36,12 +38,7 @@ from mote.sparsity.report import seconds
 
 MIXTURES = {"none": []} | {name: [f"mixing.methods=[{name}]"] for name in ("mixup", "cutmix", "hmix", "gmix")}
 R_DROP = {"r_drop off": [], "r_drop on": ["r_drop.weight=1"]}
-LASSO = ["sparsity.groups=[units,heads]"]
-SPARSE = {
-    "r_drop off": [],
-    "units": [*LASSO, "sparsity.strength=0.08", 'sparsity.layers={"temporal.*.mlp": 1.0}'],
-    "heads": [*LASSO, "sparsity.strength=0.35", 'sparsity.layers={"temporal.*.attn": 1.0}'],
-}
+LASSO = {"units": "temporal.*.mlp", "heads": "temporal.*.attn"}  # group -> what it lies in
 BATCH = 64  # clips whose pass through the head is timed
 MOTE = [*HEAD, "model.experts=4"]
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -55,9 +52,9 @@ def run(out: Path, files: list[Path], overrides: list[str], seed: int) -> dict:
     return json.loads((out / "metrics.json").read_text())
 
 
-def signs(out: Path, data: str, _world: int, seed: int) -> dict[str, dict]:
+def signs(out: Path, given: argparse.Namespace, seed: int) -> dict[str, dict]:
     """One run for each mixture, and one with R-Drop; without either is the baseline of both."""
-    where = [f"data.train={json.dumps(data)}", f"evaluation.manifest={json.dumps(data)}"]
+    where = [f"data.train={json.dumps(given.data)}", f"evaluation.manifest={json.dumps(given.data)}"]
     methods = MIXTURES | {"r_drop on": R_DROP["r_drop on"]}
     return {
         name: run(out / f"{name}_{seed}", [CONFIGS / "sign_digits.yaml"], [*where, *more], seed)
@@ -65,9 +62,9 @@ def signs(out: Path, data: str, _world: int, seed: int) -> dict[str, dict]:
     }
 
 
-def world(out: Path, _data: str, world_seed: int, seed: int) -> dict[str, dict]:
+def world(out: Path, given: argparse.Namespace, seed: int) -> dict[str, dict]:
     """The mixtures end to end and R-Drop on the head, scored on new clips of the 72 seen classes."""
-    common = _common(out, world_seed)
+    common = _common(out, given.world_seed)
     start = out / f"start_{seed}"
     run(start, [], [*common, *HEAD, "model.experts=1"], seed)
     stage = [*common, *HEAD_ALL, "model.experts=1", f"model.init={json.dumps(str(start))}"]
@@ -85,27 +82,37 @@ def _common(out: Path, world_seed: int) -> list[str]:
     return [*common, "evaluation.batch_size=64", "evaluation.every=1000", "model.layers=2"]
 
 
-def sparsity(out: Path, _data: str, world_seed: int, seed: int) -> dict[str, dict]:
-    """The MoTE head with and without group lasso; scores, widths and times are those of the compact model."""
-    settings = [*_common(out, world_seed), *MOTE]
-    results = {}
-    for name, more in SPARSE.items():
-        whole = out / f"{name}_{seed}"  # the run without is the one of `world`
-        results[name] = run(whole, [], [*settings, *more], seed)
-        if more:
-            results[name] |= _compacted(whole)
+def sparsity(out: Path, given: argparse.Namespace, seed: int) -> dict[str, dict]:
+    """A trained MoTE head, and what up to twice as many epochs more make of it with and without group lasso."""
+    settings = [*_common(out, given.world_seed), *MOTE]
+
+    def on(start: str, name: str, *more: str) -> dict:
+        init = f"model.init={json.dumps(str(out / f'{start}_{seed}'))}"
+        return run(out / f"{name}_{seed}", [], [*settings, init, *more], seed)
+
+    results = {"trained": run(out / f"r_drop off_{seed}", [], settings, seed)}  # the run without of `world`
+    results["trained twice as long"] = on("r_drop off", "longer")
+    results["trained three times as long"] = on("longer", "longest")
+    for kind, layers in LASSO.items():
+        for strength in vars(given)[kind]:
+            name = f"{kind} {strength:g}"
+            more = [f"sparsity.groups=[{kind}]", f"sparsity.strength={strength}"]
+            on("r_drop off", name, *more, f'sparsity.layers={{"{layers}": 1.0}}')
+            whole, small = out / f"{name}_{seed}", out / f"{name}_compact_{seed}"
+            results[f"{name}, compact"] = _compacted(whole, small)
+            if small.is_dir():
+                results[f"{name}, fine-tuned"] = on(f"{name}_compact", f"{name}_tuned")
     return results
 
 
-def _compacted(whole: Path) -> dict:
+def _compacted(whole: Path, small: Path) -> dict:
     """Result of the compact model of a run, and what is left of it; the run itself if nothing became zero."""
-    small = whole.with_name(f"{whole.name}_compact")
     if not (small / "compact.json").is_file():
         try:
             compact_model(str(whole), str(small))
         except ValueError as error:
             print(error)
-            return _left(whole, whole)
+            return json.loads((whole / "metrics.json").read_text()) | _left(whole, whole)
     if not (small / "evaluations" / "eval.json").is_file():
         evaluate_model(str(small), load([small / "config.yaml"]), small / "evaluations")
     return json.loads((small / "evaluations" / "eval.json").read_text()) | _left(whole, small)
@@ -134,6 +141,8 @@ def table(results: dict[int, dict[str, dict]]) -> str:
     seeds = sorted(results)
     lines = [f"| | {' | '.join(f'seed {seed}' for seed in seeds)} | mean ± std |", "|---|" + "--:|" * (len(seeds) + 1)]
     for name in results[seeds[0]]:
+        if any(name not in results[seed] for seed in seeds):  # nothing became zero, so nothing was fine-tuned
+            continue
         values = [100 * results[seed][name]["top1"] for seed in seeds]
         cells = " | ".join(f"{value:.1f}" for value in values)
         lines.append(f"| {name} | {cells} | {statistics.mean(values):.1f} ± {statistics.pstdev(values):.1f} |")
@@ -141,11 +150,11 @@ def table(results: dict[int, dict[str, dict]]) -> str:
 
 
 def removal_table(results: dict[int, dict[str, dict]]) -> str:
-    """Markdown: what is left of the temporal head, and its time; means over the seeds."""
+    """Markdown: what is left of the temporal head, and the time of its pass; means over the seeds."""
     lines = ["| | hidden units left | attention heads left | head, ms dense | head, ms compact | times as fast |"]
     lines.append("|---|" + "--:|" * 5)
     for name in next(iter(results.values())):
-        rows = [results[seed][name] for seed in results if "left" in results[seed][name]]
+        rows = [results[seed][name] for seed in results if "left" in results[seed].get(name, {})]
         if rows:
             units, heads = (100 * statistics.mean(row["left"][kind] for row in rows) for kind in ("units", "heads"))
             before, after = (1e3 * statistics.mean(row[key] for row in rows) for key in ("seconds", "seconds_left"))
@@ -161,6 +170,8 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data/sign_digits/LABELS.csv", help="list of the photographs")
     parser.add_argument("--world-seed", type=int, default=0, help="of the clips of the synthetic world")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--units", type=float, nargs="*", default=[0.1], help="strengths of the lasso of hidden units")
+    parser.add_argument("--heads", type=float, nargs="*", default=[], help="strengths of that of attention heads")
     parser.add_argument("--out", type=Path, default=Path("runs/components"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -169,7 +180,7 @@ def main() -> None:
         out = out.with_name(f"world_{arguments.world_seed}")
     out.mkdir(parents=True, exist_ok=True)
     compare = COMPARISONS[arguments.kind]
-    results = {seed: compare(out, arguments.data, arguments.world_seed, seed) for seed in arguments.seeds}
+    results = {seed: compare(out, arguments, seed) for seed in arguments.seeds}
     print(table(results))
     if arguments.kind == "sparsity":
         print(f"\n{removal_table(results)}")

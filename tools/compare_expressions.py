@@ -33,16 +33,7 @@ from mote.training.distributed import make_accelerator
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SIZE = 32
-GRID = [
-    (0.1, 0.1),
-    (0.1, 0.3),
-    (0.3, 0.1),
-    (0.3, 0.3),
-    (1.0, 0.1),
-    (5.0, 0.1),
-    (5.0, 0.3),
-    (20.0, 0.1),
-]  # Lambda, epsilon
+GRID = [(0.1, 0.1), (0.1, 0.3), (1.0, 0.1)]  # Lambda, epsilon
 ENOUGH = 20  # images; a class with fewer moves the mean accuracy by a point or more with every image
 MEASURES = {"overall": "top1", "mean": "mean_class_recall", "macro-F1": "macro_f1"}
 
