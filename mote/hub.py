@@ -64,7 +64,7 @@ def from_pretrained(name: str | Path, revision: str | None = None, **settings: A
 
     `revision`: branch, tag or commit of the repository; None = its main branch.
     """
-    from mote.classifier import load
+    from mote.loading import load
 
     return load(str(name if Path(name).is_dir() else download(str(name), revision)), **settings)
 
@@ -155,7 +155,7 @@ def push(run: str, target: str, *, private: bool = False, license: str | None = 
 
 def _results(run: Path) -> list[dict[str, Any]]:
     """The run's result files that were measured on the weights of `best/`; others are named on stderr."""
-    from mote.classifier import load
+    from mote.loading import load
 
     hashes = {sha256_tensors(load(str(run), device="cpu").model.state_dict())}
     found: dict[str, dict[str, Any]] = {}

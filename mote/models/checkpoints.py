@@ -11,9 +11,8 @@ written under a temporary name and renamed. The published format is described in
 import hashlib
 import json
 import logging
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 
 from mote.models.narrow import narrow
 from mote.models.reference import check_names, read_reference
+from mote.models.tensor_files import Tensors, write_whole
 from mote.models.video_clip import VideoCLIP
 
 WEIGHTS, DESCRIPTION, TEXT = "model.safetensors", "model.json", "text.safetensors"
@@ -123,7 +123,7 @@ def load_model(folder: Path | str) -> LoadedModel:
             f"{description or weights}: the key {error} is missing; expected what save_model writes"
         ) from None
     try:
-        state = _Tensors(weights)
+        state = Tensors(weights)
     except SafetensorError as error:
         raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
     extra = {name: state[name].clone() for name in state.leave_out(TENSORS)}
@@ -266,44 +266,3 @@ def _rebuild(
     for name, tensor in own.items():
         tensor.copy_(state[name])
     return model.eval()
-
-
-class _Tensors(Mapping[str, Tensor]):
-    """The tensors of a safetensors file, each a view of the file that is mapped while the view lives.
-
-    One by one, because all of a mapped file that has been read counts as memory of the process.
-    """
-
-    def __init__(self, path: Path):
-        self._path = path
-        with safe_open(path, "pt") as file:
-            self._names = list(file.keys())
-
-    def leave_out(self, names: Iterable[str]) -> list[str]:
-        """Hide those of `names` that are there, and return them; they can still be asked for."""
-        hidden = [name for name in names if name in self._names]
-        self._names = [name for name in self._names if name not in hidden]
-        return hidden
-
-    def __getitem__(self, name: str) -> Tensor:
-        with safe_open(self._path, "pt") as file:
-            return file.get_tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call ``write`` with a temporary path beside ``path``, then rename, so that readers never see half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # what the user's umask gives; safetensors makes files private
-        write(temporary)
-        temporary.chmod(mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from video_files import numbered_frames, numbers, write_video
 
-from mote.datasets.decode import DecodeError, FrameOrderError, open_video, read_frames
+from mote.datasets.decode import open_video, read_frames
+from mote.datasets.decode_errors import DecodeError, FrameOrderError
 
 NUM_FRAMES = 70
 FILES = {  # the cases in which decoders are known to hand out other frames than asked for
@@ -198,7 +199,7 @@ def test_error_survives_pickling_and_a_loader(tmp_path):
     error = DecodeError(tmp_path / "a.mp4", "pyav", "the file is empty")
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.path, copy.cause) == (str(error), error.path, error.cause)
-    text = f"Caught DecodeError in worker 0.\nTraceback:\n  ...\nmote.datasets.decode.DecodeError: {error}\n"
+    text = f"Caught DecodeError in worker 0.\nTraceback:\n  ...\nmote.datasets.decode_errors.DecodeError: {error}\n"
     assert str(DecodeError(text)) == str(error)
 
 
