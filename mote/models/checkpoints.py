@@ -3,7 +3,8 @@
 A model folder holds ``model.safetensors`` (all parameters, and tensors that belong to them such as ``tuned_text``) and
 ``model.json``: the sizes of the model, the architecture of its visual tower (so that it is rebuilt without a download),
 the CLIP whose text tower belongs to it (``clip``, ``pretrained``), class names and templates, and ``widths`` where
-units or heads were removed. Where the text tower was tuned, ``text.safetensors`` holds its weights. A single file
+units or heads were removed. A shared folder may hold the CLIP's weights too, in a file that ``clip_file`` names; it is
+``pretrained`` then. Where the text tower was tuned, ``text.safetensors`` holds its weights. A single file
 ``NAME.safetensors`` is the same with that JSON in its metadata, under "model", and without a text tower. Each file is
 written under a temporary name and renamed. The published format is described in ``reference``.
 """
@@ -112,6 +113,8 @@ def load_model(folder: Path | str) -> LoadedModel:
         meta = json.loads(_metadata(weights) if description is None else description.read_text(encoding="utf-8"))
         sizes, architecture = {name: meta[name] for name in SIZES}, meta["architecture"]
         sizes["expert_part"] = meta.get("expert_part", "ffn")  # models saved before there was a choice
+        if "clip_file" in meta:
+            meta["pretrained"] = str(weights.parent / Path(meta.pop("clip_file")).name)
     except SafetensorError as error:
         raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
     except (ValueError, TypeError) as error:
