@@ -85,7 +85,7 @@ class PyAVVideo:
         """Packets that hold a frame; their sorted times and the indices of the key frames, if the times are a guide."""
         timed = not TIMED_FORMATS.isdisjoint(self._container.format.name.split(","))
         times, keys = [], []
-        for packet in self._container.demux(self._stream):
+        for packet in self._packets():
             if packet.is_corrupt and timed:
                 raise ValueError("the file is cut off or damaged")
             if packet.is_discard or packet.size <= 1:  # outside the edit list; DivX's filler, or the end of the file
@@ -135,7 +135,7 @@ class PyAVVideo:
         That saves up to a third of the time on H.264 with B-frames. Only where the container stores times out of order,
         hence real ones: frames left out would hide a list of times that is none.
         """
-        for packet in self._container.demux(self._stream):
+        for packet in self._packets():
             if self._reordered:
                 unneeded = packet.size > 0 and packet.pts not in needed
                 self._stream.codec_context.skip_frame = "NONREF" if unneeded else "DEFAULT"
@@ -164,7 +164,12 @@ class PyAVVideo:
     def _from_start(self) -> Iterator[tuple[av.VideoFrame, bool]]:
         self._container.close()
         self._open()  # opened afresh: these containers do not seek reliably, not even to their start
-        return _with_damage(self._container.decode(self._stream))
+        return _with_damage(frame for packet in self._packets() for frame in packet.decode())
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets from here on. A `demux` of PyAV that is left before its end keeps 144 bytes, unless it is closed:
+        `yield from` does that, `for` and PyAV's own `decode` do not."""
+        yield from self._container.demux(self._stream)
 
     def _images(self, frames: Iterable[av.VideoFrame], count: int) -> UInt8[np.ndarray, "T H W 3"]:
         """RGB of `count` frames, turned as the file's rotation mark says; the first frame sets the size."""
