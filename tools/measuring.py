@@ -42,8 +42,13 @@ class Goal(NamedTuple):
         return f"{self.name:72s} {self.value:9.3f}  {side} {self.bound:g}: {'reached' if self.reached else 'MISSED'}"
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, clock: Clock) -> dict[str, list[float]]:
-    """Seconds of each call in each round; they take turns, in rotating order, after one round to warm up."""
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], rounds: int, clock: Clock, say: bool = False
+) -> dict[str, list[float]]:
+    """Seconds of each call in each round; they take turns, in rotating order, after one round to warm up.
+
+    `say`: print each at once, so that a run of minutes that is ended early leaves something.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for turn in range(rounds + 1):
@@ -51,6 +56,8 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, clock: C
             start = clock()
             calls[name]()
             times[name].append(clock() - start)
+            if say:
+                print(f"{f'round {turn}' if turn else 'warm-up'}: {name:16s} {times[name][-1]:8.2f} s", flush=True)
     return {name: seconds[1:] for name, seconds in times.items()}
 
 
