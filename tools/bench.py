@@ -13,7 +13,9 @@ else fp32), every block recomputed.
 
 import argparse
 import json
+import os
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,12 +26,12 @@ SECTIONS = {  # name: (script, its settings, its settings with --quick, whether 
     "decode": ("bench_decode.py", ["--rounds=5", "--frames=150"], ["--rounds=2", "--frames=60"], False),
     "loader": (
         "bench_loader.py",
-        ["--rounds=3", "--clips=12", "--frames=150", "--batch=4"],
+        ["--rounds=3", "--clips=6", "--frames=150", "--batch=3"],
         ["--rounds=1", "--clips=3", "--frames=60", "--batch=3"],
         True,
     ),
-    "memory": ("bench_loader.py", ["--memory=3000"], ["--memory=500"], False),
-    "keyframes": ("bench_keyframes.py", [], ["--clips=8", "--rounds=1"], False),
+    "memory": ("bench_loader.py", ["--memory=1500"], ["--memory=100"], False),
+    "keyframes": ("bench_keyframes.py", ["--clips=5", "--rounds=2"], ["--clips=2", "--rounds=1"], False),
     "eval": ("bench_end_to_end.py", ["--rounds=2", "--videos=3"], ["--rounds=1", "--videos=2", "--length=30"], True),
     "cached": ("bench_eval.py", ["--entries=4000"], ["--entries=500", "--compare=105"], False),
     "cache": ("bench_cache.py", ["--entries=4000"], ["--entries=500"], False),
@@ -40,7 +42,12 @@ SECTIONS = {  # name: (script, its settings, its settings with --quick, whether 
         ["--clips=1", "--frames=1", "--repeats=1", "--clock=cpu"],
         False,
     ),
-    "train": ("bench_train.py", [], ["--rounds=1", "--clips=1", "--frames=1", "--model=ViT-B-32-quickgelu"], True),
+    "train": (
+        "bench_train.py",
+        ["--rounds=2"],
+        ["--rounds=1", "--clips=1", "--frames=1", "--model=ViT-B-32-quickgelu"],
+        True,
+    ),
     "scaling": ("bench_scaling.py", [], ["--quick"], False),
     "startup": ("bench_startup.py", ["--rounds=5"], ["--rounds=2"], False),
 }
@@ -56,10 +63,15 @@ def run(section: str, given: argparse.Namespace, folder: Path) -> dict:
     print(f"\n== {section}: {script} {' '.join(settings)}", flush=True)
     start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, str(Path(__file__).parent / script), *settings, f"--out={out}"]
+    process = subprocess.Popen(command, start_new_session=True)
     try:
-        code = subprocess.run(command, timeout=LIMIT).returncode
+        code = process.wait(LIMIT)
     except subprocess.TimeoutExpired:
         code = None
+    finally:
+        if process.poll() is None:  # with all that it started
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     used = {
         "seconds": time.perf_counter() - start,
