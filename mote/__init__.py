@@ -12,8 +12,8 @@ __all__ = ["__version__", "load"]
 def load(model: str, pretrained: str | None = None, **settings: object) -> "Classifier":
     """A ready classifier from a run directory, an authors' checkpoint (.pt), `tiny`, or an open_clip model.
 
-    `model` may carry its tag (`ViT-B-16-quickgelu:openai`) or `pretrained` gives it. See `mote.classifier.load`.
+    `model` may carry its tag (`ViT-B-16-quickgelu:openai`) or `pretrained` gives it. See `mote.loading.load`.
     """
-    from mote.classifier import load as load_classifier
+    from mote.loading import load as load_classifier
 
     return load_classifier(model, pretrained, **settings)  # pyright: ignore[reportArgumentType]

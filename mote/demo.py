@@ -23,12 +23,13 @@ import torch
 from markupsafe import Markup
 from tqdm import tqdm
 
-from mote.classifier import Classifier, load
+from mote.classifier import Classifier
 from mote.config import Config
 from mote.config import load as load_config
 from mote.datasets.synthetic import Split, make_world
 from mote.evaluation.results import versions
 from mote.evaluation.zero_shot import trade_off
+from mote.loading import load
 from mote.reporting.page import Section, text_table, tradeoff_table, write_page
 from mote.reporting.plots import curves_plot, tradeoff_plot
 from mote.result_page import page_path

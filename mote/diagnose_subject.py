@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mote import build
-from mote.classifier import Classifier, load
+from mote.classifier import Classifier
 from mote.config import Config
 from mote.datasets.manifest import Record
 from mote.evaluation.results import sha256_lines, sha256_tensors
 from mote.features import cache_folder, frame_features, open_cache
+from mote.loading import load
 from mote.models.cores import all_cores
 from mote.models.video_clip import VideoCLIP
 from mote.training.distributed import Accelerator

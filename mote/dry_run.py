@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from mote.config import Config
-from mote.datasets.decode import DecodeError
+from mote.datasets.decode_errors import DecodeError
 from mote.datasets.loader import FeatureDataset
 from mote.experiment import Experiment, assemble
 from mote.image_experiment import ImageExperiment, assemble_images

@@ -18,12 +18,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from mote.classifier import Classifier, load, view_scorer
+from mote.classifier import Classifier
 from mote.datasets.manifest import Record, read_class_names
 from mote.datasets.video import VideoDataset
 from mote.evaluation.results import sha256_lines, sha256_tensors, versions
+from mote.loading import load
 from mote.models.checkpoints import save_model
 from mote.models.export import NOTE, FramesToLogits, write_onnx, write_program
+from mote.models.view_scorer import view_scorer
 from mote.predict import find_videos
 
 FORMATS = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onnx"}
@@ -54,7 +56,7 @@ def export(
     """Write `out` and return the largest difference of its logits from the model's own.
 
     Args:
-        model, clip, templates: as in `mote.classifier.load`; experts are folded.
+        model, clip, templates: as in `mote.loading.load`; experts are folded.
         out: the file, replaced when it exists; appears only when the comparison holds.
         format: a key of FORMATS; None = by the suffix of `out`.
         labels, classes: names to choose among, or a file of them; None = the model's own.

@@ -24,13 +24,13 @@ from markupsafe import Markup
 from PIL import Image
 from tqdm import tqdm
 
-from mote.classifier import load
 from mote.config import Config
 from mote.config import load as load_config
 from mote.datasets.synthetic_faces import EXPRESSIONS, Faces, make_faces, render_face
 from mote.demo import quiet_workers
 from mote.evaluation.imbalance import mined_table
 from mote.evaluation.results import versions
+from mote.loading import load
 from mote.reporting.imbalance_plots import given_plot, mined_plot
 from mote.reporting.page import Section, percent, text_table, write_page
 from mote.reporting.plots import confusion_plot

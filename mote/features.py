@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mote import __version__, build
 from mote.classifier import Classifier
 from mote.datasets.cached_video import record_keys, to_encode
-from mote.datasets.decode import DecodeError
+from mote.datasets.decode_errors import DecodeError
 from mote.datasets.feature_cache import FeatureCache, cache_size, entry_key, namespace_key
 from mote.datasets.video import VideoDataset
 from mote.evaluation.results import sha256_lines, sha256_tensors, versions

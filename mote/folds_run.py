@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mote.classifier import load
 from mote.config import Config
 from mote.evaluation.protocols import Protocol
 from mote.evaluation.results import write_atomic
+from mote.loading import load
 from mote.protocol_lists import ProtocolList, find_lists
 from mote.protocol_run import concluded, digest, protocol_headline, score_lists
 from mote.reporting.page import percent, text_table

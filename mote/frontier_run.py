@@ -15,12 +15,13 @@ from typing import Any
 from tqdm import tqdm
 
 from mote import build
-from mote.classifier import Classifier, load
+from mote.classifier import Classifier
 from mote.config import Config, merge, validate
 from mote.evaluation.frontier import frontier_csv, frontier_row, with_pareto
 from mote.evaluation.protocols import PROTOCOLS, Protocol, protocol_named
 from mote.evaluation.results import provenance, sha256_tensors, to_json, write_atomic
 from mote.features import cache_folder
+from mote.loading import load
 from mote.models.routing import same_expert
 from mote.models.video_clip import VideoCLIP
 from mote.protocol_lists import ProtocolList, find_lists
@@ -71,7 +72,7 @@ def frontier(
     """Measure all settings; print the table, write `out`/frontier.json, .csv, .svg and .png; returns the rows.
 
     Args:
-        model: see `mote.classifier.load`.
+        model: see `mote.loading.load`.
         closed, zero_shot: what is measured on, see `find_target`.
         config: all else, such as precision and workers.
         out: folder of the results.

@@ -1,10 +1,10 @@
 """Sharing models through the Hugging Face Hub, or as a folder: `mote push`, `from_pretrained`.
 
 A shared folder holds `model.safetensors` and `model.json` (see `mote.models.checkpoints`), `text.safetensors` where the
-text tower was tuned, `config.yaml`, a model card `README.md`, and `evaluations/`: the results that were measured on
-exactly these weights. Absolute paths in settings and results are shortened: they name people and machines. `mote.load`
-takes the folder or the repository id. Only huggingface_hub talks to the network; its cache, token and HF_HUB_OFFLINE
-apply.
+text tower was tuned, `clip.*` where its CLIP was a local file and no tag of open_clip, `config.yaml`, a model card
+`README.md`, and `evaluations/`: the results that were measured on exactly these weights. Absolute paths in settings and
+results are shortened: they name people and machines. `mote.load` takes the folder or the repository id. Only
+huggingface_hub talks to the network; its cache, token and HF_HUB_OFFLINE apply.
 """
 
 import json
@@ -51,7 +51,7 @@ def download(repo: str, revision: str | None = None) -> Path:
         HubError: no network and not in the cache, or no such repository or no access.
     """
     try:
-        files = [WEIGHTS, DESCRIPTION, TEXT, "config.yaml", "README.md"]
+        files = [WEIGHTS, DESCRIPTION, TEXT, "clip.*", "config.yaml", "README.md"]
         return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=files))
     except Exception as error:  # the client's errors have no common base, and differ between its versions
         raise HubError(
@@ -64,7 +64,7 @@ def from_pretrained(name: str | Path, revision: str | None = None, **settings: A
 
     `revision`: branch, tag or commit of the repository; None = its main branch.
     """
-    from mote.classifier import load
+    from mote.loading import load
 
     return load(str(name if Path(name).is_dir() else download(str(name), revision)), **settings)
 
@@ -77,7 +77,8 @@ def save_pretrained(
     `name`: how the card calls the model; None = `folder`. `license`: for the card; None leaves the field to you.
 
     Raises:
-        ValueError, FileNotFoundError: no model in `run`, or `folder` has something in it.
+        ValueError, FileNotFoundError: no model in `run`, `folder` has something in it, or the model needs a CLIP that
+            nobody else could get (`local-dir:`, or a file that is gone).
     """
     run, folder = Path(run), Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -85,8 +86,8 @@ def save_pretrained(
     model = run / "best" if (run / "best").is_dir() else run
     if not model.is_dir():
         raise FileNotFoundError(f"{run}: no such run directory or model folder")
+    meta, clip = _shared_clip(model, json.loads((model / DESCRIPTION).read_text(encoding="utf-8")))
     results = _results(run)
-    meta = json.loads((model / DESCRIPTION).read_text(encoding="utf-8"))
     config = None
     if (run / "config.yaml").is_file():
         tree = parse_yaml((run / "config.yaml").read_text(encoding="utf-8"))
@@ -95,8 +96,12 @@ def save_pretrained(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
         stage = Path(temporary) / "model"
         (stage / "evaluations").mkdir(parents=True)
-        for file in (WEIGHTS, DESCRIPTION, *([TEXT] if meta.get("text_tuned") else [])):
+        for file in (WEIGHTS, *([TEXT] if meta.get("text_tuned") else [])):
             shutil.copyfile(model / file, stage / file)
+        (stage / DESCRIPTION).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+        if clip is not None:
+            print(f"mote: {clip}: CLIP weights of a file, copied as {meta['clip_file']}", file=sys.stderr)
+            shutil.copyfile(clip, stage / meta["clip_file"])
         if config is not None:
             (stage / "config.yaml").write_text(config, encoding="utf-8")
         for result in results:
@@ -106,6 +111,21 @@ def save_pretrained(
         (stage / "README.md").write_text(card, encoding="utf-8")
         stage.replace(folder)  # whole or not at all; an empty folder may be replaced
     return folder
+
+
+def _shared_clip(model: Path, meta: dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
+    """`model.json` as others can use it, and the file of CLIP weights to copy beside it, which new labels need."""
+    name, weights = str(meta.get("clip")), meta.get("pretrained")
+    if name.startswith("local-dir:"):
+        raise ValueError(f"{model}: its CLIP is {name}, a folder of this machine; a shared model needs a tag or a file")
+    if weights in (None, "random") or open_clip.get_pretrained_cfg(name.replace("/", "-"), weights):
+        return meta, None
+    file = model / meta["clip_file"] if "clip_file" in meta else Path(weights).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: no such file; {model} needs these CLIP weights, and so would who downloads it"
+        )
+    return {**meta, "pretrained": file.name, "clip_file": f"clip{file.suffix}"}, file
 
 
 def without_places(value: Any) -> Any:
@@ -155,7 +175,7 @@ def push(run: str, target: str, *, private: bool = False, license: str | None = 
 
 def _results(run: Path) -> list[dict[str, Any]]:
     """The run's result files that were measured on the weights of `best/`; others are named on stderr."""
-    from mote.classifier import load
+    from mote.loading import load
 
     hashes = {sha256_tensors(load(str(run), device="cpu").model.state_dict())}
     found: dict[str, dict[str, Any]] = {}

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mote.classifier import load
-from mote.datasets.decode import DecodeError
+from mote.datasets.decode_errors import DecodeError
 from mote.datasets.images import BadImageError
 from mote.datasets.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, read_class_names, video_files
 from mote.evaluation.results import sha256_lines, sha256_tensors, versions, write_atomic
+from mote.loading import load
 from mote.predict_images import image_config, load_predictor
 from mote.unknown import read_threshold
 

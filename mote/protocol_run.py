@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mote import build
-from mote.classifier import Classifier, load
+from mote.classifier import Classifier
 from mote.config import Config
 from mote.evaluation.protocols import Protocol
 from mote.evaluation.results import sha256_file, to_json, write_atomic
 from mote.evaluation.statistics import mean_and_std
+from mote.loading import load
 from mote.models.clip import data_file
 from mote.models.precision import resolve_precision
 from mote.protocol_lists import ProtocolList, find_lists
@@ -43,7 +44,7 @@ def evaluate_protocol(
     union: str | None = None,
     name: str | None = None,
 ) -> dict[str, Any]:
-    """Run a protocol on any model (see `mote.classifier.load`), print and write what came out."""
+    """Run a protocol on any model (see `mote.loading.load`), print and write what came out."""
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
     if accelerator.is_main_process:
         print(f"{protocol.identifier}{f' ({protocol.subset} videos)' if protocol.subset else ''} {digest(protocol)}")

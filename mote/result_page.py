@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mote import build
 from mote.classifier import Classifier
-from mote.datasets.decode import DecodeError
+from mote.datasets.decode_errors import DecodeError
 from mote.datasets.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mote import build
-from mote.classifier import Classifier, load
+from mote.classifier import Classifier
 from mote.config import Config
 from mote.datasets.agreement import in_words, shared_videos
 from mote.datasets.manifest import ManifestError, Record
@@ -21,6 +21,7 @@ from mote.evaluation.open_set import open_set_report
 from mote.evaluation.results import provenance, sha256_file, sha256_lines, sha256_tensors, write_results
 from mote.evaluation.statistics import accuracy_without, half_class_accuracy, union_report
 from mote.features import cache_folder, usage
+from mote.loading import load
 from mote.models.precision import resolve_precision
 from mote.reporting.page import percent
 from mote.result_page import draw_page, page_path
@@ -60,7 +61,7 @@ def report(summary: Mapping[str, Any]) -> None:
 def evaluate_model(
     model: str, config: Config, out: Path, clip: str | None = None, union: str | None = None
 ) -> dict[str, Any]:
-    """Score any model (see `mote.classifier.load`) on `config.evaluation`; returns the summary that was written."""
+    """Score any model (see `mote.loading.load`) on `config.evaluation`; returns the summary that was written."""
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
     if config.task in ("image", "expression"):
         from mote.image_runs import evaluate_folder

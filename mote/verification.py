@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mote import build
-from mote.classifier import Classifier, load
+from mote.classifier import Classifier
 from mote.config import Config, validate
 from mote.evaluation import recount
 from mote.evaluation.protocols import PROTOCOLS, Protocol
 from mote.evaluation.results import sha256_file, sha256_lines, sha256_tensors
+from mote.loading import load
 from mote.protocol_run import digest, joined
 from mote.scoring import hash_manifest
 from mote.unknown import unknown_records

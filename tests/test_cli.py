@@ -136,7 +136,7 @@ def test_a_path_that_is_not_there_is_not_looked_for_on_the_hub(clips, tmp_path, 
     def download(*_arguments):
         raise AssertionError("asked the Hub")
 
-    monkeypatch.setattr("mote.classifier.download", download)
+    monkeypatch.setattr("mote.loading.download", download)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     for name in ("runs/typo", "./typo", "models/typo", "../a/b", str(tmp_path / "typo")):

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch.nn.functional import cross_entropy
 
-from mote.classifier import load
 from mote.cli import main
 from mote.config import load as load_config
 from mote.datasets.synthetic import render_clip, write_video
 from mote.diagnose_subject import subject
 from mote.image_experiment import image_dataset, training_list
+from mote.loading import load
 from mote.models.image_checkpoints import load_net
 from mote.training.distributed import make_accelerator
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from mote.classifier import Classifier, load
+from mote.classifier import Classifier
 from mote.cli import main
 from mote.config import load as load_config
 from mote.datasets import video
@@ -18,6 +18,7 @@ from mote.datasets.decode import read_frames
 from mote.datasets.synthetic import render_clip, write_video
 from mote.evaluation.frontier import pareto
 from mote.frontier_run import find_target, single_expert
+from mote.loading import load
 from mote.models.checkpoints import load_model
 from mote.scoring import evaluate
 from mote.training.distributed import make_accelerator

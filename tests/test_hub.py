@@ -6,8 +6,10 @@ import shutil
 import huggingface_hub
 import numpy as np
 import pytest
+import torch
 import yaml
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 
 from mote import hub, load
 from mote.cli import main
@@ -15,6 +17,7 @@ from mote.config import Config, dump
 from mote.datasets.synthetic import render_clip, write_video
 from mote.hub import HubError, from_pretrained, is_repo_id, push, push_to_hub, save_pretrained
 from mote.models.checkpoints import save_model
+from mote.models.tiny import TINY_WEIGHTS
 
 NAMES = ["red star", "blue ball"]
 
@@ -88,6 +91,34 @@ def test_results_on_other_weights_are_left_out(run, tmp_path, capsys):
     save_pretrained(other, tmp_path / "shared")
     assert "old.json: left out" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "shared" / "evaluations").iterdir()] == ["eval.json"]
+
+
+def test_weights_of_a_local_clip_are_shared_too(run, tmp_path, capsys):
+    """Who downloads the folder has no such file: new names were an error there, or the text tower of other weights."""
+    weights = tmp_path / "mine" / "my tower.safetensors"
+    weights.parent.mkdir()
+    tensors = load_file(TINY_WEIGHTS)
+    name = next(name for name in tensors if "token_embedding" in name)
+    save_file({**tensors, name: tensors[name].flip(0)}, weights)
+    other = shutil.copytree(run, tmp_path / "run")
+    description = other / "best" / "model.json"
+    description.write_text(json.dumps({**json.loads(description.read_text()), "pretrained": str(weights)}))
+    new = ["green cross", "blue ball", "red star"]
+    expected = load(str(other), device="cpu").text_features(new)
+    assert not torch.equal(expected, load(str(run), device="cpu").text_features(new))
+    shared = save_pretrained(other, tmp_path / "shared")
+    assert "my tower.safetensors: CLIP weights of a file, copied as clip.safetensors" in capsys.readouterr().err
+    weights.unlink()
+    again = save_pretrained(shared, tmp_path / "again")
+    shutil.rmtree(shared)
+    assert torch.equal(load(str(again), device="cpu").text_features(new), expected)
+    assert str(weights.parent) not in "".join((again / file).read_text() for file in ("model.json", "README.md"))
+    with pytest.raises(FileNotFoundError, match=r"my tower\.safetensors: no such file; .* needs these CLIP weights"):
+        save_pretrained(other, tmp_path / "gone")
+    description.write_text(json.dumps({**json.loads(description.read_text()), "clip": "local-dir:/home/me/clip"}))
+    with pytest.raises(ValueError, match=r"its CLIP is local-dir:/home/me/clip, a folder of this machine"):
+        save_pretrained(other, tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
 
 
 def test_a_repository_is_loaded_from_the_clients_cache(run, tmp_path, monkeypatch):

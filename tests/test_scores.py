@@ -18,7 +18,8 @@ from mote.classifier import Classifier
 from mote.cli import main
 from mote.config import Config, validate
 from mote.datasets import video
-from mote.datasets.decode import DecodeError, open_video, read_frames
+from mote.datasets.decode import open_video, read_frames
+from mote.datasets.decode_errors import DecodeError
 from mote.datasets.manifest import Record
 from mote.datasets.sampling import clip_indices
 from mote.datasets.synthetic import render_clip, write_video

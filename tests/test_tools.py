@@ -64,8 +64,43 @@ def test_processor_time_of_descendants_counts():
         child.communicate(b"\n")
 
 
+def test_a_benchmark_that_fails_costs_the_others_nothing(tmp_path, monkeypatch, capsys):
+    import bench
+
+    goal = {"name": "a goal", "value": 1.0, "bound": 2.0, "least": False, "reached": True}
+    write = f"import sys; open(sys.argv[-1].removeprefix('--out='), 'w').write({json.dumps({'goals': [goal]})!r})"
+    sections = {
+        "before": write,
+        "broken": write + "; sys.exit(3)",
+        "stuck": "import time; time.sleep(60)",
+        "after": write,
+    }
+    for name, code in sections.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    scripts = {name: (str(tmp_path / f"{name}.py"), [], [], False) for name in sections}
+    monkeypatch.setattr(bench, "SECTIONS", scripts)
+    monkeypatch.setattr(bench, "LIMIT", 1)
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--out", str(tmp_path / "out.json")])
+    with pytest.raises(SystemExit, match="1"):
+        bench.main()
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert {name: part["exit_code"] for name, part in found.items()} == {
+        "before": 0,
+        "broken": 3,
+        "stuck": None,
+        "after": 0,
+    }
+    assert found["before"]["goals"] == found["after"]["goals"] == [goal]
+    out = capsys.readouterr().out
+    assert (
+        out.count("a goal") == 2
+        and "broken    FAILED: exit code 3" in out
+        and "stuck     FAILED: ended after 1 s" in out
+    )
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("section", ["decode", "loader", "eval", "train", "scaling", "startup"])
+@pytest.mark.parametrize("section", ["decode", "loader", "keyframes", "eval", "train", "scaling", "startup"])
 def test_the_benchmarks_run(section, tmp_path):
     command = [sys.executable, TOOLS / "bench.py", f"--only={section}", "--quick", "--out", tmp_path / "out.json"]
     subprocess.run(command, check=False)  # goals may be missed on a busy machine

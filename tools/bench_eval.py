@@ -26,11 +26,11 @@ import numpy as np
 import torch
 
 from mote import build
-from mote.classifier import load
 from mote.config import Config
 from mote.config import load as load_config
 from mote.datasets.cached_video import record_keys
 from mote.features import indices_rule, open_cache
+from mote.loading import load
 from mote.models.checkpoints import save_model
 from mote.models.precision import resolve_precision
 from mote.models.video_clip import VideoCLIP

@@ -4,12 +4,12 @@ Clips of 8 frames of H.264 (short and long groups of pictures) and MPEG-4, at th
 evaluation (uint8, `--batch` at a time), with and without the bound on decoding time that is the default. Beside it the
 same frames are decoded by PyAV alone, told where they are (see `bench_decode.py`). The share is processor time of bare
 decoding over processor time of everything the loader starts, so it holds for any number of cores; clips per second are
-by the clock. `--memory N`: load N clips one after another instead, and print how much memory that kept.
+by the clock. `--memory N`: load N clips one after another instead, and print how much memory is in use, and resident
+once the allocator has handed back what it keeps free for later.
 
     python tools/bench_loader.py --rounds 5 --out bench_loader.json
 """
 
-import gc
 import statistics
 import tempfile
 import time
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from bench_decode import KINDS, SIZES, Plan, bare, make_clip, pil
-from measuring import Goal, finish, interleaved, median_ratio, memory_mb, options, stopwatch
+from measuring import Goal, finish, interleaved, median_ratio, options, settled_mb, stopwatch
 from tqdm import trange
 
 from mote.build import evaluation_loader
@@ -77,17 +77,15 @@ def measure(paths: list[Path], given: Namespace, plain: bool) -> dict[str, dict[
     return {name: {"share": median_ratio(seconds, "bare", name), "clips_per_second": rate[name]} for name in calls}
 
 
-def keep_loading(paths: list[Path], clips: int) -> tuple[float, float]:
-    """Resident MB after a tenth of the clips and after all, loaded one by one in this process."""
+def keep_loading(paths: list[Path], clips: int) -> list[dict[str, float]]:
+    """`settled_mb` after each tenth of the clips, loaded one by one in this process."""
     dataset = VideoDataset([Record(path, 0) for path in paths], num_frames=8, size=224, train=True)
-    start = 0.0
-    for i in trange(clips, unit="clip", disable=None):
+    found = []
+    for i in trange(1, clips + 1, unit="clip", disable=None):
         dataset[i // len(paths), i % len(paths)]
-        if i == clips // 10:
-            gc.collect()
-            start = memory_mb("VmRSS")
-    gc.collect()
-    return start, memory_mb("VmRSS")
+        if i % (clips // 10) == 0:
+            found.append({"clips": i, **settled_mb()})
+    return found
 
 
 def main() -> None:
@@ -99,10 +97,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if given.memory:
             paths = make_files(Path(folder), 320, 240, 30)
-            before, after = keep_loading(paths, given.memory)
-            print(f"{given.memory} clips: {before:.0f} MB after a tenth of them, {after:.0f} MB in the end")
-            goals.append(Goal(f"memory kept by the last nine tenths of {given.memory} clips, MB", after - before, 16))
-            figures["memory"] = {"clips": given.memory, "tenth_mb": before, "end_mb": after}
+            rows = keep_loading(paths, given.memory)
+            for row in rows:
+                print(
+                    "{clips:6.0f} clips: {in_use:.2f} MB in use, {trimmed:.1f} resident, {resident:.1f} with what "
+                    "the allocator keeps free".format_map(row)
+                )
+            first, last = rows[0], rows[-1]
+            title = f"MB more {{}} in the last nine tenths of {given.memory} clips"
+            goals.append(Goal(title.format("in use"), last["in_use"] - first["in_use"], 2))
+            goals.append(Goal(title.format("resident"), max(row["trimmed"] for row in rows) - first["trimmed"], 16))
+            figures["memory"] = rows
         else:
             for width, height in SIZES:
                 paths = make_files(Path(folder), width, height, given.frames)

@@ -3,9 +3,12 @@
 - ours: the work of a step of `mote train` (`mote.training.step`): bf16 autocast, scaled-dot-product attention, fused
   AdamW on a GPU, pinned uint8 copied without waiting; `--compile 1` adds torch.compile, `--checkpointing 1` the
   recomputation of every block.
-- naive (`--against naive`): the field's usual way written out: fp16 autocast with a gradient scaler (bf16 on a CPU),
-  attention as matmul, softmax, matmul, every block recomputed in the backward pass, unfused AdamW, floats made on the
-  CPU and copied while the device waits.
+- naive (`--against naive`): the field's usual way written out: fp16 autocast with a gradient scaler, attention as
+  matmul, softmax, matmul, every block recomputed in the backward pass, unfused AdamW, floats made on the CPU and copied
+  while the device waits.
+
+On a CPU both ways take bf16 where the processor multiplies in it, else float32: emulated bf16 is several times slower
+than float32, and nobody would ask for it.
 
 The head makes its routed and its merged pass in both. FLOPs are counted by torch for forward and backward without
 recomputation. Peak of the device: `--peak` in TFLOP/s (dense bf16: H100 and H200 989, A100 312); on a CPU the share is
@@ -27,6 +30,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from mote import build
+from mote.models.precision import has_bf16
 from mote.models.video_clip import VideoCLIP
 from mote.tasks.video import VideoTask
 from mote.training.optim import make_optimizer, parameter_groups
@@ -34,6 +38,7 @@ from mote.training.optim import make_optimizer, parameter_groups
 CLASSES = 400
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
+HALF = torch.bfloat16 if has_bf16(DEVICE) else torch.float32  # ours; float32 only where bf16 is emulated
 
 
 def make_task(name: str) -> VideoTask:
@@ -53,6 +58,13 @@ def batch(given: argparse.Namespace) -> dict[str, torch.Tensor]:
     return {name: tensor.pin_memory() for name, tensor in found.items()} if CUDA else found
 
 
+def cast(precision: torch.dtype) -> torch.autocast:
+    """Autocast to a precision; to float32 it does nothing."""
+    return torch.autocast(
+        DEVICE.type, torch.bfloat16 if precision == torch.float32 else precision, enabled=precision != torch.float32
+    )
+
+
 def ours(given: argparse.Namespace) -> Callable[[], None]:
     """A step of ours."""
     task = make_task(given.model)
@@ -64,7 +76,7 @@ def ours(given: argparse.Namespace) -> Callable[[], None]:
 
     def step() -> None:
         sent = {name: tensor.to(DEVICE, non_blocking=True) for name, tensor in host.items()}
-        with torch.autocast(DEVICE.type, torch.bfloat16):
+        with cast(HALF):
             loss, _ = run(sent, torch.Generator().manual_seed(0))
         loss.backward()
         optimizer.step()
@@ -99,12 +111,12 @@ def naive(given: argparse.Namespace) -> Callable[[], None]:
     task.model.set_gradient_checkpointing(True)
     optimizer = torch.optim.AdamW(task.parameters(), lr=0.0, foreach=False, fused=False)
     scaler = torch.amp.GradScaler("cuda", enabled=CUDA)
-    host, half = batch(given), torch.float16 if CUDA else torch.bfloat16
+    host, half = batch(given), torch.float16 if CUDA else HALF
 
     def step() -> None:
         floats = (host["frames"].float() / 255 - task.model.mean.cpu()) / task.model.std.cpu()
         pixels = floats.to(DEVICE) * task.model.std * 255 + task.model.mean * 255  # the task normalises by itself
-        with torch.autocast(DEVICE.type, half):
+        with cast(half):
             given_batch = {"frames": pixels, "label": host["label"].to(DEVICE)}
             loss, _ = task(given_batch, torch.Generator().manual_seed(0))
         scaler.scale(loss).backward()
@@ -125,11 +137,11 @@ def flops(given: argparse.Namespace) -> float:
 
 
 def peak_flops(given: argparse.Namespace) -> float:
-    """FLOP/s to measure by: as given, else of a large bf16 matrix product here."""
+    """FLOP/s to measure by: as given, else of a large matrix product here, in the precision of ours."""
     if given.peak:
         return given.peak * 1e12
     size = 8192 if CUDA else 2048
-    a, b = (torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+    a, b = (torch.randn(size, size, device=DEVICE, dtype=HALF) for _ in range(2))
     seconds = interleaved({"product": lambda: wait(a @ b)}, 5, clock)["product"]
     return 2 * size**3 / min(seconds)
 
@@ -174,8 +186,16 @@ def main() -> None:
             torch.cuda.empty_cache()
     steps = {name: steps.get(name) or ways[name](given) for name in ways}
     times = interleaved({name: lambda step=step: wait(step()) for name, step in steps.items()}, given.rounds, clock)
+    precision = {
+        "ours": str(HALF).removeprefix("torch."),
+        "naive": "float16" if CUDA else str(HALF).removeprefix("torch."),
+    }
     figures = {"flops_per_step": total, "peak_flops": best, "device": torch.cuda.get_device_name() if CUDA else "CPU"}
-    print(f"{figures['device']}, {given.model}, {given.clips} clips of {given.frames} frames")
+    figures["precision"] = precision
+    print(
+        f"{figures['device']}, {given.model}, {given.clips} clips of {given.frames} frames, ours in {precision['ours']}"
+        f", naive in {precision['naive']}"
+    )
     for name in ways:
         seconds_of[name] = statistics.median(times[name])
         row = {"clips_per_second": given.clips / seconds_of[name], "mfu": total / seconds_of[name] / best}

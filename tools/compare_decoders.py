@@ -22,7 +22,8 @@ import torch
 from bench_decode import KINDS, make_clip
 from measuring import finish, interleaved, median_ratio, options
 
-from mote.datasets.decode import DecodeError, open_video, read_frames
+from mote.datasets.decode import open_video, read_frames
+from mote.datasets.decode_errors import DecodeError
 from mote.datasets.manifest import video_files
 from mote.datasets.sampling import segment_indices
 

@@ -31,13 +31,13 @@ from torch.nn import functional as F
 from mote import build
 from mote.autoencoder_runs import load_latent
 from mote.autoencoder_scores import Judge
-from mote.classifier import load as load_classifier
 from mote.config import load
 from mote.datasets.images import ImageDataset, ImageList, read_images
 from mote.datasets.manifest import ManifestError
 from mote.evaluation.open_set import auroc, auroc_interval
 from mote.evaluation.results import versions
 from mote.features import cache_folder, frame_features, open_cache
+from mote.loading import load as load_classifier
 from mote.models.autoencoder import FeatureAutoencoder
 from mote.models.cores import all_cores
 from mote.regularizers.gaussian_mixture import (

@@ -5,6 +5,8 @@ runs more than a ratio of medians: both slow down together.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import platform
@@ -40,8 +42,13 @@ class Goal(NamedTuple):
         return f"{self.name:72s} {self.value:9.3f}  {side} {self.bound:g}: {'reached' if self.reached else 'MISSED'}"
 
 
-def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, clock: Clock) -> dict[str, list[float]]:
-    """Seconds of each call in each round; they take turns, in rotating order, after one round to warm up."""
+def interleaved(
+    calls: Mapping[str, Callable[[], object]], rounds: int, clock: Clock, say: bool = False
+) -> dict[str, list[float]]:
+    """Seconds of each call in each round; they take turns, in rotating order, after one round to warm up.
+
+    `say`: print each at once, so that a run of minutes that is ended early leaves something.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for turn in range(rounds + 1):
@@ -49,6 +56,8 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int, clock: C
             start = clock()
             calls[name]()
             times[name].append(clock() - start)
+            if say:
+                print(f"{f'round {turn}' if turn else 'warm-up'}: {name:16s} {times[name][-1]:8.2f} s", flush=True)
     return {name: seconds[1:] for name, seconds in times.items()}
 
 
@@ -83,6 +92,28 @@ def memory_mb(field: str = "VmHWM") -> float:
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), float("nan"))
+
+
+class _Heap(ctypes.Structure):
+    """What glibc's `mallinfo2` returns; 4: bytes in mappings of their own, 7: given out of the heap."""
+
+    _fields_ = [("values", ctypes.c_size_t * 10)]
+
+
+def settled_mb() -> dict[str, float]:
+    """MB of this process: resident, as it is and after the allocator handed back what it keeps free, and in use.
+
+    What an allocator keeps for later comes and goes by tens of MB; only what is in use can leak. Not a number without
+    glibc.
+    """
+    gc.collect()
+    before, library = memory_mb("VmRSS"), ctypes.CDLL(None)
+    if not hasattr(library, "mallinfo2"):
+        return {"resident": before, "trimmed": float("nan"), "in_use": float("nan")}
+    library.malloc_trim(0)
+    library.mallinfo2.restype = _Heap
+    heap = library.mallinfo2().values
+    return {"resident": before, "trimmed": memory_mb("VmRSS"), "in_use": (heap[4] + heap[7]) / 2**20}
 
 
 def machine() -> dict[str, Any]:

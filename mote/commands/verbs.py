@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mote.config import Config
-from mote.idle_settings import idle_settings, questionable_settings
 
 MODEL_HELP = (
     "run directory, exported .safetensors, authors' checkpoint (.pt), `tiny`, open_clip name:tag, "
@@ -28,6 +27,7 @@ def add_verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], 
 def load_config(arguments: Sequence[str], base: Sequence[Path] = ()) -> "Config":
     """The configuration of files, run directories (their config.yaml, run.out set to them) and a.b=c overrides."""
     from mote.config import load
+    from mote.idle_settings import idle_settings, questionable_settings
 
     files, overrides = _sorted_out(arguments)
     config = load([*base, *files], overrides)

@@ -21,38 +21,19 @@ frames that published models were trained on.
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-from av.error import FFmpegError
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Int64, UInt8
 
+from mote.datasets.decode_errors import DecodeError, FrameOrderError, reported
 from mote.datasets.sampling import to_keyframes
 from mote.datasets.tar_shards import part_of
 
 TIMED_FORMATS = {"mov", "matroska", "flv"}  # containers that store presentation times and seek exactly
-
-
-class DecodeError(Exception):
-    """A video that cannot be decoded: `path` (str), `backend` tried (str), `cause` (str). One line, and it pickles."""
-
-    def __init__(self, path: Path | str, backend: str = "", cause: str = ""):
-        super().__init__(str(path), backend, cause)
-        self.path, self.backend, self.cause = str(path), backend, cause
-
-    def __str__(self) -> str:
-        if not self.cause:  # re-raised by DataLoader as type(traceback text), whose last line is the message
-            return self.path.strip().rsplit("\n", 1)[-1].removeprefix(f"{__name__}.DecodeError: ")
-        advice = "replace the file or take it off the list"
-        return f"{self.path}: cannot be decoded by {self.backend}: {self.cause}; {advice}"
-
-
-class FrameOrderError(DecodeError):
-    """The list of times contradicts the frames; the video counts frames from now on, so sample again and re-read."""
 
 
 class PyAVVideo:
@@ -64,7 +45,7 @@ class PyAVVideo:
         self._path = str(path)
         self._reformatter = VideoReformatter()  # shared: building one costs more than converting a small frame
         self._reordered = False  # packets are stored in another order than that in which their frames are shown
-        with _reported(self._path, self.backend):
+        with reported(self._path, self.backend):
             self._open()
             self.fps = float(self._stream.average_rate or 0.0)
             self.num_frames, self._times, self._keys = self._scan()
@@ -85,7 +66,7 @@ class PyAVVideo:
     def read(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "T H W 3"]:
         """Frames at `indices` (T,), any order, duplicates allowed; IndexError outside 0..num_frames-1."""
         wanted, place = np.unique(_checked(self._path, indices, self.num_frames), return_inverse=True)
-        with _reported(self._path, self.backend):
+        with reported(self._path, self.backend):
             frames = self._images(self._timed(wanted) if self._times else self._counted(wanted), len(wanted))
         return frames if np.array_equal(place, np.arange(len(wanted))) else frames[place]
 
@@ -104,7 +85,7 @@ class PyAVVideo:
         """Packets that hold a frame; their sorted times and the indices of the key frames, if the times are a guide."""
         timed = not TIMED_FORMATS.isdisjoint(self._container.format.name.split(","))
         times, keys = [], []
-        for packet in self._container.demux(self._stream):
+        for packet in self._packets():
             if packet.is_corrupt and timed:
                 raise ValueError("the file is cut off or damaged")
             if packet.is_discard or packet.size <= 1:  # outside the edit list; DivX's filler, or the end of the file
@@ -154,7 +135,7 @@ class PyAVVideo:
         That saves up to a third of the time on H.264 with B-frames. Only where the container stores times out of order,
         hence real ones: frames left out would hide a list of times that is none.
         """
-        for packet in self._container.demux(self._stream):
+        for packet in self._packets():
             if self._reordered:
                 unneeded = packet.size > 0 and packet.pts not in needed
                 self._stream.codec_context.skip_frame = "NONREF" if unneeded else "DEFAULT"
@@ -183,7 +164,12 @@ class PyAVVideo:
     def _from_start(self) -> Iterator[tuple[av.VideoFrame, bool]]:
         self._container.close()
         self._open()  # opened afresh: these containers do not seek reliably, not even to their start
-        return _with_damage(self._container.decode(self._stream))
+        return _with_damage(frame for packet in self._packets() for frame in packet.decode())
+
+    def _packets(self) -> Iterator[Any]:
+        """Packets from here on. A `demux` of PyAV that is left before its end keeps 144 bytes, unless it is closed:
+        `yield from` does that, `for` and PyAV's own `decode` do not."""
+        yield from self._container.demux(self._stream)
 
     def _images(self, frames: Iterable[av.VideoFrame], count: int) -> UInt8[np.ndarray, "T H W 3"]:
         """RGB of `count` frames, turned as the file's rotation mark says; the first frame sets the size."""
@@ -215,7 +201,7 @@ class DecordVideo:
             raise ValueError("decord is not installed; use backend 'pyav'") from error
         decord.logging.set_level(decord.logging.QUIET)
         self._errors = decord.DECORDError, RuntimeError, AssertionError
-        with _reported(self._path, self.backend, *self._errors):
+        with reported(self._path, self.backend, *self._errors):
             # fault_tol: a frame copied from its neighbour because it could not be decoded is an error.
             self._reader = decord.VideoReader(os.path.abspath(path), num_threads=1, fault_tol=1e-6)  # pyright: ignore[reportArgumentType]
             self.num_frames, self.fps = len(self._reader), float(self._reader.get_avg_fps())
@@ -229,7 +215,7 @@ class DecordVideo:
     def read(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "T H W 3"]:
         """As `PyAVVideo.read`."""
         wanted, place = np.unique(_checked(self._path, indices, self.num_frames), return_inverse=True)
-        with _reported(self._path, self.backend, *self._errors):
+        with reported(self._path, self.backend, *self._errors):
             frames = self._reader.get_batch(wanted).asnumpy()
         return frames if np.array_equal(place, np.arange(len(wanted))) else frames[place]
 
@@ -304,13 +290,3 @@ def _with_damage(frames: Iterable[Any]) -> Iterator[tuple[av.VideoFrame, bool]]:
     for frame in frames:
         damaged = frame.is_corrupt or (damaged and not frame.key_frame)
         yield frame, damaged
-
-
-@contextmanager
-def _reported(path: str, backend: str, *kinds: type[Exception]) -> Iterator[None]:
-    """What FFmpeg, the system, or a check here says against a file becomes one DecodeError."""
-    try:
-        yield
-    except (FFmpegError, OSError, ValueError, *kinds) as error:
-        lines = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()
-        raise DecodeError(path, backend, lines[0]) from error

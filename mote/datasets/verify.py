@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from mote.datasets.decode import DecodeError, read_frames
+from mote.datasets.decode import read_frames
+from mote.datasets.decode_errors import DecodeError
 from mote.datasets.manifest import Record
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mote.datasets.bounded import Bounded, Unanswered
-from mote.datasets.decode import DecodeError, read_frames
+from mote.datasets.decode import read_frames
+from mote.datasets.decode_errors import DecodeError
 from mote.datasets.manifest import Record
 from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
 from mote.datasets.transforms import eval_transform, subtract_frames, train_transform

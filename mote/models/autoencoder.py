@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mote.models.checkpoints import DESCRIPTION, WEIGHTS, write_whole
+from mote.models.checkpoints import DESCRIPTION, WEIGHTS
+from mote.models.tensor_files import write_whole
 
 PRIOR = "prior."  # of the names of its tensors
 

@@ -3,7 +3,8 @@
 A model folder holds ``model.safetensors`` (all parameters, and tensors that belong to them such as ``tuned_text``) and
 ``model.json``: the sizes of the model, the architecture of its visual tower (so that it is rebuilt without a download),
 the CLIP whose text tower belongs to it (``clip``, ``pretrained``), class names and templates, and ``widths`` where
-units or heads were removed. Where the text tower was tuned, ``text.safetensors`` holds its weights. A single file
+units or heads were removed. A shared folder may hold the CLIP's weights too, in a file that ``clip_file`` names; it is
+``pretrained`` then. Where the text tower was tuned, ``text.safetensors`` holds its weights. A single file
 ``NAME.safetensors`` is the same with that JSON in its metadata, under "model", and without a text tower. Each file is
 written under a temporary name and renamed. The published format is described in ``reference``.
 """
@@ -11,9 +12,8 @@ written under a temporary name and renamed. The published format is described in
 import hashlib
 import json
 import logging
-import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from mote.models.narrow import narrow
 from mote.models.reference import check_names, read_reference
+from mote.models.tensor_files import Tensors, write_whole
 from mote.models.video_clip import VideoCLIP
 
 WEIGHTS, DESCRIPTION, TEXT = "model.safetensors", "model.json", "text.safetensors"
@@ -112,6 +113,8 @@ def load_model(folder: Path | str) -> LoadedModel:
         meta = json.loads(_metadata(weights) if description is None else description.read_text(encoding="utf-8"))
         sizes, architecture = {name: meta[name] for name in SIZES}, meta["architecture"]
         sizes["expert_part"] = meta.get("expert_part", "ffn")  # models saved before there was a choice
+        if "clip_file" in meta:
+            meta["pretrained"] = str(weights.parent / Path(meta.pop("clip_file")).name)
     except SafetensorError as error:
         raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
     except (ValueError, TypeError) as error:
@@ -123,7 +126,7 @@ def load_model(folder: Path | str) -> LoadedModel:
             f"{description or weights}: the key {error} is missing; expected what save_model writes"
         ) from None
     try:
-        state = _Tensors(weights)
+        state = Tensors(weights)
     except SafetensorError as error:
         raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
     extra = {name: state[name].clone() for name in state.leave_out(TENSORS)}
@@ -266,44 +269,3 @@ def _rebuild(
     for name, tensor in own.items():
         tensor.copy_(state[name])
     return model.eval()
-
-
-class _Tensors(Mapping[str, Tensor]):
-    """The tensors of a safetensors file, each a view of the file that is mapped while the view lives.
-
-    One by one, because all of a mapped file that has been read counts as memory of the process.
-    """
-
-    def __init__(self, path: Path):
-        self._path = path
-        with safe_open(path, "pt") as file:
-            self._names = list(file.keys())
-
-    def leave_out(self, names: Iterable[str]) -> list[str]:
-        """Hide those of `names` that are there, and return them; they can still be asked for."""
-        hidden = [name for name in names if name in self._names]
-        self._names = [name for name in self._names if name not in hidden]
-        return hidden
-
-    def __getitem__(self, name: str) -> Tensor:
-        with safe_open(self._path, "pt") as file:
-            return file.get_tensor(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call ``write`` with a temporary path beside ``path``, then rename, so that readers never see half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # what the user's umask gives; safetensors makes files private
-        write(temporary)
-        temporary.chmod(mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

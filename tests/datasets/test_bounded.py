@@ -13,7 +13,7 @@ from video_files import numbered_frames, write_video
 
 from mote.datasets import bounded, video
 from mote.datasets.bounded import Bounded, KilledError, Unanswered
-from mote.datasets.decode import DecodeError
+from mote.datasets.decode_errors import DecodeError
 from mote.datasets.file_hashes import FileHashes
 from mote.datasets.loader import EpochSampler, make_loader
 from mote.datasets.manifest import Record

@@ -12,7 +12,8 @@ from video_files import numbered_frames, write_video
 from mote import build
 from mote.cli import main
 from mote.config import validate
-from mote.datasets.decode import DecodeError, read_frames
+from mote.datasets.decode import read_frames
+from mote.datasets.decode_errors import DecodeError
 from mote.datasets.file_hashes import FileHashes
 from mote.datasets.loader import EpochSampler, make_loader
 from mote.datasets.manifest import ManifestError, read_manifest, read_rows
