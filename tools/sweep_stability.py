@@ -72,6 +72,7 @@ def fit(experiment: Experiment, data: FeatureDataset, target: float, epochs: int
     optimizer = torch.optim.SGD(head.parameters(), config.optim.lr)
     generator = torch.Generator().manual_seed(config.seed)
     size, steps, loss = config.optim.batch_size, 0, float("inf")
+    often = max(1, len(data) // size // 4)  # the loss on all clips, four times an epoch
 
     def mean_loss(chosen: torch.Tensor) -> torch.Tensor:
         logits = experiment.model.classify(experiment.model.head(data.features[chosen]), text)
@@ -84,7 +85,7 @@ def fit(experiment: Experiment, data: FeatureDataset, target: float, epochs: int
             mean_loss(chosen).backward()
             optimizer.step()
             steps += 1
-            if steps % 20 == 0 or size == len(data):
+            if steps % often == 0:
                 with torch.no_grad():
                     loss = mean_loss(everything).item()
                 if loss <= target or not np.isfinite(loss):
