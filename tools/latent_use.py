@@ -119,9 +119,8 @@ def long_tailed(data: str, runs: Path, seed: int) -> tuple[Features, Features, l
     if not (folder / "metrics.json").is_file():
         runs.mkdir(parents=True, exist_ok=True)
         np.savez(runs / f"digits_{seed}.npz", **arrays)
-        where = [
-            f"{key}={json.dumps(str(runs / f'digits_{seed}.npz'))}" for key in ("data.train", "evaluation.manifest")
-        ]
+        file = json.dumps(str(runs / f"digits_{seed}.npz"))
+        where = [f"data.train={file}", f"evaluation.manifest={file}"]
         overrides = [*where, f"run.out={json.dumps(str(folder))}", f"seed={seed}", "optim.epochs=10", "run.cpu=true"]
         train(load([CONFIGS / "mnist_lenet.yaml"], overrides), resume=(folder / "config.yaml").is_file())
     look = Judge(str(folder), 28, 1)
@@ -267,9 +266,8 @@ def clips(arguments: argparse.Namespace) -> dict[str, float]:
         folder = cache_folder("auto", classifier)
         cache = None if folder is None else open_cache(folder, classifier, dataset)
         with all_cores(classifier.device) as ordered_map:
-            rows = frame_features(
-                classifier, dataset, range(len(records)), ordered_map, batch_size=8, workers=0, cache=cache
-            )
+            given = {"batch_size": 8, "workers": 0, "cache": cache}
+            rows = frame_features(classifier, dataset, range(len(records)), ordered_map, **given)
             features = torch.stack([row for row in rows if row is not None])  # (N, V, T, D)
         label = torch.tensor([record.label for record in records]).repeat_interleave(features[0, :, :, 0].numel())
         parts[split] = (F.normalize(features.flatten(0, 2), dim=1), label)
