@@ -21,7 +21,6 @@ from mote.runs import check_run, fit_run
 from mote.scoring import hash_manifest
 from mote.settings import AutoencoderConfig
 from mote.tasks.autoencoder import AutoencoderTask
-from mote.training.batches import micro_batch_size
 from mote.training.distributed import Accelerator, make_accelerator, on_main
 
 FITTED = 10_000  # training pictures whose codes the mixture of method=ae is fitted to
@@ -78,31 +77,30 @@ def assemble_autoencoder(config: Config, accelerator: Accelerator) -> ImageExper
     """Build everything that `config` names. Writes nothing.
 
     Raises:
-        ValueError, OSError: settings or lists that do not fit.
+        ValueError, OSError: settings or lists that do not fit, or several processes.
     """
+    if accelerator.num_processes > 1:
+        raise ValueError(
+            "task=autoencoder trains in one process: batch normalisation and the latent terms are of the whole batch, "
+            f"and would be of a part of it in each of {accelerator.num_processes}"
+        )
     data = training_list(config)
     size = picture_size(config, data)
-    task = build_task(config, size, data.classes, accelerator.num_processes)
+    task = build_task(config, size, data.classes)
     return ImageExperiment(config, data, size, task, accelerator.device)
 
 
-def build_task(config: Config, size: int, classes: list[str], processes: int) -> AutoencoderTask:
-    """The network and loss of `config.autoencoder`; the same initial weights in every process.
+def build_task(config: Config, size: int, classes: list[str]) -> AutoencoderTask:
+    """The network and loss of `config.autoencoder`; the same initial weights for the same seed.
 
     Raises:
-        ValueError: modes that are not classes where they should be, or a batch too small for its covariance.
+        ValueError: modes that are not classes where they should be.
     """
     settings = config.autoencoder
     if settings.conditional and settings.modes != len(classes):
         raise ValueError(
             f"autoencoder.conditional makes a mode of every class: expected autoencoder.modes={len(classes)} for "
             f"{len(classes)} classes, got {settings.modes}"
-        )
-    codes = micro_batch_size(config.optim.batch_size, processes, config.optim.accumulation)
-    if settings.method == "gm" and codes <= settings.latent:
-        raise ValueError(
-            f"the covariance of a latent of {settings.latent} dimensions needs more codes than that in each process; "
-            f"got {codes} in each of {processes}; raise optim.batch_size or lower autoencoder.latent"
         )
     torch.manual_seed(config.seed)
     model = ImageAutoencoder(

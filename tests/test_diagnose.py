@@ -183,6 +183,29 @@ def test_runs_are_compared_at_matched_loss_and_others_are_named(images, tmp_path
     assert "other samples or settings" in fails(capsys, *compared)
 
 
+def test_expression_runs_are_measured_and_an_autoencoder_is_refused(images, tmp_path, capsys):
+    settings = ["task=expression", "image.net=resnet8", "data.size=12", "optim.batch_size=12", "imbalance.method=mek"]
+    settings += [f"data.train={images / 'data'}", "optim.epochs=1"]
+    assert mote("train", *QUICK, *settings, f"run.out={tmp_path / 'mek'}") == 0
+    assert mote("diagnose", tmp_path / "mek", "--samples", "6", "--quantities", "margin,smoothness") == 0
+    document = json.loads((tmp_path / "mek" / "diagnostics" / "diagnose.json").read_text())
+    assert document["smoothness"]["form"] == "convolution" and document["smoothness"]["worst_sample_ratio"] <= 1 + 1e-4
+    net, _ = load_net(tmp_path / "mek" / "best")
+    config = load_config([tmp_path / "mek" / "config.yaml"])
+    data = training_list(config)
+    dataset = image_dataset(config, data, 12, train=False)
+    chosen = np.sort(np.random.default_rng(0).permutation(24)[:6])
+    pictures = torch.stack([dataset.image(0, int(i)) for i in chosen]).float()
+    label = torch.tensor([data.records[i].label for i in chosen])
+    with torch.no_grad():
+        expected = cross_entropy(net(pictures), label).item()
+    assert document["quantities"]["train_loss"] == pytest.approx(expected, rel=1e-4)
+    (tmp_path / "ae").mkdir()
+    (tmp_path / "ae" / "config.yaml").write_text("task: autoencoder\ndata: {train: digits.npz}\n")
+    assert "an autoencoder has no classes, hence no margins" in fails(capsys, "diagnose", tmp_path / "ae")
+    assert not (tmp_path / "ae" / "diagnostics").exists()
+
+
 def test_mistakes_are_one_line_and_write_nothing(images, tmp_path, capsys):
     for arguments, message in (
         (["nowhere"], "is no run directory"),

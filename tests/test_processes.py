@@ -130,3 +130,15 @@ def test_balanced_batches_and_expression_metrics_on_two_processes(tmp_path):
     for kind, part in first["extra_knowledge"].items():
         given = second["extra_knowledge"][kind]["given"]
         assert np.array(part["given"]) == pytest.approx(np.array(given), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_an_autoencoder_is_refused_in_two_processes(tmp_path):
+    """Batch normalisation and the latent terms are of a whole batch; nothing is written."""
+    np.savez(tmp_path / "x.npz", train_images=np.zeros((8, 8, 8), np.uint8), train_labels=np.arange(8) % 2)
+    sizes = ["image.channels=1", "autoencoder.width=4", "autoencoder.latent=2", "autoencoder.modes=2"]
+    wanted = ["task=autoencoder", *sizes, "optim.batch_size=8", f"data.train={tmp_path / 'x.npz'}", "run.cpu=true"]
+    process = start(TWO, "train", *wanted, f"run.out={tmp_path / 'run'}")
+    _, err = process.communicate(timeout=180)
+    assert process.returncode != 0 and "task=autoencoder trains in one process" in err, err
+    assert not (tmp_path / "run").exists()

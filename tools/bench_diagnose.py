@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from mote.config import Config
 from mote.diagnose_measure import Measure
-from mote.diagnose_run import PARTS, measure_parts
+from mote.diagnose_run import FEATURES_AT_ONCE, PARTS, measure_parts
 from mote.diagnose_subject import HeadLogits, Subject
 from mote.evaluation.results import versions
 from mote.models.video_clip import VideoCLIP
@@ -75,7 +75,7 @@ def diagnose(given: argparse.Namespace) -> None:
     )
     lanczos = {"tolerance": 1e-2, "max_products": 60, "basis": 10}
     accelerator = make_accelerator(cpu=True)
-    measure = Measure(of, accelerator, batch_size=64, seed=0, probes=8, lanczos=lanczos)
+    measure = Measure(of, accelerator, batch_size=FEATURES_AT_ONCE, seed=0, probes=8, lanczos=lanczos)
     result, _, _ = measure_parts(measure, set(PARTS), Config())
     found = {name: len(part["ritz"]) for name, part in result["lanczos"].items()}
     print(f"products of Lanczos: {found}", file=sys.stderr)

@@ -13,7 +13,7 @@
 
     python tools/latent_use.py minor --data mnist.npz
     python tools/latent_use.py ood --data mnist.npz --run runs/gmae --judge runs/lenet --others FOLDER/LABELS.csv
-    python tools/latent_use.py clips --run tiny --data FOLDER/LABELS.csv
+    python tools/latent_use.py clips --run tiny --data FOLDER/LABELS.csv      # or --world FOLDER: synthetic clips
 """
 
 import argparse
@@ -34,6 +34,7 @@ from mote.autoencoder_scores import Judge
 from mote.config import load
 from mote.datasets.images import ImageDataset, ImageList, read_images
 from mote.datasets.manifest import ManifestError
+from mote.datasets.synthetic import CLASSES, make_world
 from mote.evaluation.open_set import auroc, auroc_interval
 from mote.evaluation.results import versions
 from mote.features import cache_folder, frame_features, open_cache
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/latent_use"), help="where LeNets are kept")
     parser.add_argument("--run", help="`ood`: run of configs/mnist_gmae.yaml; `clips`: a model of mote")
+    parser.add_argument("--world", type=Path, help="`clips`: folder for clips of 24 synthetic objects, ten each")
     parser.add_argument("--judge", help="`ood`: run of configs/mnist_lenet.yaml")
     parser.add_argument("--others", nargs="*", default=[], help="`ood`: lists of pictures that are no digits")
     parser.add_argument("--out", type=Path)
@@ -117,21 +119,16 @@ def long_tailed(data: str, runs: Path, seed: int) -> tuple[Features, Features, l
     if not (folder / "metrics.json").is_file():
         runs.mkdir(parents=True, exist_ok=True)
         np.savez(runs / f"digits_{seed}.npz", **arrays)
-        where = [
-            f"{key}={json.dumps(str(runs / f'digits_{seed}.npz'))}" for key in ("data.train", "evaluation.manifest")
-        ]
+        file = json.dumps(str(runs / f"digits_{seed}.npz"))
+        where = [f"data.train={file}", f"evaluation.manifest={file}"]
         overrides = [*where, f"run.out={json.dumps(str(folder))}", f"seed={seed}", "optim.epochs=10", "run.cpu=true"]
         train(load([CONFIGS / "mnist_lenet.yaml"], overrides), resume=(folder / "config.yaml").is_file())
     look = Judge(str(folder), 28, 1)
-    train_features, test_features = (
-        (
-            looked(look, torch.from_numpy(arrays[f"{split}_images"])[:, None]),
-            torch.from_numpy(arrays[f"{split}_labels"]),
-        )
-        for split in ("train", "test")
-    )
-    long = [(x, y.long()) for x, y in (train_features, test_features)]
-    return long[0], long[1], counts.tolist()
+    found = []
+    for split in ("train", "test"):
+        images, digits = (torch.from_numpy(arrays[f"{split}_{kind}"]) for kind in ("images", "labels"))
+        found.append((looked(look, images[:, None]), digits.long()))
+    return found[0], found[1], counts.tolist()
 
 
 @torch.inference_mode()
@@ -198,10 +195,8 @@ def fit_features(
     prior = isotropic(axis_centres(classes, latent, 6.0))
     weights = {"reconstruction": 100.0 / float(x.var()), "cdf": 1.0, "covariance": 1.0, "mean": 1.0}
     task = AutoencoderTask(model, prior, conditional=True, weights=weights)
-    optimizer, members = (
-        torch.optim.AdamW(task.parameters(), lr=1e-3),
-        [(y == c).nonzero()[:, 0] for c in range(classes)],
-    )
+    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-3)
+    members = [(y == c).nonzero()[:, 0] for c in range(classes)]
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 1e-3 * 0.5 * (1 + np.cos(np.pi * step / steps))
@@ -260,19 +255,19 @@ def grey(data: ImageList) -> Tensor:
 def clips(arguments: argparse.Namespace) -> dict[str, float]:
     """Cosine of what comes back, latent terms of the test codes, and the share of frames whose mode is their class."""
     classifier = load_classifier(arguments.run, device=torch.device("cpu"))
-    classes = build.class_names(None, arguments.data)
+    data = arguments.data if arguments.world is None else world_list(arguments.world)
+    classes = build.class_names(None, data)
     parts = {}
     for split in ("train", "test"):
-        records = build.records(arguments.data, None, classes, None, split)
+        records = build.records(data, None, classes, None, split)
         config = load()
         settings = {"frames": 8, "size": classifier.size, "difference": 0}
         dataset = build.evaluation_dataset(records, config.evaluation, config.data, **settings)
         folder = cache_folder("auto", classifier)
         cache = None if folder is None else open_cache(folder, classifier, dataset)
         with all_cores(classifier.device) as ordered_map:
-            rows = frame_features(
-                classifier, dataset, range(len(records)), ordered_map, batch_size=8, workers=0, cache=cache
-            )
+            given = {"batch_size": 8, "workers": 0, "cache": cache}
+            rows = frame_features(classifier, dataset, range(len(records)), ordered_map, **given)
             features = torch.stack([row for row in rows if row is not None])  # (N, V, T, D)
         label = torch.tensor([record.label for record in records]).repeat_interleave(features[0, :, :, 0].numel())
         parts[split] = (F.normalize(features.flatten(0, 2), dim=1), label)
@@ -284,6 +279,16 @@ def clips(arguments: argparse.Namespace) -> dict[str, float]:
     found["mode is class"] = float((mode_log_density(z, prior).argmax(1) == y).double().mean())
     print(" | ".join(f"{name} {value:.3f}" for name, value in found.items()))
     return found
+
+
+def world_list(folder: Path) -> str:
+    """A list of the demo world's clips that show an object each, the last three of ten for the test."""
+    files = make_world(folder, clips_per_class=dict.fromkeys(CLASSES, 0) | {"appearance": 10})["appearance"]
+    titles, lines = files.classes.read_text().splitlines(), ["path,label,split"]
+    for i, (path, label) in enumerate(line.split(" ") for line in files.manifest.read_text().splitlines()):
+        lines.append(f"{path},{titles[int(label)]},{'train' if i % 10 < 7 else 'test'}")
+    (folder / "objects.csv").write_text("\n".join(lines) + "\n")
+    return str(folder / "objects.csv")
 
 
 def _spread(values: list[float]) -> str:

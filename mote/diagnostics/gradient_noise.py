@@ -31,7 +31,6 @@ from torch.func import vmap
 
 from mote.diagnostics.lanczos import random_signs
 from mote.diagnostics.network import Problem, jvp, vjp
-from mote.diagnostics.sharpness import gauss_newton_product
 from mote.diagnostics.sobolev import margin, power_sums
 
 
@@ -108,22 +107,31 @@ def sample_curvature(problem: Problem, u: Float[Tensor, "P"]) -> tuple[Int64[Ten
 
 
 def nonuniformity_product(problem: Problem, v: Float[Tensor, "P"]) -> Float[Tensor, "P"]:
-    """(1/n sum_i H_i^2 - H^2) v = 1/n sum_i H_i (H_i v - H v): s^2 is the largest eigenvalue of this."""
-    mean = gauss_newton_product(problem, v)
+    """(1/n sum_i H_i^2 - H^2) v = 1/n sum_i H_i (H_i v - H v): s^2 is the largest eigenvalue of this.
 
-    def of_sample(x: Tensor) -> Tensor:
-        def network(t: Tensor) -> Tensor:
-            return problem.network(t, x[None])[0]
+    H_i (H_i v - H v) = J_i^T S_i (J_i J_i^T u_i - J_i H v) with u_i = S_i J_i v. All but J_i J_i^T u_i is the same
+    product for every sample, done for a batch at once; that one needs a gradient of each sample, a few at a time.
+    """
+    theta, curvature = problem.theta, problem.loss.curvature
+    pushed, total = [], torch.zeros_like(v)
+    for inputs, _, _ in problem.batches:
+        network = lambda t, x=inputs: problem.network(t, x)  # noqa: E731
+        logits, change = jvp(network, theta, v)
+        pushed.append(curvature(logits, change))
+        total += vjp(network, theta)[1](pushed[-1])[0]
+    mean = problem.add_up(total) / problem.total
 
-        def product(w: Tensor) -> Tensor:
-            logits, change = jvp(network, problem.theta, w)
-            return vjp(network, problem.theta)[1](problem.loss.curvature(logits, change))[0]
-
-        return product(product(v) - mean)
+    def there_and_back(x: Tensor, u: Tensor) -> Tensor:
+        network = lambda t: problem.network(t, x[None])[0]  # noqa: E731
+        return jvp(network, theta, vjp(network, theta)[1](u)[0])[1]
 
     total = torch.zeros_like(v)
-    for inputs, _, _ in problem.chunks(each=4):
-        total += vmap(of_sample)(inputs).sum(0)
+    for (inputs, _, _), u in zip(problem.batches, pushed, strict=True):
+        network = lambda t, x=inputs: problem.network(t, x)  # noqa: E731
+        logits, of_mean = jvp(network, theta, mean)
+        size = problem.at_once(each=2)
+        own = torch.cat([vmap(there_and_back)(*part) for part in zip(inputs.split(size), u.split(size), strict=True)])
+        total += vjp(network, theta)[1](curvature(logits, own - of_mean))[0]
     return problem.add_up(total) / problem.total
 
 

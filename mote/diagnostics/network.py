@@ -147,8 +147,12 @@ class Problem:
         """The parameters."""
         return self.network.theta
 
+    def at_once(self, each: int) -> int:
+        """Samples of which `each` parameter vectors fit, at least one."""
+        return max(1, self.gradients_at_once // (each * len(self.theta)))
+
     def chunks(self, each: int = 1) -> Iterator[tuple[Tensor, Int64[Tensor, "b"], Int64[Tensor, "b"]]]:
         """The batches in pieces so small that `each` parameter vectors of every sample fit."""
-        size = max(1, self.gradients_at_once // (each * len(self.theta)))
+        size = self.at_once(each)
         for inputs, label, index in self.batches:
             yield from zip(inputs.split(size), label.split(size), index.split(size), strict=True)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mote.reporting.plots import COLOURS, DASHES, MARKERS, MAX_TICK_LABELS, _figure, _save
 
@@ -31,7 +32,7 @@ def classes_plot(rows: Sequence[Mapping], path: Path | str) -> tuple[Path, Path]
         axes.set_yticks(range(len(rows)), names, fontsize=7, parse_math=False)
     else:
         axes.set_yticks([])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_ylim(len(rows) - 0.4, -0.6)  # the first on top
     axes.set_xlabel("median radius: margin over |its input gradient| (units of the input)")
     axes.set_title("Classes and their samples; below 0: most are wrong", loc="left", fontsize=9, color="#555555")
     return _save(figure, path)
@@ -50,6 +51,7 @@ def lanczos_plot(histories: Mapping[str, Sequence[tuple[float, float]]], path: P
         }
         axes.plot(np.arange(1, len(value) + 1), np.maximum(relative, 1e-16), label=f"{name}: {value[-1]:.4g}", **style)
     axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("products")
     axes.set_ylabel("residual / eigenvalue")
     axes.legend(frameon=False)

@@ -10,7 +10,7 @@
 | wae_mmd | E(x) | mmd = mmd_weight * MMD^2(z, draws of the mixture) of ``regularizers.mmd`` | Tolstikhin 2018 |
 
 The latent terms of gm are over their value for a perfect encoder: with weight 1 they are read against 1. They are of
-the codes of one forward pass, so each process and accumulation step matches the prior on its own part of the batch.
+the codes of one forward pass, so each accumulation step matches the prior on its own part of the batch.
 Draws come from the step's generator, so a resumed run repeats them. A term of weight 0 is absent and costs nothing.
 """
 
