@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from mote.datasets.face_crop import face_of_clip
 from mote.datasets.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.evaluation.closed_set import fuse_views
@@ -148,6 +149,7 @@ class Classifier:
         clips: int = 1,
         crops: int = 1,
         modulation: bool | None = None,
+        faces: bool = False,
     ) -> dict[str, float]:
         """Probabilities of `labels` (default: the classes the model was tuned on) for one video file.
 
@@ -156,13 +158,14 @@ class Classifier:
             labels: class names, at least one; None = those the model was exported for or tuned on.
             clips, crops: temporal clips and spatial crops (1 or 3) whose softmax scores are averaged.
             modulation: temporal feature modulation; None = on unless `labels` are the tuned classes.
+            faces: look at the largest face alone, see `mote.datasets.face_crop`.
 
         Returns:
             {label: probability}, most probable first; the values sum to one.
 
         Raises:
             DecodeError: the file cannot be decoded.
-            ValueError: no labels given and none stored, or duplicates among them.
+            ValueError: no labels given and none stored, or duplicates among them; no face, or OpenCV is not installed.
         """
         labels = self.labels_or_own(labels)
         video = VideoDataset(
@@ -175,6 +178,7 @@ class Classifier:
             sampling=self.sampling,
             stride=self.stride,
             difference=self.difference,
+            crop=face_of_clip if faces else None,
         )
         views = video.frames(0, 0)[None]  # (1, clips*crops, T, 3, S, S)
         logits = self.scorer(labels, modulation)({"frames": views.to(self.device)})

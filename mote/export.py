@@ -7,6 +7,7 @@ normalised, the labels, whether modulation is on, and what the model is (version
 import importlib.util
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from mote.loading import load
 from mote.models.checkpoints import save_model
 from mote.models.export import NOTE, FramesToLogits, write_onnx, write_program
 from mote.models.view_scorer import view_scorer
-from mote.predict import find_videos
+from mote.predict import find_files, posthoc
 
 FORMATS = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onnx"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -73,7 +74,9 @@ def export(
     format = _format(format, out)
     if text_input and (labels or classes):
         raise ValueError("labels are not stored when class features are an input; give one or the other")
-    videos = find_videos([check]) if check is not None else []
+    if (settings := posthoc(model)) is not None:
+        warnings.warn(f"imbalance.posthoc={settings.posthoc} of the run is not part of the exported file", stacklevel=2)
+    videos = find_files([check]) if check is not None else []
     classifier = load(model, clip=clip, templates=templates, device="cpu")
     names = None
     if not text_input:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
+from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from mote.config import Config
@@ -182,17 +182,24 @@ def _verdict(of: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _examples() -> bytes:
-    """PNG: a row per expression, every second frame of one clip at full strength, twice enlarged."""
+    """PNG: a row per expression with its name, every second frame of one clip at full strength, twice enlarged."""
     rows = [render_face(np.random.default_rng((7, k)), name, strength=1.0)[::2] for k, name in enumerate(EXPRESSIONS)]
     sheet = Image.fromarray(np.concatenate([np.concatenate(list(clip), axis=1) for clip in rows]))
     file = io.BytesIO()
-    sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.BICUBIC).save(file, "PNG")
+    large = sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.BICUBIC)
+    named = Image.new("RGB", (large.width + NAMES, large.height), "white")
+    named.paste(large, (NAMES, 0))
+    for k, name in enumerate(EXPRESSIONS):
+        middle = (2 * k + 1) * large.height // (2 * len(EXPRESSIONS))
+        ImageDraw.Draw(named).text((NAMES - 8, middle), name, fill="black", anchor="rm", font_size=18)
+    named.save(file, "PNG")
     return file.getvalue()
 
 
+NAMES = 110  # pixels for the names beside the clips
 CLIPS = (
-    f"From above: {', '.join(EXPRESSIONS)}; time goes to the right. Fear and surprise look alike at their height: one "
-    "comes slowly and trembles, the other comes fast and fades."
+    "Time goes to the right; the most frequent class is at the top, the rarest at the bottom. Fear and surprise look "
+    "alike at their height: one comes slowly and trembles, the other comes fast and fades."
 )
 MINED = (
     "Mean probability that clips of a class (rows) give to each class (columns). Head to tail in the table: what clips "

@@ -4,18 +4,25 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence, Set
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from mote.classifier import Classifier
+from mote.config import load as load_config
 from mote.datasets.decode_errors import DecodeError
+from mote.datasets.face_crop import NoFaceError, check_installed
+from mote.datasets.frame_folder import find_clips
 from mote.datasets.images import BadImageError
 from mote.datasets.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, read_class_names, video_files
 from mote.evaluation.results import sha256_lines, sha256_tensors, versions, write_atomic
 from mote.loading import load
 from mote.predict_images import image_config, load_predictor
+from mote.settings import ImbalanceConfig
 from mote.unknown import read_threshold
 
 NONE = "none of these"
@@ -31,8 +38,8 @@ class Prediction:
     name: str | None = None
 
 
-def find_videos(places: Sequence[str | Path], kind: str = "video", suffixes: Set[str] = VIDEO_SUFFIXES) -> list[Path]:
-    """Files as given; folders searched for their suffixes, sorted; `kind` is what the files are called.
+def find_files(places: Sequence[str | Path], kind: str = "video") -> list[Path]:
+    """Files as given; folders searched for files of the `kind`, video or image, or for clips as folders of frames.
 
     Raises:
         FileNotFoundError: a place that does not exist, or a folder without such files.
@@ -41,8 +48,10 @@ def find_videos(places: Sequence[str | Path], kind: str = "video", suffixes: Set
     for place in map(Path, places):
         if not place.exists():
             raise FileNotFoundError(f"{place}: no such {kind} file or folder")
-        inside = video_files(place, suffixes) if place.is_dir() else [place]
+        search = find_clips if kind == "video" else partial(video_files, suffixes=IMAGE_SUFFIXES)
+        inside = search(place) if place.is_dir() else [place]
         if not inside:
+            suffixes = VIDEO_SUFFIXES if kind == "video" else IMAGE_SUFFIXES
             raise FileNotFoundError(f"{place}: no {kind} in this folder; looked for {' '.join(sorted(suffixes))}")
         found += inside
     return found
@@ -60,6 +69,7 @@ def predict(
     crops: int = 1,
     top: int = 5,
     threshold: str | None = None,
+    faces: bool = False,
     csv_file: str | None = None,
     json_file: str | None = None,
 ) -> int:
@@ -67,19 +77,23 @@ def predict(
 
     threshold: a probability or a result file that holds one (see `unknown.read_threshold`); a video whose best name
     does not reach it is answered "none of these".
+    faces: look at the largest face alone; a file without one is bad.
 
     Raises:
         ValueError, FileNotFoundError: unknown model, no labels, no such video, a threshold of something else.
     """
+    if faces:
+        check_installed()
     given = read_class_names(classes) if classes else labels
     if (config := image_config(model)) is not None:
-        kind, files = "image", find_videos(places, "image", IMAGE_SUFFIXES)
-        predictor = load_predictor(model, config, given)
+        kind, files = "image", find_files(places, "image")
+        predictor = load_predictor(model, config, given, faces)
         names, hashes, scores_of = predictor.classes, predictor.hashes, predictor.scores
     else:
-        kind, files = "video", find_videos(places)
+        kind, files = "video", find_files(places)
         classifier = load(model, clip=clip, templates=templates)
         names = classifier.labels_or_own(given)
+        classifier = _corrected(classifier, model, names)
 
         def hashes() -> dict[str, str]:
             tensors, templates = classifier.model.state_dict(), classifier.templates
@@ -87,7 +101,7 @@ def predict(
             return {"weights": sha256_tensors(tensors), **lists}
 
         def scores_of(path: Path) -> dict[str, float]:
-            return classifier.classify_video(path, names, clips=clips, crops=crops)
+            return classifier.classify_video(path, names, clips=clips, crops=crops, faces=faces)
 
     least = read_threshold(threshold, hashes, clips=clips, crops=crops) if threshold is not None else 0.0
     predictions = []
@@ -99,21 +113,39 @@ def predict(
             predictions.append(Prediction(path, scores, name=name if found else None))
             best = ", ".join(f"{name} {score:.3f}" for name, score in list(scores.items())[:top])
             bar.write(f"{path}: {best}" if found else f"{path}: {NONE} ({best})")
-        except (DecodeError, BadImageError) as error:
+        except (DecodeError, BadImageError, NoFaceError) as error:
             predictions.append(Prediction(path, {}, str(error)))
             bar.write(f"mote: skipped: {error}", file=sys.stderr)
     if csv_file:
         write_atomic(Path(csv_file), _as_csv(predictions, names))
     if json_file:
         settings = {"model": model, "labels": names, "clips": clips, "crops": crops, "versions": versions()}
+        settings |= {"faces": True} if faces else {}
         settings |= {"threshold": least} if threshold is not None else {}
         write_atomic(
             Path(json_file), json.dumps({**settings, f"{kind}s": [_as_json(p) for p in predictions]}, indent=1)
         )
     bad = sum(p.error is not None for p in predictions)
     if bad:
-        print(f"mote: {bad} of {len(files)} {kind}s could not be decoded", file=sys.stderr)
+        print(f"mote: {bad} of {len(files)} {kind}s could not be {'used' if faces else 'decoded'}", file=sys.stderr)
     return int(bad > 0)
+
+
+def posthoc(model: str) -> ImbalanceConfig | None:
+    """The correction after training that the configuration of a run asks for; None for none, or where there is none."""
+    file = Path(model) / "config.yaml"
+    settings = load_config([file]).imbalance if file.is_file() else ImbalanceConfig()
+    return None if settings.posthoc == "none" else settings
+
+
+def _corrected(classifier: Classifier, model: str, names: Sequence[str]) -> Classifier:
+    """The classifier corrected as its run is evaluated; what is not a class of the run cannot be."""
+    if (settings := posthoc(model)) is None:
+        return classifier
+    if not classifier.is_tuned_on(names):
+        warnings.warn(f"imbalance.posthoc={settings.posthoc} is for the run's own classes: not applied", stacklevel=2)
+        return classifier
+    return classifier.adjusted(settings.posthoc_tau)
 
 
 def _as_json(prediction: Prediction) -> dict:

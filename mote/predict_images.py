@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import UInt8
+from PIL import Image
 from torch import Tensor
 
 from mote.config import Config
 from mote.config import load as load_config
+from mote.datasets.face_crop import face_of_clip
 from mote.datasets.images import read_image
 from mote.datasets.transforms import eval_transform
 from mote.evaluation.results import sha256_lines, sha256_tensors
@@ -27,13 +30,14 @@ class ImagePredictor(NamedTuple):
     classes: list[str]
     size: int
     channels: int
+    faces: bool = False  # the largest face of the picture instead of all of it
 
     @torch.inference_mode()
     def scores(self, path: Path) -> dict[str, float]:
         """{class: probability} of the central square of an image file, most probable first.
 
         Raises:
-            ValueError: naming the file, where it is no image.
+            ValueError: naming the file, where it is no image, or shows no face and `faces` are wanted.
         """
         logits = self.network.model(self._pixels(path)[None])[0] + self.network.offset
         probabilities = logits.double().softmax(dim=0)
@@ -41,7 +45,10 @@ class ImagePredictor(NamedTuple):
         return {self.classes[c]: probabilities[c].item() for c in order}
 
     def _pixels(self, path: Path) -> UInt8[Tensor, "C S S"]:
-        pixels = read_image(path, self.channels)
+        pixels = read_image(path, 3 if self.faces else self.channels)
+        if self.faces:
+            face = face_of_clip(pixels[None], path)[0]
+            pixels = face if self.channels == 3 else np.array(Image.fromarray(face).convert("L"))[..., None]
         colour = pixels if pixels.shape[2] == 3 else pixels.repeat(3, axis=2)
         return eval_transform(colour[None], self.size)[0, 0, : self.channels]
 
@@ -63,7 +70,9 @@ def image_config(model: str) -> Config | None:
     return Config(task=meta["task"], image=ImageConfig(net=meta["net"], channels=meta["channels"]))
 
 
-def load_predictor(model: str, config: Config, names: Sequence[str] | None = None) -> ImagePredictor:
+def load_predictor(
+    model: str, config: Config, names: Sequence[str] | None = None, faces: bool = False
+) -> ImagePredictor:
     """The network of a run, corrected after training where its configuration says so.
 
     Raises:
@@ -79,4 +88,4 @@ def load_predictor(model: str, config: Config, names: Sequence[str] | None = Non
     adjusted = PostHoc(network, torch.zeros(len(classes)))
     if counts is not None:
         adjusted = post_hoc(network, config.imbalance, counts)
-    return ImagePredictor(adjusted, classes, meta["size"], config.image.channels)
+    return ImagePredictor(adjusted, classes, meta["size"], config.image.channels, faces)

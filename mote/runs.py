@@ -20,7 +20,7 @@ from mote.reporting.parameters import parameter_table
 from mote.scoring import evaluate, headline
 from mote.tasks.video import VideoTask
 from mote.training.checkpoint import open_run, writing
-from mote.training.distributed import Accelerator, make_accelerator, on_main
+from mote.training.distributed import Accelerator, make_accelerator, on_main, training_precision
 from mote.training.loop import fit
 from mote.training.optim import Rule, parameter_groups
 from mote.training.signals import Stopped
@@ -41,6 +41,9 @@ def train(config: Config, resume: bool = False) -> Path:
         NonFiniteError, DecodeError, OSError: see the loop; the last checkpoint stays.
         Stopped: SIGTERM or SIGINT came and all is saved; its message is for the user, empty but in the main process.
     """
+    precision = training_precision(config.optim.precision, cpu=config.run.cpu)
+    if precision != config.optim.precision:  # the run directory says what "auto" was
+        config = config.model_copy(update={"optim": config.optim.model_copy(update={"precision": precision})})
     if config.task in ("image", "expression"):
         from mote.image_runs import train_images
 

@@ -159,7 +159,7 @@ class OptimConfig(Section):
     batch_size: Positive = 144  # clips per optimizer step, over all processes and accumulation steps
     accumulation: Positive = 1
     clip_norm: Annotated[float, Field(gt=0)] | None = None
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"  # auto = bf16 where the hardware has it, else fp32
     sync_routing: bool = False  # the same expert draws on every process
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mote import build
-from mote.datasets.manifest import ManifestError, Record, manifest_classes, video_files
+from mote.datasets.frame_folder import find_clips
+from mote.datasets.manifest import ManifestError, Record, manifest_classes
 
 SAME_HASHES = {"weights": "weights", "classes": "names to choose among", "templates": "prompt templates"}
 
@@ -28,7 +29,7 @@ def unknown_records(unknown: str, known: Sequence[Record], labels: Sequence[str]
     if listed := sorted(set(names or ()) & set(labels)):
         raise ValueError(f"{unknown}: {listed[0]!r} is a class to choose among; list only clips of no such class")
     if Path(unknown).is_dir():
-        records = [Record(file, 0) for file in video_files(unknown)]
+        records = [Record(file, 0) for file in find_clips(Path(unknown))]
         if not records:
             raise ValueError(f"{unknown}: no video in this folder")
     else:

@@ -154,6 +154,20 @@ def test_predict_names_faces_of_files_and_folders(mined, faces, tmp_path, capsys
     assert "knows its own classes only (calm, happy, sad)" in capsys.readouterr().err
 
 
+def test_predict_looks_at_the_face_alone(mined, faces, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("cv2", reason="needs the extra `faces`")
+    assert mote("predict", mined, faces.parent / "sad6.png", "--faces") == 1
+    output = capsys.readouterr().err
+    assert "sad6.png: no face was found" in output and "1 of 1 images could not be used" in output
+    monkeypatch.setattr("mote.predict_images.face_of_clip", lambda frames, name: frames[:, 2:20, 4:22])
+    Image.open(faces.parent / "sad6.png").crop((4, 2, 22, 20)).save(tmp_path / "cut.png")
+    scores = []
+    for arguments in ([faces.parent / "sad6.png", "--faces"], [tmp_path / "cut.png"]):
+        assert mote("predict", mined, *arguments, "--json", tmp_path / "p.json") == 0
+        scores.append(json.loads((tmp_path / "p.json").read_text())["images"][0]["scores"])
+    assert scores[0] == scores[1]
+
+
 def test_classifier_re_training_moves_the_head_alone(mined, faces, tmp_path, capsys):
     assert train(faces, tmp_path / "crt", "imbalance.method=crt", f"image.init={mined}") == 0
     before, after = (load_file(run / "best" / "model.safetensors") for run in (mined, tmp_path / "crt"))
@@ -166,10 +180,12 @@ def test_classifier_re_training_moves_the_head_alone(mined, faces, tmp_path, cap
     assert "has another net than this run" in capsys.readouterr().err and not (tmp_path / "bad").exists()
 
 
-def test_ldam_and_a_backbone_from_a_file(mined, faces, tmp_path, capsys):
+def test_ldam_and_a_backbone_from_a_file(mined, faces, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mote.models.precision.has_bf16", lambda device: False)
     file = mined / "best" / "model.safetensors"
     settings = ["imbalance.method=ldam_drw", "imbalance.defer=0.5", f"image.init={file}"]
-    assert train(faces, tmp_path / "ldam", *settings) == 0
+    assert train(faces, tmp_path / "ldam", *settings, "optim.precision=auto") == 0
+    assert load([tmp_path / "ldam" / "config.yaml"]).optim.precision == "fp32"  # what auto was on this machine
     assert load_net(tmp_path / "ldam" / "best").model.scale == 30
     assert train(faces, tmp_path / "bad", f"image.init={faces}") == 2
     assert "cannot be read as weights" in capsys.readouterr().err and not (tmp_path / "bad").exists()

@@ -1,6 +1,7 @@
 """`mote demo faces` at a reduced size, and the three corrections at work on real clips."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,11 @@ def mote(*arguments) -> int:
     return stop.value.code
 
 
+def predicted(folder, *arguments) -> list[dict[str, float]]:
+    assert mote("predict", folder / "run", *arguments, "--json", folder / "named.json") == 0
+    return [one["scores"] for one in json.loads((folder / "named.json").read_text())["videos"]]
+
+
 @pytest.mark.slow
 def test_the_command_leaves_numbers_pictures_and_a_page(tmp_path, monkeypatch, capsys):
     original = faces_demo.faces_demo
@@ -30,6 +36,8 @@ def test_the_command_leaves_numbers_pictures_and_a_page(tmp_path, monkeypatch, c
         part = row["summary"]
         assert part["listed"] == part["scored"] == 15 and sum(map(sum, part["confusion_matrix"])) == 15
         assert part["training_counts"]["disgust"] == 2 and part["extra_knowledge"]["probability"]["mined"]
+        scored = tmp_path / "seed0" / row["method"].replace(" ", "_").lower() / "evaluations" / "test"
+        assert "Extra knowledge" in (scored / "index.html").read_text() and (scored / "given.svg").stat().st_size > 0
     page, printed = (tmp_path / "index.html").read_text(), capsys.readouterr().out
     for file in ("faces.png", "given.png", "mined.png", "confusion_mek.png", "table.txt"):
         assert (tmp_path / file).stat().st_size > 0
@@ -60,3 +68,19 @@ def test_everything_together_takes_twenty_steps_and_posthoc_is_its_formula(tmp_p
         both = sorted(p.keys() & q.keys())
         ratio = [q[name] * prior[name] / p[name] for name in both]  # the same for all: its normalisation
         assert ratio == pytest.approx([ratio[0]] * len(ratio), rel=1e-4)
+    config, clips = tmp_path / "run" / "config.yaml", [tmp_path / f"faces/test/disgust_000{i}.mp4" for i in (0, 1)]
+    config.write_text(config.read_text().replace("posthoc: none", "posthoc: logit_adjustment"))  # as if trained so
+    named = predicted(tmp_path, *clips)  # prediction corrects like evaluation
+    rows = {Path(row["path"]).name: row for row in probabilities["logit_adjustment"]}
+    for clip, scores in zip(clips, named, strict=True):
+        for k in range(1, 6):
+            row = rows[clip.name]
+            assert scores[row[f"top{k}"]] == pytest.approx(float(row[f"top{k}_probability"]), abs=1e-5)
+    knowledge = json.loads((tmp_path / "logit_adjustment" / "eval.json").read_text())["extra_knowledge"]["probability"]
+    given = dict(zip(result["training_counts"], knowledge["given"][-1], strict=True))  # disgust is the last class
+    assert given == pytest.approx({name: sum(one[name] for one in named) / 2 for name in given}, abs=1e-5)
+    assert knowledge["mined"]["samples"] == sum(FEW["test"][:2]) and 0 < knowledge["mined"]["given"] < 1
+    with pytest.warns(UserWarning, match="for the run's own classes: not applied"):
+        predicted(tmp_path, clips[0], "--labels", "fear,disgust")
+    with pytest.warns(UserWarning, match="not part of the exported file"):
+        assert mote("export", tmp_path / "run", "--out", tmp_path / "run.safetensors") == 0

@@ -20,7 +20,7 @@ ALLOWED = {
     "diagnostics": set(),
     "reporting": set(),
     "tasks": {"models", "regularizers"},
-    "training": {"evaluation"},
+    "training": {"evaluation", "models"},
 }
 
 

@@ -9,7 +9,11 @@ def add(verbs: Verbs) -> None:
     """Declare the verb."""
     predict = add_verb(verbs, "predict", run, "name your own videos, or images with a network for them")
     predict.add_argument("model", help=MODEL_HELP)
-    predict.add_argument("videos", nargs="+", help="video or image files, or folders that are searched for them")
+    predict.add_argument(
+        "videos",
+        nargs="+",
+        help="video or image files, or folders that are searched for them; without videos a folder of images is a clip",
+    )
     names = predict.add_mutually_exclusive_group()
     names.add_argument("--labels", help="comma-separated names to choose among (default: the model's own classes)")
     names.add_argument("--classes", help="file of names, one per line or id,name csv")
@@ -20,6 +24,9 @@ def add(verbs: Verbs) -> None:
     predict.add_argument("--top", type=int, default=5, help="names printed per video (default: %(default)s)")
     predict.add_argument(
         "--threshold", help='answer "none of these" below this probability, or that of a result with evaluation.unknown'
+    )
+    predict.add_argument(
+        "--faces", action="store_true", help="look at the largest face only, upright (pip install 'mote[faces]')"
     )
     predict.add_argument("--csv", help="write all scores here, one line per video")
     predict.add_argument("--json", help="write all scores here")
@@ -41,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         crops=arguments.crops,
         top=arguments.top,
         threshold=arguments.threshold,
+        faces=arguments.faces,
         csv_file=arguments.csv,
         json_file=arguments.json,
     )

@@ -29,7 +29,8 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Int64, UInt8
 
-from mote.datasets.decode_errors import DecodeError, FrameOrderError, reported
+from mote.datasets.decode_errors import DecodeError, FrameOrderError, checked_indices, reported
+from mote.datasets.frame_folder import FrameFolder
 from mote.datasets.sampling import to_keyframes
 from mote.datasets.tar_shards import part_of
 
@@ -65,7 +66,7 @@ class PyAVVideo:
 
     def read(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "T H W 3"]:
         """Frames at `indices` (T,), any order, duplicates allowed; IndexError outside 0..num_frames-1."""
-        wanted, place = np.unique(_checked(self._path, indices, self.num_frames), return_inverse=True)
+        wanted, place = np.unique(checked_indices(self._path, indices, self.num_frames), return_inverse=True)
         with reported(self._path, self.backend):
             frames = self._images(self._timed(wanted) if self._times else self._counted(wanted), len(wanted))
         return frames if np.array_equal(place, np.arange(len(wanted))) else frames[place]
@@ -214,7 +215,7 @@ class DecordVideo:
 
     def read(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "T H W 3"]:
         """As `PyAVVideo.read`."""
-        wanted, place = np.unique(_checked(self._path, indices, self.num_frames), return_inverse=True)
+        wanted, place = np.unique(checked_indices(self._path, indices, self.num_frames), return_inverse=True)
         with reported(self._path, self.backend, *self._errors):
             frames = self._reader.get_batch(wanted).asnumpy()
         return frames if np.array_equal(place, np.arange(len(wanted))) else frames[place]
@@ -223,19 +224,21 @@ class DecordVideo:
 BACKENDS = {"pyav": PyAVVideo, "decord": DecordVideo}
 
 
-def open_video(path: Path | str, backend: str | None = None) -> PyAVVideo | DecordVideo:
+def open_video(path: Path | str, backend: str | None = None) -> PyAVVideo | DecordVideo | FrameFolder:
     """Open a video file with "pyav" (default) or "decord"; DecodeError when it is missing or is no video.
 
-    `path` may also name a video in an archive, see `mote.datasets.tar_shards`.
+    `path` may also name a video in an archive, see `mote.datasets.tar_shards`, or a folder of frames.
     """
     name = backend or "pyav"
     if name not in BACKENDS:
         raise ValueError(f"unknown video backend {backend!r}: choose from {sorted(BACKENDS)}")
+    if os.path.isdir(path):
+        return FrameFolder(path)
     part = part_of(path)
     file, size = (path, 1) if part is None else (part.archive, part.offset + part.size)
     if not os.path.isfile(file):
-        odd = "it is a folder" if os.path.isdir(file) else "it is not a file"  # such as a named pipe
-        raise DecodeError(path, name, odd if os.path.exists(file) else "there is no such file")
+        odd = "it is not a file" if os.path.exists(file) else "there is no such file"  # such as a named pipe
+        raise DecodeError(path, name, odd)
     if part is not None and (name != "pyav" or os.path.getsize(file) < size):
         raise DecodeError(path, name, "its archive is cut off" if name == "pyav" else "it reads no archives")
     if os.path.getsize(file) == 0 or (part is not None and part.size == 0):
@@ -273,15 +276,6 @@ def _address(path: str) -> str:
         return os.path.abspath(path)
     end = part.offset + part.size
     return f"subfile,,start,{part.offset},end,{end},,:{os.path.abspath(part.archive)}"
-
-
-def _checked(path: str, indices: Sequence[int] | np.ndarray, num_frames: int) -> Int64[np.ndarray, "T"]:
-    array = np.asarray(indices)
-    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
-        raise ValueError(f"{path}: expected a list of frame numbers, got {indices!r}")
-    if array.min() < 0 or array.max() >= num_frames:
-        raise IndexError(f"{path}: frames {array.min()}..{array.max()} asked for, but it has 0..{num_frames - 1}")
-    return array.astype(np.int64)
 
 
 def _with_damage(frames: Iterable[Any]) -> Iterator[tuple[av.VideoFrame, bool]]:

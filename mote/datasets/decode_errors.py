@@ -1,10 +1,12 @@
-"""What is said against a video file: one line that names it, its decoder and the cause."""
+"""What is said of videos that cannot be decoded, whatever decodes them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from av.error import FFmpegError
+from jaxtyping import Int64
 
 
 class DecodeError(Exception):
@@ -23,6 +25,16 @@ class DecodeError(Exception):
 
 class FrameOrderError(DecodeError):
     """The list of times contradicts the frames; the video counts frames from now on, so sample again and re-read."""
+
+
+def checked_indices(path: str, indices: Sequence[int] | np.ndarray, num_frames: int) -> Int64[np.ndarray, "T"]:
+    """Frame numbers (T,) as an array; ValueError for something else, IndexError outside 0..num_frames-1."""
+    array = np.asarray(indices)
+    if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iu":
+        raise ValueError(f"{path}: expected a list of frame numbers, got {indices!r}")
+    if array.min() < 0 or array.max() >= num_frames:
+        raise IndexError(f"{path}: frames {array.min()}..{array.max()} asked for, but it has 0..{num_frames - 1}")
+    return array.astype(np.int64)
 
 
 @contextmanager

@@ -172,19 +172,24 @@ def _text_rows(path: Path, base: Path) -> Iterator[Row]:
 def _csv_rows(path: Path) -> Iterator[Row]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            columns = reader.fieldnames or []
+            reader = csv.reader(file, skipinitialspace=True)
+            columns, blank = next(reader, []), 0
             if not {"path", "label"} <= set(columns):
                 raise ManifestError(
                     f"{path}:1: expected a header with columns path and label, got {','.join(columns)!r}"
                 )
-            for cells in reader:
-                where = f"{path}:{reader.line_num}"
-                if None in cells or None in cells.values() or not (cells["path"] and cells["label"]):
+            for row in reader:
+                where, cells = f"{path}:{reader.line_num}", dict(zip(columns, row, strict=False))
+                if not row:
+                    blank = blank or reader.line_num
+                elif blank:
+                    raise ManifestError(f"{path}:{blank}: blank line; remove it")
+                elif len(row) != len(columns) or not (cells["path"] and cells["label"]):
                     raise ManifestError(
                         f"{where}: expected {len(columns)} cells ({','.join(columns)}), none of them empty"
                     )
-                yield Row(where, cells["path"], cells["label"].strip(), cells.get("split"))
+                else:
+                    yield Row(where, cells["path"], cells["label"].strip(), cells.get("split"))
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: not a text file in UTF-8 ({error.reason}); convert it") from error
     except csv.Error as error:

@@ -68,7 +68,9 @@ def write_shards(rows: Sequence[Row], base: Path, out: Path, shard_bytes: int = 
     sizes = {}
     for row in rows:
         if not (base / row.path).is_file():
-            raise ManifestError(f"{row.where}: {base / row.path} is not a file; take it off the list")
+            raise ManifestError(
+                f"{row.where}: {base / row.path} is not a file, as archives need it; take it off the list"
+            )
         sizes.setdefault(row.path, (base / row.path).stat().st_size)
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

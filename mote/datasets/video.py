@@ -5,7 +5,8 @@ same on any number of processes and workers. Testing: `num_clips` x `num_crops` 
 Files are opened where the item is asked for, hence inside the worker.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -32,6 +33,7 @@ class VideoDataset(Dataset):
     needs "segment" and no `difference`.
     `flip`, `grayscale`, `scale`: see `train_transform`. A file that cannot be decoded raises DecodeError
     (on_error="raise") or gives frames of zeros with valid=False and `cause` "path<TAB>cause" (on_error="mark").
+    `crop`: (frames (T, H, W, 3), path) -> frames, such as `face_crop.face_of_clip`; before anything else is cut.
     `backend`: see `read_frames`. `timeout`: seconds after which a file counts as undecodable, see `Bounded`; None waits
     for ever, and lets a crash of the decoder through.
     """
@@ -54,6 +56,7 @@ class VideoDataset(Dataset):
         grayscale: float = 0.2,
         scale: tuple[float, float] = (0.08, 1.0),
         on_error: Literal["raise", "mark"] = "raise",
+        crop: Callable[[np.ndarray, Path], np.ndarray] | None = None,
         backend: str | None = None,
         timeout: float | None = None,
     ):
@@ -72,7 +75,7 @@ class VideoDataset(Dataset):
         self.records = list(records)
         self.num_frames, self.size, self.train, self.seed = num_frames, size, train, seed
         self.num_clips, self.num_crops, self.sampling, self.stride = num_clips, num_crops, sampling, stride
-        self.difference = difference
+        self.difference, self.crop = difference, crop
         self.augmentation = {"flip": flip, "grayscale": grayscale, "scale": scale}
         self.on_error, self.backend, self.near_keyframes = on_error, backend, near_keyframes
         self._bounded = None if timeout is None else Bounded(self._read, timeout)
@@ -115,6 +118,7 @@ class VideoDataset(Dataset):
         clips = read_frames(  # (C*T, H, W, 3)
             path, lambda length: self._indices(length, draw).ravel(), self.backend, self.near_keyframes
         )
+        clips = clips if self.crop is None else self.crop(clips, path)
         if self.train:
             clip = train_transform(clips, self.size, rng, **self.augmentation)
             return _interleaved(subtract_frames(clip) if self.difference else clip)

@@ -17,14 +17,18 @@ def given_plot(
 ) -> tuple[Path, Path]:
     """Draw a matrix (K, K) in percent for each entry of `given`: rows give, columns get; returns the SVG and PNG path.
 
-    None stays grey: a class without samples. Colours grow with the square root, so that small shares are seen.
+    Two stand side by side, so that the numbers can be read. None stays grey: a class without samples. Colours grow with
+    the square root, so that small shares are seen.
     """
     side = float(np.clip(2.0 + 0.3 * len(classes), 3.2, 9.0))
-    figure = Figure(figsize=(side * len(given) + 0.8, side + 0.4), layout="constrained", facecolor="white")
+    columns, lines = min(2, len(given)), (len(given) + 1) // 2
+    figure = Figure(figsize=(side * columns + 0.8, (side + 0.4) * lines), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     colours = matplotlib.colormaps["Blues"].with_extremes(bad="#dddddd")
-    all_axes = list(figure.subplots(1, len(given), squeeze=False)[0])
-    for axes, (name, rows) in zip(all_axes, given.items(), strict=True):
+    all_axes = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for axes in all_axes[len(given) :]:
+        axes.set_visible(False)
+    for axes, (name, rows) in zip(all_axes, given.items(), strict=False):
         values = np.ma.masked_invalid(100 * np.array(rows, dtype=float))
         image = axes.imshow(values, norm=PowerNorm(0.5, vmin=0, vmax=100), cmap=colours)
         axes.set_xticks(range(len(classes)), classes, rotation=90, parse_math=False)

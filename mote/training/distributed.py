@@ -17,6 +17,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration, broadcast_object_list
 from torch import Tensor
 
+from mote.models.precision import resolve_precision
 from mote.training.zero import check_zero
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -29,7 +30,7 @@ def make_accelerator(
     """The accelerator of this process.
 
     Args:
-        precision: "fp32", "bf16" or "fp16" (autocast; weights stay float32).
+        precision: "fp32", "bf16", "fp16" (autocast; weights stay float32), or "auto", see `training_precision`.
         cpu: use the CPU even where a GPU is present.
         trackers: accelerate trackers besides the JSONL log, such as "tensorboard" and "wandb".
         out: run directory; trackers write below it.
@@ -38,6 +39,7 @@ def make_accelerator(
         ValueError: an unknown precision, fp16 without a GPU, a tracker whose package is missing, a launch that asks for
             what would not happen: FSDP of version 1, or FSDP without a GPU; what `zero.check_zero` refuses.
     """
+    precision = training_precision(precision, cpu=cpu)
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; choose from {sorted(PRECISIONS)}")
     available = sorted(str(getattr(name, "value", name)) for name in get_available_trackers())
@@ -73,6 +75,25 @@ def make_accelerator(
             stacklevel=2,
         )
     return accelerator
+
+
+def training_precision(wanted: str, *, cpu: bool = False) -> str:
+    """What `optim.precision` amounts to here: for "auto" bf16 on hardware that has it, else (and for DeepSpeed) fp32.
+
+    Warns of bf16 on a processor that has not: it computes the same, many times slower.
+    """
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        return "fp32" if wanted == "auto" else wanted
+    forced = cpu or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    device = None if forced else torch.accelerator.current_accelerator(check_available=True)
+    fast = resolve_precision("auto", device or torch.device("cpu"))
+    if wanted == "bf16" and device is None and fast != wanted:
+        warnings.warn(
+            "optim.precision=bf16: this processor has no units for it, so it is several times slower than fp32; "
+            "auto takes what is fast",
+            stacklevel=1,  # one place, so that it is said once
+        )
+    return fast if wanted == "auto" else wanted
 
 
 def on_main(accelerator: Accelerator, function: Callable[[], T]) -> T:

@@ -178,7 +178,6 @@ def _audio_only(path):
     [
         (lambda path: None, "there is no such file"),
         (lambda path: path.touch(), "the file is empty"),
-        (lambda path: path.mkdir(), "it is a folder"),
         (lambda path: path.write_text("I am not a video, whatever my name says.\n" * 50), "Invalid data"),
         (lambda path: path.write_bytes(bytes(range(256)) * 40), "Invalid data"),
         (_audio_only, "no video stream"),

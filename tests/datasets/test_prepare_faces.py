@@ -277,6 +277,7 @@ BROKEN = {  # layout: (what is broken, how, how the error begins; L and F stand 
         ("name", lambda r: (r / "L/train/7").rename(r / "L/train/joy"), "L/train/joy: label 'joy' is outside 1..7;"),
         ("empty", lambda r: [file.unlink() for file in (r / "L/test/3").iterdir()],
          "L/test/3: no file of this class"),
+        ("part", lambda r: (r / "L/test").rename(r / "L/valid"), "L/test: there is no such folder"),
     ],
     "fer2013": [
         ("file", lambda r: (r / "L/fer2013.csv").unlink(), "L: missing split files: fer2013.csv"),
@@ -293,10 +294,17 @@ BROKEN = {  # layout: (what is broken, how, how the error begins; L and F stand 
         ("header", lambda r: replace(r / "L/fer2013.csv", "emotion", "label"),
          "L/fer2013.csv:1: the header lacks emotion"),
         ("empty", lambda r: (r / "L/fer2013.csv").write_text(""), "L/fer2013.csv: it is empty"),
+        ("class", lambda r: replace(r / "L/fer2013.csv", "\n6,", "\nneutral,"),
+         "L/fer2013.csv:26: label 'neutral' is outside 0..6; they count from 0"),
     ],
     "fer2013_folders": [
         ("class", lambda r: (r / "L/train/happy").rename(r / "L/train/joyful"),
          "L/train/joyful: class 'joyful' is none of anger, disgust"),
+        ("part", lambda r: (r / "L/train").rename(r / "L/training"), "L: missing split files: fer2013.csv"),
+        ("number", lambda r: (r / "L/test/happy").rename(r / "L/test/3"),
+         "L/test/3: the folder is a number; rename it to the name of its class"),
+        ("empty", lambda r: [file.unlink() for file in (r / "L/train/fear").iterdir()],
+         "L/train/fear: no file of this class"),
     ],
     "ferplus": [
         ("file", lambda r: (r / "L/fer2013new.csv").unlink(), "L: missing split files: fer2013new.csv"),
@@ -335,6 +343,10 @@ BROKEN = {  # layout: (what is broken, how, how the error begins; L and F stand 
          "L: train has no label 0 (neutral); its labels count from 1"),
         ("content", lambda r: (r / "L/val_set/annotations/601_exp.npy").write_bytes(b"6\n"),
          "L/val_set/annotations/601_exp.npy: expected one number in an .npy file"),
+        ("empty", lambda r: (r / "L/val_set/annotations/601_exp.npy").write_bytes(b""),
+         "L/val_set/annotations/601_exp.npy: expected one number in an .npy file"),
+        ("0-based shift", lambda r: np.save(r / "L/val_set/annotations/601_exp.npy", np.array(-1)),
+         "L/val_set/annotations/601_exp.npy: label '-1' is outside 0..10;"),
     ],
     "ckplus": [
         ("labels", lambda r: (r / "L/Emotion").rename(r / "L/Emotions"), "L: it holds no S005/001/"),
@@ -413,6 +425,8 @@ BROKEN = {  # layout: (what is broken, how, how the error begins; L and F stand 
          "L/list.csv:5: expected 3 cells (path,label,split), none of them empty"),
         ("split", lambda r: replace(r / "L/list.csv", "happy,train", "happy,training"),
          "L/list.csv:2: split 'training'; expected train, val or test"),
+        ("truly blank line", lambda r: replace(r / "L/list.csv", "happy,train\n", "happy,train\n\n"),
+         "L/list.csv:3: blank line; remove it"),
     ],
 }  # fmt: skip
 

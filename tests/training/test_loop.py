@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 from toy_run import RULES, Clips, make_task, run
 
-from mote.training.distributed import make_accelerator, on_main
+from mote.training.distributed import make_accelerator, on_main, training_precision
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
 from mote.training.signals import Stopped
@@ -321,6 +321,7 @@ def test_undecodable_clips_are_counted_named_and_limited(tmp_path):
         run(tmp_path / "strict", clips=clips, max_skipped=2)
 
 
+@pytest.mark.filterwarnings("ignore:optim.precision=bf16")
 def test_bf16_twice_on_the_same_task_runs_in_low_precision_both_times(tmp_path):
     exact = run(tmp_path / "exact", epochs=1)[2]
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -389,6 +390,17 @@ def test_accelerator_mistakes():
         make_accelerator("fp8")
     with pytest.raises(ValueError, match="nosuch"):
         make_accelerator(trackers=["nosuch"])
+
+
+@pytest.mark.parametrize(("units", "auto"), [(True, "bf16"), (False, "fp32")])
+def test_auto_precision_is_what_the_hardware_has_and_slow_bf16_is_told(monkeypatch, recwarn, units, auto):
+    monkeypatch.setattr("mote.models.precision.has_bf16", lambda device: units and device.type == "cpu")
+    wanted = ("auto", "bf16", "fp32", "fp16")
+    assert [training_precision(one, cpu=True) for one in wanted] == [auto, "bf16", "fp32", "fp16"]
+    assert [str(warning.message).startswith("optim.precision=bf16") for warning in recwarn] == [True] * (not units)
+    assert make_accelerator("auto", cpu=True).mixed_precision == {"bf16": "bf16", "fp32": "no"}[auto]
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")  # for which bf16 is refused
+    assert training_precision("auto", cpu=True) == "fp32"
 
 
 def test_a_launcher_that_starts_one_process_for_many_is_reported(monkeypatch):
