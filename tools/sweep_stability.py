@@ -140,10 +140,10 @@ def picture(rows: list[dict], path: Path) -> None:
     FigureCanvasAgg(figure)
     fitted = [row for row in rows if row["fitted"]]
     colours = matplotlib.colormaps["viridis"]
-    for place, (x, other) in enumerate((("lr", "batch_size"), ("batch_size", "lr"))):
+    for half, (x, other) in enumerate((("lr", "batch_size"), ("batch_size", "lr"))):
         lines = sorted({row[other] for row in fitted})
         for column, name in enumerate((*FLAT, *SMOOTH)):
-            axes = figure.add_subplot(2, 4, 4 * place + column + 1)
+            axes = figure.add_subplot(2, 4, 4 * half + column + 1)
             for i, value in enumerate(lines):
                 own = [row for row in fitted if row[other] == value]
                 at = sorted({row[x] for row in own})
@@ -151,6 +151,9 @@ def picture(rows: list[dict], path: Path) -> None:
                 axes.plot(at, mean, "o-", color=colours(i / max(len(lines), 2)), label=f"{other} {value:g}")
             positive = all(row[name] > 0 for row in fitted)
             axes.set(xscale="log", yscale="log" if positive else "linear", xlabel=x)
+            places = sorted({row[x] for row in fitted})
+            axes.set_xticks(places, [f"{place:g}" for place in places])
+            axes.minorticks_off()
             axes.set_title(name, fontsize=9, loc="left")
             if column == 0:
                 axes.legend(frameon=False, fontsize=7)
