@@ -153,7 +153,7 @@ def picture(rows: list[dict], path: Path) -> None:
             axes.set(xscale="log", yscale="log" if positive else "linear", xlabel=x)
             places = sorted({row[x] for row in fitted})
             axes.set_xticks(places, [f"{place:g}" for place in places])
-            axes.minorticks_off()
+            axes.set_xticks([], minor=True)
             axes.set_title(name, fontsize=9, loc="left")
             if column == 0:
                 axes.legend(frameon=False, fontsize=7)
