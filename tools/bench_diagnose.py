@@ -106,7 +106,7 @@ def main() -> None:
         seconds = {"wall": time.perf_counter() - start, "processor": time.process_time() - used}
         print(json.dumps({"seconds": seconds, "peak_mb": (status("VmHWM") - before) / 1024}))
         return
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "TQDM_DISABLE": "1"}
+    environment = {**os.environ, "TQDM_DISABLE": "1"}
     results = {}
     for name in WORK:
         command = [sys.executable, __file__, *sys.argv[1:], "--work", name]

@@ -147,7 +147,7 @@ def fit_head(features: Features, counts: Tensor | None, seed: int, steps: int = 
         optimizer.param_groups[0]["lr"] = 1e-2 * 0.5 * (1 + np.cos(np.pi * step / steps))
         rows = torch.randint(len(x), (256,), generator=generator)
         logits = x[rows] @ weights.T
-        loss = F.cross_entropy(logits, y[rows]) if counts is None else logit_adjustment(logits, y[rows], counts)
+        loss = F.cross_entropy(logits, y[rows]) if counts is None else logit_adjustment(logits, y[rows], counts).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
