@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mote.evaluation.results import versions
+from mote.loading import build_plain
 from mote.mixing import METHODS, Mixer
 from mote.models.clip import load_clip
-from mote.models.video_clip import VideoCLIP
 
 CLASSES = 400
 
@@ -31,16 +31,7 @@ CLASSES = 400
 def make_step(device: torch.device):
     """batch -> None: forward and backward of mean-pooled ViT-B/16 over 400 classes."""
     towers = load_clip("ViT-B-16", "random")
-    model = VideoCLIP(
-        towers.visual,
-        towers.logit_scale,
-        embed_dim=towers.embed_dim,
-        mean=towers.mean,
-        std=towers.std,
-        num_layers=0,
-        num_experts=1,
-        num_heads=1,
-    ).to(device)
+    model = build_plain(towers).to(device)
     text = F.normalize(torch.randn(CLASSES, towers.embed_dim, device=device), dim=-1)
     half = device.type == "cuda"
 
