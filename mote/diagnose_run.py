@@ -5,9 +5,7 @@ Files in the output folder: NAME.json (everything), NAME.csv (a line for each sa
 """
 
 import csv
-import ctypes
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from mote.config import Config
+from mote.datasets.memory import give_back_memory
 from mote.diagnose_measure import ORDERS, Measure
 from mote.diagnose_subject import Subject, subject
 from mote.diagnostics.gradient_noise import moment, moment_limit, noise_factor, nonuniformity_product, rate_limits
@@ -110,22 +109,11 @@ def diagnose(
     return document
 
 
-def _give_back_memory() -> None:
-    """Blocks of a megabyte or more go back to the system when they are freed, for the rest of this process.
-
-    glibc keeps them for reuse otherwise, and as their sizes differ from product to product that came to gigabytes.
-    """
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-        if mallopt is not None:
-            mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
-
-
 def measure_parts(
     measure: Measure, wanted: set[str], config: Config
 ) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, TopEigenpair]]:
     """(the numbers, what is known of every sample, the Lanczos runs) of those of `PARTS` that are wanted."""
-    _give_back_memory()
+    give_back_memory()
     values: dict[str, Any] = {}
     result: dict[str, Any] = {"quantities": values}
     spectra: dict[str, TopEigenpair] = {}

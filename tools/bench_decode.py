@@ -31,6 +31,7 @@ from PIL import Image
 from mote.datasets.decode import read_frames
 from mote.datasets.decode_errors import DecodeError
 from mote.datasets.manifest import Record
+from mote.datasets.memory import keep_freed_memory
 from mote.datasets.sampling import segment_indices
 from mote.datasets.video import VideoDataset
 
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("--bounded", action="store_true", help="measure the cost of data.decode_timeout instead")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as in the processes that decode
     if given.bounded:
         return bounds(given)
     print(f"{'file':38s} {'bare ms':>8s} {'ours ms':>8s} {'ours/bare':>9s} {'pil/bare':>8s} {'decord/bare':>11s}")

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from mote.datasets.memory import keep_freed_memory
+
 ROOM = 2**28  # bytes of address space for an array; memory is taken as it is used
 
 
@@ -110,6 +112,7 @@ def _serve(pipe: Connection, room: mmap.mmap, function: Callable[..., Any]) -> N
     for number in (signal.SIGINT, signal.SIGTERM):  # those are for the caller
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)  # the threads of the forked process are not here
+    keep_freed_memory()
     while True:
         try:
             arguments = pipe.recv()

@@ -35,6 +35,7 @@ from mote.datasets.sampling import to_keyframes
 from mote.datasets.tar_shards import part_of
 
 TIMED_FORMATS = {"mov", "matroska", "flv"}  # containers that store presentation times and seek exactly
+HELD = 2**26  # bytes of packets kept from counting a file to decoding it, so that it need not be opened and read again
 
 
 class PyAVVideo:
@@ -46,6 +47,7 @@ class PyAVVideo:
         self._path = str(path)
         self._reformatter = VideoReformatter()  # shared: building one costs more than converting a small frame
         self._reordered = False  # packets are stored in another order than that in which their frames are shown
+        self._held: list[Any] = []  # all packets of a file whose frames are counted, until they are decoded
         with reported(self._path, self.backend):
             self._open()
             self.fps = float(self._stream.average_rate or 0.0)
@@ -85,8 +87,11 @@ class PyAVVideo:
     def _scan(self) -> tuple[int, list[int], list[int]]:
         """Packets that hold a frame; their sorted times and the indices of the key frames, if the times are a guide."""
         timed = not TIMED_FORMATS.isdisjoint(self._container.format.name.split(","))
-        times, keys = [], []
+        times, keys, held, size = [], [], [], 0
         for packet in self._packets():
+            size += packet.size
+            if not timed and size <= HELD:
+                held.append(packet)
             if packet.is_corrupt and timed:
                 raise ValueError("the file is cut off or damaged")
             if packet.is_discard or packet.size <= 1:  # outside the edit list; DivX's filler, or the end of the file
@@ -94,6 +99,7 @@ class PyAVVideo:
             times.append(packet.pts)
             if packet.is_keyframe:
                 keys.append(packet.pts)
+        self._held = held if size <= HELD else []
         if not timed or None in times or len(set(times)) < len(times) or keys[:1] != [min(times, default=None)]:
             return len(times), [], []
         ordered = sorted(times)
@@ -163,9 +169,11 @@ class PyAVVideo:
             raise ValueError("it holds no frame")
 
     def _from_start(self) -> Iterator[tuple[av.VideoFrame, bool]]:
-        self._container.close()
-        self._open()  # opened afresh: these containers do not seek reliably, not even to their start
-        return _with_damage(frame for packet in self._packets() for frame in packet.decode())
+        packets, self._held = self._held, []
+        if not packets:
+            self._container.close()
+            self._open()  # opened afresh: these containers do not seek reliably, not even to their start
+        return _with_damage(frame for packet in packets or self._packets() for frame in packet.decode())
 
     def _packets(self) -> Iterator[Any]:
         """Packets from here on. A `demux` of PyAV that is left before its end keeps 144 bytes, unless it is closed:

@@ -12,6 +12,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from mote.datasets.memory import keep_freed_memory
+
 
 class EpochSampler(Sampler):
     """Yields (epoch, index) for `num_items` items; shuffled by `default_rng((seed, epoch))`, or in order.
@@ -130,7 +132,7 @@ def make_loader(
         drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_start_worker,
     )
 
 
@@ -140,7 +142,8 @@ def _end_workers() -> None:
             child.kill()
 
 
-def _ignore_signals(_worker: int) -> None:
+def _start_worker(_worker: int) -> None:
+    keep_freed_memory()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

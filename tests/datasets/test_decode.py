@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from video_files import numbered_frames, numbers, write_video
 
+from mote.datasets import decode
 from mote.datasets.decode import open_video, read_frames
 from mote.datasets.decode_errors import DecodeError, FrameOrderError
 
@@ -283,6 +284,23 @@ def test_real_avi_files_are_read_exactly(real_data):
             every = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
         indices = np.array([0, 1, 2, len(every) // 3, len(every) // 2, len(every) - 1])
         assert np.array_equal(read_frames(path, indices), np.stack([every[i] for i in indices]))
+
+
+def test_counted_files_are_read_once_unless_they_are_large(tmp_path, monkeypatch):
+    """Their packets are kept between counting and decoding, up to a size; the frames are the same either way."""
+    frames = numbered_frames(NUM_FRAMES)
+    path = write_video(tmp_path / "a.avi", frames, codec="mpeg4", b_frames=2)
+    opened = []
+    monkeypatch.setattr(av, "open", lambda *a, open=av.open, **k: opened.append(a) or open(*a, **k))
+    with open_video(path) as video:
+        kept = video.read([3, 40, 69])
+        assert len(opened) == 1
+        assert np.array_equal(video.read([3, 40, 69]), kept)
+        assert len(opened) == 2
+    monkeypatch.setattr(decode, "HELD", path.stat().st_size // 2)
+    assert np.array_equal(read_frames(path, [3, 40, 69]), kept)
+    assert len(opened) == 4
+    assert numbers(kept) == [3, 40, 69]
 
 
 def test_reading_keeps_no_memory(tmp_path):

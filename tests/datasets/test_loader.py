@@ -1,3 +1,5 @@
+import ctypes
+import resource
 import subprocess
 import sys
 from collections import Counter
@@ -128,3 +130,23 @@ next(batches)
 raise SystemExit(3)
 """
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 3
+
+
+class Faults(torch.utils.data.Dataset):
+    """Item i: how often the process that makes it asked the system for a page to hold 24 MB."""
+
+    def __len__(self):
+        return 15
+
+    def __getitem__(self, index):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        [np.ones(3 * 2**20, dtype=np.uint8) for _ in range(8)]
+        return {"faults": torch.tensor(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)}
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="asks glibc")
+def test_workers_use_freed_memory_again():
+    loader = make_loader(Faults(), 1, sampler=range(15), workers=1, drop_last=False)
+    faults = [batch["faults"].item() for batch in loader]
+    assert faults[0] > 4000  # of 6144 pages
+    assert sum(count < 50 for count in faults) >= 10  # now and then something small settles in the gap
