@@ -19,6 +19,7 @@ from mote.datasets.manifest import Record
 from mote.evaluation.closed_set import Scores, score
 from mote.features import cache_folder, frame_features, keep_class_features, open_cache
 from mote.models.cores import all_cores
+from mote.models.precision import has_bf16
 from mote.settings import DataConfig, EvaluationConfig
 from mote.training.distributed import Accelerator, add_up
 
@@ -58,6 +59,10 @@ def score_videos(
     own = [index for block in blocks for index in block]
     shape = (views, classifier.frames, classifier.model.embed_dim)
     progress = accelerator.is_main_process and sys.stderr.isatty()
+    if progress and settings.precision == "fp32" and has_bf16(classifier.device):
+        print(
+            "evaluation.precision=auto would multiply in bfloat16 here: sooner done, slightly rounded", file=sys.stderr
+        )
     with (
         all_cores(classifier.device) as ordered_map,
         nullcontext() if folder is None else open_cache(folder, classifier, dataset) as cache,

@@ -299,3 +299,13 @@ def test_cache_verb_says_its_size_and_clears_it(classifier, records, tmp_path, c
     assert code == 0 and text.endswith("GB freed\n") and not (tmp_path / "cache").exists()
     code, text = verb("clear", tmp_path)
     assert code == 2 and "not a feature cache" in text and text.count("\n") == 1
+
+
+def test_a_faster_precision_is_named_where_someone_looks_on(classifier, records, monkeypatch, capsys):
+    for units, precision, seen, told in (
+        (True, "fp32", True, 1), (True, "auto", True, 0), (False, "fp32", True, 0), (True, "fp32", False, 0),
+    ):  # fmt: skip
+        monkeypatch.setattr("mote.scores.has_bf16", lambda device, units=units: units)
+        monkeypatch.setattr(sys.stderr, "isatty", lambda seen=seen: seen, raising=False)
+        scores(classifier, records[:1], precision=precision)
+        assert capsys.readouterr().err.count("evaluation.precision=auto would multiply in bfloat16 here") == told

@@ -28,6 +28,7 @@ from mote.evaluation.metrics import (
 from mote.evaluation.statistics import class_recall_interval, expected_calibration_error
 
 FUSIONS = ("mean_softmax", "mean_logits", "reference")
+MATRIX_CLASSES = 1000  # a result of more has no confusion matrix, which grows with the square of their number
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,8 @@ def summarize(scores: Scores, classes: Sequence[str]) -> dict:
     Keys: listed, scored, num_classes, top1, top1_correct, top1_interval, top5, top5_correct, top5_interval, top5_k
     (min(5, K)), mean_class_recall, mean_class_recall_interval (see `class_recall_interval`), per_class (one entry for
     each class with a clip), absent_classes, calibration (see `expected_calibration_error`; None when no clip was
-    decoded), confusion_matrix (rows true, columns predicted, decoded clips only). Accuracies are fractions of *listed*
-    clips.
+    decoded), confusion_matrix (rows true, columns predicted, decoded clips only; None above 1000 classes, as it grows
+    with their square: the predictions say what was taken for what). Accuracies are fractions of *listed* clips.
     """
     listed, num_classes = scores.probabilities.shape
     if num_classes != len(classes):
@@ -136,7 +137,9 @@ def summarize(scores: Scores, classes: Sequence[str]) -> dict:
     decoded = scores.valid
     reliability = expected_calibration_error(scores.probabilities, scores.label, decoded) if decoded.any() else None
     summary["calibration"] = reliability
-    summary["confusion_matrix"] = confusion_matrix(scores.label[decoded], ranked[decoded, 0], num_classes).tolist()
+    whole = num_classes <= MATRIX_CLASSES
+    matrix = confusion_matrix(scores.label[decoded], ranked[decoded, 0], num_classes).tolist() if whole else None
+    summary["confusion_matrix"] = matrix
     return summary
 
 

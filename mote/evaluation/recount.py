@@ -46,7 +46,7 @@ def _counted(
         for part in result.get("per_class", ())
     ]
     yield "per_class", per_class
-    if classes is not None:
+    if classes is not None and result.get("confusion_matrix", ()) is not None:  # left out where classes are many
         pairs = Counter((row["label"], row["predicted"]) for row in rows if row["valid"] == "1")
         yield "confusion_matrix", [[pairs[one, other] for other in classes] for one in classes]
     if overlap := result.get("overlap"):

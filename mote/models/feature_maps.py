@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mote.models.class_token import all_tokens
 from mote.models.image_nets import ImageClassifier, make_head
 from mote.models.video_clip import VideoCLIP
 
@@ -149,6 +150,7 @@ def patch_tokens(
     kind = type(visual).__name__
     if not hasattr(visual, "forward_intermediates"):
         raise ValueError(f"the visual tower {kind} gives no patch tokens; take a ViT")
+    all_tokens(visual)
     found = visual.forward_intermediates(images, indices=1, normalize_intermediates=True, output_fmt="NCHW")
     pooled, tokens = found["image_features"], found["image_intermediates"][-1]
     projection = getattr(visual, "proj", None)

@@ -33,6 +33,7 @@ TINY_STD = (0.26862954, 0.26130258, 0.27577711)
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 PAD, START, UNKNOWN = 0, 1, 2
+NAMED = 20  # unknown words that warnings name
 
 
 def tiny_config() -> dict:
@@ -62,6 +63,7 @@ class TinyTokenizer:
         names = [*words, *LETTERS, *(f"+{letter}" for letter in LETTERS)]  # "+a" is never produced by `split`
         self.ids = {name: number for number, name in enumerate(names, start=UNKNOWN + 1)}
         self.words = frozenset(words)
+        self.named: set[str] = set()  # words that a warning has named
         self.end = UNKNOWN + len(names) + 1
         self.vocab_size = self.end + 1
         if len(self.ids) != len(names):
@@ -70,7 +72,7 @@ class TinyTokenizer:
     def __call__(self, texts: str | list[str]) -> Int64[Tensor, "n context"]:
         """Ids of `texts`, int64 (n, context_length): start, tokens, end, padding; long texts keep their end token.
 
-        Warns once per call with the words that had to be spelled in letters.
+        Warns with the words that had to be spelled in letters; names each once, and 20 at most.
         """
         texts = [texts] if isinstance(texts, str) else texts
         rows, spelled = torch.full((len(texts), self.context_length), PAD, dtype=torch.int64), {}
@@ -79,10 +81,14 @@ class TinyTokenizer:
             spelled.update(dict.fromkeys(word for word in words if not self.knows(word)))
             tokens = [token for word in words for token in self.encode_word(word)][: self.context_length - 2]
             row[: len(tokens) + 2] = torch.tensor([START, *tokens, self.end])
-        if spelled:
+        new = [word for word in spelled if word not in self.named]
+        if new and len(self.named) < NAMED:
+            named = new[: NAMED - len(self.named)]
+            self.named |= {*named}
+            others = " and others" if len(named) < len(new) else ""
             warnings.warn(
-                f"tiny CLIP has no token for {', '.join(spelled)}: spelled in letters, which training can use but "
-                "zero-shot scores on these labels mean nothing; take a larger CLIP for them",
+                f"tiny CLIP has no token for {', '.join(named)}{others}: spelled in letters, which training can use "
+                "but zero-shot scores on these labels mean nothing; take a larger CLIP for them",
                 UserWarning,
                 stacklevel=2,
             )

@@ -18,6 +18,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mote.models.class_token import only_class_token
 from mote.models.routing import uniform_merge
 from mote.models.temporal import TemporalHead
 
@@ -26,7 +27,8 @@ class VideoCLIP(nn.Module):
     """Visual tower, temperature and temporal head.
 
     Args:
-        visual: images (N, 3, S, S), normalised floats -> (N, D).
+        visual: images (N, 3, S, S), normalised floats -> (N, D); its last block is changed, see
+            ``class_token``.
         logit_scale: logarithm of the factor on the cosines, as in CLIP; copied, trainable.
         embed_dim: D.
         mean, std: statistics of the tower's pixels in [0, 1], three numbers each.
@@ -58,6 +60,7 @@ class VideoCLIP(nn.Module):
         expert_part: str = "ffn",
     ):
         super().__init__()
+        only_class_token(visual)
         self.visual = visual
         self.logit_scale = nn.Parameter(logit_scale.detach().clone())
         self.temporal = None

@@ -20,6 +20,7 @@ from mote.reporting.plots import MAX_TICK_LABELS, confusion_plot
 
 MAX_PAIRS = 20  # most confused pairs shown; all of them are in confused.csv
 MAX_NAMES = 50  # undecodable files shown; all of them are in the result file
+MAX_MATRIX = 1000  # classes of a confusion matrix that is drawn
 MAX_ABSENT = 12  # classes without a clip that are named; all of them are in the result file
 
 
@@ -115,8 +116,6 @@ def _recall(result: Mapping, folder: Path) -> Section:
 def _confusion(result: Mapping, predictions: Sequence[Mapping[str, str]], folder: Path) -> Section:
     """The matrix is counted again from the predictions, for the result file does not say the order of its classes."""
     classes = [row["class"] for row in result["per_class"]] + list(result.get("absent_classes") or [])
-    counts = _confusion_counts(predictions)
-    svg, png = confusion_plot([[counts[t, p] for p in classes] for t in classes], classes, folder / "confusion")
     pairs = confused_pairs(predictions)
     _write_csv(folder / "confused.csv", pairs, ["true", "predicted", "clips", "of", "share"])
     table = [
@@ -128,13 +127,17 @@ def _confusion(result: Mapping, predictions: Sequence[Mapping[str, str]], folder
         }
         for p in pairs[:MAX_PAIRS]
     ]
+    text = "No decoded clip was taken for another class."
+    if pairs:
+        text = f"The pairs with most clips, {len(table)} of {len(pairs)}; all are in confused.csv."
+    if len(classes) > MAX_MATRIX:  # too many for a pixel each
+        return Section("Confusions", text, table)
+    counts = _confusion_counts(predictions)
+    svg, png = confusion_plot([[counts[t, p] for p in classes] for t in classes], classes, folder / "confusion")
     caption = f"Confusion matrix of {len(classes)} classes: how the clips of each true class (row) were named (column)."
     many = len(classes) > MAX_TICK_LABELS
     if many:
         caption += " Numbers count the classes from 0, colours grow with the square root so that single clips are seen."
-    text = "No decoded clip was taken for another class."
-    if pairs:
-        text = f"The pairs with most clips, {len(table)} of {len(pairs)}; all are in confused.csv."
     # Many classes make pixels, not shapes: as PNG they stay sharp.
     return Section("Confusions", text, table, [(png if many else svg, caption)], wide=not many)
 

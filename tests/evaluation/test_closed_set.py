@@ -201,3 +201,14 @@ def test_fusion_survives_large_logits_and_names_its_forms():
     assert fuse_views(torch.tensor([[[1e4, -1e4]]]))[0].tolist() == [1.0, 0.0]
     with pytest.raises(ValueError, match="mean_softmax, mean_logits, reference"):
         fuse_views(torch.zeros(1, 1, 2), "max")
+
+
+def test_a_matrix_that_grows_with_the_square_of_many_classes_is_left_out():
+    probabilities = np.zeros((2, 1001))
+    probabilities[:, 7] = 1.0
+    few = Scores(np.arange(2), np.array([7, 3]), probabilities[:, :1000], np.ones(2, bool))
+    many = Scores(np.arange(2), np.array([7, 3]), probabilities, np.ones(2, bool))
+    matrix = summarize(few, [str(i) for i in range(1000)])["confusion_matrix"]
+    assert len(matrix) == 1000 and matrix[7][7] == matrix[3][7] == 1
+    summary = summarize(many, [str(i) for i in range(1001)])
+    assert summary["confusion_matrix"] is None and summary["top1"] == 0.5

@@ -82,7 +82,7 @@ def test_known_words_are_one_token_whatever_the_case_and_spacing(tokenizer):
     assert tokenizer("moving_left").equal(tokenizer("moving-left")) and tokenizer("moving left").argmax() == 3
 
 
-def test_unknown_words_are_spelled_and_warned_about_once_per_call(tokenizer):
+def test_unknown_words_are_spelled_and_warned_about_once(tokenizer):
     with pytest.warns(UserWarning, match=r"no token for xylophone, cat: spelled") as caught:
         ids = tokenizer(["red xylophone", "cat xylophone"])
     assert len(caught) == 1
@@ -90,6 +90,17 @@ def test_unknown_words_are_spelled_and_warned_about_once_per_call(tokenizer):
     with pytest.warns(UserWarning):
         one, two, three = tokenizer(["ab ab", "abab", "a bab"])
     assert not one.equal(two) and not two.equal(three)  # a word's first letter has a token of its own
+
+
+def test_a_large_vocabulary_does_not_flood_the_terminal():
+    tokenizer = TinyTokenizer()
+    with pytest.warns(UserWarning) as caught:
+        for i in range(0, 300, 15):
+            tokenizer([f"red {number}" for number in range(100 + i, 115 + i)])
+    assert len(caught) == 2
+    named = [re.findall(r"[0-9]+", str(one.message)) for one in caught]
+    assert [int(number) for numbers in named for number in numbers] == list(range(100, 120))
+    assert "119 and others: spelled" in str(caught[1].message)
 
 
 def test_any_text_has_tokens(tokenizer):

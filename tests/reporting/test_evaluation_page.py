@@ -12,6 +12,7 @@ from matplotlib.container import BarContainer
 
 from mote.evaluation.closed_set import Scores, summarize
 from mote.evaluation.open_set import open_set
+from mote.evaluation.recount import differences
 from mote.evaluation.statistics import accuracy_without, half_class_accuracy, union_report
 from mote.reporting import evaluation_page, evaluation_plots
 from mote.reporting.contact_sheet import clip_picture
@@ -307,3 +308,13 @@ def test_four_hundred_classes_fit_on_a_page(tmp_path):
     assert base64.b64encode((page.parent / "confusion.png").read_bytes()).decode() in html
     assert "Show all 400 rows" in html
     assert json.dumps(made.result["provenance"]["config"])[1:-1] in html.replace("&#34;", '"')
+
+
+def test_more_classes_than_a_matrix_can_show(made, tmp_path, monkeypatch):
+    """A result of as many classes has none; the pairs are still told, and a recount does not ask for it."""
+    monkeypatch.setattr(evaluation_page, "MAX_MATRIX", len(CLASSES) - 1)
+    page = write_evaluation_page(tmp_path / "page" / "index.html", made.result, made.predictions)
+    assert not (page.parent / "confusion.svg").exists() and (page.parent / "confused.csv").exists()
+    assert "The pairs with most clips" in page.read_text()
+    assert differences({**made.result, "confusion_matrix": None}, made.predictions, CLASSES) == []
+    assert differences({**made.result, "confusion_matrix": [[0]]}, made.predictions, CLASSES) != []

@@ -16,7 +16,7 @@ from accelerate.commands import launch
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs" / "accelerate").glob("*.yaml"))
 SCRIPT = str(Path(__file__).with_name("toy_run.py"))
-BLOCKS = {"ResidualAttentionBlock", "Block"}
+BLOCKS = {"ResidualAttentionBlock", "ClassTokenBlock", "Block"}
 
 
 def parsed(*arguments: str):
