@@ -1,19 +1,22 @@
-"""What all tests share: where the real data lies, one thread."""
+"""What all tests share: where the real data lies, one thread, compiled modules."""
 
 import gc
 import os
+import sys
 from pathlib import Path
 
-import pytest
-import torch
+ROOT = Path(__file__).resolve().parents[1]
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # then every process would compile all of torch again: 10 s
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(ROOT / ".pytest_cache" / "bytecode")
+    sys.dont_write_bytecode = False
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
 
 # One thread here and in the processes that tests start: sums in another order differ in the last bit, and several
 # test processes with a thread for every core each get in one another's way.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
-
-ROOT = Path(__file__).resolve().parents[1]
-
 
 LONGEST = ("test_processes.py", "test_scores.py", "test_export.py", "test_staying_alive.py")
 

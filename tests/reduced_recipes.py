@@ -61,11 +61,18 @@ def write_data(folder: Path) -> Path:
 def reduced(name: str, data: Path, out: Path) -> list[str]:
     """Files and overrides of a small run of the recipe into `out`, on what `write_data` left in `data`."""
     config = load(files(name))
-    small = ["data.workers=0", "optim.epochs=1", "optim.warmup_epochs=0", "optim.precision=fp32", "run.cpu=true"]
+    small = [
+        "evaluation.page=false",
+        "data.workers=0",
+        "optim.epochs=1",
+        "optim.warmup_epochs=0",
+        "optim.precision=fp32",
+        "run.cpu=true",
+    ]
     if config.task in ("image", "expression"):
         pictures = data / f"{config.image.channels}.npz"
         small += [f"data.train={pictures}", f"evaluation.manifest={pictures}", "optim.batch_size=4"]
-        small += ["evaluation.page=false", *["data.size=64"] * config.image.net.startswith("timm:")]
+        small += [*["data.size=64"] * config.image.net.startswith("timm:")]
     elif config.task == "autoencoder":
         codes, pictures = config.autoencoder.latent + 1, out.parent / "few.npz"  # fewer have no covariance
         size = config.data.size or 28

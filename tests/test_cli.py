@@ -19,7 +19,14 @@ from mote.datasets.transforms import eval_transform
 from mote.models.checkpoints import load_model, save_model
 
 CLASSES = ("red star moving left", "red star moving right", "blue arrow growing")  # fewer than five
-QUICK = ("model.layers=1", "optim.epochs=2", "optim.warmup_epochs=0", "optim.batch_size=4", "data.workers=0")
+QUICK = (
+    "evaluation.page=false",
+    "model.layers=1",
+    "optim.epochs=2",
+    "optim.warmup_epochs=0",
+    "optim.batch_size=4",
+    "data.workers=0",
+)
 QUICK += ("data.frames=4", "data.flip=0", "optim.lr=1e-3", "evaluation.batch_size=4")
 
 

@@ -16,9 +16,16 @@ from mote.models.image_checkpoints import load_net
 from mote.sparsity.compact import widths
 
 VIDEO = ["model.layers=1", "model.experts=2", "data.frames=4", "data.cache_features=true", "optim.clip_lr_scale=0"]
-VIDEO += ["optim.epochs=4", "optim.batch_size=1", "optim.lr=2e-2", "optim.warmup_epochs=0"]
+VIDEO += ["evaluation.page=false", "optim.epochs=4", "optim.batch_size=1", "optim.lr=2e-2", "optim.warmup_epochs=0"]
 IMAGES = ["task=image", "image.net=lenet", "image.channels=1", "data.crop_scale=[1,1]", "data.grayscale=0"]
-IMAGES += ["data.workers=0", "optim.epochs=6", "optim.batch_size=10", "optim.lr=5e-3", "optim.warmup_epochs=0"]
+IMAGES += [
+    "evaluation.page=false",
+    "data.workers=0",
+    "optim.epochs=6",
+    "optim.batch_size=10",
+    "optim.lr=5e-3",
+    "optim.warmup_epochs=0",
+]
 
 
 def run(*arguments) -> int:

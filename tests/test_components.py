@@ -17,7 +17,14 @@ from mote.idle_settings import idle_settings
 from mote.tasks.video import VideoTask
 
 CLASSES = ("red star moving left", "red star moving right", "blue arrow growing")
-QUICK = ["model.layers=1", "model.experts=3", "optim.epochs=4", "optim.warmup_epochs=0", "optim.batch_size=2"]
+QUICK = [
+    "evaluation.page=false",
+    "model.layers=1",
+    "model.experts=3",
+    "optim.epochs=4",
+    "optim.warmup_epochs=0",
+    "optim.batch_size=2",
+]
 QUICK += ["data.workers=0", "data.frames=4", "data.flip=0", "optim.lr=1e-3"]
 COMPONENTS = {
     "mixing": ["mixing.methods=[mixup,cutmix,hmix,gmix]", "mixing.extent=spacetime"],

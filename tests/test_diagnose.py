@@ -23,7 +23,14 @@ from mote.models.image_checkpoints import load_net
 from mote.training.distributed import make_accelerator
 
 CLASSES = ("red star moving left", "blue arrow growing", "green ball bouncing")
-QUICK = ["data.workers=0", "optim.warmup_epochs=0", "data.flip=0", "data.grayscale=0", "run.cpu=true"]
+QUICK = [
+    "data.workers=0",
+    "optim.warmup_epochs=0",
+    "data.flip=0",
+    "data.grayscale=0",
+    "run.cpu=true",
+    "evaluation.page=false",
+]
 FEW = ["--probes", "2", "--max-products", "4"]
 
 

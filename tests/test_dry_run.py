@@ -29,11 +29,18 @@ def settings(clips, *more):
     return [*where, *quick, "optim.accumulation=2", *more]
 
 
-def tower_by_hand(width, layers, tokens, patch, embed):
-    """Two per multiply-add: patches; q, k, v, out, the two products of attention; both halves of the MLP; the end."""
-    block = 2 * tokens * width * 3 * width + 2 * tokens * width * width + 2 * 2 * tokens * tokens * width
-    block += 2 * 2 * tokens * width * 4 * width
-    return 2 * (tokens - 1) * 3 * patch * patch * width + layers * block + 2 * width * embed
+def tower_by_hand(width, layers, tokens, patch, embed, last):
+    """Two per multiply-add: patches; q, k, v, out, the two products of attention; both halves of the MLP; the end.
+
+    The last block computes `last` of the tokens, from the keys and values of all.
+    """
+
+    def block(queries):
+        mlp = 2 * 2 * queries * width * 4 * width
+        return 2 * tokens * width * 2 * width + 2 * 2 * queries * width * (width + tokens) + mlp
+
+    blocks = (layers - 1) * block(tokens) + block(last)
+    return 2 * (tokens - 1) * 3 * patch * patch * width + blocks + 2 * width * embed
 
 
 def test_flops_of_a_clip_are_those_counted_by_hand(clips):
@@ -44,7 +51,7 @@ def test_flops_of_a_clip_are_those_counted_by_hand(clips):
     block = 2 * frames * embed * 4 * embed + 2 * 2 * frames * frames * embed + 2 * 2 * frames * embed * 4 * embed
     merging = 2 * 3 * (2 * 4 * embed * embed + 5 * embed)  # the mean of three experts, in each of two layers
     classes = 2 * embed * 2
-    expected = frames * tower_by_hand(width, 4, 17, 16, embed) + 2 * (block + merging) + classes
+    expected = frames * tower_by_hand(width, 4, 17, 16, embed, last=1) + 2 * (block + merging) + classes
     assert dry_run.flops(lambda: experiment.task.predict(batch)) == expected
 
 
@@ -52,7 +59,7 @@ def test_flops_of_vit_b_16_are_the_published_ones():
     """17.6 GMAC a frame (MoTE, table 4: 141 for 8 frames), so twice as many FLOPs."""
     visual = build_clip("ViT-B-16").visual
     counted = dry_run.flops(lambda: visual(torch.zeros(1, 3, 224, 224)))
-    assert counted == tower_by_hand(768, 12, 197, 16, 512)
+    assert counted == tower_by_hand(768, 12, 197, 16, 512, last=197)
     assert counted / 2e9 == pytest.approx(17.6, abs=0.05)
 
 

@@ -117,7 +117,7 @@ def expected(model: Classifier, frames: torch.Tensor, labels: list[str], **optio
     return model.scorer(labels, **options)({"frames": frames[:, None]})[:, 0]
 
 
-@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+@pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=pytest.mark.slow)])
 def test_real_clips_get_the_same_logits_in_a_process_without_this_package(folder, real_data, tmp_path, suffix):
     clips = real_data / "hmdb51_5clips"
     file = tmp_path / f"model{suffix}"

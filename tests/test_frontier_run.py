@@ -26,7 +26,15 @@ from mote.training.distributed import make_accelerator
 CLOSED = ("red star moving left", "red star moving right", "red star moving up", "red star growing")
 OPEN = ("blue arrow moving left", "blue arrow moving right", "blue arrow moving up", "blue arrow growing")
 QUICK = ("model.layers=2", "model.experts=3", "optim.epochs=5", "optim.warmup_epochs=0", "optim.batch_size=4")
-QUICK += ("data.workers=0", "data.frames=4", "optim.lr=3e-3", "optim.clip_lr_scale=0.3", "run.cpu=true", "data.flip=0")
+QUICK += (
+    "data.workers=0",
+    "data.frames=4",
+    "optim.lr=3e-3",
+    "optim.clip_lr_scale=0.3",
+    "run.cpu=true",
+    "evaluation.page=false",
+    "data.flip=0",
+)
 QUICK += ("data.decode_timeout=null",)  # decoded in this process, so that it can be counted
 
 

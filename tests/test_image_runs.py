@@ -20,7 +20,14 @@ QUICK = [
     "data.workers=0",
     "data.crop_scale=[1,1]",
 ]
-QUICK += ["data.flip=0", "data.grayscale=0", "optim.epochs=3", "optim.warmup_epochs=0", "optim.batch_size=4"]
+QUICK += [
+    "evaluation.page=false",
+    "data.flip=0",
+    "data.grayscale=0",
+    "optim.epochs=3",
+    "optim.warmup_epochs=0",
+    "optim.batch_size=4",
+]
 QUICK += ["optim.lr=3e-3", "evaluation.batch_size=3"]
 
 

@@ -52,7 +52,13 @@ def world(tmp_path_factory) -> Path:
     (home / "train.txt").write_text("videos/Archery/v0.mp4 0\nvideos/Bowling/v0.mp4 1\n")
     settings = [f"data.train={home / 'train.txt'}", f"data.classes={home / 'tuned.txt'}", f"run.out={home / 'run'}"]
     settings += ["model.layers=1", "optim.epochs=1", "optim.warmup_epochs=0", "optim.batch_size=2", "data.workers=0"]
-    settings += ["evaluation.clips=1", "evaluation.fusion=reference", "evaluation.alpha=0.5", "data.frames=4"]
+    settings += [
+        "evaluation.page=false",
+        "evaluation.clips=1",
+        "evaluation.fusion=reference",
+        "evaluation.alpha=0.5",
+        "data.frames=4",
+    ]
     assert mote("train", *settings) == 0
     return home
 

@@ -264,6 +264,7 @@ def test_one_and_two_processes_write_the_same_result(records, tmp_path, capsys):
     where = [f"evaluation.manifest={tmp_path / 'list.txt'}", f"evaluation.classes={tmp_path / 'classes.txt'}"]
     where += [
         "run.cpu=true",
+        "evaluation.page=false",
         "evaluation.clips=3",
         "data.workers=0",
         "data.decode_timeout=null",

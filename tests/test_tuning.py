@@ -24,7 +24,7 @@ from mote.training.optim import parameter_groups
 
 CLASSES = ("red star", "blue arrow", "green ball")
 QUICK = ("model.layers=1", "model.experts=2", "optim.epochs=2", "optim.warmup_epochs=0", "optim.batch_size=4")
-QUICK += ("data.workers=0", "data.frames=2", "optim.lr=1e-3", "run.cpu=true", "data.flip=0")
+QUICK += ("data.workers=0", "data.frames=2", "optim.lr=1e-3", "run.cpu=true", "evaluation.page=false", "data.flip=0")
 BOTH = ("tuning.vision=lora", "tuning.text=lora", "tuning.rank=4")
 
 

@@ -7,8 +7,9 @@
 - naive (`--against naive`): every view opens its file anew, one PIL image per frame, normalised floats; the tower in
   float32; a head that merges its experts in every pass, run twice.
 
-Seconds are processor time of everything started, on `--threads` threads. Then auto and float32 are compared by logits
-and by the best class.
+Seconds are processor time of everything started, on `--threads` threads. The naive way should take three times as
+long on processors with bf16 units only: in float32 both spend nearly all of it in the same products. Then auto and
+float32 are compared by logits and by the best class.
 
     python tools/bench_end_to_end.py --against naive --out bench_end_to_end.json
 """
@@ -152,7 +153,11 @@ def measure(folder: Path, given: Namespace) -> tuple[dict, list[Goal]]:
     goals = [Goal("evaluation over bare decoding + bare tower", median_ratio(seconds, "ours, auto", "bare"), 1.15)]
     if given.against:
         ratio = median_ratio(seconds, "naive", "ours, auto")
-        goals.append(Goal("naive evaluation over ours", ratio, 3, least=True))
+        if auto == "bf16":
+            goals.append(Goal("naive evaluation over ours", ratio, 3, least=True))
+        else:
+            print(f"naive takes {ratio:.2f} times as long; the goal of 3 is for processors with bf16 units")
+        figures["naive_over_ours"] = ratio
         apart = (results["naive"] - results["ours, fp32"]).abs().max().item()
         print(f"probabilities of naive and fp32 differ by at most {apart:.2g} (another crop by a fraction of a pixel)")
         figures["naive_probability_difference"] = apart

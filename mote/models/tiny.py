@@ -75,12 +75,12 @@ class TinyTokenizer:
         Warns with the words that had to be spelled in letters; names each once, and 20 at most.
         """
         texts = [texts] if isinstance(texts, str) else texts
-        rows, spelled = torch.full((len(texts), self.context_length), PAD, dtype=torch.int64), {}
-        for row, text in zip(rows, texts, strict=True):
+        rows, spelled = [], {}
+        for text in texts:
             words = split(text)
             spelled.update(dict.fromkeys(word for word in words if not self.knows(word)))
             tokens = [token for word in words for token in self.encode_word(word)][: self.context_length - 2]
-            row[: len(tokens) + 2] = torch.tensor([START, *tokens, self.end])
+            rows.append([START, *tokens, self.end] + [PAD] * (self.context_length - 2 - len(tokens)))
         new = [word for word in spelled if word not in self.named]
         if new and len(self.named) < NAMED:
             named = new[: NAMED - len(self.named)]
@@ -92,7 +92,7 @@ class TinyTokenizer:
                 UserWarning,
                 stacklevel=2,
             )
-        return rows
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(texts), self.context_length)
 
     def knows(self, word: str) -> bool:
         """Whether `word` is one token with a meaning of its own ('a' is the article; other letters are spelling)."""
@@ -107,6 +107,10 @@ class TinyTokenizer:
 
 def split(text: str) -> list[str]:
     """Lower-case words, numbers and punctuation marks of `text`; accents dropped, `_` and `-` count as spaces."""
-    plain = unicodedata.normalize("NFKD", text).lower()
-    plain = "".join(" " if letter in "_-" else letter for letter in plain if not unicodedata.combining(letter))
+    plain = text.lower()
+    if not plain.isascii():
+        plain = "".join(
+            letter for letter in unicodedata.normalize("NFKD", text).lower() if not unicodedata.combining(letter)
+        )
+    plain = plain.replace("_", " ").replace("-", " ")
     return re.findall(r"[a-z0-9]+|[.,]|[^\W_]+|[^\w\s]", plain)

@@ -74,6 +74,7 @@ def confusion_plot(matrix: Sequence[Sequence[int]], classes: Sequence[str], path
     percent = np.ma.masked_invalid(np.divide(100 * counts, total, out=np.full_like(counts, np.nan), where=total > 0))
     side = float(np.clip(2.8 + 0.24 * len(classes), 4.5, 12.0))
     figure, axes = _figure(side + 0.8, side)
+    figure.set_layout_engine("compressed")  # for axes that keep their shape: the other one pushes labels over the edge
     colours = matplotlib.colormaps["Blues"].with_extremes(bad="#dddddd")
     norm = PowerNorm(1.0 if len(classes) <= MAX_TICK_LABELS else 0.5, vmin=0, vmax=100)
     image = axes.imshow(percent, norm=norm, cmap=colours, interpolation="nearest")
@@ -129,6 +130,8 @@ def _save(figure: Figure, path: Path | str) -> tuple[Path, Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     svg, png = path.with_name(path.name + ".svg"), path.with_name(path.name + ".png")
+    figure.draw_without_rendering()  # lays it out, once for both files
+    figure.set_layout_engine("none")
     with matplotlib.rc_context({"svg.hashsalt": "mote"}):
         figure.savefig(svg, metadata={"Date": None})
     figure.savefig(png, dpi=150, metadata={"Software": None})

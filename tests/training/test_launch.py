@@ -57,11 +57,13 @@ def test_accelerate_understands_the_file_and_the_command_in_it(file, monkeypatch
 def test_the_readme_names_every_file_and_the_shards_are_cut_where_it_says():
     text = (ROOT / "README.md").read_text()
     assert [file.name for file in FILES if f"{file.name}" not in text] == []
-    from mote.models.clip import load_clip
-    from mote.models.temporal import TemporalHead
+    from mote.build import towers
+    from mote.models.video_clip import VideoCLIP
 
-    modules = [*load_clip("tiny").visual.modules(), *TemporalHead(64, 1, 1, 2).modules()]
-    assert {type(module).__name__ for module in modules} >= BLOCKS
+    tiny = towers("tiny", None, 0)
+    head = {"num_layers": 1, "num_experts": 2, "num_heads": 1}
+    model = VideoCLIP(tiny.visual, tiny.logit_scale, embed_dim=tiny.embed_dim, mean=tiny.mean, std=tiny.std, **head)
+    assert {type(module).__name__ for module in model.modules()} >= BLOCKS
 
 
 def start(name: str, *more: str, processes: int = 2, **options) -> subprocess.CompletedProcess:
