@@ -26,7 +26,7 @@ SECTIONS = {  # name: (script, its settings, its settings with --quick, whether 
     "decode": ("bench_decode.py", ["--rounds=5", "--frames=150"], ["--rounds=2", "--frames=60"], False),
     "loader": (
         "bench_loader.py",
-        ["--rounds=3", "--clips=6", "--frames=150", "--batch=3"],
+        ["--rounds=5", "--clips=12", "--frames=150", "--batch=6"],
         ["--rounds=1", "--clips=3", "--frames=60", "--batch=3"],
         True,
     ),

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from mote import build
+from mote.models.class_token import all_tokens
 from mote.models.precision import has_bf16
 from mote.models.video_clip import VideoCLIP
 from mote.tasks.video import VideoTask
@@ -105,6 +106,7 @@ class PlainAttention(nn.Module):
 def naive(given: argparse.Namespace) -> Callable[[], None]:
     """A step in the field's usual way."""
     task = make_task(given.model)
+    all_tokens(task.model.visual)
     for module in task.model.visual.modules():
         if isinstance(getattr(module, "attn", None), nn.MultiheadAttention):
             module.attn = PlainAttention(module.attn)  # type: ignore[assignment]
