@@ -26,6 +26,7 @@ from mote.datasets.video import VideoDataset
 from mote.evaluation.results import sha256_lines, sha256_tensors, versions
 from mote.models.cores import OrderedMap
 
+PIECE = 16  # pictures at once on a CPU: what is computed of more no longer fits its caches
 SMALL_TOWER = 5_000_000  # parameters; below (the built-in tiny CLIP), "auto" keeps nothing: encoding costs little
 
 
@@ -182,12 +183,12 @@ def _encode_once(classifier: Classifier, frames: UInt8[Tensor, "B V T 3 S S"]) -
     first: dict[bytes, int] = {}  # where each is met first
     for position, digest in enumerate(hashes):
         first.setdefault(digest, position)
-    if len(first) == len(pictures):
-        return classifier.encode(frames).cpu()
-    distinct = classifier.encode(pictures[list(first.values())][None, None]).cpu()[0, 0]
+    if len(first) < len(pictures):
+        pictures = pictures[list(first.values())]
+    pieces = pictures.split(PIECE if classifier.device.type == "cpu" else len(pictures))
+    features = torch.cat([classifier.encode(piece[None, None]).cpu()[0, 0] for piece in pieces])
     number = {digest: n for n, digest in enumerate(first)}
-    place = torch.tensor([number[digest] for digest in hashes])
-    return distinct[place].unflatten(0, frames.shape[:3])
+    return features[[number[digest] for digest in hashes]].unflatten(0, frames.shape[:3])
 
 
 def _error(cause: str) -> DecodeError | None:
