@@ -1,7 +1,7 @@
 """All figures of speed and memory by one command: a table of goals, and JSON with `--out`.
 
 Each section is a script of its own (see `--help` there; its defaults take longer and are more exact) in a process of
-its own: one that fails is named in the table and costs the others nothing. All sections take about a quarter of an hour
+its own: one that fails is named in the table and costs the others nothing. All sections take about 20 minutes
 on two slow cores. Ratios are medians of interleaved runs. `--against naive` runs our own plain implementation of the
 field's usual way beside ours where a section has one: per-frame PIL loading, float32, experts merged in every pass, a
 head run twice, every view decoded and encoded anew; in training fp16 autocast (on a CPU bf16 where it has the units,
