@@ -164,19 +164,19 @@ def _encode(
     classifier = classifier.for_encoding()
     if classifier.device.type != "cpu":
         for batch in loader:
-            rows = _encode_once(classifier, batch["frames"])
+            rows = encode_once(classifier, batch["frames"])
             yield from (_error(cause) or row for row, cause in zip(rows, batch["cause"], strict=True))
         return
 
     def encode(video: tuple[Tensor, str]) -> Tensor | DecodeError:
         frames, cause = video
-        return _error(cause) or _encode_once(classifier, frames[None])[0]
+        return _error(cause) or encode_once(classifier, frames[None])[0]
 
     videos = (video for batch in loader for video in zip(batch["frames"], batch["cause"], strict=True))
     yield from ordered_map(encode, videos)
 
 
-def _encode_once(classifier: Classifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
+def encode_once(classifier: Classifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
     """Features on the CPU; pictures that are equal, as where a video is shorter than its clips, go through once."""
     pictures = frames.flatten(0, 2)
     hashes = [hashlib.sha256(picture.movedim(0, -1).contiguous().numpy().data).digest() for picture in pictures]
