@@ -177,7 +177,10 @@ def _encode(
 
 
 def encode_once(classifier: Classifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
-    """Features on the CPU; pictures that are equal, as where a video is shorter than its clips, go through once."""
+    """Features on the CPU; pictures that are equal, as where a video is shorter than its clips, go through once.
+
+    On a CPU they do so `PIECE` at a time.
+    """
     pictures = frames.flatten(0, 2)
     hashes = [hashlib.sha256(picture.movedim(0, -1).contiguous().numpy().data).digest() for picture in pictures]
     first: dict[bytes, int] = {}  # where each is met first

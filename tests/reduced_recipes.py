@@ -72,7 +72,7 @@ def reduced(name: str, data: Path, out: Path) -> list[str]:
     if config.task in ("image", "expression"):
         pictures = data / f"{config.image.channels}.npz"
         small += [f"data.train={pictures}", f"evaluation.manifest={pictures}", "optim.batch_size=4"]
-        small += [*["data.size=64"] * config.image.net.startswith("timm:")]
+        small += ["data.size=64"] * config.image.net.startswith("timm:")
     elif config.task == "autoencoder":
         codes, pictures = config.autoencoder.latent + 1, out.parent / "few.npz"  # fewer have no covariance
         size = config.data.size or 28

@@ -8,8 +8,7 @@ above 1.1, that is linear and a tenth for noise.
 - frames, views, batch: pixels through ViT-B/32 (random weights, auto precision), the folded head and 400 classes, the
   median of three times;
 - classes: 64 videos of 3 views of cached features against up to 20,000 classes: logits, fusion and metrics;
-- names: class features of up to 20,000 names x 28 templates by the built-in tiny text tower (ViT-B/32's costs 700 times
-  as much a prompt: an hour here), batch by batch;
+- names: class features of up to 20,000 names x 28 templates by the built-in tiny text tower, batch by batch;
 - list: up to 1e6 lines read and sampled: records, shards' order of an epoch, batches of process 0 of 64.
 
     python tools/bench_scaling.py --out scaling.json

@@ -20,7 +20,6 @@ from mote.reporting.plots import MAX_TICK_LABELS, confusion_plot
 
 MAX_PAIRS = 20  # most confused pairs shown; all of them are in confused.csv
 MAX_NAMES = 50  # undecodable files shown; all of them are in the result file
-MAX_MATRIX = 1000  # classes of a confusion matrix that is drawn
 MAX_ABSENT = 12  # classes without a clip that are named; all of them are in the result file
 
 
@@ -130,7 +129,7 @@ def _confusion(result: Mapping, predictions: Sequence[Mapping[str, str]], folder
     text = "No decoded clip was taken for another class."
     if pairs:
         text = f"The pairs with most clips, {len(table)} of {len(pairs)}; all are in confused.csv."
-    if len(classes) > MAX_MATRIX:  # too many for a pixel each
+    if result.get("confusion_matrix", ()) is None:  # too many classes, for a picture too
         return Section("Confusions", text, table)
     counts = _confusion_counts(predictions)
     svg, png = confusion_plot([[counts[t, p] for p in classes] for t in classes], classes, folder / "confusion")
