@@ -18,7 +18,7 @@ import torch  # noqa: E402
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
-LONGEST = ("test_processes.py", "test_scores.py", "test_export.py", "test_staying_alive.py")
+LONGEST = ("test_processes.py", "test_video_scores.py", "test_export.py", "test_staying_alive.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

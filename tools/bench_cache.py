@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mote.datasets.feature_cache import FeatureCache, entry_key, namespace_key
+from mote.datasets.cache.feature_cache import FeatureCache, entry_key, namespace_key
 
 TASKS = ("import", "write", "open", "check", "iterate", "shuffled", "list")
 SPACE = namespace_key(bench="random features")

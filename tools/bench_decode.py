@@ -28,10 +28,10 @@ import torch
 from measuring import Goal, finish, interleaved, median_ratio, options, tree_seconds
 from PIL import Image
 
-from mote.datasets.decode import read_frames
-from mote.datasets.decode_errors import DecodeError
-from mote.datasets.manifest import Record
-from mote.datasets.memory import keep_freed_memory
+from mote.datasets.decoding.decode import read_frames
+from mote.datasets.decoding.errors import DecodeError
+from mote.datasets.decoding.memory import keep_freed_memory
+from mote.datasets.lists.manifest import Record
 from mote.datasets.sampling import segment_indices
 from mote.datasets.video import VideoDataset
 

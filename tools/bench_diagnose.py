@@ -23,13 +23,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from mote.config import Config
-from mote.diagnose_measure import Measure
-from mote.diagnose_run import FEATURES_AT_ONCE, PARTS, measure_parts
-from mote.diagnose_subject import HeadLogits, Subject
-from mote.evaluation.results import versions
+from mote.diagnostics.measure import Measure
+from mote.diagnostics.report import FEATURES_AT_ONCE, PARTS, measure_parts
+from mote.diagnostics.subject import HeadLogits, Subject
+from mote.files.provenance import versions
 from mote.models.video_clip import VideoCLIP
+from mote.parallel.accelerator import make_accelerator
 from mote.tasks.video import VideoTask
-from mote.training.distributed import make_accelerator
 
 
 def made(given: argparse.Namespace) -> tuple[VideoCLIP, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -30,18 +30,20 @@ from measuring import Goal, finish, interleaved, median_ratio, options, stopwatc
 from PIL import Image
 from torch.nn import functional as F
 
-from mote import build
-from mote.classifier import Classifier
-from mote.datasets.manifest import Record
-from mote.features import frame_features
+from mote.config.sections import DataConfig, EvaluationConfig
+from mote.datasets.lists.manifest import Record
+from mote.evaluation.features import frame_features
+from mote.evaluation.video_scores import score_videos
+from mote.evaluation.views import evaluation_dataset
+from mote.inference.classifier import Classifier
+from mote.models import folders
 from mote.models.class_token import all_tokens
-from mote.models.cores import all_cores
-from mote.models.precision import in_bf16, resolve_precision
+from mote.models.precision import in_bf16
 from mote.models.video_clip import VideoCLIP
 from mote.models.view_scorer import autocast
-from mote.scores import score_videos
-from mote.settings import DataConfig, EvaluationConfig
-from mote.training.distributed import make_accelerator
+from mote.parallel.accelerator import make_accelerator
+from mote.parallel.cores import all_cores
+from mote.parallel.precision import resolve_precision
 
 CLASSES = [f"class {i}" for i in range(400)]
 FRAMES, SIZE, HEAD = 8, 224, {"num_layers": 4, "num_experts": 4, "num_heads": 8}
@@ -50,7 +52,7 @@ CPU = torch.device("cpu")
 
 def make_model() -> tuple[VideoCLIP, Classifier]:
     """The model with its experts, and as it is used: folded, with random text features of 400 classes."""
-    towers = build.towers("ViT-B-32-quickgelu", "random", 0)
+    towers = folders.towers("ViT-B-32-quickgelu", "random", 0)
     torch.manual_seed(0)
     sizes = {"embed_dim": towers.embed_dim, "mean": towers.mean, "std": towers.std, **HEAD}
     model = VideoCLIP(towers.visual, towers.logit_scale, **sizes).eval().requires_grad_(False)
@@ -109,7 +111,7 @@ def naive(model: VideoCLIP, head: bench_head.Naive, text: torch.Tensor, records,
 def logits(classifier: Classifier, records: list[Record], settings: EvaluationConfig) -> torch.Tensor:
     """Logits (N, V, K) of every view."""
     sizes = {"frames": FRAMES, "size": SIZE, "difference": 0}
-    dataset = build.evaluation_dataset(records, settings, DataConfig(), **sizes)
+    dataset = evaluation_dataset(records, settings, DataConfig(), **sizes)
     with all_cores(CPU) as ordered_map:
         how = {"batch_size": 4, "workers": 0}
         features = list(frame_features(classifier, dataset, range(len(records)), ordered_map, **how))

@@ -25,17 +25,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mote import build
 from mote.config import Config
 from mote.config import load as load_config
-from mote.datasets.cached_video import record_keys
-from mote.features import indices_rule, open_cache
-from mote.loading import load
+from mote.datasets.cache.cached_video import record_keys
+from mote.datasets.lists import reading
+from mote.evaluation.features import indices_rule, open_cache
+from mote.evaluation.videos import evaluate
+from mote.evaluation.views import evaluation_dataset
+from mote.inference.loading import load
+from mote.models import folders
 from mote.models.checkpoints import save_model
-from mote.models.precision import resolve_precision
 from mote.models.video_clip import VideoCLIP
-from mote.scoring import evaluate
-from mote.training.distributed import make_accelerator
+from mote.parallel.accelerator import make_accelerator
+from mote.parallel.precision import resolve_precision
 
 CLASSES = [f"class {i}" for i in range(400)]
 
@@ -43,7 +45,7 @@ CLASSES = [f"class {i}" for i in range(400)]
 def make_model(folder: Path) -> None:
     """ViT-B/16 and a temporal head with random weights, tuned on 400 classes with random text features."""
     torch.manual_seed(0)
-    towers = build.towers("ViT-B-16-quickgelu", "random", 0)
+    towers = folders.towers("ViT-B-16-quickgelu", "random", 0)
     sizes = {"embed_dim": towers.embed_dim, "num_layers": 4, "num_experts": 4, "num_heads": 8}
     model = VideoCLIP(towers.visual, towers.logit_scale, mean=towers.mean, std=towers.std, **sizes)
     text = torch.nn.functional.normalize(torch.randn(len(CLASSES), towers.embed_dim), dim=-1)
@@ -74,8 +76,8 @@ def fill(folder: Path, precision: str) -> None:
     """Random features of every video, as this precision keeps them."""
     config = settings(folder, precision)
     classifier = load(str(folder / "model"), device="cpu").in_precision(precision)  # type: ignore[arg-type]
-    records = build.records(str(folder / "list.txt"), None, CLASSES, None, None)
-    dataset = build.evaluation_dataset(records, config.evaluation, config.data, frames=8, size=224, difference=0)
+    records = reading.records(str(folder / "list.txt"), None, CLASSES, None, None)
+    dataset = evaluation_dataset(records, config.evaluation, config.data, frames=8, size=224, difference=0)
     rng = np.random.default_rng(0)
     with open_cache(folder / "cache", classifier, dataset) as cache:
         for key in record_keys(cache, records, indices_rule(dataset)):

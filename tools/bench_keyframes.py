@@ -28,11 +28,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import mote
-from mote.classifier import Classifier
-from mote.datasets.decode import open_video, read_frames
+from mote.datasets.decoding.decode import open_video, read_frames
 from mote.datasets.sampling import segment_indices, to_keyframes
-from mote.datasets.synthetic import MOTIONS, render_clip
+from mote.datasets.synthetic.clips import MOTIONS, render_clip
 from mote.datasets.transforms import eval_transform
+from mote.inference.classifier import Classifier
 
 SAMPLES = 8
 

@@ -23,9 +23,9 @@ from bench_decode import KINDS, SIZES, Plan, bare, make_clip, pil
 from measuring import Goal, finish, interleaved, median_ratio, options, settled_mb, stopwatch
 from tqdm import trange
 
-from mote.build import evaluation_loader
-from mote.datasets.manifest import Record
+from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
+from mote.evaluation.views import evaluation_loader
 
 SHARE = 0.85
 

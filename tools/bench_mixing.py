@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mote.evaluation.results import versions
-from mote.loading import build_plain
-from mote.mixing import METHODS, Mixer
+from mote.datasets.mixing import METHODS, Mixer
+from mote.files.provenance import versions
+from mote.inference.loading import build_plain
 from mote.models.clip import load_clip
 
 CLASSES = 400

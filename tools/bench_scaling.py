@@ -43,7 +43,7 @@ def forward(frames: int = 8, views: int = 1, batch: int = 1) -> float:
     """Seconds of `batch` clips of so many views and frames from pixels to logits."""
     from bench_end_to_end import CLASSES, make_model
 
-    from mote.features import encode_once
+    from mote.evaluation.features import encode_once
 
     classifier = make_model()[1].in_precision("auto").for_encoding()
     score = classifier.scorer(CLASSES)
@@ -65,7 +65,7 @@ def classify(classes: int) -> float:
     """Seconds of 64 videos from features to metrics."""
     from bench_end_to_end import make_model
 
-    from mote.evaluation.closed_set import score, summarize
+    from mote.metrics.scores import score, summarize
 
     model = make_model()[1].model
     labels = [f"class {i}" for i in range(classes)]
@@ -83,7 +83,7 @@ def classify(classes: int) -> float:
 def name(names: int) -> float:
     """Seconds of the class features of so many names x 28 templates; the second time they come from the cache."""
     import mote
-    from mote.features import keep_class_features
+    from mote.evaluation.features import keep_class_features
 
     labels = [f"action number {i}" for i in range(names)]
     torch.set_num_threads(os.cpu_count() or 1)  # a batch of prompts a thread: as much processor time, but sooner
@@ -103,9 +103,9 @@ def name(names: int) -> float:
 
 def read_list(entries: int) -> float:
     """Seconds of a list from its file to the batches of one process of 64."""
+    from mote.datasets.decoding.tar_shards import shard_numbers
+    from mote.datasets.lists.manifest import read_manifest
     from mote.datasets.loader import EpochSampler
-    from mote.datasets.manifest import read_manifest
-    from mote.datasets.tar_shards import shard_numbers
     from mote.training.batches import StepBatches
 
     with tempfile.TemporaryDirectory() as folder:

@@ -35,11 +35,11 @@ def command_seconds(arguments: list[str]) -> tuple[float, float]:
 
 def first_step_seconds(folder: Path, clip: str) -> float:
     """Seconds from the towers in memory to the first update, features of the list in memory too."""
-    from mote import build, build_task
     from mote.config import load
     from mote.datasets.loader import FeatureDataset
-    from mote.experiment import assemble
-    from mote.training.distributed import make_accelerator
+    from mote.experiments import loaders, parts
+    from mote.experiments.video import assemble
+    from mote.parallel.accelerator import make_accelerator
     from mote.training.loop import fit
 
     paths = make_files(folder, 320, 240, 12)
@@ -68,8 +68,8 @@ def first_step_seconds(folder: Path, clip: str) -> float:
         raise Done
 
     start = time.perf_counter()
-    loader = build.training_loader(config, dataset)
-    rules = build_task.learning_rules(config)
+    loader = loaders.training_loader(config, dataset)
+    rules = parts.learning_rules(config)
     stop.state_dict = dict  # type: ignore[attr-defined]
     try:
         how = {"accelerator": accelerator, "out": folder / f"run{time.time_ns()}", "rules": rules}

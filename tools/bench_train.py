@@ -29,10 +29,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from mote import build
+from mote.models import folders
 from mote.models.class_token import all_tokens
-from mote.models.precision import has_bf16
 from mote.models.video_clip import VideoCLIP
+from mote.parallel.precision import has_bf16
 from mote.tasks.video import VideoTask
 from mote.training.optim import make_optimizer, parameter_groups
 
@@ -44,7 +44,7 @@ HALF = torch.bfloat16 if has_bf16(DEVICE) else torch.float32  # ours; float32 on
 
 def make_task(name: str) -> VideoTask:
     """The task of the method's recipe: 4 layers of 4 experts, random weights and texts."""
-    towers = build.towers(name, "random", 0)
+    towers = folders.towers(name, "random", 0)
     torch.manual_seed(0)
     sizes = {"embed_dim": towers.embed_dim, "mean": towers.mean, "std": towers.std}
     heads = {"num_layers": 4, "num_experts": 4, "num_heads": towers.embed_dim // 64}

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from mote.autoencoder_scores import Judge
 from mote.config import load
-from mote.evaluation.latent import frechet_distance
-from mote.evaluation.results import versions
-from mote.runs import train
+from mote.evaluation.autoencoder import Judge
+from mote.experiments.train import train
+from mote.files.provenance import versions
+from mote.metrics.latent import frechet_distance
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 METHODS = {

@@ -26,14 +26,14 @@ from pathlib import Path
 import torch
 
 import mote
-from mote.compacting import compact_model
 from mote.config import load
-from mote.datasets.synthetic import make_world
-from mote.demo import COMMON, HEAD, HEAD_ALL
-from mote.evaluation.results import versions
+from mote.datasets.synthetic.clips import make_world
+from mote.demos.videos import COMMON, HEAD, HEAD_ALL
+from mote.evaluation.evaluate import evaluate_model
+from mote.experiments.train import train
+from mote.files.provenance import versions
 from mote.models.sites import sites
-from mote.runs import train
-from mote.scoring import evaluate_model
+from mote.sparsity.compacting import compact_model
 from mote.sparsity.report import seconds
 
 MIXTURES = {"none": []} | {name: [f"mixing.methods=[{name}]"] for name in ("mixup", "cutmix", "hmix", "gmix")}

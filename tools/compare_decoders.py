@@ -22,9 +22,9 @@ import torch
 from bench_decode import KINDS, make_clip
 from measuring import finish, interleaved, median_ratio, options
 
-from mote.datasets.decode import open_video, read_frames
-from mote.datasets.decode_errors import DecodeError
-from mote.datasets.manifest import video_files
+from mote.datasets.decoding.decode import open_video, read_frames
+from mote.datasets.decoding.errors import DecodeError
+from mote.datasets.lists.manifest import video_files
 from mote.datasets.sampling import segment_indices
 
 LONGEST = 300  # frames of a file that are looked through

@@ -25,11 +25,12 @@ from tqdm import tqdm
 from mote.config import Config, load
 from mote.datasets.images import read_image, read_images
 from mote.datasets.transforms import eval_transform
-from mote.evaluation.results import versions, write_atomic
-from mote.image_runs import evaluate_folder
+from mote.evaluation.images import evaluate_folder
+from mote.experiments.train import train
+from mote.files.provenance import versions
+from mote.files.writing import write_atomic
+from mote.parallel.accelerator import make_accelerator
 from mote.reporting.page import markdown_table
-from mote.runs import train
-from mote.training.distributed import make_accelerator
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 SIZE = 32

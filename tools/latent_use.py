@@ -28,19 +28,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mote import build
-from mote.autoencoder_runs import load_latent
-from mote.autoencoder_scores import Judge
 from mote.config import load
 from mote.datasets.images import ImageDataset, ImageList, read_images
-from mote.datasets.manifest import ManifestError
-from mote.datasets.synthetic import CLASSES, make_world
-from mote.evaluation.open_set import auroc, auroc_interval
-from mote.evaluation.results import versions
-from mote.features import cache_folder, frame_features, open_cache
-from mote.loading import load as load_classifier
+from mote.datasets.lists import reading
+from mote.datasets.lists.manifest import ManifestError
+from mote.datasets.synthetic.clips import CLASSES, make_world
+from mote.evaluation.autoencoder import Judge
+from mote.evaluation.features import cache_folder, frame_features, open_cache
+from mote.evaluation.views import evaluation_dataset
+from mote.experiments.train import train
+from mote.files.provenance import versions
+from mote.inference.latent import load_latent
+from mote.inference.loading import load as load_classifier
+from mote.metrics.open_set import auroc, auroc_interval
 from mote.models.autoencoder import FeatureAutoencoder
-from mote.models.cores import all_cores
+from mote.parallel.cores import all_cores
 from mote.regularizers.gaussian_mixture import (
     Mixture,
     axis_centres,
@@ -51,7 +53,6 @@ from mote.regularizers.gaussian_mixture import (
     sample_mixture,
 )
 from mote.regularizers.long_tail import checked_counts, logit_adjustment
-from mote.runs import train
 from mote.tasks.autoencoder import AutoencoderTask
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -240,7 +241,7 @@ def ood(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 def names(path: str) -> list[str] | None:
     """Class names of a list, or None where its labels are numbers."""
     try:
-        return build.class_names(None, path)
+        return reading.class_names(None, path)
     except ManifestError:
         return None
 
@@ -256,13 +257,13 @@ def clips(arguments: argparse.Namespace) -> dict[str, float]:
     """Cosine of what comes back, latent terms of the test codes, and the share of frames whose mode is their class."""
     classifier = load_classifier(arguments.run, device=torch.device("cpu"))
     data = arguments.data if arguments.world is None else world_list(arguments.world)
-    classes = build.class_names(None, data)
+    classes = reading.class_names(None, data)
     parts = {}
     for split in ("train", "test"):
-        records = build.records(data, None, classes, None, split)
+        records = reading.records(data, None, classes, None, split)
         config = load()
         settings = {"frames": 8, "size": classifier.size, "difference": 0}
-        dataset = build.evaluation_dataset(records, config.evaluation, config.data, **settings)
+        dataset = evaluation_dataset(records, config.evaluation, config.data, **settings)
         folder = cache_folder("auto", classifier)
         cache = None if folder is None else open_cache(folder, classifier, dataset)
         with all_cores(classifier.device) as ordered_map:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mote.evaluation.results import versions
+from mote.files.provenance import versions
 
 Clock = Callable[[], float]
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")

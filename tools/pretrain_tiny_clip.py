@@ -42,8 +42,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from mote.datasets.synthetic import HELD_OUT, OBJECTS, PRETRAINED, render_still
-from mote.evaluation.metrics import wilson_interval
+from mote.datasets.synthetic.clips import HELD_OUT, OBJECTS, PRETRAINED, render_still
+from mote.metrics.accuracy import wilson_interval
 from mote.models.tiny import ASSETS, TINY_MEAN, TINY_STD, TinyTokenizer, vocabulary_size
 
 

@@ -25,14 +25,15 @@ from torch.nn import functional as F
 
 from mote.config import Config, dump, load
 from mote.datasets.loader import FeatureDataset
-from mote.datasets.synthetic import make_world
-from mote.diagnose_compare import compare_runs
-from mote.diagnose_run import diagnose
-from mote.evaluation.rank_correlation import spearman
-from mote.evaluation.results import to_json, versions, write_atomic
-from mote.experiment import Experiment, assemble
-from mote.scoring import evaluate
-from mote.training.distributed import make_accelerator
+from mote.datasets.synthetic.clips import make_world
+from mote.diagnostics.compare import compare_runs
+from mote.diagnostics.report import diagnose
+from mote.evaluation.videos import evaluate
+from mote.experiments.video import Experiment, assemble
+from mote.files.provenance import versions
+from mote.files.writing import to_json, write_atomic
+from mote.metrics.rank_correlation import spearman
+from mote.parallel.accelerator import make_accelerator
 
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "stability_sweep.yaml"
 FLAT, SMOOTH = ("gauss_newton_trace", "gauss_newton_top"), ("input_gradient", "radius_median")

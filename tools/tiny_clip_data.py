@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from mote.datasets.drawing import BACKGROUNDS, COLOURS, SHAPES
-from mote.datasets.synthetic import COLUMNS, MOTIONS, PRETRAINED, ROWS, Still, render_still
+from mote.datasets.synthetic.clips import COLUMNS, MOTIONS, PRETRAINED, ROWS, Still, render_still
+from mote.datasets.synthetic.drawing import BACKGROUNDS, COLOURS, SHAPES
 from mote.models.tiny import LETTERS, TinyTokenizer
 
 PHRASES = (

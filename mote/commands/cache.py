@@ -15,8 +15,8 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    from mote.datasets.feature_cache import clear
-    from mote.features import default_folder, usage
+    from mote.datasets.cache.feature_cache import clear
+    from mote.evaluation.features import default_folder, usage
 
     folder = Path(arguments.folder) if arguments.folder else default_folder()
     if arguments.folder is None and not folder.exists():

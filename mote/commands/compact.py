@@ -16,7 +16,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    from mote.compacting import compact_model
+    from mote.sparsity.compacting import compact_model
 
     compact_model(arguments.model, arguments.out)
     return 0

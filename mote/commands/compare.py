@@ -24,8 +24,8 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    from mote.evaluation.compare import class_table, compare, comparison_table, read_result
-    from mote.evaluation.results import write_atomic
+    from mote.files.writing import write_atomic
+    from mote.metrics.compare import class_table, compare, comparison_table, read_result
     from mote.reporting.page import text_table
 
     a, b = read_result(Path(arguments.a)), read_result(Path(arguments.b))
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _mined(a: dict[str, Any], b: dict[str, Any], picture: str | None) -> dict[str, Any] | None:
     """Print, and draw where that is wanted, what the major classes give the minor ones in both; None for no such."""
-    from mote.evaluation.imbalance import compare_knowledge
+    from mote.metrics.imbalance import compare_knowledge
     from mote.reporting.imbalance_plots import mined_plot
     from mote.reporting.page import text_table
 

@@ -70,10 +70,10 @@ def _no_verb(arguments: argparse.Namespace) -> int:
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
-    from mote.datasets.manifest import read_class_ids, read_class_names
-    from mote.datasets.prepare import prepare, summary
-    from mote.datasets.prepare_faces import LAYOUTS
-    from mote.models.clip import data_file
+    from mote.datasets.lists.manifest import read_class_ids, read_class_names
+    from mote.datasets.prepare.expression_lists import LAYOUTS
+    from mote.datasets.prepare.videos import prepare, summary
+    from mote.files.shipped import data_file
 
     if arguments.layout in LAYOUTS:
         return _prepare_faces(arguments)
@@ -100,8 +100,8 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 
 def _prepare_faces(arguments: argparse.Namespace) -> int:
-    from mote.datasets.manifest import read_class_names
-    from mote.datasets.prepare_faces import prepare_faces, summary
+    from mote.datasets.lists.manifest import read_class_names
+    from mote.datasets.prepare.expression_lists import prepare_faces, summary
 
     if arguments.only:
         raise ValueError("--only is not for expressions; choose from the list's column split instead")
@@ -124,10 +124,10 @@ def _prepare_faces(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from mote.build import class_names, records
-    from mote.datasets.manifest import ManifestError
-    from mote.datasets.prepare import prepared_videos
-    from mote.datasets.verify import verify, write_unreadable
+    from mote.datasets.lists.manifest import ManifestError
+    from mote.datasets.lists.reading import class_names, records
+    from mote.datasets.lists.verify import verify, write_unreadable
+    from mote.datasets.prepare.videos import prepared_videos
 
     try:
         names = class_names(arguments.classes, arguments.manifest)
@@ -147,8 +147,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _overlap(arguments: argparse.Namespace) -> int:
-    from mote.datasets.manifest import read_class_names
-    from mote.datasets.overlap import overlap
+    from mote.datasets.lists.manifest import read_class_names
+    from mote.datasets.lists.overlap import overlap
 
     matches = overlap(read_class_names(arguments.a), read_class_names(arguments.b))
     for match in matches:
@@ -158,8 +158,8 @@ def _overlap(arguments: argparse.Namespace) -> int:
 
 
 def _few_shot(arguments: argparse.Namespace) -> int:
-    from mote.datasets.manifest import read_class_ids, read_class_names
-    from mote.datasets.subsets import few_shot, read_clips, repeated, write_rows
+    from mote.datasets.lists.manifest import read_class_ids, read_class_names
+    from mote.datasets.lists.subsets import few_shot, read_clips, repeated, write_rows
 
     clips = read_clips(arguments.manifest, select=arguments.select)
     names = None
@@ -185,7 +185,7 @@ def _few_shot(arguments: argparse.Namespace) -> int:
 
 
 def _split(arguments: argparse.Namespace) -> int:
-    from mote.datasets.subsets import read_clips, source_of, split, write_rows
+    from mote.datasets.lists.subsets import read_clips, source_of, split, write_rows
 
     clips = read_clips(arguments.manifest, select=arguments.select)
     training, validation = split(clips, arguments.fraction, arguments.seed)
@@ -206,9 +206,9 @@ def _split(arguments: argparse.Namespace) -> int:
 
 
 def _shard(arguments: argparse.Namespace) -> int:
-    from mote.datasets.manifest import read_rows
-    from mote.datasets.prepare import prepared_videos
-    from mote.datasets.tar_shards import LIST, write_shards
+    from mote.datasets.decoding.tar_shards import LIST, write_shards
+    from mote.datasets.lists.manifest import read_rows
+    from mote.datasets.prepare.videos import prepared_videos
 
     listed = Path(arguments.manifest)
     if not arguments.size > 0:

@@ -21,11 +21,11 @@ def add(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     if arguments.world == "faces":
-        from mote.faces_demo import faces_demo
+        from mote.demos.faces import faces_demo
 
         faces_demo(Path(arguments.out or "runs/demo-faces"), arguments.seed)
         return 0
-    from mote.demo import demo
+    from mote.demos.videos import demo
 
     demo(Path(arguments.out or "runs/demo"), arguments.seed)
     return 0

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     if arguments.compare:
         given = _given(arguments, COMPARE, "--compare")
-        from mote.diagnose_compare import compare_runs
+        from mote.diagnostics.compare import compare_runs
 
         compare_runs(
             [arguments.run, *arguments.config], Path(arguments.out or "diagnostics"), seed=arguments.seed, **given
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.config:
             raise ValueError(f"diagnose mixing takes options only, got {' '.join(arguments.config)}")
         settings = MIXING | _given(arguments, tuple(MIXING), "mixing")
-        from mote.mixing_report import mixing_report
+        from mote.diagnostics.mixing_report import mixing_report
 
         frames, side = settings.pop("frames"), settings.pop("size")
         mixing_report(Path(arguments.out or "diagnostics"), size=(frames, side, side), seed=arguments.seed, **settings)
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, [folder / "config.yaml"])
     if "quantities" in given:
         given["parts"] = tuple(part for part in given.pop("quantities").split(",") if part)
-    from mote.diagnose_run import diagnose
+    from mote.diagnostics.report import diagnose
 
     diagnose(folder, config, Path(arguments.out or folder / "diagnostics"), seed=arguments.seed, **given)
     return 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, load_config, named_settings
 
 if TYPE_CHECKING:
-    from mote.evaluation.protocols import Protocol
+    from mote.protocols.table import Protocol
 
 
 def add(verbs: Verbs) -> None:
@@ -52,13 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.protocol is None:
         if extra := [name for name in ("lists", "root", "subset") if getattr(arguments, name) is not None]:
             raise ValueError(f"--{extra[0]} belongs to a protocol; name it with --protocol")
-        from mote.scoring import evaluate_model
+        from mote.evaluation.evaluate import evaluate_model
 
         evaluate_model(arguments.model, config, out, **given)
         return 0
-    from mote.evaluation.protocols import protocol_named
-    from mote.protocol_lists import check_settings
-    from mote.protocol_run import evaluate_protocol
+    from mote.protocols.carry_out import evaluate_protocol
+    from mote.protocols.lists import check_settings
+    from mote.protocols.table import protocol_named
 
     protocol = protocol_named(arguments.protocol).declared(arguments.subset)
     if arguments.lists is None:
@@ -80,8 +80,8 @@ def _own_settings(arguments: argparse.Namespace) -> list[str]:
 
 
 def _folds(arguments: argparse.Namespace, protocol: "Protocol", out: Path, switches: dict[str, bool]) -> int:
-    from mote.folds_run import evaluate_folds
-    from mote.protocol_lists import check_settings
+    from mote.protocols.folds import evaluate_folds
+    from mote.protocols.lists import check_settings
 
     if arguments.clip is not None or arguments.union_labels is not None:
         raise ValueError(f"{protocol.identifier} scores runs on their own classes; leave out --clip and --union-labels")
@@ -100,8 +100,8 @@ def _folds(arguments: argparse.Namespace, protocol: "Protocol", out: Path, switc
 
 
 def _list_protocols() -> int:
-    from mote.evaluation.protocols import PROTOCOLS
-    from mote.protocol_run import digest
+    from mote.protocols.carry_out import digest
+    from mote.protocols.table import PROTOCOLS
     from mote.reporting.page import text_table
 
     rows = []
@@ -126,7 +126,7 @@ def _list_protocols() -> int:
 
 
 def _verify(result: Path, model: str | None) -> int:
-    from mote.verification import verify_result
+    from mote.protocols.verification import verify_result
 
     checks = verify_result(result, model)
     for what, difference in checks:

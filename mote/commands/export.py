@@ -32,7 +32,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    from mote.export import export
+    from mote.inference.export import export
 
     export(
         arguments.model,

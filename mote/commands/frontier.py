@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name in ("alphas", "gates")
         if getattr(arguments, name) is not None
     }
-    from mote.frontier_run import frontier
+    from mote.protocols.frontier import frontier
 
     out = Path(arguments.out or (Path(arguments.model) / "frontier" if own.is_file() else "frontier"))
     given = {"clip": arguments.clip, "root": arguments.root, **values}

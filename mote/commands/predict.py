@@ -34,7 +34,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    from mote.predict import predict
+    from mote.inference.predict import predict
 
     labels = [name.strip() for name in arguments.labels.split(",")] if arguments.labels else None
     return predict(

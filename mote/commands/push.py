@@ -16,7 +16,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    from mote.hub import push
+    from mote.inference.sharing import push
 
     print(push(arguments.run, arguments.target, private=arguments.private, license=arguments.license))
     return 0

@@ -17,7 +17,7 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    from mote.autoencoder_runs import sample_run
+    from mote.inference.latent import sample_run
 
     sample_run(arguments.model, arguments.count, arguments.out, mode=arguments.mode, seed=arguments.seed)
     return 0

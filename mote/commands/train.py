@@ -24,11 +24,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     config = load_config(arguments.config)
     if arguments.dry_run or arguments.find_batch_size:
-        from mote.dry_run import dry_run
+        from mote.experiments.dry_run import dry_run
 
         dry_run(config, arguments.find_batch_size)
         return 0
-    from mote.runs import train
+    from mote.experiments.train import train
     from mote.training.signals import Stopped
 
     try:

@@ -27,7 +27,7 @@ def add_verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], 
 def load_config(arguments: Sequence[str], base: Sequence[Path] = ()) -> "Config":
     """The configuration of files, run directories (their config.yaml, run.out set to them) and a.b=c overrides."""
     from mote.config import load
-    from mote.idle_settings import idle_settings, questionable_settings
+    from mote.config.unused import idle_settings, questionable_settings
 
     files, overrides = _sorted_out(arguments)
     config = load([*base, *files], overrides)

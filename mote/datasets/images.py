@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mote.datasets.manifest import IMAGE_SUFFIXES, ManifestError, Record, manifest_classes, read_manifest
+from mote.datasets.lists.manifest import IMAGE_SUFFIXES, ManifestError, Record, manifest_classes, read_manifest
 from mote.datasets.transforms import eval_transform, train_transform
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from mote.datasets.memory import keep_freed_memory
+from mote.datasets.decoding.memory import keep_freed_memory
 
 
 class EpochSampler(Sampler):

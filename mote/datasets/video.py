@@ -15,10 +15,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mote.datasets.bounded import Bounded, Unanswered
-from mote.datasets.decode import read_frames
-from mote.datasets.decode_errors import DecodeError
-from mote.datasets.manifest import Record
+from mote.datasets.decoding.bounded import Bounded, Unanswered
+from mote.datasets.decoding.decode import read_frames
+from mote.datasets.decoding.errors import DecodeError
+from mote.datasets.lists.manifest import Record
 from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
 from mote.datasets.transforms import eval_transform, subtract_frames, train_transform
 

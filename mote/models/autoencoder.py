@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mote.files.writing import write_whole
 from mote.models.checkpoints import DESCRIPTION, WEIGHTS
-from mote.models.tensor_files import write_whole
 
 PRIOR = "prior."  # of the names of its tensors
 
@@ -181,3 +181,12 @@ def load_autoencoder(folder: Path) -> LoadedAutoencoder:
         reason = " ".join(str(error).split())
         raise ValueError(f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {reason}") from None
     return LoadedAutoencoder(model.eval(), prior, meta)
+
+
+def sample_posterior(
+    codes: Float[Tensor, "B codes"], generator: torch.Generator
+) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"], Float[Tensor, "B d"]]:
+    """A vae's z ~ N(m, diag e^l), m and l; the generator is on the CPU."""
+    mean, log_variance = codes.chunk(2, dim=1)
+    noise = torch.randn(mean.shape, generator=generator).to(mean)
+    return mean + (0.5 * log_variance).exp() * noise, mean, log_variance

@@ -25,9 +25,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mote.files.writing import write_whole
 from mote.models.narrow import narrow
 from mote.models.reference import check_names, read_reference
-from mote.models.tensor_files import Tensors, write_whole
+from mote.models.tensor_files import Tensors
 from mote.models.video_clip import VideoCLIP
 
 WEIGHTS, DESCRIPTION, TEXT = "model.safetensors", "model.json", "text.safetensors"

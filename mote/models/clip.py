@@ -31,8 +31,8 @@ from mote.models.clip_weights import (
     parse_model_name,
     quiet_root_logger,
 )
-from mote.models.cores import all_cores
 from mote.models.tiny import TinyTokenizer
+from mote.parallel.cores import all_cores
 
 __all__ = [
     "ClassFeatures",
@@ -40,8 +40,6 @@ __all__ = [
     "Towers",
     "build_clip",
     "clip_config",
-    "data_file",
-    "default_templates",
     "encode_classes",
     "load_clip",
     "parse_model_name",
@@ -209,25 +207,6 @@ def encode_classes(
 def _device(tower: Callable) -> torch.device:
     parameters = tower.parameters() if isinstance(tower, nn.Module) else iter(())
     return next((p.device for p in parameters), torch.device("cpu"))
-
-
-def default_templates() -> list[str]:
-    """The 28 prompt templates of the method: photo, video, example, demonstration x seven ways to name the action."""
-    return [line for line in data_file("templates/kinetics28.txt").read_text(encoding="utf-8").splitlines() if line]
-
-
-def data_file(relative: str) -> Path:
-    """Path of a text file of `data/`, such as "classes/kinetics400.txt", in the installed package or a checkout.
-
-    Raises:
-        FileNotFoundError: it is in neither place.
-    """
-    here = Path(__file__).resolve()
-    places = [folder / "data" / relative for folder in (here.parents[1], here.parents[2])]
-    for place in places:
-        if place.is_file():
-            return place
-    raise FileNotFoundError(f"data file {relative}: neither {places[0]} nor {places[1]} exists; reinstall mote")
 
 
 def _check_prompts(names: Sequence[str], templates: Sequence[str]) -> None:

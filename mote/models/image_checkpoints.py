@@ -16,10 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mote.files.writing import write_whole
 from mote.models.checkpoints import DESCRIPTION, WEIGHTS
 from mote.models.feature_maps import TimmMaps
 from mote.models.image_nets import ImageClassifier, build_net
-from mote.models.tensor_files import write_whole
 
 TIMM = "timm:"
 TASKS = ("image", "expression")

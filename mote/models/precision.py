@@ -5,33 +5,15 @@ the rounding of factors, 2^-9 relative each.
 """
 
 import copy
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-import torch
 from torch import nn
 
 from mote.models.experts import ExpertFFN
 from mote.models.temporal import Attention
 
 Part = TypeVar("Part", bound=nn.Module)
-Precision = Literal["fp32", "bf16"]
 FACTORS = (nn.Linear, nn.MultiheadAttention, Attention, ExpertFFN)  # modules whose parameters go into matrix products
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16 by itself (AMX or AVX512-BF16; a GPU that does not emulate it)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-
-
-def resolve_precision(wanted: Literal["fp32", "bf16", "auto"], device: torch.device) -> Precision:
-    """`wanted`, and for "auto" bf16 where the device really has it, else fp32."""
-    if wanted != "auto":
-        return wanted
-    return "bf16" if has_bf16(device) else "fp32"
 
 
 def in_bf16(module: Part) -> Part:

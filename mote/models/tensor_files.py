@@ -1,9 +1,7 @@
 """safetensors files read one tensor at a time, and files that are written whole or not at all."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import safe_open
 from torch import Tensor
@@ -35,16 +33,3 @@ class Tensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._names)
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Call ``write`` with a temporary path beside ``path``, then rename, so that readers never see half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # what the user's umask gives; safetensors makes files private
-        write(temporary)
-        temporary.chmod(mode)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -12,8 +12,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mote.models.modulation import modulation_gate
-from mote.models.precision import Precision
 from mote.models.video_clip import VideoCLIP
+from mote.parallel.precision import Precision
 
 Batch = Mapping[str, Tensor]
 

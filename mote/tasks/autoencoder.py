@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mote.models.autoencoder import FeatureAutoencoder, ImageAutoencoder
+from mote.models.autoencoder import FeatureAutoencoder, ImageAutoencoder, sample_posterior
 from mote.regularizers.gaussian_mixture import (
     Mixture,
     class_latent_terms,
@@ -117,12 +117,3 @@ class AutoencoderTask(nn.Module):
         return codes, class_latent_terms(codes, batch["label"], prior) if self.conditional else latent_terms(
             codes, prior
         )
-
-
-def sample_posterior(
-    codes: Float[Tensor, "B codes"], generator: torch.Generator
-) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"], Float[Tensor, "B d"]]:
-    """A vae's z ~ N(m, diag e^l), m and l; the generator is on the CPU."""
-    mean, log_variance = codes.chunk(2, dim=1)
-    noise = torch.randn(mean.shape, generator=generator).to(mean)
-    return mean + (0.5 * log_variance).exp() * noise, mean, log_variance

@@ -4,7 +4,7 @@
     r_drop = r_drop_weight * mean_b L_KL                   see ``regularizers.r_drop``
 
 The two passes of R-Drop are one pass over [x; x], as in its algorithm 1: dropout draws for every row of a batch. A
-batch that was mixed (see ``mote.mixing``) brings its soft ``target`` and is mixed once, for both passes.
+batch that was mixed (see ``mote.datasets.mixing``) brings its soft ``target`` and is mixed once, for both passes.
 A term of weight 0 is absent and costs nothing. Images with ``valid`` false weigh nothing.
 """
 

@@ -23,7 +23,7 @@ A term of weight 0 is absent and costs nothing. With one expert both passes are 
 the anchor reads the only pass. Without a temporal head there is `ce` alone. Where the text tower is tuned too
 (`class_features`), the class features of all cross-entropies are computed once per forward pass, with gradient. Clips
 with `valid` false weigh nothing: every term is the mean over the valid clips of the batch, and zero where there are
-none. A batch that was mixed (see ``mote.mixing``) brings its soft ``target``.
+none. A batch that was mixed (see ``mote.datasets.mixing``) brings its soft ``target``.
 
 R-Drop (see ``regularizers.r_drop``) takes a second, independent routing r2 over the same frame features, so it costs a
 pass of the head and none of CLIP; ``ce`` is then the sum over both passes, L_NLL of its eq. 3. What is random between

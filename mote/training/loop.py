@@ -23,9 +23,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from mote.parallel.accelerator import on_main
 from mote.training.batches import EpochOrder, StepBatches, with_batches
 from mote.training.checkpoint import Progress, load_checkpoint, open_run
-from mote.training.distributed import on_main
 from mote.training.log import JsonlWriter, rewind
 from mote.training.optim import Rule, make_optimizer, parameter_groups, set_learning_rate
 from mote.training.schedule import learning_rate
@@ -93,7 +93,7 @@ def fit(
         keep: checkpoints kept in `last/`, >= 1.
         max_skipped: undecodable clips (`valid` false) allowed per epoch; None allows any number.
         after_update: changes weights after every update, in all processes alike; its numbers are logged.
-        mix: batch on the device, generator of the micro step -> batch, before the task sees it; see `mote.mixing`.
+        mix: batch on the device, generator of the micro step -> batch, before the task sees it; see `mixing`.
         resume: continue `out` from its last checkpoint (from the start where a run was killed before the first one).
         fingerprint: text that a resume must repeat, such as a hash of the configuration.
 

@@ -21,11 +21,11 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 
-from mote.evaluation.results import write_atomic
+from mote.files.writing import write_atomic
+from mote.parallel.accelerator import mean_over_processes, on_main
 from mote.training import zero
 from mote.training.batches import StepBatches
 from mote.training.checkpoint import Progress, save_checkpoint
-from mote.training.distributed import mean_over_processes, on_main
 from mote.training.seeds import mixing_generator, routing_generator, seed_dropout
 from mote.training.sharded import cut_state, load_whole_weights, whole_state
 from mote.training.signals import Stop

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from mote.datasets.images import CIFAR10, ImageDataset, ImageList, read_image, read_images
-from mote.datasets.manifest import ManifestError, Record
+from mote.datasets.lists.manifest import ManifestError, Record
 
 RNG = np.random.default_rng(0)
 

@@ -4,10 +4,10 @@ import torch
 from torch.utils.data import DataLoader
 from video_files import numbered_frames, write_video
 
-from mote.datasets.decode import read_frames
-from mote.datasets.decode_errors import DecodeError
+from mote.datasets.decoding.decode import read_frames
+from mote.datasets.decoding.errors import DecodeError
+from mote.datasets.lists.manifest import Record
 from mote.datasets.loader import EpochSampler, make_loader
-from mote.datasets.manifest import Record
 from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
 from mote.datasets.transforms import eval_transform, train_transform
 from mote.datasets.video import VideoDataset

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from mote.evaluation import results
-from mote.evaluation.closed_set import Scores, summarize
+from mote.files import hashes, provenance
+from mote.metrics.scores import Scores, summarize
 
 CLASSES = ["wave, twice", 'say "hi"', "läuft"]
 RECORDS = [(Path("a b.mp4"), 0), (Path("c,d.mp4"), 1), (Path("broken.mp4"), 2), ("ü.mp4", 2)]
@@ -25,7 +26,7 @@ def scores():
 
 
 def write(folder, scores, *, name="seen", **changes):
-    made = results.provenance(config={"seed": 3, "temperatures": (0.6, math.inf)}, hashes={"manifest": "00"}, seed=3)
+    made = provenance.provenance(config={"seed": 3, "temperatures": (0.6, math.inf)}, hashes={"manifest": "00"}, seed=3)
     arguments = {"records": RECORDS, "classes": CLASSES, "scores": scores, "provenance": made, **changes}
     return results.write_results(folder, name, arguments.pop("summary", summarize(scores, CLASSES)), **arguments)
 
@@ -89,7 +90,7 @@ def test_nan_is_refused_by_name_and_leaves_the_old_file(tmp_path, scores):
     json_path, _ = write(tmp_path, scores)
     before = json_path.read_bytes()
     with pytest.raises(ValueError, match=r"result\.provenance\.config\.lr\[1\] is NaN"):
-        write(tmp_path, scores, provenance=results.provenance(config={"lr": [1.0, math.nan]}, hashes={}, seed=0))
+        write(tmp_path, scores, provenance=provenance.provenance(config={"lr": [1.0, math.nan]}, hashes={}, seed=0))
     with pytest.raises(ValueError, match=r"result\.top1 is a complex"):
         write(tmp_path, scores, summary={"top1": 1j})
     assert json_path.read_bytes() == before
@@ -112,29 +113,29 @@ def test_sha256(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"abc")
     # FIPS 180-2, example B.1
-    assert results.sha256_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert hashes.sha256_file(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     path.write_bytes("a\nü\n".encode())
-    assert results.sha256_lines(["a", "ü"]) == results.sha256_file(path)
-    assert results.sha256_lines([]) == hashlib.sha256(b"").hexdigest()
+    assert hashes.sha256_lines(["a", "ü"]) == hashes.sha256_file(path)
+    assert hashes.sha256_lines([]) == hashlib.sha256(b"").hexdigest()
 
 
 def test_sha256_of_tensors_sees_names_types_shapes_and_values():
     base = {"a": torch.zeros(2, 2), "b": torch.ones(1, dtype=torch.bfloat16)}
     same = {"b": base["b"].clone(), "a": torch.zeros(2, 4)[:, ::2]}  # other order, other strides
-    assert results.sha256_tensors(same) == results.sha256_tensors(base)
+    assert hashes.sha256_tensors(same) == hashes.sha256_tensors(base)
     others = [
         {**base, "a": torch.zeros(4)},
         {**base, "a": torch.zeros(2, 2, dtype=torch.int32)},
         {**base, "b": 2 * base["b"]},
         {"c": base["a"], "b": base["b"]},
     ]
-    digests = {results.sha256_tensors(tensors) for tensors in [base, *others]}
+    digests = {hashes.sha256_tensors(tensors) for tensors in [base, *others]}
     assert len(digests) == 5
-    assert len(results.sha256_tensors({"scalar": torch.tensor(1.0), "empty": torch.zeros(0)})) == 64
+    assert len(hashes.sha256_tensors({"scalar": torch.tensor(1.0), "empty": torch.zeros(0)})) == 64
     cut = {"cut": torch.ones(1, 4)[:, 0]}  # one number, four apart
-    assert results.sha256_tensors(cut) == results.sha256_tensors({"cut": torch.ones(1)})
+    assert hashes.sha256_tensors(cut) == hashes.sha256_tensors({"cut": torch.ones(1)})
 
 
 def test_a_package_that_is_not_installed_is_null(monkeypatch):
-    monkeypatch.setitem(results.PACKAGES, "decord", "no-such-distribution")
-    assert results.versions()["decord"] is None
+    monkeypatch.setitem(provenance.PACKAGES, "decord", "no-such-distribution")
+    assert provenance.versions()["decord"] is None

@@ -9,16 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mote.models.clip import (
-    TextTower,
-    build_clip,
-    clip_config,
-    data_file,
-    default_templates,
-    encode_classes,
-    load_clip,
-    parse_model_name,
-)
+from mote.files.shipped import data_file, default_templates
+from mote.models.clip import TextTower, build_clip, clip_config, encode_classes, load_clip, parse_model_name
 from mote.models.tiny import TINY_WEIGHTS
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mote.datasets.synthetic import (
+from mote.datasets.synthetic.clips import (
     APPEARANCE,
     CLASSES,
     HELD_OUT,

@@ -10,10 +10,10 @@ import pytest
 from made_evaluation import dots, make_clips, make_evaluation
 from matplotlib.container import BarContainer
 
-from mote.evaluation.closed_set import Scores, summarize
-from mote.evaluation.open_set import open_set
-from mote.evaluation.recount import differences
-from mote.evaluation.statistics import accuracy_without, half_class_accuracy, union_report
+from mote.metrics.open_set import open_set
+from mote.metrics.recount import differences
+from mote.metrics.scores import Scores, summarize
+from mote.metrics.statistics import accuracy_without, half_class_accuracy, union_report
 from mote.reporting import evaluation_page, evaluation_plots
 from mote.reporting.contact_sheet import clip_picture
 from mote.reporting.evaluation_page import confused_pairs, write_evaluation_page

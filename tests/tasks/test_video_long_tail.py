@@ -7,10 +7,10 @@ from oracles import long_tail_reference as loops
 from torch import nn
 from torch.nn import functional as F
 
-from mote import build_task
 from mote.config import ConfigError, load
-from mote.idle_settings import idle_settings, questionable_settings
-from mote.mixing import Mixer
+from mote.config.unused import idle_settings, questionable_settings
+from mote.datasets.mixing import Mixer
+from mote.experiments import parts
 from mote.models.routing import one_expert, random_merge
 from mote.models.video_clip import VideoCLIP
 from mote.regularizers.long_tail import checked_counts
@@ -119,7 +119,7 @@ def test_a_method_of_the_configuration_is_the_loop_of_its_loss_in_both_passes(me
     overrides = [f"imbalance.{key}={value}" for key, value in settings.items()]
     config = load([], [f"imbalance.method={method}", "loss.merged_weight=0.5", *overrides])
     given = make_task()
-    task, batch = build_task.task(config, given.model, given.text, counts=COUNTS), make_batch()
+    task, batch = parts.task(config, given.model, given.text, counts=COUNTS), make_batch()
     terms = task(batch, seeded())[1]
     assert set(terms) == {"ce", "merged_ce", "anchor"} and task.model.visual.rows == [B * T]
     routed, merged = (
@@ -133,8 +133,8 @@ def test_a_method_of_the_configuration_is_the_loop_of_its_loss_in_both_passes(me
 def test_ldam_has_its_margins_on_the_scale_of_clip_and_defers_its_weights():
     config = load([], ["imbalance.method=ldam_drw", "imbalance.defer=0.5"])
     given = make_task()
-    task, batch = build_task.task(config, given.model, given.text, counts=COUNTS), make_batch()
-    switch, losses = build_task.after_update(config, task), []
+    task, batch = parts.task(config, given.model, given.text, counts=COUNTS), make_batch()
+    switch, losses = parts.after_update(config, task), []
     for fraction in (0.25, 0.5):
         switch(None, fraction)
         losses.append(task(batch, seeded())[1]["ce"].item())

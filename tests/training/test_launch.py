@@ -15,7 +15,7 @@ from accelerate.commands import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs" / "accelerate").glob("*.yaml"))
-SCRIPT = str(Path(__file__).with_name("toy_run.py"))
+SCRIPT = str(ROOT / "tests" / "toy_run.py")
 BLOCKS = {"ResidualAttentionBlock", "ClassTokenBlock", "Block"}
 
 
@@ -57,7 +57,7 @@ def test_accelerate_understands_the_file_and_the_command_in_it(file, monkeypatch
 def test_the_readme_names_every_file_and_the_shards_are_cut_where_it_says():
     text = (ROOT / "README.md").read_text()
     assert [file.name for file in FILES if f"{file.name}" not in text] == []
-    from mote.build import towers
+    from mote.models.folders import towers
     from mote.models.video_clip import VideoCLIP
 
     tiny = towers("tiny", None, 0)
@@ -157,8 +157,8 @@ def test_with_deepspeed_a_loss_that_is_not_finite_stops_before_the_update(tmp_pa
     ],
 )
 def test_what_deepspeed_cannot_do_here_is_refused(monkeypatch, stage, precision, installed, message):
+    from mote.parallel.accelerator import make_accelerator
     from mote.training import zero
-    from mote.training.distributed import make_accelerator
 
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", stage)

@@ -17,13 +17,13 @@ from safetensors.torch import load_file
 from torch import nn
 from toy_run import RULES, Clips, make_task, run
 
-from mote.training.distributed import make_accelerator, on_main, training_precision
+from mote.parallel.accelerator import make_accelerator, on_main, training_precision
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
 from mote.training.signals import Stopped
 from mote.training.step import NonFiniteError, TooManySkippedError
 
-SCRIPT = str(Path(__file__).with_name("toy_run.py"))
+SCRIPT = str(Path(__file__).resolve().parents[1] / "toy_run.py")
 
 
 @pytest.fixture(autouse=True)
@@ -394,7 +394,7 @@ def test_accelerator_mistakes():
 
 @pytest.mark.parametrize(("units", "auto"), [(True, "bf16"), (False, "fp32")])
 def test_auto_precision_is_what_the_hardware_has_and_slow_bf16_is_told(monkeypatch, recwarn, units, auto):
-    monkeypatch.setattr("mote.models.precision.has_bf16", lambda device: units and device.type == "cpu")
+    monkeypatch.setattr("mote.parallel.precision.has_bf16", lambda device: units and device.type == "cpu")
     wanted = ("auto", "bf16", "fp32", "fp16")
     assert [training_precision(one, cpu=True) for one in wanted] == [auto, "bf16", "fp32", "fp16"]
     assert [str(warning.message).startswith("optim.precision=bf16") for warning in recwarn] == [True] * (not units)

@@ -5,7 +5,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState
 from toy_run import CLASSES, FaultyTask, make_task, run
 
-from mote.mixing import METHODS, Mixer
+from mote.datasets.mixing import METHODS, Mixer
 from mote.training.step import NonFiniteError
 
 

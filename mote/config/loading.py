@@ -1,0 +1,119 @@
+"""The configuration tree: strict, frozen, and validated before torch is imported.
+
+YAML files merge left to right, then `a.b=c` overrides, then one validation. Numbers are read by the rules of YAML 1.2
+(`1e-4` is a float; PyYAML's own resolver would give a string). Validation goes through JSON, so a YAML list becomes a
+tuple and `true` is refused where an integer is expected. `load` raises `ConfigError`, one line per mistake.
+Paths are relative to the working directory.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from mote.config.tree import Config
+
+
+class ConfigError(ValueError):
+    """A mistake in a configuration file or override; the message has one line per mistake."""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader whose floats follow YAML 1.2 (PyYAML reads `1e-4` as a string)."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag != "tag:yaml.org,2002:float"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """One YAML document as plain Python values."""
+    return yaml.load(text, Loader=_Loader)
+
+
+def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Config:
+    """Merge YAML `files` left to right, apply `a.b=c` overrides, validate once.
+
+    Raises:
+        ConfigError: missing file, bad YAML, unknown key, wrong type or value; one line per mistake.
+    """
+    return validate(merge(files, overrides))
+
+
+def merge(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """What `load` validates: the settings that the files and overrides name, and no others."""
+    tree: dict[str, Any] = {}
+    for file in files:
+        _merge(tree, _read(Path(file)))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"override {override!r}: expected key=value, for example optim.lr=1e-4")
+        try:
+            nested: Any = parse_yaml(value)
+        except yaml.YAMLError:
+            nested = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        _merge(tree, nested)
+    return tree
+
+
+def validate(tree: Mapping[str, Any]) -> Config:
+    """Check a plain tree; raises ConfigError with one line per mistake."""
+    try:
+        return Config.model_validate_json(json.dumps(tree, default=str))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(item) for item in error.errors())) from None
+
+
+def dump(config: Config) -> str:
+    """The resolved tree as YAML; `load` of it gives an equal object."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree = parse_yaml(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if tree is not None and not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping of sections, got {type(tree).__name__}")
+    return tree or {}
+
+
+def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for key, value in other.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _explain(item: Any) -> str:
+    location = [str(part) for part in item["loc"]]
+    name = ".".join(location)
+    if item["type"] != "extra_forbidden":
+        where = f"{name}: " if name else ""
+        got = f", got {item['input']!r}" if name else ""
+        return f"{where}{item['msg'].removeprefix('Value error, ')}{got}"
+    section: Any = Config
+    for part in location[:-1]:
+        section = section.model_fields[part].annotation
+    close = difflib.get_close_matches(location[-1], section.model_fields, n=1)
+    known = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(section.model_fields)}"
+    return f"{name}: unknown key; {known}"

@@ -1,0 +1,128 @@
+"""The whole configuration tree, and the checks that see two sections at once."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mote.config.sections import (
+    AutoencoderConfig,
+    DataConfig,
+    EvaluationConfig,
+    ImageConfig,
+    ImbalanceConfig,
+    LossConfig,
+    MixingConfig,
+    ModelConfig,
+    OptimConfig,
+    RDropConfig,
+    RunConfig,
+    Section,
+    SparsityConfig,
+    TuningConfig,
+)
+
+
+class Config(Section):
+    """The whole tree. A run directory holds it as `config.yaml`."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    task: Literal["video", "image", "expression", "autoencoder"] = "video"
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    image: ImageConfig = ImageConfig()
+    imbalance: ImbalanceConfig = ImbalanceConfig()
+    tuning: TuningConfig = TuningConfig()
+    loss: LossConfig = LossConfig()
+    sparsity: SparsityConfig = SparsityConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    mixing: MixingConfig = MixingConfig()
+    r_drop: RDropConfig = RDropConfig()
+    optim: OptimConfig = OptimConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    run: RunConfig = RunConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if self.task == "video":
+            self._consistent_video()
+        elif self.task == "autoencoder":
+            self._consistent_autoencoder()
+        else:
+            self._consistent_image()
+        if self.data.cache_features and self.vision_learns:
+            raise ValueError("data.cache_features needs a frozen CLIP tower; set tuning.vision=frozen")
+        if self.data.cache_features and self.mixing.methods:
+            raise ValueError("mixing needs pixels, which data.cache_features does not keep; switch one of them off")
+        if self.data.near_keyframes and (self.data.difference or self.data.sampling == "dense"):
+            raise ValueError(
+                "data.near_keyframes moves frames, so it needs data.sampling=segment and data.difference=0"
+            )
+        return self
+
+    def _consistent_video(self) -> None:
+        imbalance, maps = self.imbalance, self.imbalance.method in ("mek", "consistency")
+        still = self.model.layers == 0 and self.optim.clip_lr_scale == 0
+        if still and "lora" not in {self.tuning.vision, self.tuning.text} and self.data.train is not None:
+            raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
+        drawn = self.model.layers and self.model.experts > 1 and self.loss.routing == "one"
+        if self.r_drop.weight and not drawn:
+            raise ValueError(
+                "r_drop needs passes that differ: with one expert, no temporal head or loss.routing=all no routing is "
+                "drawn; set model.experts > 1 and loss.routing=one, or r_drop.weight=0"
+            )
+        if head := {imbalance.method, imbalance.posthoc} & {"crt", "tau_norm"}:
+            raise ValueError(f"{head.pop()} needs a linear head; a video model has class features in its place")
+        if maps and imbalance.strength and self.data.cache_features:
+            raise ValueError(
+                f"imbalance.method={imbalance.method} compares clips with their mirror images: it needs pixels, which "
+                "data.cache_features does not keep; switch it off, or set imbalance.strength=0"
+            )
+        if maps and imbalance.strength and not self.vision_learns and self.data.train is not None:
+            raise ValueError(
+                f"imbalance.method={imbalance.method}: its attention consistency teaches the CLIP tower, which does "
+                "not learn here; set tuning.vision=full and optim.clip_lr_scale > 0, or imbalance.strength=0"
+            )
+
+    def _consistent_image(self) -> None:
+        if self.data.cache_features:
+            raise ValueError("data.cache_features is for task=video")
+        clip, head = self.image.net == "clip", {self.imbalance.method, self.imbalance.posthoc} & {"crt", "tau_norm"}
+        if self.task == "expression" and clip and head:
+            raise ValueError(f"{head.pop()} needs a linear head; image.net=clip has class features in its place")
+        if self.task == "expression" and self.imbalance.method == "crt" and self.image.init is None:
+            raise ValueError("imbalance.method=crt trains the head of another run anew; name it with image.init")
+        if self.imbalance.posthoc == "tau_norm" and self.imbalance.method == "ldam_drw":
+            raise ValueError(
+                "tau_norm: the cosine head of ldam_drw is normalised already; leave imbalance.posthoc=none"
+            )
+        if self.mixing.extent != "space":
+            raise ValueError(f"mixing.extent={self.mixing.extent} is for clips; images need mixing.extent=space")
+        if self.r_drop.weight and (self.image.dropout == 0 or self.image.net == "clip"):
+            raise ValueError(
+                "r_drop needs passes that differ; set image.dropout > 0 (clip has none), or r_drop.weight=0"
+            )
+        if {len(self.image.mean), len(self.image.std)} - {1, self.image.channels}:
+            raise ValueError("image.mean and image.std need one number, or one for each of image.channels")
+        if self.image.net == "clip" and self.image.channels != 3:
+            raise ValueError("image.net=clip takes colour pictures; set image.channels=3")
+
+    def _consistent_autoencoder(self) -> None:
+        settings = self.autoencoder
+        if self.data.cache_features:
+            raise ValueError("data.cache_features is for task=video")
+        if self.mixing.methods or self.r_drop.weight:
+            raise ValueError("mixing and r_drop are for classifiers; task=autoencoder has no classes to predict")
+        if self.run.select != "last":
+            raise ValueError(f"run.select={self.run.select} is for classifiers; leave run.select=last")
+        codes = self.optim.batch_size // self.optim.accumulation
+        if settings.method == "gm" and codes <= settings.latent:
+            raise ValueError(
+                f"the covariance of a latent of {settings.latent} dimensions needs more codes than that at once; got "
+                f"{codes} (optim.batch_size / optim.accumulation); raise optim.batch_size or lower autoencoder.latent"
+            )
+
+    @property
+    def vision_learns(self) -> bool:
+        """Whether training changes the features of frames."""
+        tuning = self.tuning.vision
+        return tuning == "lora" or (tuning == "full" and self.optim.clip_lr_scale > 0)

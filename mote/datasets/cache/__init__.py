@@ -1,0 +1,1 @@
+"""Frame features on disk."""

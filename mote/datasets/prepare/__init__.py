@@ -1,0 +1,1 @@
+"""Published label files into lists of ours."""

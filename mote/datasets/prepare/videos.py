@@ -1,0 +1,257 @@
+"""Official split files and a folder of videos -> our lists: `path label` lines relative to the videos, and class names.
+
+What a layout's files look like is in `official`; here the videos are found on disk, the whole is checked, and a new
+folder is written, all or nothing:
+
+- `train1.txt`, `test1.txt`, `all.txt`, ...: one list per split, for `read_manifest(list, root=videos)`;
+- `classes.csv`: `id,name` by label, for `read_class_names`; the id is the folder's name where it differs from the name;
+- `missing.csv`: `path,label,split` of the published videos that are not on disk, if any (and if that was allowed);
+- `report.json`: what `prepare` returns.
+
+A video is found at its published path, or by its file name in any subfolder and with any video suffix, so that copies
+that were flattened, sorted into class folders or converted need no list of their own.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from mote.datasets.lists.manifest import VIDEO_SUFFIXES, ManifestError
+from mote.datasets.lists.overlap import letters
+from mote.datasets.prepare.official import Classes, Entry, Plan, author_lists, hmdb51, kinetics, listed, ssv2, ucf101
+
+LAYOUTS: dict[str, Callable[[Path, Classes | None, Collection[str] | None], Plan]] = {
+    "ucf101": ucf101,
+    "hmdb51": hmdb51,
+    "kinetics400": partial(kinetics, num_classes=400),
+    "kinetics600": partial(kinetics, num_classes=600),
+    "kinetics700": partial(kinetics, num_classes=700),
+    "ssv2": ssv2,
+    "lists": author_lists,
+}
+
+
+def prepare(
+    layout: str,
+    *,
+    videos: Path | str,
+    splits: Path | str,
+    out: Path | str,
+    missing: Literal["error", "list"] = "error",
+    classes: Classes | None = None,
+    only: Collection[str] | None = None,
+) -> dict[str, Any]:
+    """Write the lists of `layout` (a key of LAYOUTS) into the new folder `out`; returns the report.
+
+    `classes`: (id, name) by label, with which the split files must agree; their names are written. `only`: the lists to
+    make, all by default. `missing`: a published video that is not on disk is an error, or is left out and listed.
+    Report: `classes` and `lists`, each with `videos`, `missing`, `per_class` (counts), `empty_classes` and
+    `imbalance` (largest over smallest count that is not 0); `missing` (paths) and `notes`. Raises ManifestError, also
+    for a video that is twice in one list or both in training and test of the same split.
+    """
+    if layout not in LAYOUTS or missing not in ("error", "list"):
+        raise ValueError(
+            f"expected a layout of {', '.join(LAYOUTS)}; missing: error or list; got {layout!r}, {missing!r}"
+        )
+    videos, splits, out = Path(videos), Path(splits), Path(out)
+    if not videos.is_dir() or not splits.exists():
+        raise ManifestError(f"{splits if videos.is_dir() else videos}: there is no such folder")
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise ManifestError(f"{out}: it is already there and not empty; remove it or choose another folder")
+    plan = LAYOUTS[layout](splits, classes, only)
+    found, lost = _located(plan, Videos(videos))
+    refuse_duplicates({name: [entry[:2] for entry in (*found[name], *lost[name])] for name in plan.lists})
+    absent = sorted({entry.path for entries in lost.values() for entry in entries})
+    if absent and missing == "error":
+        total = len({entry.path for entries in plan.lists.values() for entry in entries})
+        advice = "complete them, or ask for missing=list, which leaves them out and lists them"
+        raise ManifestError(f"{videos}: {len(absent)} of {total} videos are missing: {listed(absent)}; {advice}")
+    if empty := [name for name in plan.lists if not found[name]]:
+        raise ManifestError(f"{videos}: no video of {listed(empty)} is there; leave these out with `only`")
+    names = [name for _, name in plan.classes]
+    report = {
+        "layout": layout,
+        "videos": os.path.abspath(videos),
+        "splits": str(splits),
+        "classes": names,
+        "lists": {name: _statistics(found[name], len(lost[name]), names) for name in plan.lists},
+        "missing": absent,
+        "notes": plan.notes,
+    }
+    texts = {f"{name}.txt": _manifest(entries) for name, entries in found.items()}
+    numbered = all(identifier == name or identifier.isdigit() for identifier, name in plan.classes)
+    texts["classes.csv"] = table(("id", "name"), enumerate(names) if numbered else plan.classes)
+    if absent:
+        rows = [(entry.path, names[entry.label], name) for name, entries in lost.items() for entry in entries]
+        texts["missing.csv"] = table(("path", "label", "split"), rows)
+    texts["report.json"] = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    write_folder(out, texts)
+    return report
+
+
+def prepared_videos(manifest: Path | str) -> Path | None:
+    """The folder of videos that the report beside a list names, if it is still there; None where there is no report.
+
+    Raises ManifestError for a report.json of something else.
+    """
+    report = Path(manifest).with_name("report.json")
+    if not report.is_file():
+        return None
+    try:
+        videos = Path(json.loads(report.read_text(encoding="utf-8"))["videos"])
+    except (ValueError, KeyError, TypeError):
+        raise ManifestError(f"{report}: not a report of mote data prepare; say where the videos are") from None
+    return videos if videos.is_dir() else None
+
+
+def summary(report: dict[str, Any]) -> str:
+    """A report of `prepare` in a few lines."""
+    lines = [f"{report['layout']}: {len(report['classes'])} classes"]
+    for name, one in report["lists"].items():
+        counts = [count for count in one["per_class"].values() if count]
+        line = f"  {name}: {one['videos']} videos, {min(counts)} to {max(counts)} per class"
+        line += f", {one['missing']} missing" if one["missing"] else ""
+        lines.append(line + (f", no video of {listed(one['empty_classes'], 5)}" if one["empty_classes"] else ""))
+    return "\n".join([*lines, *(f"  {note}" for note in report["notes"])])
+
+
+class Videos:
+    """The video files below a folder, linked folders included; looked up by published path."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self._named: dict[str, list[str]] = defaultdict(list)  # file name without suffix -> relative paths
+        seen = set()
+        for folder, inner, files in os.walk(root, followlinks=True):
+            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            if (place := os.path.realpath(folder)) in seen:  # a link to a folder already visited
+                inner.clear()
+                continue
+            seen.add(place)
+            base = PurePosixPath(Path(folder).relative_to(root).as_posix())
+            for name in sorted(files):
+                if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                    self._named[_stem(name)].append(str(base / name))
+
+    def find(self, path: str) -> str | None:
+        """Relative path of the video published as `path`, None if it is missing; ManifestError if it is there twice."""
+        same = self._named.get(_stem(PurePosixPath(path).name), [])
+        if path in same:
+            return path
+        near = [
+            one for one in same if letters(PurePosixPath(one).parent.name) == letters(PurePosixPath(path).parent.name)
+        ]
+        near = near or same
+        if len(near) > 1:
+            raise ManifestError(f"{self.root}: {path} is there more than once: {listed(near)}; keep one")
+        return near[0] if near else None
+
+
+def _stem(name: str) -> str:
+    """File name without a video suffix; dots elsewhere stay (`vs._2`)."""
+    return name[: -len(suffix)] if (suffix := Path(name).suffix).lower() in VIDEO_SUFFIXES else name
+
+
+def _located(plan: Plan, videos: Videos) -> tuple[dict[str, list[Entry]], dict[str, list[Entry]]]:
+    """Entries of every list that are on disk, with their paths there, and those that are not."""
+    labels: dict[str, set[int]] = defaultdict(set)
+    for label, pair in enumerate(plan.classes):
+        for name in pair:
+            labels[letters(name)].add(label)
+    found, lost = {}, {}
+    for name, entries in plan.lists.items():
+        found[name], lost[name] = [], []
+        for entry in entries:
+            path = videos.find(entry.path)
+            for one in (entry.path, path or entry.path):
+                folder = PurePosixPath(one).parent.name
+                if entry.label not in labels.get(letters(folder), {entry.label}):
+                    right = sorted(labels[letters(folder)])[0]
+                    raise ManifestError(
+                        f"{entry.where}: label {entry.label} ({plan.classes[entry.label][1]}), but {one} lies in the"
+                        f" folder of class {right} ({plan.classes[right][1]})"
+                    )
+            (found if path else lost)[name].append(entry._replace(path=path or entry.path))
+    return found, lost
+
+
+def refuse_duplicates(lists: Mapping[str, Sequence[tuple[str, str]]], kind: str = "videos") -> None:
+    """No path twice in one list, nor both in the training and in a test list of one split; else ManifestError.
+
+    `lists`: (where it is listed, path) pairs by the name of the list.
+    """
+    pairs = []
+    for name, entries in lists.items():
+        first: dict[str, str] = {}
+        for where, path in entries:
+            if path in first:
+                pairs.append(f"{path} ({first[path]} and {where})")
+            first.setdefault(path, where)
+        part, number = role(name)
+        for tests, others in lists.items() if part == "train" else ():
+            if role(tests)[0] in ("val", "test") and role(tests)[1] == number:
+                pairs += [f"{path} ({first[path]} and {where})" for where, path in others if path in first]
+    if pairs:
+        raise ManifestError(f"{kind} listed twice: {listed(pairs, 5)}; keep one of each")
+
+
+def role(name: str) -> tuple[str, str]:
+    """(train, val, test or nothing; number of the split or nothing), from the name of a list."""
+    part = re.search(r"train|val|test", name)
+    number = re.search(r"(?:split|train|val(?:idation)?|test)_?(\d+)", name)
+    return part[0] if part else "", number[1] if number else ""
+
+
+def _statistics(entries: list[Entry], num_missing: int, names: list[str]) -> dict[str, Any]:
+    counts = Counter(entry.label for entry in entries)
+    return {
+        "videos": len(entries),
+        "missing": num_missing,
+        "per_class": {name: counts[label] for label, name in enumerate(names)},
+        "empty_classes": [name for label, name in enumerate(names) if label not in counts],
+        "imbalance": max(counts.values()) / min(counts.values()),
+    }
+
+
+def _manifest(entries: Iterable[Entry]) -> str:
+    for entry in entries:
+        if (
+            entry.path != entry.path.strip()
+            or len(entry.path.splitlines()) != 1
+            or re.search("[\ud800-\udfff]", entry.path)
+        ):
+            raise ManifestError(f"{entry.where}: {entry.path!r} cannot be written in a list; rename the file")
+    return "".join(f"{entry.path} {entry.label}\n" for entry in entries)
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
+    """A .csv file of these rows."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    return file.getvalue()
+
+
+def write_folder(out: Path, contents: Mapping[str, str | bytes]) -> None:
+    """A new folder with these files; it appears under its name when all of them are written."""
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    part.mkdir(parents=True)
+    try:
+        for name, content in contents.items():
+            (part / name).parent.mkdir(exist_ok=True)
+            if isinstance(content, bytes):
+                (part / name).write_bytes(content)
+            else:
+                (part / name).write_text(content, encoding="utf-8", newline="\n")
+        if out.is_dir():
+            out.rmdir()  # empty
+        part.rename(out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Videos and faces that are made."""

@@ -1,0 +1,1 @@
+"""Smoothness and stability of a solution, as pure functions."""

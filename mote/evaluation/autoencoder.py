@@ -1,0 +1,267 @@
+"""What an autoencoder and its samples are worth on held-out pictures: numbers, and three sheets of pictures.
+
+The judge is a classifier of our own (a run of task=image): its features, the input of its last linear layer, are those
+of the Frechet distances, and its classes tell what the samples show. Everything is computed in the main process.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from mote.config import Config
+from mote.datasets.images import ImageList
+from mote.datasets.lists.reading import hash_manifest
+from mote.evaluation.views import evaluation_list, evaluation_loader, image_dataset
+from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.provenance import provenance
+from mote.files.writing import to_json, write_atomic
+from mote.inference.latent import CONFIDENT, LatentModel, load_latent
+from mote.metrics.latent import agreement, coverage, energy_test, frechet_distance
+from mote.models.image_checkpoints import load_net
+from mote.models.image_nets import ImageClassifier
+from mote.parallel.accelerator import Accelerator, on_main
+from mote.regularizers.gaussian_mixture import (
+    class_latent_terms,
+    draw_modes,
+    interpolate,
+    latent_terms,
+    mode_log_density,
+    sample_mixture,
+)
+from mote.reporting.image_grid import write_image_grid
+
+SAMPLES = 10_000  # pictures drawn for the Frechet distance, or as many as are held out where those are fewer
+TESTED = 1_000  # codes in the energy test
+SHOWN = 100  # pictures kept for the sheets
+
+
+class Judge:
+    """An image classifier that looks at pictures in [0, 1].
+
+    Raises:
+        ValueError: no image network in the folder, or one for other pictures.
+    """
+
+    def __init__(self, folder: str, size: int, channels: int):
+        path = Path(folder)
+        net, self.meta = load_net(path / "best" if (path / "best").is_dir() else path)
+        if (self.meta["size"], self.meta["channels"]) != (size, channels):
+            raise ValueError(
+                f"autoencoder.judge {folder}: takes {self.meta['size']} pixels and {self.meta['channels']} channels, "
+                f"the autoencoder makes {size} and {channels}; train one on the same pictures"
+            )
+        self.net: ImageClassifier = net.eval()
+        last = [module for module in self.net.modules() if isinstance(module, nn.Linear)][-1]
+        last.register_forward_pre_hook(self._keep)
+        self.description = {"run": folder, "net": self.meta["net"], "weights": sha256_tensors(net.state_dict())}
+        self._features = torch.empty(0)
+
+    def _keep(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._features = inputs[0]
+
+    def __call__(self, pixels: Float[Tensor, "B C S S"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B K"]]:
+        """Features, and probabilities of the classes, on the CPU."""
+        device = next(self.net.parameters()).device
+        probabilities = self.net(255 * pixels.to(device)).float().softmax(1)
+        return self._features.float().cpu(), probabilities.cpu()
+
+
+class Encoded(NamedTuple):
+    """Held-out pictures: their codes (see `LatentModel.codes`), labels, error, judged features before and after; and
+    the `pictures` in [0, 1] of the numbers `shown`, drawn at random, as lists may be in the order of classes.
+    """
+
+    decoded_codes: Float[Tensor, "N d"]
+    codes: Float[Tensor, "N d"]
+    labels: Int64[Tensor, "N"]
+    squared_error: float
+    features: Tensor
+    features_back: Tensor
+    shown: Int64[Tensor, "n"]
+    pictures: Float[Tensor, "n C S S"]
+
+
+@torch.inference_mode()
+def encode(latent: LatentModel, loader: DataLoader, judge: Judge | None, seed: int) -> Encoded:
+    """All pictures of an evaluation loader, which gives them in order, through the autoencoder."""
+    device = next(latent.model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    shown = torch.randperm(len(loader.dataset), generator=generator)[:SHOWN]  # type: ignore[arg-type]
+    names = ("decoded_codes", "codes", "labels", "features", "features_back", "pictures")
+    parts: dict[str, list[Tensor]] = {name: [] for name in names}
+    errors, count = 0.0, 0
+    for batch in tqdm(loader, desc="encode", unit="batch", disable=None):
+        images = batch["images"].to(device)
+        used, z = latent.codes(images, generator)
+        target, back = latent.model.target(images), latent.model.decode(used).float()
+        errors += float((back - target).double().square().sum())
+        count += target.numel()
+        wanted = torch.isin(batch["index"], shown).to(device)
+        found = {"decoded_codes": used, "codes": z, "labels": batch["label"], "pictures": target[wanted]}
+        if judge is not None:
+            found |= {"features": judge(target)[0], "features_back": judge(back)[0]}
+        for name, value in found.items():
+            parts[name].append(value.cpu())
+    joined: dict[str, Any] = {name: torch.cat(part) if part else torch.empty(0) for name, part in parts.items()}
+    joined["pictures"] = joined["pictures"][shown.argsort().argsort()]  # they came in the order of the list
+    return Encoded(**joined, squared_error=errors / count, shown=shown)
+
+
+@torch.inference_mode()
+def score_latent(
+    latent: LatentModel,
+    loader: DataLoader,
+    judge: Judge | None,
+    classes: list[str],
+    *,
+    batch: int,
+    seed: int,
+) -> tuple[dict[str, Any], Encoded]:
+    """The summary, plain numbers ready for JSON, and what `write_sheets` needs.
+
+    Keys: listed; reconstruction (mean squared error of pixels in [0, 1]); latent (the three terms over their value for
+    a perfect encoder, on batches of `batch` held-out codes, the size of training); energy; with several modes coverage
+    and agreement of the codes' likeliest modes; with a judge frechet (samples), frechet_reconstructions,
+    frechet_midpoints (of pairs of codes), sample_classes and confident (share of samples it is sure of).
+    """
+    held_out = encode(latent, loader, judge, seed)
+    generator = torch.Generator().manual_seed(seed)
+    num, prior, z = len(held_out.codes), latent.prior, held_out.codes
+    order = torch.randperm(num, generator=generator)
+    summary: dict[str, Any] = {"listed": num, "method": latent.method, "dimensions": z.shape[1]}
+    summary |= {"modes": len(prior.priors), "reconstruction": held_out.squared_error}
+    parts = [part for part in order.split(batch) if len(part) == min(batch, num)]
+    summary["latent"] = {"batch": len(parts[0])} | _mean([latent_terms(z[part], prior) for part in parts])
+    if latent.conditional:
+        labels = held_out.labels
+        by_class = [class_latent_terms(z[part], labels[part], prior) for part in parts]
+        summary["class_latent"] = _mean(by_class)
+    some = z[order[:TESTED]]
+    draws = sample_mixture(prior, draw_modes(prior, len(some), generator), generator)
+    distance, null, p = energy_test(some, draws, seed=seed)
+    summary["energy"] = {"codes": len(some), "distance": distance, "null": null, "p": p}
+    if len(prior.priors) > 1:
+        mode = mode_log_density(z, prior).argmax(1)
+        summary["coverage"] = coverage(mode, len(prior.priors), prior.priors.tolist())
+        summary["agreement"] = agreement(mode, held_out.labels, len(prior.priors))
+    if judge is not None:
+        summary |= _judged(latent, held_out, judge, classes, generator)
+    return summary, held_out
+
+
+def _judged(
+    latent: LatentModel, held_out: Encoded, judge: Judge, classes: list[str], generator: torch.Generator
+) -> dict[str, Any]:
+    """What the judge says of samples, of reconstructions, and of pictures half-way between two."""
+    modes = draw_modes(latent.prior, min(SAMPLES, len(held_out.codes)), generator)
+    seen = [judge(pixels) for _, pixels in latent.draw(modes, generator)]
+    features, probabilities = (torch.cat(part) for part in zip(*seen, strict=True))
+    codes = held_out.decoded_codes
+    partner = codes[torch.randperm(len(codes), generator=generator)]
+    device = next(latent.model.parameters()).device
+    middle = ((codes + partner) / 2)[:SAMPLES].split(500)
+    between = torch.cat([judge(latent.model.decode(z.to(device)).float())[0] for z in middle])
+    found: dict[str, Any] = {
+        "judge": judge.description | {"features": features.shape[1], "samples": len(features)},
+        "frechet": frechet_distance(features, held_out.features),
+        "frechet_reconstructions": frechet_distance(held_out.features_back, held_out.features),
+        "frechet_midpoints": frechet_distance(between, held_out.features),
+        "confident": float((probabilities.max(1).values >= CONFIDENT).double().mean()),
+    }
+    if judge.meta["classes"] == classes:
+        shares = torch.bincount(held_out.labels, minlength=len(classes)) / len(held_out.labels)
+        shown = probabilities.argmax(1)
+        found["sample_classes"] = coverage(shown, len(classes), shares.tolist())
+        if len(latent.prior.priors) > 1:
+            found["sample_agreement"] = agreement(modes, shown, len(latent.prior.priors))
+    return found
+
+
+@torch.inference_mode()
+def write_sheets(out: Path, name: str, latent: LatentModel, held_out: Encoded, seed: int) -> list[Path]:
+    """NAME_samples.png (a row of ten for each mode), NAME_reconstructions.png (ten pictures above what came back of
+    them, five times), NAME_interpolations.png (ten pairs at random, ten steps); returns the paths.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    num_modes = len(latent.prior.priors)
+    modes = torch.arange(num_modes if num_modes > 1 else 10).repeat_interleave(10) % num_modes
+    samples = torch.cat([pixels for _, pixels in latent.draw(modes, generator)])
+    device = next(latent.model.parameters()).device
+    shown, codes = held_out.pictures, held_out.decoded_codes[held_out.shown]
+    columns = min(10, len(shown))
+    above = shown[: min(len(shown) // columns, 5) * columns]
+    back = latent.model.decode(codes[: len(above)].to(device)).float().cpu()
+    rows = [row for pair in zip(above.split(columns), back.split(columns), strict=True) for row in pair]
+    pairs = min(10, len(codes) // 2)
+    lines = interpolate(codes[:pairs], codes[pairs : 2 * pairs], 10).flatten(0, 1)
+    sheets = {
+        "samples": (samples, 10),
+        "reconstructions": (torch.cat(rows), columns),
+        "interpolations": (latent.model.decode(lines.to(device)).float().cpu(), 10),
+    }
+    paths = [out / f"{name}_{kind}.png" for kind in sheets]
+    for path, (pictures, columns) in zip(paths, sheets.values(), strict=True):
+        write_image_grid(path, pictures, columns)
+    return paths
+
+
+def _mean(terms: list[dict[str, Tensor]]) -> dict[str, float]:
+    return {name: float(torch.stack([term[name] for term in terms]).mean()) for name in terms[0]}
+
+
+def evaluate_folder(folder: Path, config: Config, accelerator: Accelerator, out: Path) -> dict[str, Any]:
+    """Score the autoencoder of a run directory; returns the summary that was written.
+
+    Raises:
+        ValueError: no autoencoder there, no list, or one that does not fit.
+    """
+    latent, meta = load_latent(folder)
+    size = latent.model.sizes["size"]
+    data = evaluation_list(config, meta["classes"])
+    latent.model.to(accelerator.device)
+    judge = _judge(config, size)
+    return on_main(accelerator, lambda: evaluate_latent(latent, data, size, config, judge, out, accelerator.device))
+
+
+def evaluate_latent(
+    latent: LatentModel,
+    data: ImageList,
+    size: int,
+    config: Config,
+    judge: Judge | None,
+    out: Path,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Score on `data`, write `out/NAME.json` and the sheets of pictures, return the summary."""
+    if len(data.records) < 2:
+        raise ValueError(f"{config.evaluation.manifest}: one picture has no distribution; give at least 2")
+    if judge is not None:
+        judge.net.to(device)
+    loader = evaluation_loader(
+        image_dataset(config, data, size, train=False), config.evaluation.batch_size, config.data.workers
+    )
+    name, training = config.evaluation.name, latent.model.training
+    latent.model.eval()
+    batch = config.optim.batch_size // config.optim.accumulation
+    summary, held_out = score_latent(latent, loader, judge, data.classes, batch=batch, seed=config.seed)
+    write_sheets(out, name, latent, held_out, config.seed)
+    latent.model.train(training)
+    hashes = {
+        "manifest": hash_manifest(config.evaluation.manifest or "", data.records),
+        "classes": sha256_lines(data.classes),
+        "weights": sha256_tensors(latent.model.state_dict()),
+        "prior": sha256_tensors(latent.prior._asdict()),
+    }
+    origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
+    write_atomic(out / f"{name}.json", to_json({"task": name, **summary, "provenance": origin}))
+    return summary
+
+
+def _judge(config: Config, size: int) -> Judge | None:
+    judge = config.autoencoder.judge
+    return None if judge is None else Judge(judge, size, config.image.channels)

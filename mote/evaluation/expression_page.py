@@ -1,0 +1,79 @@
+"""The page of an expression result: numbers, what was mined, and faces of the minor classes with their attention."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch.nn import functional as F
+
+from mote.datasets.images import ImageDataset
+from mote.evaluation.page import page_path
+from mote.inference.images import PostHoc
+from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
+from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
+from mote.reporting.imbalance_sections import imbalance_sections, overlay_sections
+
+FACES = 6  # best and worst, at most so many of each
+SIDE = 144  # pixels of a face on the page
+
+
+def draw_expression_page(
+    out: Path, name: str, adjusted: PostHoc, dataset: ImageDataset, *, wanted: bool = True
+) -> None:
+    """Write the page of the result files in `out`; an older one is removed in any case, for its numbers are gone.
+
+    dataset: the images that were scored, in order. Whatever goes wrong is a line on stderr, as for videos.
+    """
+    page = page_path(out, name)
+    try:
+        page.unlink(missing_ok=True)
+        if wanted:
+            result = json.loads((out / f"{name}.json").read_text("utf-8", "surrogateescape"))
+            predictions = read_predictions(out / f"{name}.csv")
+            minor = {c for group in ("medium", "tail") for c in result["groups"][group]["classes"]}
+            sections = imbalance_sections(result, page.parent)
+            sections += overlay_sections(*face_pictures(adjusted, dataset, predictions, minor))
+            write_evaluation_page(page, result, predictions, extra=sections)
+    except Exception as error:
+        print(f"mote: warning: {page} could not be drawn: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def face_pictures(
+    adjusted: PostHoc, dataset: ImageDataset, predictions: Sequence[Mapping[str, str]], minor: set[str]
+) -> tuple[list[ClipPicture], list[ClipPicture]]:
+    """(best, worst) faces of the classes `minor`, see `pick_clips`: face, attention of true and of predicted class."""
+    places = [place for place, row in enumerate(predictions) if row["label"] in minor]
+    chosen = pick_clips([predictions[place] for place in places], FACES)
+    names = dataset.data.classes
+    device = next(adjusted.model.parameters()).device
+
+    @torch.inference_mode()
+    def picture(place: int) -> ClipPicture:
+        row, image = predictions[place], dataset.image(0, place)
+        share = adjusted.score(image[None].to(device))[1][0].float().softmax(dim=0).cpu()  # (K, h, w)
+        pixels = np.repeat(image.permute(1, 2, 0).numpy(), 4 - len(image), axis=2)[..., :3]
+        frames = [overlay(pixels, None)]
+        frames += [overlay(pixels, share[names.index(row[key])].numpy()) for key in ("label", "predicted")]
+        return clip_picture(row, np.stack(frames))
+
+    best, worst = ([picture(places[i]) for i in part] for part in chosen)
+    return best, worst
+
+
+def overlay(
+    face: UInt8[np.ndarray, "H W 3"], share: Float[np.ndarray, "h w"] | None, side: int = SIDE
+) -> UInt8[np.ndarray, "S S 3"]:
+    """A face, scaled to `side`, and over it, half transparent, a map of values in [0, 1]; None: no map."""
+    pixels = torch.from_numpy(face.astype(np.float32)).permute(2, 0, 1)[None]
+    large = F.interpolate(pixels, (side, side), mode="bicubic").clamp(0, 255)[0].permute(1, 2, 0).numpy()
+    if share is None:
+        return large.round().astype(np.uint8)
+    map_ = torch.from_numpy(np.ascontiguousarray(share))[None, None]
+    smooth = F.interpolate(map_, (side, side), mode="bilinear")[0, 0].numpy()
+    colour = 255 * matplotlib.colormaps["inferno"](smooth)[..., :3]
+    return (0.5 * large + 0.5 * colour).round().astype(np.uint8)

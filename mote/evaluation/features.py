@@ -1,0 +1,232 @@
+"""Frame features of listed videos: from the cache where they are, else from the files, and then into the cache.
+
+On the CPU a video is one call of the tower on one thread, on its distinct pictures, so its features depend on the
+weights and the file and on nothing else: not on batches, workers, threads, processes, or which videos were cached. On
+an accelerator the videos of a batch go through the tower at once, and batches of another size may differ in the last
+bits.
+"""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from mote.datasets.cache.cached_video import record_keys, to_encode
+from mote.datasets.cache.feature_cache import FeatureCache, cache_size, entry_key, namespace_key
+from mote.datasets.decoding.errors import DecodeError
+from mote.datasets.video import VideoDataset
+from mote.evaluation.views import evaluation_loader
+from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.provenance import versions
+from mote.inference.classifier import Classifier
+from mote.parallel.cores import OrderedMap
+
+PIECE = 16  # pictures at once on a CPU: what is computed of more no longer fits its caches
+SMALL_TOWER = 5_000_000  # parameters; below (the built-in tiny CLIP), "auto" keeps nothing: encoding costs little
+
+
+def default_folder() -> Path:
+    """The feature cache in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mote" / "features"
+
+
+def cache_folder(cache: str | None, classifier: Classifier) -> Path | None:
+    """The folder that `evaluation.cache` means for this model: itself, for "auto" the user's; None = no cache."""
+    if cache == "auto":
+        small = sum(p.numel() for p in classifier.model.visual.parameters()) < SMALL_TOWER
+        return None if small else default_folder()
+    return None if cache is None else Path(cache)
+
+
+def open_cache(folder: Path, classifier: Classifier, dataset: VideoDataset) -> FeatureCache:
+    """The part of a cache folder for this tower, this precision and machine, and this way of cutting views."""
+    found = versions()
+    return FeatureCache(
+        folder,
+        namespace_key(
+            weights=sha256_tensors(classifier.model.visual.state_dict()),
+            architecture=_architecture(classifier.model.visual),
+            pixels=str([classifier.model.mean.tolist(), classifier.model.std.tolist()]),
+            size=dataset.size,
+            clips=dataset.num_clips,
+            crops=dataset.num_crops,
+            frames=dataset.num_frames,
+            pictures="distinct",
+            precision=classifier.precision,
+            device=_machine(classifier.device),
+            software=f"mote {found['mote']}, torch {found['torch']}, open_clip {found['open_clip']}, av {found['av']}",
+        ),
+    )
+
+
+def keep_class_features(folder: Path, classifier: Classifier, labels: Sequence[str]) -> None:
+    """Class features of `labels` for the classifier, from a cache folder, into which they are put where missing.
+
+    An entry is a whole vocabulary, (1, K, D): a part of it, encoded in other batches, could differ in its last bits.
+    Nothing is done where the classifier needs no text tower.
+    """
+    key = tuple(labels), tuple(classifier.templates)
+    if key in classifier.class_features or classifier.stored_text(labels) is not None:
+        return
+    tower = classifier.towers().encode_text
+    if not isinstance(tower, nn.Module):
+        return
+    found = versions()
+    space = namespace_key(
+        text_tower=sha256_tensors(tower.state_dict()),
+        architecture=_architecture(tower),
+        templates=sha256_lines(classifier.templates),
+        classes=len(labels),
+        device=_machine(classifier.device),
+        software=f"mote {found['mote']}, torch {found['torch']}, open_clip {found['open_clip']}",
+    )
+    with FeatureCache(folder, space) as cache:
+        name = entry_key(sha256_lines(labels), "class features")
+        row = cache.read(name)
+        if row is not None:
+            classifier.class_features[key] = torch.from_numpy(row[0]).to(classifier.device)
+        else:
+            _keep(cache, name, classifier.text_features(labels)[None].cpu())
+
+
+def indices_rule(dataset: VideoDataset) -> str:
+    """The rule by which frames are taken from a file, besides their number, which the namespace holds."""
+    apart = f", {dataset.stride} apart" if dataset.sampling == "dense" else ""
+    return f"{dataset.sampling}{apart}, difference {dataset.difference}"
+
+
+def usage(folder: Path) -> str:
+    """One line on what a cache folder holds."""
+    found = cache_size(folder).values()
+    entries, size = sum(part.entries for part in found), sum(part.size for part in found)
+    return f"{folder}: features of {entries} videos and class lists, {size / 1e9:.3g} GB"
+
+
+def frame_features(
+    classifier: Classifier,
+    dataset: VideoDataset,
+    indices: Sequence[int],
+    ordered_map: OrderedMap,
+    *,
+    batch_size: int,
+    workers: int,
+    strict: bool = True,
+    cache: FeatureCache | None = None,
+    progress: bool = False,
+) -> Iterator[Float[Tensor, "V T D"] | None]:
+    """Features of the records at `indices`, in that order, in float32 on the CPU; None for one that is undecodable.
+
+    dataset: must mark undecodable videos. ordered_map: of `all_cores` for the classifier's device. batch_size, workers:
+    of the loader that decodes what is not cached. progress: show a bar.
+    Raises DecodeError for the first undecodable video when `strict`.
+    """
+    keys: list[str | None] = [None] * len(indices)
+    fresh = set(range(len(indices)))
+    if cache is not None:
+        listed = [dataset.records[i] for i in indices]
+        bar = tqdm(listed, desc="look up", unit="video", disable=not progress, delay=1)
+        keys = record_keys(cache, bar, indices_rule(dataset))
+        fresh = {*to_encode(cache, keys), *(place for place, key in enumerate(keys) if key is None)}
+    encoded = _encode(classifier, dataset, [indices[i] for i in sorted(fresh)], ordered_map, batch_size, workers)
+    for place, (index, key) in enumerate(zip(indices, keys, strict=True)):
+        row = None if place in fresh or cache is None or key is None else cache.read(key)
+        if place in fresh:
+            features = next(encoded)
+        elif row is None:  # the same content could not be decoded, or not kept, a moment ago
+            features = next(_encode(classifier, dataset, [index], ordered_map, 1, 0))
+        else:
+            features = torch.from_numpy(row)
+        if isinstance(features, DecodeError):
+            if strict:
+                raise features
+            features = None
+        if features is not None and row is None and cache is not None and key is not None:
+            cache = _keep(cache, key, features)
+        yield features
+
+
+def _encode(
+    classifier: Classifier,
+    dataset: VideoDataset,
+    indices: Sequence[int],
+    ordered_map: OrderedMap,
+    batch_size: int,
+    workers: int,
+) -> Iterator[Float[Tensor, "V T D"] | DecodeError]:
+    if not indices:
+        return
+    loader = evaluation_loader(dataset, batch_size, workers, indices)
+    classifier = classifier.for_encoding()
+    if classifier.device.type != "cpu":
+        for batch in loader:
+            rows = encode_once(classifier, batch["frames"])
+            yield from (_error(cause) or row for row, cause in zip(rows, batch["cause"], strict=True))
+        return
+
+    def encode(video: tuple[Tensor, str]) -> Tensor | DecodeError:
+        frames, cause = video
+        return _error(cause) or encode_once(classifier, frames[None])[0]
+
+    videos = (video for batch in loader for video in zip(batch["frames"], batch["cause"], strict=True))
+    yield from ordered_map(encode, videos)
+
+
+def encode_once(classifier: Classifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
+    """Features on the CPU; pictures that are equal, as where a video is shorter than its clips, go through once.
+
+    On a CPU they do so `PIECE` at a time.
+    """
+    pictures = frames.flatten(0, 2)
+    hashes = [hashlib.sha256(picture.movedim(0, -1).contiguous().numpy().data).digest() for picture in pictures]
+    first: dict[bytes, int] = {}  # where each is met first
+    for position, digest in enumerate(hashes):
+        first.setdefault(digest, position)
+    if len(first) < len(pictures):
+        pictures = pictures[list(first.values())]
+    pieces = pictures.split(PIECE if classifier.device.type == "cpu" else len(pictures))
+    features = torch.cat([classifier.encode(piece[None, None]).cpu()[0, 0] for piece in pieces])
+    number = {digest: n for n, digest in enumerate(first)}
+    return features[[number[digest] for digest in hashes]].unflatten(0, frames.shape[:3])
+
+
+def _error(cause: str) -> DecodeError | None:
+    """What `cause` of an item of the dataset says, see `VideoDataset`; None where it could be decoded."""
+    if not cause:
+        return None
+    path, why = cause.rsplit("\t", 1)
+    return DecodeError(path, "pyav", why)
+
+
+def _keep(cache: FeatureCache, key: str, features: Float[Tensor, "V T D"]) -> FeatureCache | None:
+    """Put an entry; a cache that cannot be written is done without, which is said."""
+    try:
+        cache.put(key, features.numpy())
+    except OSError as error:
+        warnings.warn(f"{error}; going on without", stacklevel=2)
+        return None
+    return cache
+
+
+def _machine(device: torch.device) -> str:
+    """What decides the last bits besides the software."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return f"{device.type} {name}"
+
+
+def _architecture(visual: nn.Module) -> str:
+    """What a tower computes besides its weights: its modules, and their settings that are plain values."""
+    passing = {"training", "grad_checkpointing"}
+    plain = (bool, int, float, str, tuple, type(None))
+    settings = [
+        (name, key, str(value))
+        for name, module in visual.named_modules()
+        for key, value in sorted(vars(module).items())
+        if isinstance(value, plain) and not key.startswith("_") and key not in passing
+    ]
+    return f"{visual} {settings}"

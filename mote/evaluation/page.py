@@ -1,0 +1,118 @@
+"""The page of a result: a few of its clips are decoded again, asked which frames mattered, and everything is drawn.
+
+Importance of frame t: the logit of the predicted class over the T - 1 other frames minus that over all T, one pass of
+the temporal head each (occlusion, Zeiler & Fergus, ECCV 2014, along time). The other frames move up: the model is
+asked what it would say of a clip of T - 1 frames.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mote.config.sections import DataConfig, EvaluationConfig
+from mote.datasets.decoding.errors import DecodeError
+from mote.datasets.lists.manifest import Record
+from mote.datasets.video import VideoDataset
+from mote.evaluation.views import evaluation_dataset
+from mote.inference.classifier import Classifier
+from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
+from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
+from mote.reporting.imbalance_sections import imbalance_sections
+
+CLIPS = 6  # right ones and wrong ones, at most so many of each are decoded
+
+
+def page_path(out: Path, name: str) -> Path:
+    """Where the page of the result `out/name.json` is."""
+    return out / name / "index.html"
+
+
+def draw_page(
+    out: Path,
+    classifier: Classifier,
+    labels: Sequence[str],
+    settings: EvaluationConfig,
+    data: DataConfig,
+    records: Sequence[Record],
+    *,
+    wanted: bool = True,
+) -> None:
+    """Write the page of the result files in `out`; an older one is removed in any case, for its numbers are gone.
+
+    records: what was scored, in the order of the result. Whatever goes wrong is a line on stderr: numbers are there
+    already, and no picture is worth losing them.
+    """
+    page = page_path(out, settings.name)
+    try:
+        page.unlink(missing_ok=True)
+        if wanted:
+            result = json.loads((out / f"{settings.name}.json").read_text("utf-8", "surrogateescape"))
+            predictions = read_predictions(out / f"{settings.name}.csv")
+            classifier = classifier.in_precision(settings.precision)
+            views = evaluation_dataset(
+                records,
+                settings,
+                data,
+                frames=classifier.frames,
+                size=classifier.size,
+                difference=classifier.difference,
+            )
+            clips = clip_pictures(classifier, predictions, labels, settings, views)
+            count, note = settings.clips * settings.crops, ""
+            if count > 1:
+                note = f"Frames and their importance are those of the middle one of {count} views, the rest is of all."
+            extra = imbalance_sections(result, page.parent) if "extra_knowledge" in result else []
+            write_evaluation_page(page, result, predictions, clips, note=note, extra=extra)
+    except Exception as error:
+        print(f"mote: warning: {page} could not be drawn: {' '.join(str(error).split())}", file=sys.stderr)
+
+
+def clip_pictures(
+    classifier: Classifier,
+    predictions: Sequence[Mapping[str, str]],
+    labels: Sequence[str],
+    settings: EvaluationConfig,
+    views: VideoDataset,
+) -> list[ClipPicture]:
+    """The best and the worst clips, see `pick_clips`, with what the model saw in their middle view; lost ones left out.
+
+    predictions: rows of the result's CSV file, in the order of `views`.
+    """
+    view_logits = classifier.scorer(
+        labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
+    )
+    middle = settings.clips // 2 * settings.crops + settings.crops // 2
+    pictures = []
+    best, worst = pick_clips(predictions, CLIPS)
+    for place in best + worst:
+        row = predictions[place]
+        try:
+            frames = views.frames(0, place)[middle]  # (T, 3, S, S)
+        except DecodeError:
+            continue  # it could be decoded when it was scored, but the page is no place to fail
+        features = classifier.encode(frames[None, None])[0, 0]
+        importance = frame_importance(view_logits, features, labels.index(row["predicted"]))
+        pictures.append(clip_picture(row, frames.permute(0, 2, 3, 1).numpy(), importance))
+    return pictures
+
+
+def frame_importance(
+    view_logits: Callable[[Mapping[str, Tensor]], Tensor], features: Float[Tensor, "T D"], predicted: int
+) -> Float[np.ndarray, "T"] | None:
+    """Change of the logit of class `predicted` when each frame is left out; None for a single frame.
+
+    view_logits: batch with `features` (B, V, T, D) -> logits (B, V, K).
+    """
+    frames = len(features)
+    if frames == 1:
+        return None
+    others = ~torch.eye(frames, dtype=torch.bool, device=features.device)
+    left_out = features.expand(frames, -1, -1)[others].unflatten(0, (frames, frames - 1))  # (T, T - 1, D)
+    whole, parts = (view_logits({"features": f[:, None]})[:, 0, predicted] for f in (features[None], left_out))
+    return (parts - whole).double().cpu().numpy()

@@ -1,0 +1,78 @@
+"""Evaluation lists as data sets and loaders: every record once, in order."""
+
+from collections.abc import Sequence
+
+from torch.utils.data import DataLoader
+
+from mote.config import Config
+from mote.config.sections import DataConfig, EvaluationConfig
+from mote.datasets.images import ImageDataset, ImageList, read_images
+from mote.datasets.lists.manifest import Record, read_class_ids, read_class_names
+from mote.datasets.loader import make_loader
+from mote.datasets.video import VideoDataset
+
+
+def training_list(config: Config) -> ImageList:
+    """The images of `data.train`."""
+    data, file = config.data, config.data.classes
+    names = read_class_names(file) if file is not None else None
+    return read_images(
+        data.train or "", data.root, names, data.split, read_class_ids(file) if file is not None else None
+    )
+
+
+def evaluation_list(config: Config, classes: Sequence[str]) -> ImageList:
+    """The images of `evaluation.manifest`, labelled by the network's classes.
+
+    Raises:
+        ValueError: no list, or classes of its own.
+    """
+    settings = config.evaluation
+    if settings.manifest is None:
+        raise ValueError("evaluation.manifest is not set; give a list of images: evaluation.manifest=test.csv")
+    if settings.classes is not None:
+        raise ValueError("evaluation.classes is for task=video; an image network knows its own classes only")
+    return read_images(settings.manifest, settings.root, classes, settings.split)
+
+
+def image_dataset(config: Config, data: ImageList, size: int, *, train: bool) -> ImageDataset:
+    """Augmented images for training, else their central squares."""
+    settings, image = config.data, config.image
+    return ImageDataset(
+        data,
+        size=size,
+        channels=image.channels,
+        train=train,
+        seed=config.seed,
+        pad=image.pad,
+        scale=settings.crop_scale,
+        flip=settings.flip,
+        grayscale=settings.grayscale,
+    )
+
+
+def evaluation_dataset(
+    records: Sequence[Record], settings: EvaluationConfig, data: DataConfig, *, frames: int, size: int, difference: int
+) -> VideoDataset:
+    """All views of every record; undecodable ones are marked, what to do with them is the caller's decision."""
+    return VideoDataset(
+        records,
+        num_frames=frames,
+        size=size,
+        train=False,
+        num_clips=settings.clips,
+        num_crops=settings.crops,
+        sampling=data.sampling,
+        stride=data.stride,
+        difference=difference,
+        on_error="mark",
+        timeout=data.decode_timeout,
+    )
+
+
+def evaluation_loader(
+    dataset: VideoDataset | ImageDataset, batch_size: int, workers: int, indices: Sequence[int] | None = None
+) -> DataLoader:
+    """Every record once, in order, or those at `indices`."""
+    sampler = range(len(dataset)) if indices is None else indices
+    return make_loader(dataset, batch_size, sampler=sampler, workers=workers, drop_last=False)

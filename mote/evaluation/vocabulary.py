@@ -1,0 +1,40 @@
+"""Which classes compete in an evaluation: those that the labels number, and those that a union adds."""
+
+from collections.abc import Sequence
+
+from mote.datasets.lists import reading
+from mote.datasets.lists.manifest import ManifestError, read_class_names
+from mote.datasets.lists.overlap import letters
+from mote.inference.classifier import Classifier
+
+
+def own_classes(classifier: Classifier, classes: str | None, manifest: str) -> list[str]:
+    """The classes that the labels of a list number: of the class file, else of the model, else of the list itself."""
+    if classes is None and classifier.classes is not None:
+        return classifier.classes
+    return reading.class_names(classes, manifest)
+
+
+def added_classes(own: Sequence[str], union: str | None) -> list[str]:
+    """Names of the class file `union` that `own` does not have, up to case, spaces, underscores and hyphens.
+
+    Raises:
+        ManifestError: the file cannot be read, or has no such name.
+    """
+    if union is None:
+        return []
+    added = {letters(name): name for name in reversed(read_class_names(union))}  # the first spelling of each
+    for name in own:
+        added.pop(letters(name), None)
+    if not added:
+        raise ManifestError(f"{union}: all of its classes are in the vocabulary already; the union adds nothing")
+    return list(reversed(added.values()))
+
+
+def order_warning(own: Sequence[str], tuned: Sequence[str] | None) -> list[str]:
+    """That the classes are those of tuning in another order, which is rarely meant; else nothing."""
+    if tuned is None or [*own] == [*tuned] or sorted(own) != sorted(tuned):
+        return []
+    first = next(label for label, name in enumerate(own) if name != tuned[label])
+    where = f"class {first} is {own[first]!r}, there {tuned[first]!r}"
+    return [f"the classes are those of tuning in another order: {where}"]

@@ -1,0 +1,221 @@
+"""What a configuration with task=image or task=expression amounts to: pictures, network, checkpoint."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mote.config import Config
+from mote.datasets.images import ImageList
+from mote.datasets.lists import reading
+from mote.datasets.lists.manifest import Record
+from mote.evaluation.images import evaluate_images
+from mote.evaluation.views import evaluation_list, image_dataset, training_list
+from mote.experiments import loaders, parts, video
+from mote.experiments.train import check_run, fit_run
+from mote.models import folders
+from mote.models.checkpoints import save_model
+from mote.models.clip import encode_classes
+from mote.models.feature_maps import ClipImages, load_backbone
+from mote.models.image_checkpoints import TIMM, image_classifier, load_net, save_net
+from mote.models.image_nets import ImageClassifier
+from mote.parallel.accelerator import make_accelerator
+from mote.regularizers.long_tail import checked_counts
+from mote.tasks.image import ImageTask
+from mote.training.optim import Rule
+
+
+def train_images(config: Config, resume: bool = False) -> Path:
+    """Train an image network and leave a run directory; see `mote.experiments.train.train`."""
+    out = check_run(config)
+    accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
+    experiment = assemble_images(config, accelerator.device)
+    data, size, counts = experiment.data, experiment.size, experiment.counts
+    held_out = None
+    if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
+        held_out = evaluation_list(config, data.classes)
+    meta: dict[str, Any] = {"net": config.image.net, "classes": data.classes, "size": size}
+    meta |= {"task": config.task, "channels": config.image.channels}
+    if counts is not None:
+        meta |= {"counts": counts, "method": config.imbalance.method}
+
+    def evaluate_now(task: nn.Module, epoch: int) -> dict[str, Any]:
+        assert held_out is not None
+        page = epoch == config.optim.epochs
+        trained = cast(ImageTask, task).model
+        return evaluate_images(trained, held_out, meta, config, accelerator, out / "evaluations", page=page)
+
+    def save(task: nn.Module, selected: str) -> None:
+        more = {**meta, "seed": config.seed, "selected": selected}
+        save_image_model(out / "best", cast(ImageTask, task).model, more, config)
+
+    fit_run(
+        config,
+        experiment.task,
+        experiment.loader,
+        accelerator,
+        rules=experiment.rules(),
+        num_classes=len(data.classes),
+        evaluate=evaluate_now,
+        save=save,
+        max_skipped=0,
+        resume=resume,
+    )
+    return out
+
+
+BALANCED = ("sampler", "crt")  # methods whose batches have every class equally often
+
+
+@dataclass
+class ImageExperiment:
+    """A configuration as objects, built but not yet trained.
+
+    `size`: pixels. `counts`: training images of every class where task=expression, else None.
+    """
+
+    config: Config
+    data: ImageList
+    size: int
+    task: nn.Module
+    device: torch.device
+    counts: list[int] | None = None
+
+    @property
+    def records(self) -> list[Record]:
+        """What is trained on."""
+        return self.data.records
+
+    def rules(self) -> list[Rule]:
+        """Learning rates, see `mote.training.loop.fit`."""
+        if self.config.task == "expression" and self.config.imbalance.method == "crt":
+            return [("model.net.fc.*", {"lr_scale": 1.0}), ("*", {"lr_scale": 0.0})]
+        return [("*", {"lr_scale": self.config.optim.clip_lr_scale if self.config.image.net == "clip" else 1.0})]
+
+    def loader(self) -> DataLoader:
+        """Training batches, augmented."""
+        balanced = self.config.task == "expression" and self.config.imbalance.method in BALANCED
+        labels = [record.label for record in self.records] if balanced else None
+        return loaders.training_loader(
+            self.config, image_dataset(self.config, self.data, self.size, train=True), labels
+        )
+
+    def predict(self, batch: dict[str, Tensor]) -> Tensor:
+        """Logits of a batch (B, K)."""
+        return cast(Any, self.task).predict(batch)
+
+
+def assemble_images(config: Config, device: torch.device) -> ImageExperiment:
+    """Build everything that `config` names. Writes nothing.
+
+    Raises:
+        ValueError, OSError: settings, files or lists that do not fit.
+    """
+    if config.data.train is None:
+        raise ValueError("data.train is not set; give it as an override, for example data.train=...")
+    data = training_list(config)
+    size, counts = picture_size(config, data), None
+    if config.task == "expression":
+        number = Counter(record.label for record in data.records)
+        counts = [number[label] for label in range(len(data.classes))]
+    model = build_model(config, data.classes, size, device)
+    task = parts.image_task(config, model, None if counts is None else checked_counts(counts, data.classes))
+    return ImageExperiment(config, data, size, task, device, counts)
+
+
+def build_model(config: Config, classes: list[str], size: int, device: torch.device) -> nn.Module:
+    """The network of `config.image`; the same initial weights in every process.
+
+    Raises:
+        ValueError: a network that does not exist, has no feature map where the task needs one, or does not fit
+            `image.init`.
+    """
+    image, expression = config.image, config.task == "expression"
+    if image.net == "clip":
+        towers = folders.towers(config.model.clip, config.model.pretrained, config.seed)
+        text = encode_classes(towers, classes, reading.templates(config.data.templates), device=device)
+        plain = config.model.model_copy(update={"layers": 0, "experts": 1})
+        built = ClipImages(video.model(plain, towers), text)
+        if expression:
+            with torch.no_grad():  # a tower without patch tokens is refused now
+                built.to(device).eval().encode(torch.zeros(1, 3, size, size, device=device))
+        return built.train()
+    init = None if image.init is None else Path(image.init)
+    cosine = config.imbalance.scale if expression and config.imbalance.method == "ldam_drw" else None
+    torch.manual_seed(config.seed)
+    if init is not None and not (expression and init.is_file()):
+        return _from_folder(init, config, classes, size, cosine)
+    net = image_classifier(
+        image.net,
+        len(classes),
+        mean=image.mean,
+        std=image.std,
+        dropout=image.dropout,
+        pretrained=image.pretrained,
+        maps=expression,
+        cosine=cosine,
+        in_channels=image.channels,
+        size=size,
+    )
+    if init is not None:
+        load_backbone(net, init)
+    return net.to(memory_format=torch.channels_last) if expression else net  # type: ignore[call-overload]
+
+
+def _from_folder(folder: Path, config: Config, classes: list[str], size: int, cosine: float | None) -> nn.Module:
+    """The network of a run or model folder, with the dropout of the configuration; with method=crt its head is new.
+
+    Raises:
+        ValueError: no image network there, or one of another kind, other classes or other pictures.
+    """
+    image = config.image
+    model, meta = load_net(folder / "best" if (folder / "best").is_dir() else folder)
+    wanted = {"net": image.net, "classes": classes, "size": size, "channels": image.channels}
+    odd = [key for key, value in wanted.items() if meta[key] != value]
+    if config.task == "expression":
+        fitting = hasattr(model.net, "forward_features") and hasattr(model.net, "fc")
+        odd += [] if fitting and meta["sizes"].get("cosine") == cosine else ["last layer"]
+    if odd:
+        raise ValueError(f"image.init {folder}: has another {', '.join(odd)} than this run ({meta['net']})")
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = image.dropout
+    if config.task == "expression" and config.imbalance.method == "crt":
+        cast(Any, model.net).fc.reset_parameters()
+    return model.train()
+
+
+def picture_size(config: Config, data: ImageList) -> int:
+    """data.size; else that of packed pixels, or what the backbone takes.
+
+    Raises:
+        ValueError: nothing says how large.
+    """
+    if config.data.size is not None:
+        return config.data.size
+    if config.image.net == "clip":
+        return folders.towers(config.model.clip, config.model.pretrained, config.seed).image_size
+    if config.image.net.startswith(TIMM):
+        import timm
+
+        pretrained = timm.get_pretrained_cfg(config.image.net.removeprefix(TIMM))
+        if pretrained is not None:
+            return pretrained.input_size[-1]
+    if data.pixels is None:
+        raise ValueError("data.size is not set; files may have any size, so say what the network is to see, in pixels")
+    return data.pixels.shape[1]
+
+
+def save_image_model(folder: Path, model: nn.Module, meta: dict[str, Any], config: Config) -> None:
+    """Write `best/`: a network, or CLIP with its class features."""
+    if not isinstance(model, ClipImages):
+        save_net(folder, cast(ImageClassifier, model), meta)
+        return
+    templates = reading.templates(config.data.templates)
+    meta = {key: value for key, value in meta.items() if key != "task"}  # it is a whole CLIP, which mote.load takes too
+    more = {"clip": config.model.clip, "pretrained": config.model.pretrained, "templates": templates, "frames": 1}
+    save_model(folder, model.clip, {**meta, **more}, {"tuned_text": model.text})

@@ -1,0 +1,253 @@
+"""From configuration to objects: lists, models and loaders; tasks and what goes with them: `build_task`.
+
+These two are the only translators: modules get keyword arguments and never see the config.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mote.config import Config
+from mote.config.sections import ModelConfig, TuningConfig
+from mote.datasets.lists import reading
+from mote.datasets.lists.manifest import (
+    Record,
+)
+from mote.datasets.loader import FeatureDataset
+from mote.datasets.video import VideoDataset
+from mote.evaluation.views import evaluation_dataset, evaluation_loader
+from mote.experiments import loaders, parts, video
+from mote.inference.classifier import Classifier
+from mote.models import folders
+from mote.models.checkpoints import (
+    save_model,
+)
+from mote.models.clip import ClassFeatures, TextTower, Towers, encode_classes
+from mote.models.feature_maps import frame_maps
+from mote.models.folders import load_folder
+from mote.models.video_clip import VideoCLIP
+from mote.regularizers.long_tail import checked_counts
+from mote.tasks.video import VideoTask
+from mote.training.optim import Rule
+
+
+def init_text(config: ModelConfig) -> Path | None:
+    """File of the tuned text tower that belongs to `config.init`; None where it has none."""
+    return None if config.init is None else load_folder(config.init).text_weights
+
+
+def model(config: ModelConfig, towers: Towers, tuning: TuningConfig | None = None) -> VideoCLIP:
+    """A new temporal head on the towers' visual tower, or the model of `config.init`; with adapters by `tuning`.
+
+    Raises:
+        ValueError: `config.init` has other sizes than the configuration.
+    """
+    heads = config.heads or max(1, towers.text_width // 64)
+    if config.init is not None:
+        loaded = load_folder(config.init).model
+        wanted = {"layers": config.layers, "experts": config.experts if config.layers else 1}
+        wanted |= {"expert_part": config.expert_part if config.layers else "ffn"}
+        found = {"layers": loaded.num_layers, "experts": loaded.num_experts, "expert_part": loaded.expert_part}
+        if wanted != found:
+            raise ValueError(f"model.init {config.init}: has {found}, the configuration says {wanted}; make them equal")
+        built = loaded.requires_grad_(True)
+    else:
+        built = VideoCLIP(
+            towers.visual,
+            towers.logit_scale,
+            embed_dim=towers.embed_dim,
+            mean=towers.mean,
+            std=towers.std,
+            num_layers=config.layers,
+            num_experts=config.experts,
+            num_heads=heads,
+            same_init=config.same_init,
+            expert_part=config.expert_part,
+        )
+    if tuning is not None and tuning.vision == "lora":
+        from mote.models.lora import add_adapters
+
+        example = torch.rand(1, 3, towers.image_size, towers.image_size, generator=torch.Generator().manual_seed(0))
+        built.visual = add_adapters(built.visual, lambda tower: tower(example), **_adapters(tuning))
+    if config.gradient_checkpointing:
+        built.set_gradient_checkpointing(True)
+    return built
+
+
+def class_features(config: Config, towers: Towers, classes: Sequence[str], prompts: Sequence[str]) -> ClassFeatures:
+    """Class features with gradient, of the first `tuning.text_prompts` prompts, for a text tower that is tuned."""
+    tower = cast(TextTower, towers.encode_text)
+    if config.tuning.text == "lora":
+        from mote.models.lora import add_adapters
+
+        tower.clip = add_adapters(
+            tower.clip, lambda _: tower([prompts[0].replace("{}", classes[0])]), **_adapters(config.tuning)
+        )
+    features = ClassFeatures(tower, classes, prompts[: config.tuning.text_prompts])
+    if config.model.gradient_checkpointing:
+        features.set_gradient_checkpointing(True)
+    return features
+
+
+def _adapters(tuning: TuningConfig) -> dict[str, Any]:
+    return {"preset": tuning.adapt, "rank": tuning.rank, "alpha": tuning.alpha}
+
+
+@dataclass
+class Experiment:
+    """A configuration as objects.
+
+    `classes`: K names. `towers`: with the text tower as it is trained. `own_text`: that tower is not the original
+    CLIP's, because it is tuned here or was by the model that training starts from. `size`: pixels.
+    """
+
+    config: Config
+    classes: Sequence[str]
+    records: Sequence[Record]
+    templates: Sequence[str]
+    towers: Towers
+    model: VideoCLIP
+    task: VideoTask
+    own_text: bool
+    size: int
+    device: torch.device
+
+    def class_text(self) -> Float[Tensor, "K D"]:
+        """Class features of all templates as the text tower is now."""
+        if self.task.class_features is None:
+            return self.task.text
+        return encode_classes(self.towers, self.classes, self.templates, device=self.device)
+
+    def text_tower(self) -> TextTower:
+        """The text tower as it is now, without adapters."""
+        tower = cast(TextTower, self.towers.encode_text)
+        return TextTower(_plain(tower.clip), tower.tokenizer)
+
+    def classifier(self) -> Classifier:
+        """The weights as they are now, experts folded and adapters merged, with all that a new vocabulary needs."""
+        data, folded, build_towers = self.config.data, self.model.fold(), self._original
+        folded.visual = _plain(folded.visual)
+        return Classifier(
+            folded,
+            build_towers if not self.own_text else lambda: replace(build_towers(), encode_text=self.text_tower()),
+            classes=list(self.classes),
+            tuned_text=self.class_text(),
+            templates=list(self.templates),
+            frames=data.frames,
+            size=self.size,
+            difference=data.difference,
+            device=self.device,
+            meta=self._meta(),
+        )
+
+    def save(self, folder: Path, **meta: Any) -> None:
+        """Write a model folder; adapters go into `adapters/vision` and `adapters/text` below it, in peft's format.
+
+        The weights in `model.safetensors` and `text.safetensors` have the adapters merged: loading needs no adapters.
+        """
+        config, whole = self.config, self.model
+        for name, tower, way in (
+            ("vision", whole.visual, config.tuning.vision),
+            ("text", getattr(self.towers.encode_text, "clip", None), config.tuning.text),
+        ):
+            if way == "lora":
+                from mote.models.lora import save_adapters
+
+                save_adapters(cast(Any, tower), folder / "adapters" / name)
+        whole = whole.sharing_parameters()
+        whole.visual = _plain(whole.visual)
+        text = self.text_tower() if self.own_text else None
+        save_model(folder, whole, {**self._meta(), **meta}, {"tuned_text": self.class_text()}, text_tower=text)
+
+    def rules(self) -> list[Rule]:
+        """Learning rates, see `mote.training.loop.fit`."""
+        return [*parts.learning_rules(self.config)]
+
+    def predict(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "B K"]:
+        """Logits of a batch, experts merged uniformly, for the class features that training started from."""
+        return self.model.classify(self.model.head(self.task.features(batch)), self.task.text)
+
+    def loader(self) -> DataLoader:
+        """Training batches: augmented clips, or features of them cached now (`data.cache_features`)."""
+        config, data, model = self.config, self.config.data, self.model
+        dataset: VideoDataset | FeatureDataset = loaders.training_dataset(data, self.records, self.size, config.seed)
+        if data.cache_features:
+            single = config.evaluation.model_copy(update={"clips": 1, "crops": 1})
+            views = evaluation_dataset(
+                self.records, single, data, frames=data.frames, size=self.size, difference=data.difference
+            )
+            loader = evaluation_loader(views, config.evaluation.batch_size, data.workers)
+            dataset = loaders.cache_features(model, loader, [record.label for record in self.records], self.device)
+        labels = [record.label for record in self.records] if config.imbalance.method == "sampler" else None
+        return loaders.training_loader(config, dataset, labels)
+
+    def _original(self) -> Towers:
+        return folders.towers(self.config.model.clip, self.config.model.pretrained, self.config.seed)
+
+    def _meta(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "clip": config.model.clip,
+            "pretrained": config.model.pretrained,
+            "classes": list(self.classes),
+            "templates": list(self.templates),
+            "frames": config.data.frames,
+            "size": self.size,
+            "sampling": config.data.sampling,
+            "stride": config.data.stride,
+            "difference": config.data.difference,
+            "seed": config.seed,
+            "counts": class_counts(self.records, len(self.classes)),
+            "method": config.imbalance.method,
+        }
+
+
+def assemble(config: Config, device: torch.device) -> Experiment:
+    """Build everything that `config` names. Writes nothing.
+
+    Raises:
+        ValueError, OSError: settings, files or lists that do not fit.
+    """
+    data = config.data
+    if data.train is None:
+        raise ValueError("data.train is not set; give it as an override, for example data.train=...")
+    classes = reading.class_names(data.classes, data.train)
+    records = reading.records(data.train, data.root, classes, data.classes, data.split)
+    start = video.init_text(config.model)
+    towers = folders.towers(config.model.clip, config.model.pretrained, config.seed, start)
+    templates = reading.templates(data.templates)
+    text = encode_classes(towers, classes, templates, device=device)
+    torch.manual_seed(config.seed)  # the same initial weights in every process
+    model = video.model(config.model, towers, config.tuning)
+    tuned = None if config.tuning.text == "frozen" else video.class_features(config, towers, classes, templates)
+    size = data.size or towers.image_size
+    counts = class_counts(records, len(classes))
+    checked = None if config.imbalance.method == "ce" else checked_counts(counts, classes)
+    task = parts.task(config, model, text, tuned, checked)
+    if task.long_tail is not None and task.long_tail.strength:
+        with torch.no_grad():  # a tower without patch tokens is refused now
+            frame_maps(model, torch.zeros(1, 1, 3, size, size))
+    own_text = tuned is not None or start is not None
+    return Experiment(config, classes, records, templates, towers, model, task, own_text, size, device)
+
+
+def class_counts(records: Sequence[Record], num_classes: int) -> list[int]:
+    """Training clips of every class."""
+    counts = Counter(record.label for record in records)
+    return [counts[label] for label in range(num_classes)]
+
+
+def _plain(tower: nn.Module) -> nn.Module:
+    """The tower without adapters: itself, or a copy into which they are merged."""
+    if not hasattr(tower, "peft_config"):
+        return tower
+    from mote.models.lora import merged
+
+    return merged(tower)

@@ -1,0 +1,233 @@
+"""From a video file and a list of names to probabilities: what `mote predict` and `mote.load` use.
+
+A `Classifier` is a folded model (experts merged once), the text tower that names are encoded with, and the sampling
+it was tuned for. Scores are the mean over views of softmax(logit_scale * cosine).
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from mote.datasets.face_crop import face_of_clip
+from mote.datasets.lists.manifest import Record
+from mote.datasets.video import VideoDataset
+from mote.files.shipped import default_templates
+from mote.metrics.scores import fuse_views
+from mote.models.clip import Towers, encode_classes
+from mote.models.precision import in_bf16
+from mote.models.video_clip import VideoCLIP
+from mote.models.view_scorer import Batch, autocast, encode_views, view_scorer
+from mote.parallel.precision import Precision, resolve_precision
+from mote.regularizers.long_tail import adjust_logits, checked_counts
+
+
+@dataclass
+class Classifier:
+    """A model that names videos. Attributes are what it was tuned on; see `load`."""
+
+    model: VideoCLIP
+    towers: Callable[[], Towers]  # the original CLIP; called when its text tower or weights are needed
+    classes: list[str] | None = None  # names the model was tuned on
+    tuned_text: Float[Tensor, "F D"] | None = None
+    templates: list[str] = field(default_factory=default_templates)
+    tuned_templates: list[str] | None = None  # those of tuned_text; None = `templates` as they are now
+    frames: int = 8
+    size: int = 224
+    sampling: Literal["segment", "dense"] = "segment"
+    stride: int = 4
+    difference: int = 0  # see VideoDataset
+    gate: float = 1.0  # factor of the temporal branch where temporal feature modulation does not set it
+    precision: Precision = "fp32"  # see in_precision
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    offset: Float[Tensor, "K"] | None = None  # added to the logits of the classes of tuning, see `adjusted`
+    labels: list[str] | None = None  # names to choose among when none are given; None = `classes`
+    meta: dict[str, Any] = field(default_factory=dict, repr=False)  # of its model folder: clip, pretrained, ...
+    class_features: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(
+        default_factory=dict, repr=False
+    )  # of (labels, templates) met so far
+
+    def __post_init__(self):
+        self.tuned_templates = list(self.templates) if self.tuned_templates is None else self.tuned_templates
+
+    def text_features(self, labels: Sequence[str]) -> Float[Tensor, "K D"]:
+        """Class features of `labels`, encoded once; the stored ones when labels and templates are those of tuning."""
+        key = tuple(labels), tuple(self.templates)
+        if key not in self.class_features:
+            found = self.stored_text(labels)
+            if found is None:
+                found = encode_classes(self.towers(), list(labels), self.templates, device=self.device)
+            self.class_features[key] = found.to(self.device)
+        return self.class_features[key]
+
+    def stored_text(self, labels: Sequence[str]) -> Float[Tensor, "K D"] | None:
+        """The class features that came with the model, where labels and templates are those of tuning."""
+        tuned = self.is_tuned_on(labels) and self.templates == self.tuned_templates
+        return self.tuned_text if tuned else None
+
+    def is_tuned_on(self, labels: Sequence[str]) -> bool:
+        """Whether `labels` are the classes of fine-tuning, in their order."""
+        return self.classes is not None and list(labels) == self.classes
+
+    @property
+    def can_gate(self) -> bool:
+        """Whether temporal feature modulation works: what it compares with is stored, or there is nothing to damp."""
+        return self.model.temporal is None or self.tuned_text is not None
+
+    def gate_text(self, labels: Sequence[str], modulation: bool | None = None) -> Float[Tensor, "F D"] | None:
+        """The tuned class features that temporal feature modulation needs, None where it is off; see `scorer`."""
+        if self.model.temporal is None:  # there is nothing that a gate could damp
+            return None
+        if modulation and not self.can_gate:
+            raise ValueError(
+                "temporal feature modulation compares with the classes of tuning, of which this model stores no "
+                "features; leave it off (evaluation.modulation=false)"
+            )
+        gated = not self.is_tuned_on(labels) if modulation is None else modulation
+        return self.tuned_text.to(self.device) if gated and self.tuned_text is not None else None
+
+    def scorer(
+        self,
+        labels: Sequence[str],
+        modulation: bool | None = None,
+        *,
+        k: int = 5,
+        gamma: float = 0.05,
+    ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
+        """`view_scorer` for `labels`; `modulation=None` gates unless `labels` are the tuned classes.
+
+        A model that stores no features of the tuned classes cannot gate: None does not, True raises ValueError.
+        """
+        tuned = self.gate_text(labels, modulation)
+        return view_scorer(
+            self.model,
+            self.text_features(labels),
+            tuned,
+            k=k,
+            gamma=gamma,
+            gate=self.gate,
+            precision=self.precision,
+            offset=self.offset if self.is_tuned_on(labels) else None,
+        )
+
+    @torch.inference_mode()
+    def encode(self, frames: UInt8[Tensor, "B V T 3 H W"]) -> Float[Tensor, "B V T D"]:
+        """Frame features in float32, which `scorer` takes in the place of frames."""
+        with autocast(self.precision, self.device):
+            return encode_views(self.model, frames.to(self.device))
+
+    def in_precision(self, precision: Literal["fp32", "bf16", "auto"]) -> "Classifier":
+        """This classifier, its matrix products in bfloat16 where that is asked for, see `mote.models.precision`.
+
+        The text tower stays in float32: it runs once for a vocabulary.
+        """
+        if resolve_precision(precision, self.device) == self.precision:
+            return self
+        if self.precision == "bf16":
+            raise ValueError("a classifier in bf16 has lost its float32 weights; begin with the one it was made from")
+        model = self.model.sharing_parameters()
+        if model.temporal is not None:
+            model.temporal = in_bf16(model.temporal)
+        return replace(self, model=model, precision="bf16")
+
+    def for_encoding(self) -> "Classifier":
+        """This classifier with its visual tower made ready for many calls of `encode`, at the price of a copy."""
+        if self.precision == "fp32":
+            return self
+        model = self.model.sharing_parameters()
+        model.visual = in_bf16(model.visual)
+        return replace(self, model=model)
+
+    def classify_video(
+        self,
+        path: str | Path,
+        labels: Sequence[str] | None = None,
+        *,
+        clips: int = 1,
+        crops: int = 1,
+        modulation: bool | None = None,
+        faces: bool = False,
+    ) -> dict[str, float]:
+        """Probabilities of `labels` (default: the classes the model was tuned on) for one video file.
+
+        Args:
+            path: a video file.
+            labels: class names, at least one; None = those the model was exported for or tuned on.
+            clips, crops: temporal clips and spatial crops (1 or 3) whose softmax scores are averaged.
+            modulation: temporal feature modulation; None = on unless `labels` are the tuned classes.
+            faces: look at the largest face alone, see `mote.datasets.face_crop`.
+
+        Returns:
+            {label: probability}, most probable first; the values sum to one.
+
+        Raises:
+            DecodeError: the file cannot be decoded.
+            ValueError: no labels given and none stored, or duplicates among them; no face, or OpenCV is not installed.
+        """
+        labels = self.labels_or_own(labels)
+        video = VideoDataset(
+            [Record(Path(path), 0)],
+            num_frames=self.frames,
+            size=self.size,
+            train=False,
+            num_clips=clips,
+            num_crops=crops,
+            sampling=self.sampling,
+            stride=self.stride,
+            difference=self.difference,
+            crop=face_of_clip if faces else None,
+        )
+        views = video.frames(0, 0)[None]  # (1, clips*crops, T, 3, S, S)
+        logits = self.scorer(labels, modulation)({"frames": views.to(self.device)})
+        scores = fuse_views(logits)[0].cpu()
+        order = torch.argsort(scores, descending=True, stable=True)
+        return {labels[i]: float(scores[i]) for i in order.tolist()}
+
+    def with_templates(self, templates: Sequence[str]) -> "Classifier":
+        """This classifier with other prompts: every vocabulary is encoded with them, that of tuning included.
+
+        `tuned_text`, which temporal feature modulation compares with, stays what the model was tuned on.
+        """
+        if list(templates) == self.templates:
+            return self
+        return replace(self, templates=list(templates), class_features={})
+
+    def interpolated(self, alpha: float) -> "Classifier":
+        """This classifier with alpha * own + (1 - alpha) * original CLIP weights in visual tower and logit scale.
+
+        The temporal head stays. alpha in [0, 1]; the authors' released test scripts use 0.99 (mentioned in no paper).
+        """
+        original, model = self.towers(), copy.deepcopy(self.model)
+        state = model.state_dict()
+        theirs = {f"visual.{name}": tensor for name, tensor in original.visual.state_dict().items()}
+        for name, tensor in (theirs | {"logit_scale": original.logit_scale}).items():
+            if tensor.is_floating_point():
+                state[name].copy_(torch.lerp(tensor.to(state[name]), state[name], alpha))
+        return replace(self, model=model)
+
+    def adjusted(self, tau: float) -> "Classifier":
+        """This classifier with the logits of its own classes corrected by their training counts, z - tau log p.
+
+        Raises:
+            ValueError: it does not know the counts, or one of them is 0.
+        """
+        if self.classes is None or "counts" not in self.meta:
+            raise ValueError("the model does not say how many clips of each class it was tuned on; train it anew")
+        zeros = torch.zeros(len(self.classes), dtype=torch.float64, device=self.device)
+        counts = checked_counts(self.meta["counts"], self.classes).to(self.device)
+        return replace(self, offset=adjust_logits(zeros, counts, tau).float())
+
+    def labels_or_own(self, labels: Sequence[str] | None) -> list[str]:
+        """`labels` as a checked list, or the model's own when None; raises ValueError."""
+        own = self.classes if self.labels is None else self.labels
+        if labels is None and own is None:
+            raise ValueError("this model has no classes of its own; give the labels to choose among")
+        chosen = list(own or []) if labels is None else list(labels)
+        if not chosen or len(set(chosen)) < len(chosen):
+            raise ValueError(f"expected at least one label and no duplicates, got {chosen}")
+        return chosen

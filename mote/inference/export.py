@@ -1,0 +1,260 @@
+"""What `mote export` does: one file that gives the logits of `mote predict`, compared with it before it is kept.
+
+Every file carries a contract as JSON in its metadata under "mote": how frames are sampled, cropped, resized and
+normalised, the labels, whether modulation is on, and what the model is (versions, hashes).
+"""
+
+import importlib.util
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from mote.datasets.lists.manifest import Record, read_class_names
+from mote.datasets.video import VideoDataset
+from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.provenance import versions
+from mote.inference.classifier import Classifier
+from mote.inference.loading import load
+from mote.inference.predict import find_files, posthoc
+from mote.models.checkpoints import save_model
+from mote.models.export import NOTE, FramesToLogits, write_onnx, write_program
+from mote.models.view_scorer import view_scorer
+
+FORMATS = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onnx"}
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+K, GAMMA = 5, 0.05  # of modulation, as in prediction
+
+Logits = Callable[[Tensor, Tensor], Tensor]  # frames (B,T,3,H,W), class features (K,D) -> logits (B,K)
+
+
+class ExportError(ValueError):
+    """The written file does not give the numbers of the model; it was removed."""
+
+
+def export(
+    model: str,
+    out: str | Path,
+    format: str | None = None,
+    *,
+    labels: list[str] | None = None,
+    classes: str | None = None,
+    templates: str | None = None,
+    clip: str | None = None,
+    text_input: bool = False,
+    modulation: bool | None = None,
+    check: str | None = None,
+    tolerance: float = 1e-4,
+) -> float:
+    """Write `out` and return the largest difference of its logits from the model's own.
+
+    Args:
+        model, clip, templates: as in `mote.load`; experts are folded.
+        out: the file, replaced when it exists; appears only when the comparison holds.
+        format: a key of FORMATS; None = by the suffix of `out`.
+        labels, classes: names to choose among, or a file of them; None = the model's own.
+        text_input: class features are an input (K, D) instead, and no labels are stored.
+        modulation: temporal feature modulation; None = as `mote predict`: on unless the labels are the tuned classes.
+        check: video or folder to compare on; None = synthetic clips.
+        tolerance: largest difference allowed.
+
+    Raises:
+        ValueError, FileNotFoundError: settings that do not fit, a package of the format missing, unknown model.
+        ExportError: the difference is above `tolerance`.
+    """
+    out = Path(out)
+    format = _format(format, out)
+    if text_input and (labels or classes):
+        raise ValueError("labels are not stored when class features are an input; give one or the other")
+    if (settings := posthoc(model)) is not None:
+        warnings.warn(f"imbalance.posthoc={settings.posthoc} of the run is not part of the exported file", stacklevel=2)
+    videos = find_files([check]) if check is not None else []
+    classifier = load(model, clip=clip, templates=templates, device="cpu")
+    names = None
+    if not text_input:
+        names = classifier.labels_or_own(read_class_names(classes) if classes else labels)
+    text = None if names is None else classifier.text_features(names)
+    # An input may hold the features of any names. On those of the tuned classes the gate is 1 and changes nothing.
+    tuned = classifier.gate_text(names or [], modulation)
+    note = contract(classifier, model, names, text, modulation=tuned is not None)
+    temporary = out.with_name(f".{os.getpid()}.{out.name}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _write(format, temporary, classifier, text, tuned, note)
+        difference = _compare(_runner(format, temporary, text is None), classifier, text, tuned, videos)
+        if not difference <= tolerance:
+            problem = f"its logits differ from the model's by up to {difference:.2g}, more than {tolerance:g}"
+            raise ExportError(f"{out}: not written: {problem}")
+        os.replace(temporary, out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    what = "class features are an input" if names is None else f"{len(names)} classes"
+    where = f"{len(videos)} videos" if videos else "synthetic clips"
+    gate = "off" if tuned is None else "on"
+    print(f"{out}: {format}, {what}, modulation {gate}; logits differ by at most {difference:.2g} on {where}")
+    return difference
+
+
+def contract(
+    classifier: Classifier,
+    source: str,
+    labels: Sequence[str] | None,
+    text: Float[Tensor, "K D"] | None,
+    *,
+    modulation: bool,
+) -> dict[str, Any]:
+    """All that a user of the file has to do before and after, and what the file was made from; JSON values."""
+    model, size = classifier.model, classifier.size
+    segment = "frame t of T is floor(t * N / T) of N frames"
+    dense = "T frames `stride` apart, the middle ones of the video; a short video repeats its last frame"
+    hashes = {"weights": sha256_tensors(model.state_dict()), "templates": sha256_lines(classifier.templates)}
+    if labels is not None and text is not None:
+        hashes |= {"labels": sha256_lines(labels), "text": sha256_tensors({"text": text})}
+    frames = {"layout": "B T 3 H W", "dtype": "uint8", "value_range": [0, 255], "channels": "RGB"}
+    frames |= {"B": "any", "T": classifier.frames, "H": size, "W": size}
+    features = {"layout": "K D", "dtype": "float32", "K": "any", "D": model.embed_dim, "norm": "each row has length 1"}
+    return {
+        "inputs": {"frames": frames} if labels is not None else {"frames": frames, "text": features},
+        "output": {"logits": "B K: logit_scale * cosine; softmax over K gives probabilities"},
+        "sampling": {
+            "rule": segment if classifier.sampling == "segment" else dense,
+            "name": classifier.sampling,
+            "frames": classifier.frames,
+            "stride": classifier.stride if classifier.sampling == "dense" else None,
+        },
+        "difference": classifier.difference
+        and {
+            "frames": classifier.difference,
+            "rule": "128 + (frame t + `frames`) - (frame t), clipped to 0..255; see mote.datasets.video",
+        },
+        "crop": "the central square, side min(H, W), before resizing",
+        "resize": {"size": size, "rule": "bilinear with antialiasing, on uint8"},
+        "normalisation": {
+            "rule": "inside the model: (frames / 255 - mean) / std",
+            "mean": [float(x) for x in model.mean.flatten()],
+            "std": [float(x) for x in model.std.flatten()],
+        },
+        "fusion": "mean over views (clips, crops) of softmax(logits)",
+        "logit_scale": model.logit_scale.exp().item(),
+        "modulation": {"k": K, "gamma": GAMMA} if modulation else None,
+        "labels": None if labels is None else list(labels),
+        "tuned_classes": classifier.classes,
+        "templates": classifier.templates,
+        "source": source,
+        "clip": {key: classifier.meta.get(key) for key in ("clip", "pretrained")},
+        "hashes": hashes,
+        "versions": versions(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _format(format: str | None, out: Path) -> str:
+    """The format by name or by suffix; the packages it needs are there."""
+    by_suffix = {suffix: name for name, suffix in FORMATS.items()}
+    format = format or by_suffix.get(out.suffix)
+    if format not in FORMATS:
+        given = f"{out.name!r}" if format is None else f"{format!r}"
+        raise ValueError(f"export format of {given}: expected one of {', '.join(FORMATS)}")
+    if out.suffix != FORMATS[format]:
+        raise ValueError(f"{out}: expected a name that ends in {FORMATS[format]} for {format}")
+    missing = [name for name in ONNX_PACKAGES if format == "onnx" and importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"onnx export needs {' and '.join(missing)}: pip install {' '.join(missing)} (extra 'onnx')")
+    return format
+
+
+def _write(
+    format: str, path: Path, classifier: Classifier, text: Tensor | None, tuned: Tensor | None, note: dict[str, Any]
+) -> None:
+    if format != "safetensors":
+        write = write_onnx if format == "onnx" else write_program
+        module = FramesToLogits(classifier.model, text, tuned, K, GAMMA)
+        write(module, path, json.dumps(note, indent=1), frames=classifier.frames, size=classifier.size)
+        return
+    own = {"classes": classifier.classes, "templates": classifier.templates, "frames": classifier.frames}
+    own |= {"size": classifier.size, "sampling": classifier.sampling, "stride": classifier.stride}
+    own |= {"difference": classifier.difference, "labels": note["labels"]}
+    own["tuned_templates"] = classifier.tuned_templates
+    known = note["labels"] == classifier.classes
+    once = known and classifier.templates == classifier.tuned_templates  # then `text` is `tuned_text`
+    # Without the tuned features where modulation was switched off: a loaded model with them gates other labels.
+    gates = known or tuned is not None or classifier.model.temporal is None
+    tensors = {"text": None if once else text, "tuned_text": classifier.tuned_text if gates else None}
+    present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    save_model(path, classifier.model, {**classifier.meta, **own}, present, {NOTE: json.dumps(note)})
+
+
+def _runner(format: str, path: Path, text_input: bool) -> Logits:
+    """The written file as a function of frames and class features; what is built in is not passed on."""
+    if format == "safetensors":
+        loaded = load(str(path), device="cpu")
+        if text_input:
+            gate = loaded.gate_text([])
+            return lambda frames, text: view_scorer(loaded.model, text, gate)({"frames": frames[:, None]})[:, 0]
+        scores = loaded.scorer(loaded.labels_or_own(None))
+        return lambda frames, _: scores({"frames": frames[:, None]})[:, 0]
+    if format == "torch-export":
+        program = torch.export.load(path).module()
+        return lambda frames, text: program(frames, text) if text_input else program(frames)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(frames: Tensor, text: Tensor) -> Tensor:
+        inputs = {"frames": frames.numpy()} | ({"text": text.numpy()} if text_input else {})
+        return torch.from_numpy(session.run(["logits"], inputs)[0])
+
+    return run
+
+
+@torch.no_grad()
+def _compare(
+    exported: Logits, classifier: Classifier, text: Tensor | None, tuned: Tensor | None, videos: Sequence[Path]
+) -> float:
+    """Largest difference between the logits of the file and of the model, over clips in batches of 1 and of 3."""
+    if text is None:  # any features will do, and another number of them than the file was traced with
+        text = F.normalize(
+            torch.randn(3, classifier.model.embed_dim, generator=torch.Generator().manual_seed(0)), dim=-1
+        )
+    scores = view_scorer(classifier.model, text, tuned, k=K, gamma=GAMMA)
+    largest, waiting = 0.0, []
+    clips = _clips(classifier, videos) if videos else _synthetic(classifier)
+    for clip in tqdm(clips, desc="compare", unit="clip", total=len(videos) or 4, disable=None):
+        waiting = [*waiting[-2:], clip]
+        for batch in (torch.stack(waiting[-1:]), torch.stack(waiting)):
+            expected = scores({"frames": batch[:, None]})[:, 0]
+            found = (exported(batch, text) - expected).abs().max().item()
+            largest = found if not found <= largest else largest  # keeps what is not a number
+    return largest
+
+
+def _clips(classifier: Classifier, videos: Sequence[Path]) -> Iterator[UInt8[Tensor, "T 3 S S"]]:
+    """One view of every video, as `mote predict` sees it; raises DecodeError."""
+    dataset = VideoDataset(
+        [Record(path, 0) for path in videos],
+        num_frames=classifier.frames,
+        size=classifier.size,
+        train=False,
+        sampling=classifier.sampling,
+        stride=classifier.stride,
+        difference=classifier.difference,
+    )
+    for index in range(len(videos)):
+        yield dataset.frames(0, index)[0]
+
+
+def _synthetic(classifier: Classifier) -> Iterator[UInt8[Tensor, "T 3 S S"]]:
+    """Four clips of coloured patches that change from frame to frame, the same every time."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        coarse = torch.randint(0, 256, (classifier.frames, 3, 7, 7), generator=generator, dtype=torch.uint8)
+        yield F.interpolate(coarse, size=(classifier.size, classifier.size))

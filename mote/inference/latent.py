@@ -1,0 +1,93 @@
+"""An autoencoder in use: codes, pictures, samples."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, sample_posterior
+from mote.regularizers.gaussian_mixture import (
+    Mixture,
+    draw_modes,
+    sample_mixture,
+)
+from mote.reporting.image_grid import write_image_grid
+
+CONFIDENT = 0.9  # probability above which the judge is sure of what a sample shows
+
+
+class LatentModel(NamedTuple):
+    """A trained autoencoder with the prior that its samples are drawn from."""
+
+    model: ImageAutoencoder
+    prior: Mixture
+    method: str
+    conditional: bool
+
+    def codes(self, images: Tensor, generator: torch.Generator) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]]:
+        """(the codes that are decoded, those that should follow the prior): a vae's means and draws, else equal."""
+        codes = self.model.encode(images)
+        if self.method != "vae":
+            return codes, codes
+        z, mean, _ = sample_posterior(codes, generator)
+        return mean, z
+
+    def draw(
+        self, modes: Int64[Tensor, "N"], generator: torch.Generator
+    ) -> Iterator[tuple[Float[Tensor, "B d"], Float[Tensor, "B C S S"]]]:
+        """Codes and decoded pictures of each of `modes`, some at a time; the same on any device."""
+        device = next(self.model.parameters()).device
+        for part in modes.split(500):
+            z = sample_mixture(self.prior, part, generator)
+            yield z, self.model.decode(z.to(device)).float().cpu()
+
+
+def load_latent(folder: Path) -> tuple[LatentModel, dict[str, Any]]:
+    """The autoencoder of a run directory or model folder on the CPU, and its description.
+
+    Raises:
+        ValueError: there is none, or it is not one of pictures.
+    """
+    model, prior, meta = load_autoencoder(folder / "best" if (folder / "best").is_dir() else folder)
+    if not isinstance(model, ImageAutoencoder):
+        raise ValueError(f"{folder}: an autoencoder of features, not of pictures")
+    return LatentModel(model, Mixture(**prior), meta["method"], meta["conditional"]), meta
+
+
+@torch.inference_mode()
+def sample_run(folder: str, count: int, out: str, *, mode: int | None = None, seed: int = 0) -> None:
+    """Draw `count` pictures of a run from its prior, or from one `mode` of it: a sheet (PNG) and their arrays (.npz).
+
+    The .npz lies beside `out` and holds `images` uint8 (N, S, S[, 3]), `codes` (N, d) and `modes` (N,).
+
+    Raises:
+        ValueError: no autoencoder there, a mode that it has not, no pictures, or another file than a .png.
+    """
+    path = Path(out)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"--out {out}: expected a name that ends in .png (the arrays go to .npz beside it)")
+    if count < 1:
+        raise ValueError(f"--count: expected at least 1 picture, got {count}")
+    latent, _ = load_latent(Path(folder))
+    num_modes = len(latent.prior.priors)
+    if mode is not None and not 0 <= mode < num_modes:
+        raise ValueError(f"--mode: {folder} has the modes 0 to {num_modes - 1}, got {mode}")
+    generator = torch.Generator().manual_seed(seed)
+    modes = draw_modes(latent.prior, count, generator) if mode is None else torch.full((count,), mode)
+    modes = modes.sort().values
+    codes, pixels = (torch.cat(part) for part in zip(*latent.draw(modes, generator), strict=True))
+    write_image_grid(path, pixels, columns=max(1, round(count**0.5)))
+    images = (255 * pixels).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    images = images[..., 0] if images.shape[-1] == 1 else images
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
+    try:
+        np.savez_compressed(temporary, images=images, codes=codes.numpy(), modes=modes.numpy())
+        os.replace(temporary, path.with_suffix(".npz"))
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(f"{path}, {path.with_suffix('.npz')}: {count} pictures of {folder}, seed {seed}")

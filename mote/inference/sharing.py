@@ -1,0 +1,165 @@
+"""Sharing models through the Hugging Face Hub, or as a folder: `mote push`, `from_pretrained`.
+
+A shared folder holds `model.safetensors` and `model.json` (see `mote.models.checkpoints`), `text.safetensors` where the
+text tower was tuned, `clip.*` where its CLIP was a local file and no tag of open_clip, `config.yaml`, a model card
+`README.md`, and `evaluations/`: the results that were measured on exactly these weights. Absolute paths in settings and
+results are shortened: they name people and machines. `mote.load` takes the folder or the repository id. Only
+huggingface_hub talks to the network; its cache, token and HF_HUB_OFFLINE apply.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import huggingface_hub
+import open_clip
+import yaml
+
+from mote.config import parse_yaml
+from mote.files.hashes import sha256_tensors
+from mote.inference.hub import HubError, download, is_repo_id
+from mote.models.checkpoints import DESCRIPTION, TEXT, WEIGHTS
+from mote.models.clip_weights import one_line
+from mote.reporting.model_card import model_card
+
+if TYPE_CHECKING:
+    from mote.inference.classifier import Classifier
+
+
+def from_pretrained(name: str | Path, revision: str | None = None, **settings: Any) -> "Classifier":
+    """A classifier from a shared folder or a repository id; `settings` as in `mote.load`.
+
+    `revision`: branch, tag or commit of the repository; None = its main branch.
+    """
+    from mote.inference.loading import load
+
+    return load(str(name if Path(name).is_dir() else download(str(name), revision)), **settings)
+
+
+def save_pretrained(
+    run: str | Path, folder: str | Path, *, name: str | None = None, license: str | None = None
+) -> Path:
+    """Write the shared folder of a run (or model folder) into `folder`, which must be new or empty; returns it.
+
+    `name`: how the card calls the model; None = `folder`. `license`: for the card; None leaves the field to you.
+
+    Raises:
+        ValueError, FileNotFoundError: no model in `run`, `folder` has something in it, or the model needs a CLIP that
+            nobody else could get (`local-dir:`, or a file that is gone).
+    """
+    run, folder = Path(run), Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder}: exists and is not an empty folder; choose another or remove it")
+    model = run / "best" if (run / "best").is_dir() else run
+    if not model.is_dir():
+        raise FileNotFoundError(f"{run}: no such run directory or model folder")
+    meta, clip = _shared_clip(model, json.loads((model / DESCRIPTION).read_text(encoding="utf-8")))
+    results = _results(run)
+    config = None
+    if (run / "config.yaml").is_file():
+        tree = parse_yaml((run / "config.yaml").read_text(encoding="utf-8"))
+        config = yaml.safe_dump(without_places(tree), sort_keys=False)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+        stage = Path(temporary) / "model"
+        (stage / "evaluations").mkdir(parents=True)
+        for file in (WEIGHTS, *([TEXT] if meta.get("text_tuned") else [])):
+            shutil.copyfile(model / file, stage / file)
+        (stage / DESCRIPTION).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+        if clip is not None:
+            print(f"mote: {clip}: CLIP weights of a file, copied as {meta['clip_file']}", file=sys.stderr)
+            shutil.copyfile(clip, stage / meta["clip_file"])
+        if config is not None:
+            (stage / "config.yaml").write_text(config, encoding="utf-8")
+        for result in results:
+            target = stage / "evaluations" / f"{result['task']}.json"
+            target.write_text(json.dumps(without_places(result), indent=1) + "\n", encoding="utf-8")
+        card = model_card(name or str(folder), meta, results, config=config, license=license)
+        (stage / "README.md").write_text(card, encoding="utf-8")
+        stage.replace(folder)  # whole or not at all; an empty folder may be replaced
+    return folder
+
+
+def _shared_clip(model: Path, meta: dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
+    """`model.json` as others can use it, and the file of CLIP weights to copy beside it, which new labels need."""
+    name, weights = str(meta.get("clip")), meta.get("pretrained")
+    if name.startswith("local-dir:"):
+        raise ValueError(f"{model}: its CLIP is {name}, a folder of this machine; a shared model needs a tag or a file")
+    if weights in (None, "random") or open_clip.get_pretrained_cfg(name.replace("/", "-"), weights):
+        return meta, None
+    file = model / meta["clip_file"] if "clip_file" in meta else Path(weights).expanduser()
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: no such file; {model} needs these CLIP weights, and so would who downloads it"
+        )
+    return {**meta, "pretrained": file.name, "clip_file": f"clip{file.suffix}"}, file
+
+
+def without_places(value: Any) -> Any:
+    """Plain values in which absolute paths are relative to the working folder, or below elsewhere their last part."""
+    if isinstance(value, dict):
+        return {key: without_places(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without_places(item) for item in value]
+    kind, separator, path = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not Path(path).is_absolute():
+        return value
+    here = Path.cwd()
+    inside = Path(path).is_relative_to(here)
+    return kind + separator + (str(Path(path).relative_to(here)) if inside else Path(path).name)
+
+
+def push_to_hub(run: str | Path, repo: str, *, private: bool = False, license: str | None = None) -> str:
+    """Upload a run's shared folder to the repository `repo` in one commit, made when it does not exist; its address.
+
+    Raises:
+        HubError: no network, no token, or no right to write there.
+        ValueError, FileNotFoundError: as `save_pretrained`.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = save_pretrained(run, Path(temporary) / "model", name=repo, license=license)
+        try:
+            api = huggingface_hub.HfApi()
+            address = api.create_repo(repo, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload model with mote")
+        except Exception as error:  # as in download
+            raise HubError(f"{repo}: could not be pushed to the Hugging Face Hub: {one_line(error)}") from error
+    return str(address)
+
+
+def push(run: str, target: str, *, private: bool = False, license: str | None = None) -> str:
+    """What `mote push` does: `target` is a repository id `organisation/name`, else a folder; returns where it went.
+
+    Raises:
+        ValueError: `target` is the name of a repository and of a folder here.
+    """
+    if not is_repo_id(target):
+        return str(save_pretrained(run, target, license=license))
+    if Path(target).exists():
+        raise ValueError(f"{target}: a folder of this name is here; write ./{target} for it, or push from elsewhere")
+    return push_to_hub(run, target, private=private, license=license)
+
+
+def _results(run: Path) -> list[dict[str, Any]]:
+    """The run's result files that were measured on the weights of `best/`; others are named on stderr."""
+    from mote.inference.loading import load
+
+    hashes = {sha256_tensors(load(str(run), device="cpu").model.state_dict())}
+    found: dict[str, dict[str, Any]] = {}
+    metrics = run / "metrics.json"  # written with best/; folded on another device, the last bits may differ
+    for file in [metrics, *sorted((run / "evaluations").glob("*.json"))]:
+        if not file.is_file():
+            continue
+        result = json.loads(file.read_text(encoding="utf-8"))
+        if "top1" not in result or "provenance" not in result:
+            continue
+        weights = result["provenance"]["hashes"]["weights"]
+        hashes |= {weights} if file == metrics else set()
+        if weights in hashes:
+            found.setdefault(result["task"], result)
+        elif result["task"] not in found:
+            print(f"mote: {file}: left out, it was measured on other weights", file=sys.stderr)
+    return list(found.values())

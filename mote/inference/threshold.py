@@ -1,0 +1,48 @@
+"""The threshold of "none of these" that an evaluation measured."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+SAME_HASHES = {"weights": "weights", "classes": "names to choose among", "templates": "prompt templates"}
+
+
+def read_threshold(text: str, hashes: Callable[[], Mapping[str, str]], *, clips: int, crops: int) -> float:
+    """The threshold that `--threshold` means: a probability, or the one stored in a result file.
+
+    hashes: of what will be predicted with: weights, classes, templates; asked for where there is a result to compare
+    them with. clips, crops: the views.
+    Raises ValueError when it is neither, or when the result is of other weights, names, prompts or views.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        return _stored_threshold(Path(text), hashes, clips, crops)
+    if not 0 <= value <= 1:
+        raise ValueError(f"--threshold {text}: expected a probability in 0..1, or a result file of `mote eval`")
+    return value
+
+
+def _stored_threshold(path: Path, hashes: Callable[[], Mapping[str, str]], clips: int, crops: int) -> float:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        origin, known = document["provenance"], document["open_set"]
+        settings, theirs = origin["config"]["evaluation"], origin["hashes"]
+        value = float(known["threshold"])
+    except FileNotFoundError:
+        raise ValueError(f"--threshold {path}: not a number, and there is no such result file") from None
+    except (OSError, ValueError, TypeError, KeyError):
+        raise ValueError(
+            f"{path}: no threshold in it; expected a result of `mote eval ... evaluation.unknown=CLIPS`"
+        ) from None
+    ours = hashes()
+    for key, words in SAME_HASHES.items():
+        if theirs.get(key) != ours[key]:
+            raise ValueError(f"{path}: its threshold was set with other {words}; use the same, or give a number")
+    for key, value_here in (("clips", clips), ("crops", crops), ("fusion", "mean_softmax"), ("modulation", None)):
+        if settings[key] != value_here:
+            raise ValueError(
+                f"{path}: its threshold was set with evaluation.{key}={settings[key]}, this is {value_here};"
+                " use the same, or give a number"
+            )
+    return value

@@ -1,0 +1,1 @@
+"""Pure numbers: accuracies, intervals, tests, comparisons."""

@@ -1,0 +1,257 @@
+"""Is one result better than another? Two evaluations of the same videos, paired video by video.
+
+Reads what `results.write_results` wrote: a JSON file and, next to it, the CSV file of predictions. Accuracy is top-1;
+a video that was not decoded is wrong on its side. The difference is always b minus a, in fractions.
+
+difference_interval: paired bootstrap over videos of mean(right_b - right_a). p_value: exact McNemar test on the
+discordant videos. The interval of each accuracy alone (Wilson) is much wider: most videos are right or wrong on both
+sides and say nothing about the difference.
+"""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool
+
+from mote.metrics.accuracy import accuracy, wilson_interval
+from mote.metrics.statistics import bootstrap_interval, mcnemar
+
+COLUMNS = ("path", "label", "predicted", "correct", "valid")
+COUNTS = ("listed", "scored", "top1_correct")
+SAME = {"manifest": "lists of videos", "classes": "lists of classes"}  # hashes that should agree -> in words
+
+
+class ResultError(ValueError):
+    """A result file that is missing, damaged, or not about the same videos."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The rows of a result's CSV file, in the order of its list; classes by name, "" where nothing was decoded."""
+
+    file: Path
+    paths: tuple[str, ...]
+    label: tuple[str, ...]
+    predicted: tuple[str, ...]
+    correct: Bool[np.ndarray, "N"]
+    valid: Bool[np.ndarray, "N"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation: its JSON document and its predictions."""
+
+    document: dict
+    predictions: Predictions
+
+
+def read_result(path: Path | str) -> Result:
+    """Read `NAME.json` and the `NAME.csv` next to it.
+
+    Raises ResultError when one is missing or damaged, or when their counts disagree.
+    """
+    path = Path(path)
+    try:
+        document = json.loads(_read(path))
+    except json.JSONDecodeError as error:
+        raise ResultError(f"{path}: not a result file, the JSON is damaged ({error}); evaluate again") from error
+    if isinstance(document, dict) and isinstance(document.get("lists"), dict):
+        parts = ", ".join(str(path.with_name(str(part.get("file")))) for part in document["lists"].values())
+        raise ResultError(f"{path}: the joint result of several lists; compare those of the lists one by one: {parts}")
+    missing = [key for key in COUNTS if not isinstance(document, dict) or not isinstance(document.get(key), int)]
+    if missing:
+        raise ResultError(f"{path}: not a result file, {', '.join(missing)} missing; give a JSON file of `mote eval`")
+    predictions = _read_predictions(path.with_suffix(".csv"))
+    found = (len(predictions.paths), int(predictions.valid.sum()), int(predictions.correct.sum()))
+    for key, count in zip(COUNTS, found, strict=True):
+        if document[key] != count:
+            raise ResultError(
+                f"{predictions.file}: {key} is {count} but {document[key]} in {path.name};"
+                " the two files are not of one evaluation, evaluate again"
+            )
+    return Result(document, predictions)
+
+
+def compare(
+    a: Mapping, b: Mapping, a_predictions: Predictions, b_predictions: Predictions, *, seed: int = 0
+) -> dict[str, object]:
+    """Return the comparison of two results of the same videos, in any order, as plain values ready for JSON.
+
+    Keys: a, b (each: file, task, correct, top1, top1_interval, undecodable), videos, both_right, both_wrong, only_a,
+    only_b (counts), difference, difference_interval (95 %), p_value, per_class (class, listed, a_correct, b_correct,
+    difference; the largest gain of b first), warnings (lists that are not the same file).
+    Raises ResultError when a video is listed twice, is only in one result, or has two labels.
+    """
+    order = _pair(a_predictions, b_predictions)
+    right = {"a": a_predictions.correct, "b": b_predictions.correct[order]}
+    only_a, only_b = int((right["a"] & ~right["b"]).sum()), int((right["b"] & ~right["a"]).sum())
+    videos = len(order)
+    gain = right["b"].astype(np.float64) - right["a"]
+    return {
+        "a": _side(a, a_predictions),
+        "b": _side(b, b_predictions),
+        "videos": videos,
+        "both_right": int((right["a"] & right["b"]).sum()),
+        "both_wrong": int((~right["a"] & ~right["b"]).sum()),
+        "only_a": only_a,
+        "only_b": only_b,
+        "difference": (only_b - only_a) / videos,
+        "difference_interval": list(bootstrap_interval(gain, seed)),
+        "p_value": mcnemar(only_a, only_b),
+        "per_class": _per_class(a_predictions.label, right["a"], right["b"]),
+        "warnings": _warnings(a, b),
+    }
+
+
+def comparison_table(report: Mapping) -> list[dict[str, str]]:
+    """Return the report of `compare` as rows (result, top-1 %, right, not decoded, p) for a text table: a, b, b - a."""
+    rows = []
+    for name in ("a", "b"):
+        side = report[name]
+        rows.append(
+            {
+                "result": f"{name}: {side['file']}",
+                "top-1 %": f"{100 * side['top1']:.1f} {_percent_range(side['top1_interval'])}",
+                "right": f"{side['correct']} of {report['videos']}",
+                "not decoded": str(side["undecodable"]),
+                "p": "",
+            }
+        )
+    rows.append(
+        {
+            "result": "b - a",
+            "top-1 %": f"{100 * report['difference']:+.1f} {_percent_range(report['difference_interval'], '+')}",
+            "right": f"+{report['only_b']} -{report['only_a']}",
+            "not decoded": "",
+            "p": f"{report['p_value']:.2g}",
+        }
+    )
+    return rows
+
+
+def class_table(report: Mapping, count: int = 5) -> list[dict[str, str]]:
+    """Return the classes that b gains most on and those it loses most on, up to `count` each, as rows for a text table.
+
+    Rows: class, a and b (right of listed), b - a %. No row for classes without a difference.
+    """
+    changed = [row for row in report["per_class"] if row["difference"]]
+    gains, losses = [row for row in changed if row["difference"] > 0], [r for r in changed if r["difference"] < 0]
+    return [
+        {
+            "class": row["class"],
+            "a": f"{row['a_correct']} of {row['listed']}",
+            "b": f"{row['b_correct']} of {row['listed']}",
+            "b - a %": f"{100 * row['difference']:+.1f}",
+        }
+        for row in [*gains[:count], *losses[-count:]]
+    ]
+
+
+def _percent_range(interval: tuple[float, float] | list[float], sign: str = "") -> str:
+    return f"[{100 * interval[0]:{sign}.1f}, {100 * interval[1]:{sign}.1f}]"
+
+
+def _read(path: Path) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise ResultError(f"{path}: no such file; a result is NAME.json with NAME.csv next to it") from error
+
+
+def _read_predictions(path: Path) -> Predictions:
+    lines = csv.reader(StringIO(_read(path), newline=""), strict=True)
+    rows: list[tuple[str, ...]] = []
+    try:
+        header = next(lines, [])
+        missing = [column for column in COLUMNS if column not in header]
+        if missing:
+            raise ResultError(f"{path}: no column {', '.join(missing)}; expected the predictions of `mote eval`")
+        places = [header.index(column) for column in COLUMNS]
+        for line in lines:
+            row = tuple(line[i] for i in places) if len(line) == len(header) else ()
+            if not row or row[3] not in ("0", "1") or row[4] not in ("0", "1") or row[3] > row[4]:
+                raise ResultError(f"{path}:{lines.line_num}: damaged line; evaluate again")
+            rows.append(row)
+    except csv.Error as error:
+        raise ResultError(f"{path}:{lines.line_num}: damaged line ({error}); evaluate again") from error
+    if not rows:
+        raise ResultError(f"{path}: no predictions; evaluate again")
+    paths, label, predicted, correct, valid = zip(*rows, strict=True)
+    return Predictions(path, paths, label, predicted, np.array(correct) == "1", np.array(valid) == "1")
+
+
+def _pair(a: Predictions, b: Predictions) -> np.ndarray:
+    """Return for each video of `a` its row in `b`."""
+    ours, theirs = _rows(a), _rows(b)
+    only_a, only_b = [path for path in a.paths if path not in theirs], [path for path in b.paths if path not in ours]
+    if only_a or only_b:
+        first, side = (only_a[0], a) if only_a else (only_b[0], b)
+        raise ResultError(
+            f"{first} is only in {side.file}: {len(only_a)} videos are only in {a.file}, {len(only_b)} only in"
+            f" {b.file}; evaluate both on one list with one root"
+        )
+    for path, label in zip(a.paths, a.label, strict=True):
+        if b.label[theirs[path]] != label:
+            raise ResultError(f"{path} is {label!r} in {a.file} but {b.label[theirs[path]]!r} in {b.file}")
+    return np.array([theirs[path] for path in a.paths])
+
+
+def _rows(predictions: Predictions) -> dict[str, int]:
+    """Return path -> row."""
+    rows: dict[str, int] = {}
+    for row, path in enumerate(predictions.paths):
+        if rows.setdefault(path, row) != row:
+            raise ResultError(f"{predictions.file}: {path} is listed twice; videos are paired by path, list each once")
+    return rows
+
+
+def _side(document: Mapping, predictions: Predictions) -> dict[str, object]:
+    count, videos = int(predictions.correct.sum()), len(predictions.paths)
+    return {
+        "file": str(predictions.file.with_suffix(".json")),
+        "task": document.get("task"),
+        "correct": count,
+        "top1": accuracy(count, videos),
+        "top1_interval": list(wilson_interval(count, videos)),
+        "undecodable": videos - int(predictions.valid.sum()),
+    }
+
+
+def _per_class(label: tuple[str, ...], a: Bool[np.ndarray, "N"], b: Bool[np.ndarray, "N"]) -> list[dict[str, object]]:
+    names, place = np.unique(np.array(label, dtype=object), return_inverse=True)
+    listed, a_correct, b_correct = (
+        np.bincount(place[rows], minlength=len(names)) for rows in (np.ones(len(a), dtype=bool), a, b)
+    )
+    gain = (b_correct - a_correct) / listed
+    order = sorted(range(len(names)), key=lambda i: (-gain[i], names[i]))
+    return [
+        {
+            "class": names[i],
+            "listed": int(listed[i]),
+            "a_correct": int(a_correct[i]),
+            "b_correct": int(b_correct[i]),
+            "difference": float(gain[i]),
+        }
+        for i in order
+    ]
+
+
+def _warnings(a: Mapping, b: Mapping) -> list[str]:
+    """Return one line for each hash that differs or that a result lacks."""
+    warnings = []
+    hashes = [(document.get("provenance") or {}).get("hashes") or {} for document in (a, b)]
+    for key, words in SAME.items():
+        ours, theirs = (part.get(key) for part in hashes)
+        if ours is None or theirs is None:
+            warnings.append(
+                f"{words}: no SHA-256 of {key} in {'a' if ours is None else 'b'}; cannot tell if they agree"
+            )
+        elif ours != theirs:
+            warnings.append(f"{words} differ (SHA-256 of {key}: a {ours[:12]}, b {theirs[:12]})")
+    return warnings

@@ -1,0 +1,1 @@
+"""Processes, cores and number formats of the machine."""

@@ -1,0 +1,1 @@
+"""Evaluations with a name and a version."""

@@ -1,0 +1,252 @@
+"""What `mote frontier` does: one model under many settings, measured closed-set and zero-shot, and what they trade.
+
+Three sweeps start from the model as it is: alpha (weights of the visual tower interpolated with the original CLIP's),
+the gate of the temporal branch (off, fixed values, temporal feature modulation), and every expert alone in all layers
+in the place of the merged ones. Only alpha changes the frame features; all else is scored on features computed once.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mote.config import Config, merge, validate
+from mote.datasets.lists import reading
+from mote.datasets.lists.reading import hash_manifest
+from mote.evaluation.features import cache_folder
+from mote.evaluation.videos import evaluate
+from mote.evaluation.vocabulary import own_classes
+from mote.files.hashes import sha256_tensors
+from mote.files.provenance import provenance
+from mote.files.writing import to_json, write_atomic
+from mote.inference.classifier import Classifier
+from mote.inference.loading import load
+from mote.metrics.frontier import frontier_csv, frontier_row, with_pareto
+from mote.models import folders
+from mote.models.routing import same_expert
+from mote.models.video_clip import VideoCLIP
+from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
+from mote.protocols.carry_out import digest, run_protocol
+from mote.protocols.lists import ProtocolList, find_lists
+from mote.protocols.table import PROTOCOLS, Protocol, protocol_named
+from mote.reporting.frontier_plot import frontier_plot
+from mote.reporting.page import percent, text_table
+
+ALPHAS = (0.0, 0.25, 0.5, 0.75, 0.9)
+GATES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a setting is measured on: a protocol with its lists, or a list of the user's own (`config`)."""
+
+    name: str
+    config: Config
+    protocol: Protocol | None = None
+    lists: tuple[ProtocolList, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point to measure; `modulation` None: as the target says."""
+
+    name: str
+    sweep: str
+    value: int | float | None
+    classifier: Callable[[], Classifier]
+    alpha: float | None = None
+    modulation: bool | None = None
+
+
+def frontier(
+    model: str,
+    closed: str,
+    zero_shot: Sequence[str],
+    config: Config,
+    out: Path,
+    *,
+    clip: str | None = None,
+    root: str | None = None,
+    alphas: Sequence[float] = ALPHAS,
+    gates: Sequence[float] = GATES,
+) -> list[dict[str, Any]]:
+    """Measure all settings; print the table, write `out`/frontier.json, .csv, .svg and .png; returns the rows.
+
+    Args:
+        model: see `mote.load`.
+        closed, zero_shot: what is measured on, see `find_target`.
+        config: all else, such as precision and workers.
+        out: folder of the results.
+        clip: name:tag of the original CLIP, for an authors' checkpoint.
+        root: what relative paths in the lists of protocols start from.
+        alphas, gates: values in [0, 1].
+
+    Raises:
+        ValueError: values outside [0, 1], twice the same data set, or lists that do not fit.
+    """
+    if wrong := [value for value in (*alphas, *gates) if not 0 <= value <= 1]:
+        raise ValueError(f"alphas and gates must be within 0..1, got {wrong}")
+    targets = [find_target(text, config, root) for text in (closed, *zero_shot)]
+    names = [target.name for target in targets]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{', '.join(sorted(twice))}: named twice; every list needs a name of its own")
+    accelerator = make_accelerator("fp32", cpu=config.run.cpu)
+    classifier = load(model, clip=clip, device=accelerator.device)
+    rows = []
+    settings = list(_settings(model, classifier, alphas, gates))
+    with _features_kept(config, classifier, out, accelerator) as folder:
+        for setting in tqdm(settings, desc="settings", disable=None if accelerator.is_main_process else True):
+            found = [_measure(setting, target, folder, accelerator) for target in targets]
+            zero = dict(zip(names[1:], found[1:], strict=True))
+            rows.append(frontier_row(setting.name, setting.sweep, setting.value, found[0], zero))
+    rows = with_pareto(rows)
+    origin = provenance(config=config.model_dump(), hashes=_hashes(targets, classifier), seed=config.seed)
+    origin["inputs"] = {"model": model, "clip": clip, "closed": closed, "zero_shot": list(zero_shot), "root": root}
+    on_main(accelerator, lambda: _write(out, rows, origin))
+    if accelerator.is_main_process:
+        print(f"{text_table(_table(rows))}\n{out}/frontier.json, .csv, .svg, .png")
+    return rows
+
+
+def find_target(text: str, config: Config, root: str | None = None) -> Target:
+    """What `text` names, its lists found and checked.
+
+    `PROTOCOL=LISTS` (ucf101-zs@1=lists/ucf101; k600-zs/validation=lists/k600 where a subset must be declared); a
+    YAML file with an evaluation section; a manifest or a folder with a subfolder per class; `MANIFEST,CLASSES`, the
+    second a file of class names. For the latter kinds the settings are those of `config`.
+
+    Raises:
+        ValueError: an unknown protocol, or a list that is missing or does not fit (ManifestError).
+    """
+    name, equals, lists = text.partition("=")
+    if equals and name.partition("@")[0].partition("/")[0] in PROTOCOLS:
+        name, _, subset = name.partition("/")
+        protocol = protocol_named(name).declared(subset or None)
+        return Target(protocol.name, config, protocol, tuple(find_lists(protocol, lists, root)))
+    if Path(text).suffix in (".yaml", ".yml"):
+        tree = merge([Path(text)], [])
+        fixed = config.model_dump(mode="json")
+        update = {key: {**fixed[key], **value} if isinstance(value, Mapping) else value for key, value in tree.items()}
+        own = validate({**fixed, **update})
+        if own.evaluation.manifest is None:
+            raise ValueError(f"{text}: evaluation.manifest is not set; a target needs a list of videos")
+        return Target(Path(text).stem, own)
+    manifest, _, classes = text.partition(",")
+    if not Path(manifest).exists():
+        known = ", ".join(PROTOCOLS)
+        raise ValueError(f"{text}: no such list; give PROTOCOL=LISTS ({known}), a YAML file, or MANIFEST[,CLASSES]")
+    update = {"manifest": manifest, "classes": classes or None, "root": None, "split": None}
+    return Target(
+        Path(manifest).stem,
+        config.model_copy(update={"evaluation": config.evaluation.model_copy(update=update)}),
+    )
+
+
+def _settings(model: str, classifier: Classifier, alphas: Sequence[float], gates: Sequence[float]) -> Iterator[Setting]:
+    yield Setting("model", "model", None, lambda: classifier)
+    for alpha in alphas:
+        if alpha < 1:
+            yield Setting(f"alpha {alpha:g}", "alpha", alpha, lambda: classifier, alpha=alpha)
+    if classifier.model.temporal is None:
+        return
+    for gate in gates:
+        gated = replace(classifier, gate=gate)
+        yield Setting(f"gate {gate:g}" if gate else "gate off", "gate", gate, lambda c=gated: c, modulation=False)
+    if classifier.tuned_text is not None:
+        yield Setting("gate TFM", "gate", None, lambda: classifier, modulation=True)
+    stacked = folders.load_folder(model).model
+    for expert in range(stacked.num_experts if stacked.num_experts > 1 else 0):
+
+        def alone(expert: int = expert) -> Classifier:
+            return replace(classifier, model=single_expert(stacked, expert).to(classifier.device))
+
+        yield Setting(f"expert {expert + 1}", "expert", expert + 1, alone)
+
+
+def single_expert(stacked: VideoCLIP, expert: int) -> VideoCLIP:
+    """The model with one expert (from 0) alone in all layers, folded, for evaluation."""
+
+    routing = stacked.routing(lambda count, experts: same_expert(count, experts, expert))
+    return stacked.fold(routing).eval().requires_grad_(False)
+
+
+@contextmanager
+def _features_kept(config: Config, classifier: Classifier, out: Path, accelerator: Accelerator) -> Iterator[Path]:
+    """The feature cache of the configuration, or a folder that lasts as long as the sweeps do."""
+    folder = cache_folder(config.evaluation.cache, classifier)
+    if folder is not None:
+        yield folder
+        return
+    keep: list[tempfile.TemporaryDirectory] = []
+
+    def make() -> str:
+        out.mkdir(parents=True, exist_ok=True)
+        keep.append(tempfile.TemporaryDirectory(prefix=".features-", dir=out))
+        return keep[0].name
+
+    try:
+        yield Path(on_main(accelerator, make)) / "cache"
+        accelerator.wait_for_everyone()
+    finally:
+        for folder in keep:
+            folder.cleanup()
+
+
+def _measure(setting: Setting, target: Target, folder: Path, accelerator: Accelerator) -> dict[str, Any]:
+    """top1 and its interval; features of an interpolated tower are of no further use, so they are not kept."""
+    change: dict[str, Any] = {"cache": str(folder) if setting.alpha is None else None, "unknown": None}
+    ruled = {key: value for key in ("alpha", "modulation") if (value := getattr(setting, key)) is not None}
+    if target.protocol is None:
+        change |= ruled
+    evaluation = target.config.evaluation.model_copy(update=change)
+    config = target.config.model_copy(update={"evaluation": evaluation})
+    classifier = setting.classifier()
+    if target.protocol is None:
+        found = evaluate(classifier, config, accelerator, None)
+        return {"top1": found["top1"], "top1_interval": found["top1_interval"]}
+    protocol = replace(target.protocol, **ruled)
+    found = run_protocol(classifier, protocol, list(target.lists), config, accelerator)
+    if protocol.subsets == "halves":
+        return {"top1": found["top1"], "top1_interval": None}
+    limits = [part["top1_interval"] for part in found["lists"].values()]  # lists share videos: no narrower than one
+    return {"top1": found["top1"], "top1_interval": [sum(side) / len(limits) for side in zip(*limits, strict=True)]}
+
+
+def _hashes(targets: Sequence[Target], classifier: Classifier) -> dict[str, str]:
+    hashes = {"weights": sha256_tensors(classifier.model.state_dict())}
+    for target in targets:
+        settings = target.config.evaluation
+        if target.protocol is not None:
+            hashes[f"{target.name}:protocol"] = digest(target.protocol)
+            hashes |= {
+                f"{target.name}:{one.name}": hash_manifest(str(one.manifest), one.records) for one in target.lists
+            }
+        elif settings.manifest is not None:
+            names = own_classes(classifier, settings.classes, settings.manifest)
+            listed = reading.records(settings.manifest, settings.root, names, settings.classes, settings.split)
+            hashes[target.name] = hash_manifest(settings.manifest, listed)
+    return hashes
+
+
+def _write(out: Path, rows: list[dict[str, Any]], origin: dict[str, Any]) -> None:
+    write_atomic(out / "frontier.csv", frontier_csv(rows))
+    frontier_plot(rows, out / "frontier")
+    write_atomic(out / "frontier.json", to_json({"rows": rows, "provenance": origin}))
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+    return [
+        {
+            "setting": row["name"],
+            "closed-set": percent(row["closed_set"], row["closed_set_interval"]),
+            "zero-shot": percent(row["zero_shot"], row["zero_shot_interval"]),
+            **{name: percent(top1) for name, top1 in row["zero_shot_sets"].items()},
+            "harmonic mean": percent(row["harmonic_mean"]),
+            "frontier": "*" if row["pareto"] else "",
+        }
+        for row in rows
+    ]

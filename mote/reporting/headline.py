@@ -1,0 +1,60 @@
+"""Results in a line: of an evaluation, of an autoencoder, of a protocol."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from mote.reporting.page import percent
+
+
+def protocol_headline(result: Mapping[str, Any]) -> str:
+    """One line: the protocol, its numbers in percent, and how many videos were scored."""
+    names = {"top1": "top-1", "top5": "top-5", "mean_class_recall": "mean class recall"}
+    if result["protocol"]["fields"]["subsets"] == "folds":
+        names = {"top1": "WAR", "mean_class_recall": "UAR"}
+    names |= {"top1_without_tuned_names": "top-1 without class names of tuning", "fell_on_other": "on added classes"}
+    numbers = []
+    for key in (key for key in names if key in result):
+        deviation = result[f"{key}_std"]
+        numbers.append(f"{names[key]} {percent(result[key])}{'' if deviation is None else f' +- {percent(deviation)}'}")
+    counts = f"{result['scored']} of {result['listed']} videos scored"
+    obeyed = "" if not result["protocol"]["departures"] else ", with departures"
+    return f"{result['protocol']['identifier']}{obeyed}: {', '.join(numbers)} over {result['over']} ({counts})"
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """One line of a result: accuracies in percent with their 95 % intervals, and how many were scored."""
+    if "reconstruction" in summary:
+        return _latent_headline(summary)
+    top1, top5 = percent(summary["top1"], summary["top1_interval"]), percent(summary["top5"], summary["top5_interval"])
+    recall = percent(summary["mean_class_recall"], summary.get("mean_class_recall_interval"))
+    items = summary.get("items", "videos")
+    counts = f"{summary['scored']} of {summary['listed']} {items} scored, {summary['num_classes']} classes"
+    return f"top-1 {top1}, top-{summary['top5_k']} {top5}, mean class recall {recall} ({counts})"
+
+
+def report(summary: Mapping[str, Any]) -> None:
+    """Print what a result says beside its headline, and its warnings (on stderr)."""
+    if known := summary.get("overlap"):
+        named = len(known["excluded_classes"])
+        line = f"{named} of {summary['num_classes']} class names occur among the classes of tuning"
+        if named and (kept := known["without"]):
+            line += f"; without their videos: top-1 {percent(kept['top1'], kept['top1_interval'])}"
+            line += f" ({kept['listed']} videos)"
+        print(f"  {line}")
+    if union := summary.get("union"):
+        share = percent(union["fell_on_other"], union["fell_on_other_interval"])
+        print(f"  {union['num_other']} classes added: {share} % of the predictions fell on them")
+    for line in summary["warnings"]:
+        print(f"mote: warning: {line}", file=sys.stderr)
+
+
+def _latent_headline(summary: Mapping[str, Any]) -> str:
+    parts = [f"reconstruction {summary['reconstruction']:.5f}"]
+    if "frechet" in summary:
+        parts.append(f"Frechet distance {summary['frechet']:.2f} (features of {summary['judge']['net']})")
+    parts.append(", ".join(f"{name} {summary['latent'][name]:.2f}" for name in ("cdf", "covariance", "mean")))
+    if "coverage" in summary:
+        parts.append(f"{summary['coverage']['used']} of {summary['modes']} modes used")
+        parts.append(f"modes are classes: {100 * summary['agreement']['matched']:.1f} %")
+    return "; ".join(parts) + f" ({summary['listed']} pictures)"

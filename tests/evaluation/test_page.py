@@ -1,0 +1,114 @@
+"""The page that `mote eval` leaves, and what it says of single frames, against the equations on the frames left."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from evaluated_clips import settings, write_clips
+from oracles import mote_reference
+
+from mote import load
+from mote.cli import main
+from mote.datasets.decoding.decode import read_frames
+from mote.datasets.sampling import segment_indices
+from mote.datasets.transforms import eval_transform
+from mote.evaluation import page
+from mote.reporting.evaluation_page import read_predictions
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips of a page")
+    write_clips(folder, 6)
+    return folder
+
+
+def mote(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_importance_is_the_logit_without_the_frame(clips, tmp_path, gated):
+    checkpoint = mote_reference.random_checkpoint(torch.Generator().manual_seed(3), embed=96, width=192)
+    torch.save(checkpoint, tmp_path / "MoTE.pt")
+    model = load(str(tmp_path / "MoTE.pt"))
+    pixels = eval_transform(read_frames(clips / "clip 0.mp4", lambda n: segment_indices(n, 5)), 16)  # (1, 5, 3, 16, 16)
+    text = checkpoint["fusion_model_state_dict"]["spe_cls_feature"].double().numpy()
+    scorer = model.scorer(model.labels_or_own(None), gated)
+    found = page.frame_importance(scorer, model.encode(pixels[None])[0, 0], predicted=2)
+    frames = pixels.numpy()
+    whole = mote_reference.logits(checkpoint, frames, text, gated)[0][2]
+    expected = [
+        mote_reference.logits(checkpoint, np.delete(frames, t, axis=1), text, gated)[0][2] - whole for t in range(5)
+    ]
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert np.ptp(expected) > 1e-2
+    assert page.frame_importance(scorer, model.encode(pixels[None, :, :1])[0, 0], predicted=2) is None
+
+
+def test_eval_leaves_a_page_of_its_clips(clips, tmp_path, capsys):
+    assert mote("eval", "tiny", *settings(clips, "evaluation.clips=2", "evaluation.crops=3"), "--out", tmp_path) == 0
+    assert f"{tmp_path / 'eval' / 'index.html'}" in capsys.readouterr().out
+    html = (tmp_path / "eval" / "index.html").read_text()
+    rows = read_predictions(tmp_path / "eval.csv")
+    assert html.count('<article class="clip">') == len(rows) == 6
+    assert all(row["path"] in html for row in rows)
+    assert "middle one of 6 views" in html and "Views (clips x crops): 2 x 3" in html
+    result = json.loads((tmp_path / "eval.json").read_text())
+    assert f"{result['top1_correct']} of 6" in html and str(clips / "list.txt") in html
+    assert not re.search(r"(src|href)=.?https?:|<script|@import|url\(|<iframe", html)
+
+
+def test_a_page_never_outlives_its_numbers(clips, tmp_path):
+    assert mote("eval", "tiny", *settings(clips), "--out", tmp_path) == 0
+    assert (tmp_path / "eval" / "index.html").is_file()
+    assert mote("eval", "tiny", *settings(clips), "--out", tmp_path, "--no-page") == 0
+    assert not (tmp_path / "eval" / "index.html").exists() and (tmp_path / "eval.json").is_file()
+
+
+def test_undecodable_clips_are_named_and_not_drawn(clips, tmp_path):
+    (clips / "bad.txt").write_text((clips / "list.txt").read_text() + "nowhere.mp4 0\n")
+    bad = [f"evaluation.manifest={clips / 'bad.txt'}", "evaluation.bad_videos=count_wrong"]
+    assert mote("eval", "tiny", *settings(clips, *bad), "--out", tmp_path) == 0
+    html = (tmp_path / "eval" / "index.html").read_text()
+    assert "6 of 7 listed clips were decoded" in html and html.count('<article class="clip">') == 6
+    assert "nowhere.mp4" in html.split("Could not be decoded")[1]
+
+
+def test_a_page_that_cannot_be_drawn_costs_no_numbers(clips, tmp_path, capsys, monkeypatch):
+    def fails(*_, **__):
+        raise KeyError("no\nfont")
+
+    monkeypatch.setattr(page, "write_evaluation_page", fails)
+    assert mote("eval", "tiny", *settings(clips), "--out", tmp_path) == 0
+    out, err = capsys.readouterr()
+    assert "6 of 6 videos scored" in out and "index.html" not in out
+    (line,) = [line for line in err.splitlines() if "could not be drawn" in line]
+    assert line.startswith("mote: warning: ") and "font" in line
+    assert json.loads((tmp_path / "eval.json").read_text())["scored"] == 6
+
+
+def test_a_clip_that_is_gone_by_now_is_left_out(clips, tmp_path, monkeypatch):
+    draw = page.clip_pictures
+
+    def later(classifier, predictions, labels, options, views):
+        views.records[0] = views.records[0]._replace(path=tmp_path / "gone.mp4")
+        return draw(classifier, predictions, labels, options, views)
+
+    monkeypatch.setattr(page, "clip_pictures", later)
+    assert mote("eval", "tiny", *settings(clips), "--out", tmp_path) == 0
+    assert (tmp_path / "eval" / "index.html").read_text().count('<article class="clip">') == 5
+
+
+def test_training_draws_the_last_evaluation_only(clips, tmp_path, monkeypatch):
+    drawn = []
+    write = page.write_evaluation_page
+    monkeypatch.setattr(page, "write_evaluation_page", lambda *a, **k: (drawn.append(a[0]), write(*a, **k))[1])
+    quick = ["model.layers=1", "optim.epochs=3", "optim.warmup_epochs=0", "optim.batch_size=4", "data.frames=2"]
+    where = [f"data.train={clips / 'list.txt'}", f"data.classes={clips / 'classes.txt'}", f"run.out={tmp_path / 'run'}"]
+    assert mote("train", *quick, *where, "data.workers=0", f"evaluation.manifest={clips / 'list.txt'}") == 0
+    assert drawn == [tmp_path / "run" / "evaluations" / "eval" / "index.html"]

@@ -1,0 +1,149 @@
+"""`mote compact` from the command line: a sparse run becomes a smaller, equal model that lives on its own."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from evaluated_clips import settings, write_clips
+
+import mote
+from mote.cli import main
+from mote.models.image_checkpoints import load_net
+from mote.sparsity.compact import widths
+from mote.sparsity.compacting import TOLERANCE
+
+VIDEO = ["model.layers=1", "model.experts=2", "data.frames=4", "data.cache_features=true", "optim.clip_lr_scale=0"]
+VIDEO += ["evaluation.page=false", "optim.epochs=4", "optim.batch_size=1", "optim.lr=2e-2", "optim.warmup_epochs=0"]
+IMAGES = ["task=image", "image.net=lenet", "image.channels=1", "data.crop_scale=[1,1]", "data.grayscale=0"]
+IMAGES += [
+    "evaluation.page=false",
+    "data.workers=0",
+    "optim.epochs=6",
+    "optim.batch_size=10",
+    "optim.lr=5e-3",
+    "optim.warmup_epochs=0",
+]
+
+
+def run(*arguments) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> tuple[Path, list[str]]:
+    """A run whose temporal head lost units and a head, and the overrides that name its clips."""
+    folder = tmp_path_factory.mktemp("video")
+    write_clips(folder)
+    clips = [*settings(folder), f"data.train={folder / 'list.txt'}", f"data.classes={folder / 'classes.txt'}"]
+    sparsity = ["sparsity.strength=0.25", "sparsity.groups=[units,heads]", "sparsity.layers={temporal.*: 1.0}"]
+    assert run("train", *VIDEO, *clips, *sparsity, f"run.out={folder / 'run'}") == 0
+    return folder / "run", clips
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> tuple[Path, list[str]]:
+    """A run of LeNet that lost filters, and the overrides that name its pictures."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    pictures = rng.integers(0, 60, (60, 16, 16), dtype=np.uint8)
+    for picture, label in zip(pictures, labels, strict=True):
+        picture[5 * label : 5 * label + 5] += 150
+    names = {
+        f"{part}_{kind}": v for part in ("train", "test") for kind, v in (("images", pictures), ("labels", labels))
+    }
+    np.savez(folder / "bars.npz", **names)
+    where = ["data.split=train", "evaluation.split=test"]
+    where += [f"{key}={folder / 'bars.npz'}" for key in ("data.train", "evaluation.manifest")]
+    sparsity = ["sparsity.strength=0.4", "sparsity.stop=1", "sparsity.layers={conv*: 1.4}"]
+    assert run("train", *IMAGES, *where, *sparsity, f"run.out={folder / 'run'}") == 0
+    return folder / "run", where
+
+
+def test_a_video_run_becomes_smaller_equal_and_independent(video, tmp_path, capsys):
+    whole, clips = video
+    capsys.readouterr()
+    assert run("compact", whole, "--out", tmp_path / "small") == 0
+    printed = capsys.readouterr().out
+    assert "batch of 1:" in printed and "largest difference of the outputs" in printed
+    report = json.loads((tmp_path / "small" / "compact.json").read_text())
+    shutil.copytree(tmp_path / "small", tmp_path / "elsewhere" / "small")  # nothing beside it is needed
+    dense, small = mote.load(str(whole)), mote.load(str(tmp_path / "elsewhere" / "small"))
+    before, after = widths(dense.model), widths(small.model)
+    lost = [name for name in before if after.get(name, 0) < before[name]]
+    assert lost and all(name.startswith("temporal.") for name in lost)
+    rows = {row["layer"]: row for row in report["layers"]}
+    assert all(rows[name]["parts_left"] == after.get(name, 0) for name in lost)
+    assert all(rows[name]["flops_left"] < rows[name]["flops"] for name in lost)
+    assert rows["total"]["parameters_left"] == sum(p.numel() for p in small.model.parameters())
+    frames = torch.randint(0, 256, (3, 4, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    logits = []
+    with torch.inference_mode():
+        for classifier in (dense, small):
+            text = classifier.text_features(classifier.classes or [])
+            logits.append(
+                classifier.model.classify(classifier.model.head(classifier.model.encode_frames(frames)), text)
+            )
+    torch.testing.assert_close(logits[1], logits[0], atol=TOLERANCE, rtol=TOLERANCE)
+    results = []
+    for place, folder in ((whole, "a"), (tmp_path / "small", "b")):
+        assert run("eval", place, *clips, "--out", tmp_path / folder, "--no-page") == 0
+        results.append(json.loads((tmp_path / folder / "eval.json").read_text()))
+    assert results[0]["confusion_matrix"] == results[1]["confusion_matrix"]
+
+
+def test_a_compact_video_model_is_tuned_further(video, tmp_path):
+    whole, clips = video
+    assert run("compact", whole, "--out", tmp_path / "small") == 0
+    tune = [*VIDEO, *clips, "optim.epochs=1", f"model.init={tmp_path / 'small'}", f"run.out={tmp_path / 'tuned'}"]
+    assert run("train", *tune) == 0
+    models = [mote.load(str(tmp_path / name)).model for name in ("small", "tuned")]
+    assert widths(models[0]) == widths(models[1])
+    before, after = (model.state_dict() for model in models)
+    assert any(not torch.equal(before[name], after[name]) for name in before if "temporal" in name)
+
+
+def test_an_image_run_becomes_smaller_equal_and_is_tuned_further(images, tmp_path):
+    whole, where = images
+    assert run("compact", whole, "--out", tmp_path / "small") == 0
+    (dense, _), (small, meta) = load_net(whole / "best"), load_net(tmp_path / "small" / "best")
+    before, after = widths(dense), widths(small)
+    assert after["net.conv1"] < before["net.conv1"] or after["net.conv2"] < before["net.conv2"]
+    pictures = torch.randint(0, 256, (5, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(small(pictures), dense(pictures), atol=TOLERANCE, rtol=TOLERANCE)
+    assert run("eval", tmp_path / "small") == 0
+    results = [whole / "metrics.json", tmp_path / "small" / "evaluations" / "eval.json"]
+    matrices = [json.loads(path.read_text())["confusion_matrix"] for path in results]
+    assert matrices[0] == matrices[1]
+    tune = [*IMAGES, *where, "optim.epochs=1", f"image.init={tmp_path / 'small'}", f"run.out={tmp_path / 'tuned'}"]
+    assert run("train", *tune) == 0
+    tuned, _ = load_net(tmp_path / "tuned" / "best")
+    assert widths(tuned) == after and meta["net"] == "lenet"
+    assert not torch.equal(tuned.state_dict()["net.conv1.weight"], small.state_dict()["net.conv1.weight"])
+
+
+def test_what_cannot_be_compacted_is_one_line_and_leaves_nothing(images, tmp_path, capsys):
+    whole, where = images
+    assert run("train", *IMAGES, *where, "optim.epochs=1", f"run.out={tmp_path / 'dense'}") == 0
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    for model, out, message in (
+        (tmp_path / "dense", "new", "nothing in it is zero"),
+        (tmp_path / "nowhere", "new", "nowhere"),
+        (tmp_path / "empty", "new", "empty"),
+        (whole, "full", "already there; choose another folder"),
+    ):
+        capsys.readouterr()
+        assert run("compact", model, "--out", tmp_path / out) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith("mote: error: ") and message in captured.err
+        assert captured.err.count("\n") == 1 and not captured.out
+        assert not (tmp_path / "new").exists()
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]

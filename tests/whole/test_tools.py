@@ -1,0 +1,108 @@
+"""The benchmarks' own arithmetic, and that the small ones run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
+
+@pytest.fixture(autouse=True)
+def tools(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+
+
+@pytest.mark.parametrize(("made", "workers", "expected"), [(1.0, 2, 0.5), (1.0, 5, 0.3), (0.2, 1, 0.3)])
+def test_a_simulated_epoch_goes_at_the_pace_of_its_bottleneck(made, workers, expected):
+    """A worker that takes m seconds for a batch, w of them: m / w seconds a step, or those of the compute."""
+    from simulate_epoch import epoch
+
+    seconds, waited = epoch(np.full((600, 3), made), workers, 2, 0.3)
+    assert seconds / 600 == pytest.approx(expected, rel=0.02)
+    assert waited / 600 == pytest.approx(max(0.0, expected - 0.3), abs=0.01)
+
+
+def test_the_slowest_process_sets_the_pace_of_all():
+    from simulate_epoch import epoch
+
+    made = np.full((600, 3), 0.2)
+    made[:, 1] = 0.9
+    assert epoch(made, 1, 2, 0.3)[0] / 600 == pytest.approx(0.9, rel=0.02)
+
+
+def test_the_exponent_of_a_power_law():
+    from bench_scaling import exponent
+
+    points = [{"seconds": 0.5 * size**1.5, "size": size} for size in (10, 30, 100)]
+    assert exponent(points, "seconds") == pytest.approx(1.5)
+
+
+def test_ratios_are_of_neighbouring_runs():
+    from measuring import Goal, interleaved, median_ratio
+
+    ticks = iter(np.cumsum([0, 9, 0, 9, 0, 2, 0, 4, 0, 30, 0, 10]).tolist())  # two calls, three rounds, one to warm up
+    times = interleaved({"a": lambda: None, "b": lambda: None}, 2, lambda: next(ticks))
+    assert times == {"a": [4, 30], "b": [2, 10]}  # the order rotates
+    assert median_ratio(times, "a", "b") == 2.5
+    assert Goal("x", 1.0, 2.0).reached and not Goal("x", 1.0, 2.0, least=True).reached
+
+
+def test_processor_time_of_descendants_counts():
+    from measuring import tree_seconds
+
+    if sys.platform != "linux":
+        pytest.skip("reads /proc")
+    code = "import time; s = time.process_time()\nwhile time.process_time() < s + 0.3: pass\nprint(flush=True); input()"
+    before = tree_seconds()
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        assert tree_seconds() - before >= 0.3
+        child.communicate(b"\n")
+
+
+def test_a_benchmark_that_fails_costs_the_others_nothing(tmp_path, monkeypatch, capsys):
+    import bench
+
+    goal = {"name": "a goal", "value": 1.0, "bound": 2.0, "least": False, "reached": True}
+    write = f"import sys; open(sys.argv[-1].removeprefix('--out='), 'w').write({json.dumps({'goals': [goal]})!r})"
+    sections = {
+        "before": write,
+        "broken": write + "; sys.exit(3)",
+        "stuck": "import time; time.sleep(60)",
+        "after": write,
+    }
+    for name, code in sections.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    scripts = {name: (str(tmp_path / f"{name}.py"), [], [], False) for name in sections}
+    monkeypatch.setattr(bench, "SECTIONS", scripts)
+    monkeypatch.setattr(bench, "LIMIT", 1)
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--out", str(tmp_path / "out.json")])
+    with pytest.raises(SystemExit, match="1"):
+        bench.main()
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert {name: part["exit_code"] for name, part in found.items()} == {
+        "before": 0,
+        "broken": 3,
+        "stuck": None,
+        "after": 0,
+    }
+    assert found["before"]["goals"] == found["after"]["goals"] == [goal]
+    out = capsys.readouterr().out
+    assert (
+        out.count("a goal") == 2
+        and "broken    FAILED: exit code 3" in out
+        and "stuck     FAILED: ended after 1 s" in out
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", ["decode", "loader", "keyframes", "eval", "train", "scaling", "startup"])
+def test_the_benchmarks_run(section, tmp_path):
+    command = [sys.executable, TOOLS / "bench.py", f"--only={section}", "--quick", "--out", tmp_path / "out.json"]
+    subprocess.run(command, check=False)  # goals may be missed on a busy machine
+    found = json.loads((tmp_path / "out.json").read_text())[section]
+    assert found["exit_code"] == 0 and found["figures"]
