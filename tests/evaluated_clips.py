@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mote.datasets.synthetic import write_video
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 
 CLASSES = ("red star moving left", "blue arrow growing", "green ball circling")

@@ -13,7 +13,7 @@ import numpy as np
 from small_towers import small_clip
 
 from mote.config import load
-from mote.datasets.synthetic import write_video
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

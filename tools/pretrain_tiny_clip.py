@@ -1,6 +1,6 @@
 """Pretrain tiny CLIP on generated still image-text pairs: `python tools/pretrain_tiny_clip.py`, 28 minutes, 2 cores.
 
-Images are single frames of the synthetic world (`mote.datasets.synthetic`), drawn as they are needed, each new; half of
+Images are single frames of the synthetic world, drawn as they are needed, each new; half of
 them pass through JPEG so that features survive video compression. Captions state some of what is true of the image
 (colour, shape, background, place, size, lean, strength) in one of the method's 28 prompt templates and never a motion.
 The objects in `HELD_OUT` are in no image and no caption: they measure whether colour and shape are understood apart.

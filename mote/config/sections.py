@@ -82,7 +82,7 @@ class LossConfig(Section):
 
 
 class MixingConfig(Section):
-    """Mixed-sample augmentation of the training batches (mote/mixing.py); off without methods."""
+    """Mixed-sample augmentation of the training batches (mote/datasets/mixing.py); off without methods."""
 
     methods: tuple[Literal["mixup", "cutmix", "hmix", "gmix"], ...] = ()  # of several, one is drawn each time
     alpha: Annotated[float, Field(gt=0)] = 1.0  # lambda is drawn from Beta(alpha, alpha)

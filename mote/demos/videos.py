@@ -64,7 +64,7 @@ METHODS: dict[str, dict[str, list[str]]] = {
 def demo(out: Path, seed: int = 0) -> list[dict[str, Any]]:
     """Make the world, train, evaluate, and write `out`/results.json, table.txt, tradeoff.svg/.png and index.html.
 
-    Returns the rows of the table, see `mote.evaluation.zero_shot.trade_off`.
+    Returns the rows of the table, see `mote.metrics.zero_shot.trade_off`.
     """
     start = time.monotonic()
     print("1/2 synthetic video world", flush=True)

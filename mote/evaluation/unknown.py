@@ -1,6 +1,6 @@
 """Clips of no listed class: where they come from, and the threshold of "none of these" that was measured on them.
 
-The threshold keeps the stated share of the clips that do belong to the vocabulary (see `mote.evaluation.open_set`), so
+The threshold keeps the stated share of the clips that do belong to the vocabulary (see `mote.metrics.open_set`), so
 it means something only for the same weights, names, prompts and views: `read_threshold` checks that they are the same.
 """
 

@@ -49,7 +49,7 @@ def recall_plot(per_class: Sequence[Mapping], path: Path | str) -> tuple[Path, P
 def calibration_plot(calibration: Mapping, path: Path | str) -> tuple[Path, Path]:
     """Draw accuracy against confidence per bin and the clips in each; returns the paths of the SVG and the PNG file.
 
-    calibration: as returned by `mote.evaluation.statistics.expected_calibration_error`.
+    calibration: as returned by `mote.metrics.statistics.expected_calibration_error`.
     """
     bins = [row for row in calibration["bins"] if row["count"]]
     if not bins:

@@ -18,7 +18,7 @@ STYLES = {  # sweep -> colour, marker, how it is called
 def frontier_plot(rows: Sequence[Mapping], path: Path | str) -> tuple[Path, Path]:
     """Draw closed-set top-1 across, zero-shot top-1 up, one labelled point per setting; returns the SVG and PNG path.
 
-    rows: as from `mote.evaluation.frontier.with_pareto`. Numeric sweeps are joined in the order of their values. Points
+    rows: as from `mote.metrics.frontier.with_pareto`. Numeric sweeps are joined in the order of their values. Points
     on the frontier are ringed and joined by a staircase: what lies below or left of it is dominated.
     """
     if not rows:

@@ -48,7 +48,7 @@ def given_plot(
 def mined_plot(rows: Sequence[Mapping], names: tuple[str, str], path: Path | str) -> tuple[Path, Path]:
     """Draw what each major class gives to each minor one, in two results; returns the paths of SVG and PNG.
 
-    rows: of `mote.evaluation.imbalance.mined_table`. names: of the two results.
+    rows: of `mote.metrics.imbalance.mined_table`. names: of the two results.
     """
     if not rows:
         raise ValueError("no pair of a major and a minor class; nothing to draw")

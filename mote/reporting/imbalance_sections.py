@@ -16,7 +16,7 @@ OVERLAY = (
 
 
 def imbalance_sections(result: Mapping[str, Any], folder: Path) -> list[Section]:
-    """Sections of a result with the keys of `mote.evaluation.imbalance.imbalance_summary`; the picture goes to
+    """Sections of a result with the keys of `mote.metrics.imbalance.imbalance_summary`; the picture goes to
     `folder`.
     """
     text = (

@@ -68,7 +68,7 @@ def percent(fraction: float, interval: Sequence[float] | None = None) -> str:
 
 
 def tradeoff_table(rows: Sequence[Mapping]) -> list[dict[str, object]]:
-    """Return the rows of `mote.evaluation.zero_shot.trade_off` as cells, in percent.
+    """Return the rows of `mote.metrics.zero_shot.trade_off` as cells, in percent.
 
     Columns: method, closed-set, one per zero-shot set where there are several, zero-shot and the harmonic mean.
     """

@@ -32,7 +32,7 @@ LABEL_OFFSETS = [  # points, in order of preference
 def tradeoff_plot(rows: Sequence[Mapping], path: Path | str) -> tuple[Path, Path]:
     """Draw one labelled point per method: closed-set top-1 across, zero-shot top-1 up, bars for 95 % intervals.
 
-    rows: as returned by `mote.evaluation.zero_shot.trade_off`: method, closed_set, zero_shot and, where there are
+    rows: as returned by `mote.metrics.zero_shot.trade_off`: method, closed_set, zero_shot and, where there are
     any, closed_set_interval and zero_shot_interval. Grey curves join points of equal harmonic mean.
     Returns the paths of the SVG and the PNG file: `path` with these endings added.
     """

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import fails, mote
 from oracles import mote_reference
 
 from mote import load
-from mote.cli import main
 from mote.datasets.decoding.decode import read_frames
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.sampling import segment_indices
-from mote.datasets.synthetic import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.datasets.transforms import eval_transform
 from mote.models.checkpoints import load_model, save_model
@@ -56,22 +56,6 @@ def run(clips) -> Path:
 def settings(clips: Path, *more: str) -> list[str]:
     where = [f"data.train={clips / 'list.txt'}", f"data.classes={clips / 'classes.txt'}"]
     return [*QUICK, *where, f"evaluation.manifest={clips / 'list.txt'}", *more]
-
-
-def mote(*arguments: str | Path) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    assert isinstance(stop.value.code, int)
-    return stop.value.code
-
-
-def fails(capsys, *arguments: str | Path) -> str:
-    """Exit code 2 and one line on stderr, which is returned."""
-    capsys.readouterr()
-    assert mote(*arguments) == 2
-    error = capsys.readouterr().err.strip()
-    assert error.startswith("mote: error: ") and "\n" not in error, error
-    return error
 
 
 def test_a_run_directory_is_complete_and_its_result_explains_itself(run):

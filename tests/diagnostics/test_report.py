@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from mote.cli import main
 from mote.config import load as load_config
-from mote.datasets.synthetic import write_video
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.diagnostics.subject import subject
 from mote.evaluation.views import image_dataset, training_list

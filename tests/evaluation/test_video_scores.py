@@ -18,10 +18,10 @@ from mote.cli import main
 from mote.config import Config, validate
 from mote.datasets import video
 from mote.datasets.decoding.decode import open_video, read_frames
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.sampling import clip_indices
-from mote.datasets.synthetic import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.evaluation.features import cache_folder, default_folder, usage
 from mote.evaluation.video_scores import BLOCK_VIEWS, score_videos

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from mote.cli import main
 from mote.config import ConfigError, load
 from mote.config.unused import idle_settings
-from mote.datasets.synthetic import write_video
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.experiments import parts
 from mote.tasks.video import VideoTask

@@ -6,7 +6,7 @@ import torch
 
 from mote.cli import main
 from mote.config import load as load_config
-from mote.datasets.synthetic import write_video
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.experiments import dry_run
 from mote.experiments.video import assemble

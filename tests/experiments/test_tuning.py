@@ -15,7 +15,7 @@ from mote import load
 from mote.config import ConfigError
 from mote.config import load as load_config
 from mote.config.unused import idle_settings
-from mote.datasets.synthetic import write_video
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.experiments import parts
 from mote.experiments.train import train

@@ -16,8 +16,8 @@ from oracles import mote_reference
 from safetensors import safe_open
 
 from mote import load
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.lists.manifest import Record, video_files
-from mote.datasets.synthetic import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.datasets.video import VideoDataset
 from mote.inference.classifier import Classifier

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from mote import load
 from mote.cli import main
 from mote.config import load as load_config
-from mote.datasets.synthetic import write_video
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.experiments.video import assemble
 from mote.training.checkpoint import load_checkpoint

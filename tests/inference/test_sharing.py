@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from mote import load
 from mote.cli import main
 from mote.config import Config, dump
-from mote.datasets.synthetic import write_video
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.inference import hub, sharing
 from mote.inference.hub import HubError, is_repo_id

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import fails, mote
+from command_line import fails, mote
 
 from mote import load
 from mote.config import load as load_config
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.lists.manifest import Record, read_class_ids, read_class_names
-from mote.datasets.synthetic import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.datasets.video import VideoDataset
 from mote.parallel.accelerator import make_accelerator

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import fails, mote
+from command_line import fails, mote
 
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.faces import EXPRESSIONS, render_face

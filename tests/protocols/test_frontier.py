@@ -14,7 +14,7 @@ from mote.cli import main
 from mote.config import load as load_config
 from mote.datasets import video
 from mote.datasets.decoding.decode import read_frames
-from mote.datasets.synthetic import write_video
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.evaluation.videos import evaluate
 from mote.inference.classifier import Classifier

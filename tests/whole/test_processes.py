@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mote.cli import main
-from mote.datasets.synthetic import write_video
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 
 CLASSES = ("red star moving left", "blue arrow growing", "green ball bouncing")

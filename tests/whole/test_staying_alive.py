@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from mote.cli import main
-from mote.datasets.synthetic import write_video
+from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 
 CLASSES = ("red star moving left", "blue arrow growing", "green ball bouncing")

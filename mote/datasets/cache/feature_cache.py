@@ -1,7 +1,7 @@
 """Frame features on disk: encoded once, scored many times, returned bit for bit or not at all.
 
 A cache folder holds one folder per namespace (one tower, one way of cutting clips; see `namespace_key`), and in it
-pairs of files of (V, T, D) float32 rows (see `mote.datasets.shards`, also for why an interruption does no harm). An
+pairs of files of (V, T, D) float32 rows (see `shards`, also for why an interruption does no harm). An
 entry that is incomplete or damaged is missing, and is encoded again. `files.jsonl` remembers hashes of video files.
 
 Views: V = clips * crops; T frames; D embedding.

@@ -235,7 +235,7 @@ BACKENDS = {"pyav": PyAVVideo, "decord": DecordVideo}
 def open_video(path: Path | str, backend: str | None = None) -> PyAVVideo | DecordVideo | FrameFolder:
     """Open a video file with "pyav" (default) or "decord"; DecodeError when it is missing or is no video.
 
-    `path` may also name a video in an archive, see `mote.datasets.tar_shards`, or a folder of frames.
+    `path` may also name a video in an archive, see `mote.datasets.decoding.tar_shards`, or a folder of frames.
     """
     name = backend or "pyav"
     if name not in BACKENDS:

@@ -30,7 +30,7 @@ class Clip(NamedTuple):
 
 
 def read_clips(path: Path | str, root: Path | str | None = None, select: str | None = None) -> list[Clip]:
-    """The rows of a list, see `mote.datasets.manifest.read_rows`; raises ManifestError."""
+    """The rows of a list, see `mote.datasets.lists.manifest.read_rows`; raises ManifestError."""
     return [Clip(row.path, row.label) for row in read_rows(path, root, select)]
 
 

@@ -31,7 +31,7 @@ SHAPE = (2, 3, 4)
 SPACE = namespace_key(weights="w", size=8, frames=3)
 WRITER = """
 import sys
-from mote.datasets.feature_cache import FeatureCache
+from mote.datasets.cache.feature_cache import FeatureCache
 sys.path.insert(0, sys.argv[1])
 from test_feature_cache import SPACE, features, key
 first, last, step, *shape = map(int, sys.argv[3:])

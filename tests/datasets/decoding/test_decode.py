@@ -6,30 +6,13 @@ import sys
 import av
 import numpy as np
 import pytest
-from video_files import numbered_frames, numbers, write_video
+from video_files import FILES, numbered_frames, numbers, write_video
 
 from mote.datasets.decoding import decode
 from mote.datasets.decoding.decode import open_video, read_frames
 from mote.datasets.decoding.errors import DecodeError, FrameOrderError
 
 NUM_FRAMES = 70
-FILES = {  # the cases in which decoders are known to hand out other frames than asked for
-    "closed groups": ("a.mp4", {"gop": 12}),
-    "one group": ("a.mp4", {"gop": 250}),
-    "open groups": ("a.mp4", {"gop": 12, "options": {"x264-params": "open-gop=1"}}),
-    "open groups, mkv": ("a.mkv", {"gop": 12, "options": {"x264-params": "open-gop=1"}}),
-    "HEVC": ("a.mp4", {"codec": "libx265", "gop": 12, "options": {"preset": "ultrafast"}}),
-    "short HEVC groups": ("a.mp4", {"codec": "libx265", "gop": 2, "options": {"preset": "ultrafast"}}),
-    "MPEG-4": ("a.mp4", {"codec": "mpeg4"}),
-    "MPEG-4 with B": ("a.mp4", {"codec": "mpeg4", "b_frames": 2}),
-    "AVI": ("a.avi", {"codec": "mpeg4"}),
-    "AVI with B": ("a.avi", {"codec": "mpeg4", "b_frames": 2}),
-    "H.264 in AVI": ("a.avi", {"gop": 12, "b_frames": 2}),
-    "VP9": ("a.webm", {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}}),
-    "transport stream": ("a.ts", {"codec": "mpeg2video", "b_frames": 2}),
-    "program stream": ("a.mpg", {"codec": "mpeg1video", "b_frames": 2}),
-    "wrong times": ("a.mkv", {"codec": "mpeg4", "b_frames": 2, "stored_order": True}),
-}
 
 
 @pytest.fixture(scope="module")

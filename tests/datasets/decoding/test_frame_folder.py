@@ -6,16 +6,16 @@ import os
 import numpy as np
 import pytest
 from face_layouts import dfew
-from mote.datasets.decode import DecodeError
 from PIL import Image
 
 from mote.cli import main
 from mote.datasets.cache.file_hashes import FileHashes
 from mote.datasets.decoding.decode import read_frames
+from mote.datasets.decoding.encode import write_video
+from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.decoding.frame_folder import find_clips
 from mote.datasets.lists.manifest import Record
 from mote.datasets.lists.verify import read_ends
-from mote.datasets.synthetic import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.datasets.video import VideoDataset
 

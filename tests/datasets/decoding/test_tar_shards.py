@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_decode import FILES
-from video_files import numbered_frames, write_video
+from video_files import FILES, numbered_frames, write_video
 
 from mote.cli import main
 from mote.config import validate
