@@ -85,8 +85,8 @@ def reduced(name: str, data: Path, out: Path) -> list[str]:
         small += [f"data.train={pictures}", f"evaluation.manifest={pictures}"]
         small += [f"optim.batch_size={codes}", "autoencoder.width=4"]
     else:
-        clip = "tiny" if config.model.clip == "tiny" else _small_clip(config.model.clip, data)
-        small += [f"model.clip={clip}", "model.pretrained=random", "data.frames=2", "optim.batch_size=2"]
+        clip = "tiny" if config.model.backbone == "tiny" else _small_clip(config.model.backbone, data)
+        small += [f"model.backbone={clip}", "model.pretrained=random", "data.frames=2", "optim.batch_size=2"]
         small += [f"data.train={data / 'clips.csv'}", "data.split=train", f"data.classes={data / 'classes.txt'}"]
     return [*map(str, files(name)), *small, f"run.out={out}"]
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import timm
 
-from mote.models.clip import clip_config
+from mote.models.clip import backbone_config
 
 SIZE, WIDTH = 32, 64
 
 
 def small_config(name: str) -> dict[str, Any]:
     """The open_clip configuration of an architecture, reduced."""
-    config = copy.deepcopy(clip_config(name))
+    config = copy.deepcopy(backbone_config(name))
     config["embed_dim"] = WIDTH
     config["vision_cfg"]["image_size"] = SIZE
     if "timm_model_name" not in config["vision_cfg"]:
@@ -32,7 +32,7 @@ def small_config(name: str) -> dict[str, Any]:
 
 
 def small_clip(name: str, folder: Path) -> str:
-    """Write the reduced architecture below `folder`; returns its name for `model.clip` (weights: "random")."""
+    """Write the reduced architecture below `folder`; returns its name for `model.backbone` (weights: "random")."""
     place = folder / name
     place.mkdir(parents=True, exist_ok=True)
     (place / "open_clip_config.json").write_text(json.dumps({"model_cfg": small_config(name)}))

@@ -49,7 +49,7 @@ def make_model(folder: Path) -> None:
     sizes = {"embed_dim": towers.embed_dim, "num_layers": 4, "num_experts": 4, "num_heads": 8}
     model = VideoCLIP(towers.visual, towers.logit_scale, mean=towers.mean, std=towers.std, **sizes)
     text = torch.nn.functional.normalize(torch.randn(len(CLASSES), towers.embed_dim), dim=-1)
-    meta = {"clip": "ViT-B-16-quickgelu", "pretrained": "random", "seed": 0, "templates": ["a video of {}."]}
+    meta = {"backbone": "ViT-B-16-quickgelu", "pretrained": "random", "seed": 0, "templates": ["a video of {}."]}
     save_model(folder / "model", model, {**meta, "classes": CLASSES, "frames": 8, "size": 224}, {"tuned_text": text})
 
 

@@ -23,14 +23,14 @@ from torch.nn import functional as F
 from mote.datasets.mixing import METHODS, Mixer
 from mote.files.provenance import versions
 from mote.inference.loading import build_plain
-from mote.models.clip import load_clip
+from mote.models.clip import load_backbone
 
 CLASSES = 400
 
 
 def make_step(device: torch.device):
     """batch -> None: forward and backward of mean-pooled ViT-B/16 over 400 classes."""
-    towers = load_clip("ViT-B-16", "random")
+    towers = load_backbone("ViT-B-16", "random")
     model = build_plain(towers).to(device)
     text = F.normalize(torch.randn(CLASSES, towers.embed_dim, device=device), dim=-1)
     half = device.type == "cuda"

@@ -1,8 +1,8 @@
 """How long until something happens: `mote --help`, `mote config`, and a run's first step on cached data.
 
 The commands are timed from their start to their end, in processes of their own. The run trains the temporal head on
-features of made clips (`data.cache_features`; the built-in tiny CLIP, or `--clip`, with random weights); its seconds
-are those from the loaded towers to the end of the first optimizer step, encoding of the training list left out.
+features of made clips (`data.cache_features`; the built-in tiny CLIP, or `--backbone`, with random weights); its
+seconds are those from the loaded towers to the end of the first optimizer step, encoding of the training list left out.
 Seconds are of the clock on the wall, which includes waiting for a core: the best of the rounds is nearest to what the
 program needs. Processor seconds are printed beside it.
 
@@ -46,11 +46,11 @@ def first_step_seconds(folder: Path, clip: str) -> float:
     (folder / "train.txt").write_text("".join(f"{path.name} {i}\n" for i, path in enumerate(paths)))
     (folder / "classes.txt").write_text("one\ntwo\nthree\n")
     pretrained = ["model.pretrained=random"] if clip != "tiny" else []
-    names = {"data.train": folder / "train.txt", "data.classes": folder / "classes.txt", "model.clip": clip}
+    names = {"data.train": folder / "train.txt", "data.classes": folder / "classes.txt", "model.backbone": clip}
     settings = [*(f"{key}={value}" for key, value in names.items()), *pretrained]
     settings += [
         "tuning.vision=frozen",
-        "optim.clip_lr_scale=0",
+        "optim.backbone_lr_scale=0",
         "data.workers=0",
         "optim.batch_size=8",
         "run.cpu=true",
@@ -82,7 +82,7 @@ def first_step_seconds(folder: Path, clip: str) -> float:
 def main() -> None:
     """Time everything, print, write the JSON."""
     parser = options(__doc__, rounds=7)
-    parser.add_argument("--clip", default="ViT-B-32-quickgelu")
+    parser.add_argument("--backbone", default="ViT-B-32-quickgelu")
     given = parser.parse_args()
     goals, figures = [], {}
     for name, (arguments, bound) in COMMANDS.items():

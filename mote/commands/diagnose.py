@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from mote.commands.verbs import Verbs, add_verb, load_config
+from mote.files.run_directory import config_file
 
 MIXING = {"alpha": 1.0, "ratio": 0.5, "size": 32, "frames": 1, "extent": "space", "draws": 6000}
 RUN = ("samples", "inputs", "parameters", "quantities", "batch_size", "probes", "tolerance", "max_products", "name")
@@ -69,10 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
         mixing_report(Path(arguments.out or "diagnostics"), size=(frames, side, side), seed=arguments.seed, **settings)
         return 0
     folder = Path(arguments.run)
-    if not (folder / "config.yaml").is_file():
+    if config_file(folder) is None:
         raise ValueError(f"{folder}: is no run directory (it has no config.yaml); `mote train` makes one")
     given = _given(arguments, RUN, "a run")
-    config = load_config(arguments.config, [folder / "config.yaml"])
+    config = load_config(arguments.config, folder)
     if "quantities" in given:
         given["parts"] = tuple(part for part in given.pop("quantities").split(",") if part)
     from mote.diagnostics.report import diagnose

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, load_config, named_settings
+from mote.files.run_directory import config_file
 
 if TYPE_CHECKING:
     from mote.protocols.table import Protocol
@@ -23,7 +24,7 @@ def add(verbs: Verbs) -> None:
     evaluate.add_argument("--out", help="folder for the results (default: MODEL/evaluations, or ./evaluations)")
     evaluate.add_argument("--no-page", action="store_true", help="numbers only (evaluation.page=false)")
     evaluate.add_argument("--no-cache", action="store_true", help="neither use nor keep frame features")
-    evaluate.add_argument("--clip", help="name:tag of the text tower, for an authors' checkpoint")
+    evaluate.add_argument("--backbone", help="name:tag of the text tower, for an authors' checkpoint")
     evaluate.add_argument("--union-labels", metavar="CLASSES", help="class file whose names compete as well")
     protocol = evaluate.add_argument_group("by a protocol")
     protocol.add_argument("--protocol", help="name or name@version; its settings replace those of the run")
@@ -43,12 +44,13 @@ def run(arguments: argparse.Namespace) -> int:
         return _verify(Path(arguments.verify), arguments.model)
     if arguments.model is None:
         raise ValueError("give a model: a run directory, an authors' checkpoint (.pt), `tiny`, or open_clip name:tag")
-    own = Path(arguments.model) / "config.yaml"
-    base = [own] if own.is_file() else []
-    out = Path(arguments.out or (Path(arguments.model) / "evaluations" if base else "evaluations"))
+    is_run = config_file(arguments.model) is not None
+    out = Path(arguments.out or (Path(arguments.model) / "evaluations" if is_run else "evaluations"))
     switches = {"evaluation.page=false": arguments.no_page, "evaluation.cache=null": arguments.no_cache}
-    config = load_config([*_own_settings(arguments), *(key for key, given in switches.items() if given)], base)
-    given = {"clip": arguments.clip, "union": arguments.union_labels}
+    config = load_config(
+        [*_own_settings(arguments), *(key for key, given in switches.items() if given)], arguments.model
+    )
+    given = {"backbone": arguments.backbone, "union": arguments.union_labels}
     if arguments.protocol is None:
         if extra := [name for name in ("lists", "root", "subset") if getattr(arguments, name) is not None]:
             raise ValueError(f"--{extra[0]} belongs to a protocol; name it with --protocol")
@@ -83,16 +85,15 @@ def _folds(arguments: argparse.Namespace, protocol: "Protocol", out: Path, switc
     from mote.protocols.folds import evaluate_folds
     from mote.protocols.lists import check_settings
 
-    if arguments.clip is not None or arguments.union_labels is not None:
-        raise ValueError(f"{protocol.identifier} scores runs on their own classes; leave out --clip and --union-labels")
+    if arguments.backbone is not None or arguments.union_labels is not None:
+        raise ValueError(
+            f"{protocol.identifier} scores runs on their own classes; leave out --backbone and --union-labels"
+        )
     models = [arguments.model, *(item for item in arguments.config if "=" not in item and Path(item).is_dir())]
     rest = _own_settings(arguments)
     named, configs = named_settings(rest), []
     for model in models:
-        own = Path(model) / "config.yaml"
-        configs.append(
-            load_config([*rest, *(key for key, given in switches.items() if given)], [own] if own.is_file() else [])
-        )
+        configs.append(load_config([*rest, *(key for key, given in switches.items() if given)], model))
         check_settings(protocol, named, configs[-1])
     name = configs[0].evaluation.name if "evaluation.name" in named else None
     evaluate_folds(models, protocol, arguments.lists, arguments.root, configs, out, name=name)

@@ -18,7 +18,7 @@ def add(verbs: Verbs) -> None:
     names.add_argument("--classes", help="file of names, one per line or id,name csv")
     names.add_argument("--text-input", action="store_true", help="class features are an input, not part of the file")
     export.add_argument("--templates", help="prompt-template file, one {} per line")
-    export.add_argument("--clip", help="name:tag of the text tower, for an authors' checkpoint")
+    export.add_argument("--backbone", help="name:tag of the text tower, for an authors' checkpoint")
     export.add_argument(
         "--modulation",
         action=argparse.BooleanOptionalAction,
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         labels=[name.strip() for name in arguments.labels.split(",")] if arguments.labels else None,
         classes=arguments.classes,
         templates=arguments.templates,
-        clip=arguments.clip,
+        backbone=arguments.backbone,
         text_input=arguments.text_input,
         modulation=arguments.modulation,
         check=arguments.check,

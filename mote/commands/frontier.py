@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from mote.commands.verbs import Verbs, add_verb, load_config
+from mote.files.run_directory import config_file
 
 
 def add(verbs: Verbs) -> None:
@@ -19,14 +20,13 @@ def add(verbs: Verbs) -> None:
     frontier.add_argument("--root", help="what relative paths in the lists of protocols start from")
     frontier.add_argument("--alphas", help="weights of the tuned tower, with commas (default: 0,0.25,0.5,0.75,0.9)")
     frontier.add_argument("--gates", help="factors of the temporal branch, with commas (default: 0,0.25,0.5,0.75,1)")
-    frontier.add_argument("--clip", help="name:tag of the original CLIP, for an authors' checkpoint")
+    frontier.add_argument("--backbone", help="name:tag of the original CLIP, for an authors' checkpoint")
     frontier.add_argument("--out", help="folder for the results (default: MODEL/frontier, or ./frontier)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    own = Path(arguments.model) / "config.yaml"
-    config = load_config(arguments.config, [own] if own.is_file() else [])
+    config = load_config(arguments.config, arguments.model)
     values = {
         name: _numbers(name, getattr(arguments, name))
         for name in ("alphas", "gates")
@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     }
     from mote.protocols.frontier import frontier
 
-    out = Path(arguments.out or (Path(arguments.model) / "frontier" if own.is_file() else "frontier"))
-    given = {"clip": arguments.clip, "root": arguments.root, **values}
+    out = Path(arguments.out or (Path(arguments.model) / "frontier" if config_file(arguments.model) else "frontier"))
+    given = {"backbone": arguments.backbone, "root": arguments.root, **values}
     frontier(arguments.model, arguments.closed, arguments.zero_shot, config, out, **given)
     return 0
 

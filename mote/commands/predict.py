@@ -18,7 +18,7 @@ def add(verbs: Verbs) -> None:
     names.add_argument("--labels", help="comma-separated names to choose among (default: the model's own classes)")
     names.add_argument("--classes", help="file of names, one per line or id,name csv")
     predict.add_argument("--templates", help="prompt-template file, one {} per line")
-    predict.add_argument("--clip", help="name:tag of the text tower, for an authors' checkpoint")
+    predict.add_argument("--backbone", help="name:tag of the text tower, for an authors' checkpoint")
     predict.add_argument("--clips", type=int, default=1, help="temporal clips per video (default: %(default)s)")
     predict.add_argument("--crops", type=int, default=1, choices=(1, 3), help="spatial crops (default: %(default)s)")
     predict.add_argument("--top", type=int, default=5, help="names printed per video (default: %(default)s)")
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         labels=labels,
         classes=arguments.classes,
         templates=arguments.templates,
-        clip=arguments.clip,
+        backbone=arguments.backbone,
         clips=arguments.clips,
         crops=arguments.crops,
         top=arguments.top,

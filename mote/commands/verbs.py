@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mote.files.run_directory import CONFIG, config_file
+
 if TYPE_CHECKING:
     from mote.config import Config
 
@@ -24,13 +26,17 @@ def add_verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], 
     return parser
 
 
-def load_config(arguments: Sequence[str], base: Sequence[Path] = ()) -> "Config":
-    """The configuration of files, run directories (their config.yaml, run.out set to them) and a.b=c overrides."""
+def load_config(arguments: Sequence[str], base: str | Path | None = None) -> "Config":
+    """The configuration of files, run directories (their config.yaml, run.out set to them) and a.b=c overrides.
+
+    base: run directory whose settings come first, where it is one.
+    """
     from mote.config import load
     from mote.config.unused import idle_settings, questionable_settings
 
     files, overrides = _sorted_out(arguments)
-    config = load([*base, *files], overrides)
+    first = None if base is None else config_file(base)
+    config = load(files if first is None else [first, *files], overrides)
     for line in [*idle_settings(config), *questionable_settings(config)]:
         print(f"mote: warning: {line}", file=sys.stderr)
     return config
@@ -51,7 +57,7 @@ def _sorted_out(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
         if "=" in argument:
             overrides.append(argument)
         elif Path(argument).is_dir():
-            files.append(Path(argument) / "config.yaml")
+            files.append(Path(argument) / CONFIG)
             overrides.append(f"run.out={json.dumps(argument)}")
         else:
             files.append(Path(argument))

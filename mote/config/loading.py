@@ -18,6 +18,12 @@ from pydantic import ValidationError
 
 from mote.config.tree import Config
 
+OLD_KEYS = {  # (section, key) -> today's key: run directories written before these were renamed
+    ("model", "clip"): "backbone",
+    ("optim", "clip_lr_scale"): "backbone_lr_scale",
+}
+OLD_VALUES = {("image", "net", "clip"): "backbone"}
+
 
 class ConfigError(ValueError):
     """A mistake in a configuration file or override; the message has one line per mistake."""
@@ -56,7 +62,8 @@ def merge(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> di
     """What `load` validates: the settings that the files and overrides name, and no others."""
     tree: dict[str, Any] = {}
     for file in files:
-        _merge(tree, _read(Path(file)))
+        read = read_run_tree if Path(file).name == "config.yaml" else _read
+        _merge(tree, read(Path(file)))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key:
@@ -77,6 +84,26 @@ def validate(tree: Mapping[str, Any]) -> Config:
         return Config.model_validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(item) for item in error.errors())) from None
+
+
+def with_todays_names(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run or result as they are named now; an older one may have other names."""
+    return {
+        section: {
+            OLD_KEYS.get((section, key), key): OLD_VALUES.get((section, key, value), value)
+            if isinstance(value, str)
+            else value
+            for key, value in keys.items()
+        }
+        if isinstance(keys, Mapping)
+        else keys
+        for section, keys in tree.items()
+    }
+
+
+def read_run_tree(path: Path) -> dict[str, Any]:
+    """The settings in the config.yaml of a run directory, not validated; raises ConfigError."""
+    return with_todays_names(_read(path))
 
 
 def dump(config: Config) -> str:

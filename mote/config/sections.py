@@ -19,7 +19,7 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """The network: CLIP towers and the temporal head on top of them."""
 
-    clip: str = "tiny"  # "tiny", or any open_clip architecture
+    backbone: str = "tiny"  # "tiny", or any open_clip architecture
     pretrained: str | None = None  # open_clip tag, or a local checkpoint file; "random" for random weights
     layers: Annotated[int, Field(ge=0)] = 4  # temporal layers; 0 = mean pooling
     experts: Positive = 4  # experts per layer; 1 = plain temporal transformer
@@ -49,7 +49,9 @@ class DataConfig(Section):
     flip: Unit = 0.5  # probability; set 0 where left and right are classes
     grayscale: Unit = 0.2  # probability
     workers: Annotated[int, Field(ge=0)] = 2
-    cache_features: bool = False  # encode every training clip once, without augmentation (needs optim.clip_lr_scale=0)
+    cache_features: bool = (
+        False  # encode every training clip once, without augmentation (needs optim.backbone_lr_scale=0)
+    )
     max_bad_fraction: Unit = 0.0  # undecodable training videos tolerated; they are skipped, counted and listed
     decode_timeout: Annotated[float, Field(gt=0)] | None = 60.0  # seconds until a file counts as bad; None waits
 
@@ -57,7 +59,7 @@ class DataConfig(Section):
 class TuningConfig(Section):
     """Which weights of the CLIP towers are tuned, and through what. The temporal head is always tuned whole."""
 
-    vision: Literal["frozen", "lora", "full"] = "full"  # "full" learns at optim.lr * optim.clip_lr_scale
+    vision: Literal["frozen", "lora", "full"] = "full"  # "full" learns at optim.lr * optim.backbone_lr_scale
     text: Literal["frozen", "lora", "full"] = "frozen"  # tuned: class features are recomputed inside every step
     adapt: Literal["attention", "mlp", "all"] = "all"  # layers that get LoRA adapters
     rank: Positive = 16  # of the adapters
@@ -102,7 +104,9 @@ class RDropConfig(Section):
 class ImageConfig(Section):
     """The network and the pictures of task=image and task=expression."""
 
-    net: str = "resnet20"  # lenet, mlp, resnet8, resnet20, resnet32, timm:NAME, or clip: model.clip with class names
+    net: str = (
+        "resnet20"  # lenet, mlp, resnet8, resnet20, resnet32, timm:NAME, or backbone: model.backbone with class names
+    )
     pretrained: bool = False  # timm: download its weights
     init: str | None = (
         None  # run or model folder of the same net to start from, such as what `mote compact` wrote; with
@@ -150,7 +154,7 @@ class OptimConfig(Section):
     """AdamW, warm-up and half cosine on optimizer steps."""
 
     lr: Annotated[float, Field(gt=0)] = 5e-5
-    clip_lr_scale: NonNegative = 0.07  # learning rate of the CLIP tower relative to lr; 0 = frozen
+    backbone_lr_scale: NonNegative = 0.07  # learning rate of the CLIP tower relative to lr; 0 = frozen
     weight_decay: NonNegative = 0.2
     betas: tuple[Unit, Unit] = (0.9, 0.999)
     no_decay_norm_bias: bool = False

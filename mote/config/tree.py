@@ -61,9 +61,9 @@ class Config(Section):
 
     def _consistent_video(self) -> None:
         imbalance, maps = self.imbalance, self.imbalance.method in ("mek", "consistency")
-        still = self.model.layers == 0 and self.optim.clip_lr_scale == 0
+        still = self.model.layers == 0 and self.optim.backbone_lr_scale == 0
         if still and "lora" not in {self.tuning.vision, self.tuning.text} and self.data.train is not None:
-            raise ValueError("model.layers=0 with optim.clip_lr_scale=0 leaves nothing to train; raise one of them")
+            raise ValueError("model.layers=0 with optim.backbone_lr_scale=0 leaves nothing to train; raise one of them")
         drawn = self.model.layers and self.model.experts > 1 and self.loss.routing == "one"
         if self.r_drop.weight and not drawn:
             raise ValueError(
@@ -80,15 +80,18 @@ class Config(Section):
         if maps and imbalance.strength and not self.vision_learns and self.data.train is not None:
             raise ValueError(
                 f"imbalance.method={imbalance.method}: its attention consistency teaches the CLIP tower, which does "
-                "not learn here; set tuning.vision=full and optim.clip_lr_scale > 0, or imbalance.strength=0"
+                "not learn here; set tuning.vision=full and optim.backbone_lr_scale > 0, or imbalance.strength=0"
             )
 
     def _consistent_image(self) -> None:
         if self.data.cache_features:
             raise ValueError("data.cache_features is for task=video")
-        clip, head = self.image.net == "clip", {self.imbalance.method, self.imbalance.posthoc} & {"crt", "tau_norm"}
-        if self.task == "expression" and clip and head:
-            raise ValueError(f"{head.pop()} needs a linear head; image.net=clip has class features in its place")
+        backbone, head = (
+            self.image.net == "backbone",
+            {self.imbalance.method, self.imbalance.posthoc} & {"crt", "tau_norm"},
+        )
+        if self.task == "expression" and backbone and head:
+            raise ValueError(f"{head.pop()} needs a linear head; image.net=backbone has class features in its place")
         if self.task == "expression" and self.imbalance.method == "crt" and self.image.init is None:
             raise ValueError("imbalance.method=crt trains the head of another run anew; name it with image.init")
         if self.imbalance.posthoc == "tau_norm" and self.imbalance.method == "ldam_drw":
@@ -97,14 +100,14 @@ class Config(Section):
             )
         if self.mixing.extent != "space":
             raise ValueError(f"mixing.extent={self.mixing.extent} is for clips; images need mixing.extent=space")
-        if self.r_drop.weight and (self.image.dropout == 0 or self.image.net == "clip"):
+        if self.r_drop.weight and (self.image.dropout == 0 or self.image.net == "backbone"):
             raise ValueError(
-                "r_drop needs passes that differ; set image.dropout > 0 (clip has none), or r_drop.weight=0"
+                "r_drop needs passes that differ; set image.dropout > 0 (backbone has none), or r_drop.weight=0"
             )
         if {len(self.image.mean), len(self.image.std)} - {1, self.image.channels}:
             raise ValueError("image.mean and image.std need one number, or one for each of image.channels")
-        if self.image.net == "clip" and self.image.channels != 3:
-            raise ValueError("image.net=clip takes colour pictures; set image.channels=3")
+        if self.image.net == "backbone" and self.image.channels != 3:
+            raise ValueError("image.net=backbone takes colour pictures; set image.channels=3")
 
     def _consistent_autoencoder(self) -> None:
         settings = self.autoencoder
@@ -125,4 +128,4 @@ class Config(Section):
     def vision_learns(self) -> bool:
         """Whether training changes the features of frames."""
         tuning = self.tuning.vision
-        return tuning == "lora" or (tuning == "full" and self.optim.clip_lr_scale > 0)
+        return tuning == "lora" or (tuning == "full" and self.optim.backbone_lr_scale > 0)

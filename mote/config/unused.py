@@ -81,8 +81,8 @@ def idle_settings(config: Config) -> list[str]:
         idle += [f"tuning.{k}: neither tower has adapters (tuning.vision=lora)" for k in adapters]
     if config.tuning.text == "frozen":
         idle += [f"tuning.{k}: the text tower is frozen" for k in _changed(config.tuning, "text_prompts")]
-    if config.tuning.text == "full" and config.optim.clip_lr_scale == 0:
-        idle += ["tuning.text: its learning rate is 0 (optim.clip_lr_scale=0)"]
+    if config.tuning.text == "full" and config.optim.backbone_lr_scale == 0:
+        idle += ["tuning.text: its learning rate is 0 (optim.backbone_lr_scale=0)"]
     if config.data.sampling == "segment":
         idle += ["data.stride: used by data.sampling=dense only" for _ in _changed(config.data, "stride")]
     if config.data.cache_features:
@@ -111,7 +111,7 @@ def _idle_components(config: Config) -> list[str]:
             for key in _changed(config.image, *ImageConfig.model_fields)
         ]
         return idle
-    keep = ("clip", "pretrained") if config.image.net == "clip" else ()
+    keep = ("backbone", "pretrained") if config.image.net == "backbone" else ()
     model = [key for key in ModelConfig.model_fields if key not in keep]
     idle += [f"model.{key}: for task=video" for key in _changed(config.model, *model)]
     idle += [f"tuning.{key}: for task=video" for key in _changed(config.tuning, *TuningConfig.model_fields)]
@@ -121,7 +121,7 @@ def _idle_components(config: Config) -> list[str]:
     idle += [f"data.{key}: for task=video" for key in _changed(config.data, *video)]
     if config.image.pad:
         idle += ["data.crop_scale: image.pad crops instead" for _ in _changed(config.data, "crop_scale")]
-    own = ("mean", "std") if config.image.net == "clip" or config.image.net.startswith("timm:") else ()
+    own = ("mean", "std") if config.image.net == "backbone" or config.image.net.startswith("timm:") else ()
     return idle + [f"image.{key}: {config.image.net} has its own" for key in _changed(config.image, *own)]
 
 

@@ -40,7 +40,7 @@ from mote.reporting.page import Section, percent, text_table, write_page
 from mote.reporting.plots import confusion_plot
 
 COMMON = ["data.split=train", "data.workers=0", "data.crop_scale=[0.8,1]", "data.max_bad_fraction=0"]
-COMMON += ["model.layers=1", "model.experts=2", "optim.lr=3e-4", "optim.clip_lr_scale=1", "optim.weight_decay=0.05"]
+COMMON += ["model.layers=1", "model.experts=2", "optim.lr=3e-4", "optim.backbone_lr_scale=1", "optim.weight_decay=0.05"]
 COMMON += ["data.frames=4", "optim.batch_size=32", "optim.epochs=10", "optim.warmup_epochs=1"]
 # The strength acts on cosines: 100 makes the consistency a tenth of the cross-entropy at the start. It was not tuned.
 METHODS = {

@@ -40,11 +40,11 @@ from mote.training.log import read_log
 
 ZERO_SHOT = ("unseen_pairs", "unseen_objects", "appearance")
 COMMON = ["data.flip=0", "data.grayscale=0", "data.crop_scale=[1,1]", "data.workers=0", "optim.weight_decay=0.05"]
-HEAD = ["optim.clip_lr_scale=0", "data.cache_features=true", "optim.batch_size=64", "optim.lr=1e-3"]
+HEAD = ["optim.backbone_lr_scale=0", "data.cache_features=true", "optim.batch_size=64", "optim.lr=1e-3"]
 HEAD += ["optim.epochs=30", "optim.warmup_epochs=3"]
-TOWER = ["model.layers=0", "optim.clip_lr_scale=1", "optim.batch_size=32", "optim.lr=3e-4", "optim.epochs=1"]
+TOWER = ["model.layers=0", "optim.backbone_lr_scale=1", "optim.batch_size=32", "optim.lr=3e-4", "optim.epochs=1"]
 TOWER += ["optim.warmup_epochs=0.1"]
-HEAD_ALL = ["model.layers=2", "optim.clip_lr_scale=0.3", "optim.batch_size=32", "optim.lr=3e-4", "optim.epochs=1"]
+HEAD_ALL = ["model.layers=2", "optim.backbone_lr_scale=0.3", "optim.batch_size=32", "optim.lr=3e-4", "optim.epochs=1"]
 HEAD_ALL += ["optim.warmup_epochs=0.1"]
 # The temporal head is trained on features of the frozen tower first, then everything together.
 METHODS: dict[str, dict[str, list[str]]] = {

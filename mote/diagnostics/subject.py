@@ -46,7 +46,7 @@ class HeadLogits(nn.Module):
         return self.model.classify(video if past is None else video - features + past, self.text)
 
 
-class ClipLogits(nn.Module):
+class CLIPLogits(nn.Module):
     """Frames (B, T, 3, S, S) in 0..1 -> logits (B, K)."""
 
     text: Tensor
@@ -172,7 +172,7 @@ def _video(run: Path, config: Config, accelerator: Accelerator, samples: int, se
         dataset = _views(classifier, records, config)
         bar = tqdm(chosen[own.numpy()], desc="decode", unit="clip", disable=_silent(accelerator))
         taken = torch.stack([dataset.frames(0, int(i))[0] for i in bar])
-        module = ClipLogits(classifier.model, text)
+        module = CLIPLogits(classifier.model, text)
         names = [name for name, _ in module.named_parameters() if not name.endswith("logit_scale")]
     return Subject(
         module=module.eval(),

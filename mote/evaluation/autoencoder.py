@@ -19,6 +19,7 @@ from mote.datasets.lists.reading import hash_manifest
 from mote.evaluation.views import evaluation_list, evaluation_loader, image_dataset
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import provenance
+from mote.files.run_directory import model_folder
 from mote.files.writing import to_json, write_atomic
 from mote.inference.latent import CONFIDENT, LatentModel, load_latent
 from mote.metrics.latent import agreement, coverage, energy_test, frechet_distance
@@ -49,7 +50,7 @@ class Judge:
 
     def __init__(self, folder: str, size: int, channels: int):
         path = Path(folder)
-        net, self.meta = load_net(path / "best" if (path / "best").is_dir() else path)
+        net, self.meta = load_net(model_folder(path))
         if (self.meta["size"], self.meta["channels"]) != (size, channels):
             raise ValueError(
                 f"autoencoder.judge {folder}: takes {self.meta['size']} pixels and {self.meta['channels']} channels, "

@@ -13,7 +13,7 @@ from mote.reporting.headline import headline, report
 
 
 def evaluate_model(
-    model: str, config: Config, out: Path, clip: str | None = None, union: str | None = None
+    model: str, config: Config, out: Path, backbone: str | None = None, union: str | None = None
 ) -> dict[str, Any]:
     """Score any model (see `mote.load`) on `config.evaluation`; returns the summary that was written."""
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
@@ -33,8 +33,8 @@ def evaluate_model(
         if accelerator.is_main_process:
             print(f"{out / config.evaluation.name}.json: {headline(summary)}")
         return summary
-    classifier = load(model, clip=clip, device=accelerator.device)
-    summary = evaluate(classifier, config, accelerator, out, source={"model": model, "clip": clip}, union=union)
+    classifier = load(model, backbone=backbone, device=accelerator.device)
+    summary = evaluate(classifier, config, accelerator, out, source={"model": model, "backbone": backbone}, union=union)
     if accelerator.is_main_process:
         print(f"{out / config.evaluation.name}.json: {headline(summary)}")
         if (page := page_path(out, config.evaluation.name)).is_file():

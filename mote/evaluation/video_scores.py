@@ -1,7 +1,8 @@
 """From listed videos to their scores: frame features, temporal head, fusion of views.
 
 The same result, bit for bit on the CPU, for any number of processes, threads and workers, any batch size, and features
-from the cache or from the files: features are computed video by video (see `features`), and temporal head and classes in fixed blocks of the list, each by one thread of one process. Features of a few blocks are in memory at once.
+from the cache or from the files: features are computed video by video (see `features`), and temporal head and
+classes in fixed blocks of the list, each by one thread of one process. Features of a few blocks are in memory at once.
 """
 
 import sys

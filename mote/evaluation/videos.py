@@ -51,8 +51,8 @@ def evaluate(
         config: what is scored on, and how.
         accelerator: the processes that share the work.
         out: folder of the result files.
-        source: what `classifier` was loaded from, `model` and `clip`; None = it is being trained. With it, videos that
-            are also in the training list are warned of.
+        source: what `classifier` was loaded from, `model` and `backbone`; None = it is being trained. With it, videos
+            that are also in the training list are warned of.
         union: class file whose names compete as well; those that the vocabulary has already (up to case and spaces) are
             merged. Temporal feature modulation compares the whole union with the classes of tuning.
         protocol: what the result says about the protocol that it obeys.
@@ -102,7 +102,7 @@ def evaluate(
     }
     if settings.unknown is not None:
         hashes["unknown"] = hash_manifest(settings.unknown, unknown)
-    inputs = {**(source or {"model": config.run.out, "clip": None}), "union": union, "folder": os.getcwd()}
+    inputs = {**(source or {"model": config.run.out, "backbone": None}), "union": union, "folder": os.getcwd()}
     if inputs["model"] is not None and Path(inputs["model"]).exists():  # else it is the name of an architecture
         inputs["model"] = os.path.abspath(inputs["model"])
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}

@@ -17,10 +17,11 @@ from mote.evaluation.images import evaluate_images
 from mote.evaluation.views import evaluation_list, image_dataset, training_list
 from mote.experiments import loaders, parts, video
 from mote.experiments.train import check_run, fit_run
+from mote.files.run_directory import model_folder
 from mote.models import folders
 from mote.models.checkpoints import save_model
 from mote.models.clip import encode_classes
-from mote.models.feature_maps import ClipImages, load_backbone
+from mote.models.feature_maps import CLIPImages, load_net_weights
 from mote.models.image_checkpoints import TIMM, image_classifier, load_net, save_net
 from mote.models.image_nets import ImageClassifier
 from mote.parallel.accelerator import make_accelerator
@@ -94,7 +95,9 @@ class ImageExperiment:
         """Learning rates, see `mote.training.loop.fit`."""
         if self.config.task == "expression" and self.config.imbalance.method == "crt":
             return [("model.net.fc.*", {"lr_scale": 1.0}), ("*", {"lr_scale": 0.0})]
-        return [("*", {"lr_scale": self.config.optim.clip_lr_scale if self.config.image.net == "clip" else 1.0})]
+        return [
+            ("*", {"lr_scale": self.config.optim.backbone_lr_scale if self.config.image.net == "backbone" else 1.0})
+        ]
 
     def loader(self) -> DataLoader:
         """Training batches, augmented."""
@@ -135,11 +138,11 @@ def build_model(config: Config, classes: list[str], size: int, device: torch.dev
             `image.init`.
     """
     image, expression = config.image, config.task == "expression"
-    if image.net == "clip":
-        towers = folders.towers(config.model.clip, config.model.pretrained, config.seed)
+    if image.net == "backbone":
+        towers = folders.towers(config.model.backbone, config.model.pretrained, config.seed)
         text = encode_classes(towers, classes, reading.templates(config.data.templates), device=device)
         plain = config.model.model_copy(update={"layers": 0, "experts": 1})
-        built = ClipImages(video.model(plain, towers), text)
+        built = CLIPImages(video.model(plain, towers), text)
         if expression:
             with torch.no_grad():  # a tower without patch tokens is refused now
                 built.to(device).eval().encode(torch.zeros(1, 3, size, size, device=device))
@@ -162,7 +165,7 @@ def build_model(config: Config, classes: list[str], size: int, device: torch.dev
         size=size,
     )
     if init is not None:
-        load_backbone(net, init)
+        load_net_weights(net, init)
     return net.to(memory_format=torch.channels_last) if expression else net  # type: ignore[call-overload]
 
 
@@ -173,7 +176,7 @@ def _from_folder(folder: Path, config: Config, classes: list[str], size: int, co
         ValueError: no image network there, or one of another kind, other classes or other pictures.
     """
     image = config.image
-    model, meta = load_net(folder / "best" if (folder / "best").is_dir() else folder)
+    model, meta = load_net(model_folder(folder))
     wanted = {"net": image.net, "classes": classes, "size": size, "channels": image.channels}
     odd = [key for key, value in wanted.items() if meta[key] != value]
     if config.task == "expression":
@@ -197,8 +200,8 @@ def picture_size(config: Config, data: ImageList) -> int:
     """
     if config.data.size is not None:
         return config.data.size
-    if config.image.net == "clip":
-        return folders.towers(config.model.clip, config.model.pretrained, config.seed).image_size
+    if config.image.net == "backbone":
+        return folders.towers(config.model.backbone, config.model.pretrained, config.seed).image_size
     if config.image.net.startswith(TIMM):
         import timm
 
@@ -212,10 +215,15 @@ def picture_size(config: Config, data: ImageList) -> int:
 
 def save_image_model(folder: Path, model: nn.Module, meta: dict[str, Any], config: Config) -> None:
     """Write `best/`: a network, or CLIP with its class features."""
-    if not isinstance(model, ClipImages):
+    if not isinstance(model, CLIPImages):
         save_net(folder, cast(ImageClassifier, model), meta)
         return
     templates = reading.templates(config.data.templates)
     meta = {key: value for key, value in meta.items() if key != "task"}  # it is a whole CLIP, which mote.load takes too
-    more = {"clip": config.model.clip, "pretrained": config.model.pretrained, "templates": templates, "frames": 1}
-    save_model(folder, model.clip, {**meta, **more}, {"tuned_text": model.text})
+    more = {
+        "backbone": config.model.backbone,
+        "pretrained": config.model.pretrained,
+        "templates": templates,
+        "frames": 1,
+    }
+    save_model(folder, model.backbone, {**meta, **more}, {"tuned_text": model.text})

@@ -129,9 +129,9 @@ def group_lasso(config: SparsityConfig, task: nn.Module) -> GroupLasso | None:
 
 def learning_rules(config: Config) -> list[tuple[str, dict[str, float]]]:
     """Parameter patterns, first match wins: the temporal head and the adapters at their rate, the CLIP towers and
-    logit_scale at `optim.clip_lr_scale`, nothing for what is frozen.
+    logit_scale at `optim.backbone_lr_scale`, nothing for what is frozen.
     """
-    tuning, clip = config.tuning, config.optim.clip_lr_scale
+    tuning, towers = config.tuning, config.optim.backbone_lr_scale
     rates = [(pattern, 0.0) for pattern in tuning.freeze]
     if "lora" in (tuning.vision, tuning.text):
         rates.append(("*.lora_[AB].*", tuning.lr_scale))
@@ -143,4 +143,4 @@ def learning_rules(config: Config) -> list[tuple[str, dict[str, float]]]:
         rates.append(("class_features.*.logit_*", 0.0))  # the model has its own; the text tower does not use it
     if tuning.text == "lora":
         rates.append(("class_features.*", 0.0))
-    return [(pattern, {"lr_scale": rate}) for pattern, rate in (*rates, ("*", clip))]
+    return [(pattern, {"lr_scale": rate}) for pattern, rate in (*rates, ("*", towers))]

@@ -87,8 +87,8 @@ def class_features(config: Config, towers: Towers, classes: Sequence[str], promp
     if config.tuning.text == "lora":
         from mote.models.lora import add_adapters
 
-        tower.clip = add_adapters(
-            tower.clip, lambda _: tower([prompts[0].replace("{}", classes[0])]), **_adapters(config.tuning)
+        tower.backbone = add_adapters(
+            tower.backbone, lambda _: tower([prompts[0].replace("{}", classes[0])]), **_adapters(config.tuning)
         )
     features = ClassFeatures(tower, classes, prompts[: config.tuning.text_prompts])
     if config.model.gradient_checkpointing:
@@ -128,7 +128,7 @@ class Experiment:
     def text_tower(self) -> TextTower:
         """The text tower as it is now, without adapters."""
         tower = cast(TextTower, self.towers.encode_text)
-        return TextTower(_plain(tower.clip), tower.tokenizer)
+        return TextTower(_plain(tower.backbone), tower.tokenizer)
 
     def classifier(self) -> Classifier:
         """The weights as they are now, experts folded and adapters merged, with all that a new vocabulary needs."""
@@ -155,7 +155,7 @@ class Experiment:
         config, whole = self.config, self.model
         for name, tower, way in (
             ("vision", whole.visual, config.tuning.vision),
-            ("text", getattr(self.towers.encode_text, "clip", None), config.tuning.text),
+            ("text", getattr(self.towers.encode_text, "backbone", None), config.tuning.text),
         ):
             if way == "lora":
                 from mote.models.lora import save_adapters
@@ -189,12 +189,12 @@ class Experiment:
         return loaders.training_loader(config, dataset, labels)
 
     def _original(self) -> Towers:
-        return folders.towers(self.config.model.clip, self.config.model.pretrained, self.config.seed)
+        return folders.towers(self.config.model.backbone, self.config.model.pretrained, self.config.seed)
 
     def _meta(self) -> dict[str, Any]:
         config = self.config
         return {
-            "clip": config.model.clip,
+            "backbone": config.model.backbone,
             "pretrained": config.model.pretrained,
             "classes": list(self.classes),
             "templates": list(self.templates),
@@ -221,7 +221,7 @@ def assemble(config: Config, device: torch.device) -> Experiment:
     classes = reading.class_names(data.classes, data.train)
     records = reading.records(data.train, data.root, classes, data.classes, data.split)
     start = video.init_text(config.model)
-    towers = folders.towers(config.model.clip, config.model.pretrained, config.seed, start)
+    towers = folders.towers(config.model.backbone, config.model.pretrained, config.seed, start)
     templates = reading.templates(data.templates)
     text = encode_classes(towers, classes, templates, device=device)
     torch.manual_seed(config.seed)  # the same initial weights in every process

@@ -47,7 +47,7 @@ class Classifier:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     offset: Float[Tensor, "K"] | None = None  # added to the logits of the classes of tuning, see `adjusted`
     labels: list[str] | None = None  # names to choose among when none are given; None = `classes`
-    meta: dict[str, Any] = field(default_factory=dict, repr=False)  # of its model folder: clip, pretrained, ...
+    meta: dict[str, Any] = field(default_factory=dict, repr=False)  # of its model folder: backbone, pretrained, ...
     class_features: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(
         default_factory=dict, repr=False
     )  # of (labels, templates) met so far

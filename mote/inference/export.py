@@ -49,7 +49,7 @@ def export(
     labels: list[str] | None = None,
     classes: str | None = None,
     templates: str | None = None,
-    clip: str | None = None,
+    backbone: str | None = None,
     text_input: bool = False,
     modulation: bool | None = None,
     check: str | None = None,
@@ -58,7 +58,7 @@ def export(
     """Write `out` and return the largest difference of its logits from the model's own.
 
     Args:
-        model, clip, templates: as in `mote.load`; experts are folded.
+        model, backbone, templates: as in `mote.load`; experts are folded.
         out: the file, replaced when it exists; appears only when the comparison holds.
         format: a key of FORMATS; None = by the suffix of `out`.
         labels, classes: names to choose among, or a file of them; None = the model's own.
@@ -78,7 +78,7 @@ def export(
     if (settings := posthoc(model)) is not None:
         warnings.warn(f"imbalance.posthoc={settings.posthoc} of the run is not part of the exported file", stacklevel=2)
     videos = find_files([check]) if check is not None else []
-    classifier = load(model, clip=clip, templates=templates, device="cpu")
+    classifier = load(model, backbone=backbone, templates=templates, device="cpu")
     names = None
     if not text_input:
         names = classifier.labels_or_own(read_class_names(classes) if classes else labels)
@@ -150,7 +150,7 @@ def contract(
         "tuned_classes": classifier.classes,
         "templates": classifier.templates,
         "source": source,
-        "clip": {key: classifier.meta.get(key) for key in ("clip", "pretrained")},
+        "backbone": {key: classifier.meta.get(key) for key in ("backbone", "pretrained")},
         "hashes": hashes,
         "versions": versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

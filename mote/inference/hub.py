@@ -6,7 +6,7 @@ from pathlib import Path
 import huggingface_hub
 import open_clip
 
-from mote.models.checkpoints import DESCRIPTION, TEXT, WEIGHTS
+from mote.files.run_directory import CONFIG, DESCRIPTION, TEXT, WEIGHTS
 from mote.models.clip_weights import one_line
 
 
@@ -32,7 +32,7 @@ def download(repo: str, revision: str | None = None) -> Path:
         HubError: no network and not in the cache, or no such repository or no access.
     """
     try:
-        files = [WEIGHTS, DESCRIPTION, TEXT, "clip.*", "config.yaml", "README.md"]
+        files = [WEIGHTS, DESCRIPTION, TEXT, "backbone.*", "clip.*", CONFIG, "README.md"]
         return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=files))
     except Exception as error:  # the client's errors have no common base, and differ between its versions
         raise HubError(

@@ -1,7 +1,6 @@
 """Image networks in use: their probabilities, with the correction of the class frequencies afterwards."""
 
 import copy
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -19,8 +18,9 @@ from mote.datasets.face_crop import face_of_clip
 from mote.datasets.images import read_image
 from mote.datasets.transforms import eval_transform
 from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.run_directory import config_file, model_folder, read_description
 from mote.models import folders
-from mote.models.feature_maps import ClipImages
+from mote.models.feature_maps import CLIPImages
 from mote.models.image_checkpoints import is_image_model, load_net
 from mote.regularizers.long_tail import adjust_logits, checked_counts, tau_normalized
 
@@ -67,12 +67,12 @@ def load_model(folder: Path, image: ImageConfig) -> tuple[nn.Module, dict[str, A
 
     Keys of the description: `classes`, `size`, `channels`; of task=expression also `counts`.
     """
-    best = folder / "best" if (folder / "best").is_dir() else folder
-    if image.net != "clip":
+    best = model_folder(folder)
+    if image.net != "backbone":
         return load_net(best)
     loaded = folders.load_folder(best)
     assert loaded.classes is not None and loaded.tuned_text is not None  # train_images wrote them
-    return ClipImages(loaded.model, loaded.tuned_text).eval(), {**loaded.meta, "classes": loaded.classes}
+    return CLIPImages(loaded.model, loaded.tuned_text).eval(), {**loaded.meta, "classes": loaded.classes}
 
 
 class ImagePredictor(NamedTuple):
@@ -112,13 +112,13 @@ class ImagePredictor(NamedTuple):
 def image_config(model: str) -> Config | None:
     """The configuration of a run or folder that holds a network for still images; None for anything else."""
     folder = Path(model)
-    inner = folder / "best" if (folder / "best").is_dir() else folder
-    if (folder / "config.yaml").is_file():
-        config = load_config([folder / "config.yaml"])
+    inner = model_folder(folder)
+    if (file := config_file(folder)) is not None:
+        config = load_config([file])
         return config if config.task in ("image", "expression") else None
     if not is_image_model(inner):
         return None
-    meta = json.loads((inner / "model.json").read_text(encoding="utf-8"))
+    meta = read_description(inner)
     return Config(task=meta["task"], image=ImageConfig(net=meta["net"], channels=meta["channels"]))
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mote.files.run_directory import model_folder
 from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, sample_posterior
 from mote.regularizers.gaussian_mixture import (
     Mixture,
@@ -53,7 +54,7 @@ def load_latent(folder: Path) -> tuple[LatentModel, dict[str, Any]]:
     Raises:
         ValueError: there is none, or it is not one of pictures.
     """
-    model, prior, meta = load_autoencoder(folder / "best" if (folder / "best").is_dir() else folder)
+    model, prior, meta = load_autoencoder(model_folder(folder))
     if not isinstance(model, ImageAutoencoder):
         raise ValueError(f"{folder}: an autoencoder of features, not of pictures")
     return LatentModel(model, Mixture(**prior), meta["method"], meta["conditional"]), meta

@@ -10,7 +10,7 @@ from mote.files.shipped import data_file
 from mote.inference.classifier import Classifier
 from mote.inference.hub import download, is_local, is_repo_id
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
-from mote.models.clip import Towers, load_clip, parse_model_name
+from mote.models.clip import Towers, load_backbone, parse_model_name
 from mote.models.folders import load_folder, towers
 from mote.models.video_clip import VideoCLIP
 
@@ -19,7 +19,7 @@ def load(
     model: str,
     pretrained: str | None = None,
     *,
-    clip: str | None = None,
+    backbone: str | None = None,
     templates: str | Path | None = None,
     device: str | torch.device | None = None,
 ) -> Classifier:
@@ -30,7 +30,7 @@ def load(
             (.pt, .pth); `tiny`; an open_clip architecture, with its tag as `name:tag` or in `pretrained`; or the id
             `organisation/name` of a model on the Hugging Face Hub, see `mote.inference.hub`.
         pretrained: open_clip tag or local CLIP checkpoint, for an open_clip architecture.
-        clip: `name:tag` of the text tower for an authors' checkpoint; None = by the width of its visual tower.
+        backbone: `name:tag` of the text tower for an authors' checkpoint; None = by the width of its visual tower.
         templates: prompt-template file; None = the model's own, else the 28 of the method.
         device: where to run; None = the first GPU, else the CPU.
 
@@ -39,7 +39,7 @@ def load(
     """
     path = Path(model)
     if is_reference_checkpoint(path):
-        classifier = _from_reference(load_folder(path), clip)
+        classifier = _from_reference(load_folder(path), backbone)
     elif path.is_dir() or path.suffix == ".safetensors":
         classifier = _from_folder(load_folder(path))
     elif pretrained is None and is_local(model):
@@ -48,7 +48,7 @@ def load(
         classifier = _from_folder(load_folder(download(model)))
     else:
         name, tag = parse_model_name(model)
-        classifier = _from_clip(load_clip(name, pretrained or tag))
+        classifier = _from_backbone(load_backbone(name, pretrained or tag))
     if templates is not None:
         classifier.templates = read_templates(templates)
     classifier.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -60,7 +60,7 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
     meta = loaded.meta
     return Classifier(
         loaded.model.fold(loaded.merge_routing),
-        lambda: towers(meta["clip"], meta["pretrained"], meta["seed"], loaded.text_weights),
+        lambda: towers(meta["backbone"], meta["pretrained"], meta["seed"], loaded.text_weights),
         classes=loaded.classes,
         tuned_text=loaded.tuned_text,
         templates=meta["templates"],
@@ -76,13 +76,13 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
     )
 
 
-def _from_reference(loaded: LoadedModel, clip: str | None) -> Classifier:
-    name, tag = parse_model_name(clip) if clip else (loaded.meta["clip"], loaded.meta["pretrained"])
+def _from_reference(loaded: LoadedModel, backbone: str | None) -> Classifier:
+    name, tag = parse_model_name(backbone) if backbone else (loaded.meta["backbone"], loaded.meta["pretrained"])
 
     def original() -> Towers:
         if name is None:
-            raise ValueError("the text tower of this checkpoint is not known; name its CLIP as clip='name:tag'")
-        return load_clip(name, tag)
+            raise ValueError("the text tower of this checkpoint is not known; name its CLIP as backbone='name:tag'")
+        return load_backbone(name, tag)
 
     count = 0 if loaded.tuned_text is None else len(loaded.tuned_text)
     kinetics = read_class_names(data_file("classes/kinetics400.txt"))
@@ -93,12 +93,12 @@ def _from_reference(loaded: LoadedModel, clip: str | None) -> Classifier:
         classes=classes or None,
         tuned_text=None if loaded.tuned_text is None else F.normalize(loaded.tuned_text, dim=-1),
         size=loaded.meta["architecture"]["vision_cfg"]["image_size"],
-        meta={**loaded.meta, "clip": name, "pretrained": tag, "seed": 0},
+        meta={**loaded.meta, "backbone": name, "pretrained": tag, "seed": 0},
     )
 
 
-def _from_clip(towers: Towers) -> Classifier:
-    meta = {"clip": towers.name, "pretrained": towers.pretrained, "seed": 0}
+def _from_backbone(towers: Towers) -> Classifier:
+    meta = {"backbone": towers.name, "pretrained": towers.pretrained, "seed": 0}
     return Classifier(build_plain(towers), lambda: towers, size=towers.image_size, meta=meta)
 
 

@@ -21,6 +21,7 @@ from mote.datasets.images import BadImageError
 from mote.datasets.lists.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, read_class_names, video_files
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions
+from mote.files.run_directory import config_file
 from mote.files.writing import write_atomic
 from mote.inference.classifier import Classifier
 from mote.inference.images import image_config, load_predictor
@@ -66,7 +67,7 @@ def predict(
     labels: list[str] | None = None,
     classes: str | None = None,
     templates: str | None = None,
-    clip: str | None = None,
+    backbone: str | None = None,
     clips: int = 1,
     crops: int = 1,
     top: int = 5,
@@ -93,7 +94,7 @@ def predict(
         names, hashes, scores_of = predictor.classes, predictor.hashes, predictor.scores
     else:
         kind, files = "video", find_files(places)
-        classifier = load(model, clip=clip, templates=templates)
+        classifier = load(model, backbone=backbone, templates=templates)
         names = classifier.labels_or_own(given)
         classifier = _corrected(classifier, model, names)
 
@@ -135,8 +136,8 @@ def predict(
 
 def posthoc(model: str) -> ImbalanceConfig | None:
     """The correction after training that the configuration of a run asks for; None for none, or where there is none."""
-    file = Path(model) / "config.yaml"
-    settings = load_config([file]).imbalance if file.is_file() else ImbalanceConfig()
+    file = config_file(model)
+    settings = load_config([file]).imbalance if file is not None else ImbalanceConfig()
     return None if settings.posthoc == "none" else settings
 
 

@@ -1,7 +1,7 @@
 """Sharing models through the Hugging Face Hub, or as a folder: `mote push`, `from_pretrained`.
 
 A shared folder holds `model.safetensors` and `model.json` (see `mote.models.checkpoints`), `text.safetensors` where the
-text tower was tuned, `clip.*` where its CLIP was a local file and no tag of open_clip, `config.yaml`, a model card
+text tower was tuned, `backbone.*` where its CLIP was a local file and no tag of open_clip, `config.yaml`, a model card
 `README.md`, and `evaluations/`: the results that were measured on exactly these weights. Absolute paths in settings and
 results are shortened: they name people and machines. `mote.load` takes the folder or the repository id. Only
 huggingface_hub talks to the network; its cache, token and HF_HUB_OFFLINE apply.
@@ -18,10 +18,10 @@ import huggingface_hub
 import open_clip
 import yaml
 
-from mote.config import parse_yaml
+from mote.config import read_run_tree
 from mote.files.hashes import sha256_tensors
+from mote.files.run_directory import CONFIG, DESCRIPTION, TEXT, WEIGHTS, config_file, model_folder, read_description
 from mote.inference.hub import HubError, download, is_repo_id
-from mote.models.checkpoints import DESCRIPTION, TEXT, WEIGHTS
 from mote.models.clip_weights import one_line
 from mote.reporting.model_card import model_card
 
@@ -53,14 +53,14 @@ def save_pretrained(
     run, folder = Path(run), Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: exists and is not an empty folder; choose another or remove it")
-    model = run / "best" if (run / "best").is_dir() else run
+    model = model_folder(run)
     if not model.is_dir():
         raise FileNotFoundError(f"{run}: no such run directory or model folder")
-    meta, clip = _shared_clip(model, json.loads((model / DESCRIPTION).read_text(encoding="utf-8")))
+    meta, weights = _shared_backbone(model, read_description(model))
     results = _results(run)
     config = None
-    if (run / "config.yaml").is_file():
-        tree = parse_yaml((run / "config.yaml").read_text(encoding="utf-8"))
+    if (file := config_file(run)) is not None:
+        tree = read_run_tree(file)
         config = yaml.safe_dump(without_places(tree), sort_keys=False)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
@@ -69,11 +69,11 @@ def save_pretrained(
         for file in (WEIGHTS, *([TEXT] if meta.get("text_tuned") else [])):
             shutil.copyfile(model / file, stage / file)
         (stage / DESCRIPTION).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-        if clip is not None:
-            print(f"mote: {clip}: CLIP weights of a file, copied as {meta['clip_file']}", file=sys.stderr)
-            shutil.copyfile(clip, stage / meta["clip_file"])
+        if weights is not None:
+            print(f"mote: {weights}: CLIP weights of a file, copied as {meta['backbone_file']}", file=sys.stderr)
+            shutil.copyfile(weights, stage / meta["backbone_file"])
         if config is not None:
-            (stage / "config.yaml").write_text(config, encoding="utf-8")
+            (stage / CONFIG).write_text(config, encoding="utf-8")
         for result in results:
             target = stage / "evaluations" / f"{result['task']}.json"
             target.write_text(json.dumps(without_places(result), indent=1) + "\n", encoding="utf-8")
@@ -83,19 +83,19 @@ def save_pretrained(
     return folder
 
 
-def _shared_clip(model: Path, meta: dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
+def _shared_backbone(model: Path, meta: dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
     """`model.json` as others can use it, and the file of CLIP weights to copy beside it, which new labels need."""
-    name, weights = str(meta.get("clip")), meta.get("pretrained")
+    name, weights = str(meta.get("backbone")), meta.get("pretrained")
     if name.startswith("local-dir:"):
         raise ValueError(f"{model}: its CLIP is {name}, a folder of this machine; a shared model needs a tag or a file")
     if weights in (None, "random") or open_clip.get_pretrained_cfg(name.replace("/", "-"), weights):
         return meta, None
-    file = model / meta["clip_file"] if "clip_file" in meta else Path(weights).expanduser()
+    file = model / meta["backbone_file"] if "backbone_file" in meta else Path(weights).expanduser()
     if not file.is_file():
         raise FileNotFoundError(
             f"{file}: no such file; {model} needs these CLIP weights, and so would who downloads it"
         )
-    return {**meta, "pretrained": file.name, "clip_file": f"clip{file.suffix}"}, file
+    return {**meta, "pretrained": file.name, "backbone_file": f"backbone{file.suffix}"}, file
 
 
 def without_places(value: Any) -> Any:

@@ -22,8 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
 from mote.files.writing import write_whole
-from mote.models.checkpoints import DESCRIPTION, WEIGHTS
 
 PRIOR = "prior."  # of the names of its tensors
 
@@ -154,7 +154,7 @@ def save_autoencoder(
 def is_autoencoder(folder: Path) -> bool:
     """Whether ``folder`` holds a model of this file."""
     try:
-        return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("task") == "autoencoder"
+        return read_description(folder).get("task") == "autoencoder"
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -168,7 +168,7 @@ def load_autoencoder(folder: Path) -> LoadedAutoencoder:
     if not is_autoencoder(folder):
         raise ValueError(f"{folder}: holds no autoencoder; give the directory of a finished run with task=autoencoder")
     try:
-        meta = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        meta = read_description(folder)
         with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
             model = AUTOENCODERS[meta["kind"]](**meta["sizes"])
     except (KeyError, TypeError, ValueError) as error:

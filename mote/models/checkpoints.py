@@ -2,9 +2,9 @@
 
 A model folder holds ``model.safetensors`` (all parameters, and tensors that belong to them such as ``tuned_text``) and
 ``model.json``: the sizes of the model, the architecture of its visual tower (so that it is rebuilt without a download),
-the CLIP whose text tower belongs to it (``clip``, ``pretrained``), class names and templates, and ``widths`` where
-units or heads were removed. A shared folder may hold the CLIP's weights too, in a file that ``clip_file`` names; it is
-``pretrained`` then. Where the text tower was tuned, ``text.safetensors`` holds its weights. A single file
+the CLIP whose text tower belongs to it (``backbone``, ``pretrained``), class names and templates, and ``widths`` where
+units or heads were removed. A shared folder may hold the CLIP's weights too, in a file that ``backbone_file`` names; it
+is ``pretrained`` then. Where the text tower was tuned, ``text.safetensors`` holds its weights. A single file
 ``NAME.safetensors`` is the same with that JSON in its metadata, under "model", and without a text tower. Each file is
 written under a temporary name and renamed. The published format is described in ``reference``.
 """
@@ -25,13 +25,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mote.files.run_directory import DESCRIPTION, TEXT, WEIGHTS, parse_description
 from mote.files.writing import write_whole
 from mote.models.narrow import narrow
 from mote.models.reference import check_names, read_reference
 from mote.models.tensor_files import Tensors
 from mote.models.video_clip import VideoCLIP
 
-WEIGHTS, DESCRIPTION, TEXT = "model.safetensors", "model.json", "text.safetensors"
 SIZES = ("embed_dim", "mean", "std", "num_layers", "num_experts", "num_heads", "ln_eps", "ffn_ratio", "max_frames")
 TENSORS = ("tuned_text", "text", "merge_routing")  # what may lie beside the parameters
 
@@ -41,9 +41,9 @@ class LoadedModel:
     """A model from disk, in evaluation mode on the CPU, and what belongs to it.
 
     ``tuned_text``: features of the fine-tuning classes, for temporal feature modulation. ``classes``: their names,
-    where known. ``meta``: the content of ``model.json``; its ``clip`` and ``pretrained`` name the CLIP with the text
-    tower (None: not known). ``merge_routing``: how to merge the experts (None: uniformly). ``text``: features of the
-    names in ``meta["labels"]``, which an exported model chooses among. ``text_weights``: the file for ``load_text``
+    where known. ``meta``: the content of ``model.json``; its ``backbone`` and ``pretrained`` name the CLIP with the
+    text tower (None: not known). ``merge_routing``: how to merge the experts (None: uniformly). ``text``: features of
+    the names in ``meta["labels"]``, which an exported model chooses among. ``text_weights``: the file for ``load_text``
     where the text tower was tuned.
     """
 
@@ -69,8 +69,8 @@ def save_model(
     Args:
         folder: made when missing; an older model in it is replaced. With a name in .safetensors it is one file instead.
         model: what to save, not wrapped for distributed training.
-        meta: JSON values for ``model.json``; needs ``clip`` (a name for ``load_clip``) or ``architecture`` (as in the
-            ``meta`` of a loaded model). Useful: ``pretrained``, ``classes``, ``templates``.
+        meta: JSON values for ``model.json``; needs ``backbone`` (a name for ``load_backbone``) or ``architecture`` (as
+            in the ``meta`` of a loaded model). Useful: ``pretrained``, ``classes``, ``templates``.
         tensors: ``tuned_text`` (F, D), ``text`` (K, D) and ``merge_routing`` (L, E), all optional.
         notes: more text for the metadata of the safetensors file.
         text_tower: the text tower (without adapters) where it is not that of ``clip``.
@@ -84,7 +84,7 @@ def save_model(
     meta = {**meta, **_sizes(model), **({"widths": model.widths} if model.widths else {})}
     meta |= {"text_tuned": text_tower is not None or bool(meta.get("text_tuned"))}
     meta.setdefault("architecture", None)
-    meta["architecture"] = meta["architecture"] or _architecture(meta.get("clip"), model.visual)
+    meta["architecture"] = meta["architecture"] or _architecture(meta.get("backbone"), model.visual)
     weights, description = _places(folder)
     weights.parent.mkdir(parents=True, exist_ok=True)
     state = {name: t.detach().cpu().contiguous() for name, t in {**model.state_dict(), **tensors}.items()}
@@ -111,11 +111,11 @@ def load_model(folder: Path | str) -> LoadedModel:
             hint = f"; a model folder holds {DESCRIPTION} and {WEIGHTS}" if description is not None else ""
             raise FileNotFoundError(f"{path}: not found{hint}")
     try:
-        meta = json.loads(_metadata(weights) if description is None else description.read_text(encoding="utf-8"))
+        meta = parse_description(_metadata(weights) if description is None else description.read_text(encoding="utf-8"))
         sizes, architecture = {name: meta[name] for name in SIZES}, meta["architecture"]
         sizes["expert_part"] = meta.get("expert_part", "ffn")  # models saved before there was a choice
-        if "clip_file" in meta:
-            meta["pretrained"] = str(weights.parent / Path(meta.pop("clip_file")).name)
+        if "backbone_file" in meta:
+            meta["pretrained"] = str(weights.parent / Path(meta.pop("backbone_file")).name)
     except SafetensorError as error:
         raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
     except (ValueError, TypeError) as error:
@@ -177,7 +177,7 @@ def load_reference(path: Path | str) -> LoadedModel:
     found = read_reference(path)
     constants = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD, "ln_eps": 1e-12}
     model = _rebuild(found.architecture, found.sizes | constants, found.state, path)
-    meta = {"clip": found.clip, "pretrained": found.clip and "openai", "architecture": found.architecture}
+    meta = {"backbone": found.backbone, "pretrained": found.backbone and "openai", "architecture": found.architecture}
     meta |= {"classes": None, **_sizes(model)}
     return LoadedModel(model, found.tuned_text, None, meta, found.merge_routing)
 
@@ -215,16 +215,18 @@ def _metadata(weights: Path) -> str:
         return (file.metadata() or {})["model"]
 
 
-def _architecture(clip: str | None, visual: nn.Module) -> dict[str, Any]:
+def _architecture(backbone: str | None, visual: nn.Module) -> dict[str, Any]:
     """The config of a CLIP's visual tower, with the activation and image size that ``visual`` really has."""
-    if clip == "tiny":
+    if backbone == "tiny":
         from mote.models.tiny import tiny_config
 
         config = tiny_config()
     else:
-        config = open_clip.get_model_config(clip) if clip else None
+        config = open_clip.get_model_config(backbone) if backbone else None
     if config is None:
-        raise ValueError(f"cannot describe the visual tower of clip={clip!r}; expected 'tiny' or an open_clip model")
+        raise ValueError(
+            f"cannot describe the visual tower of backbone={backbone!r}; expected 'tiny' or an open_clip model"
+        )
     vision = dict(config["vision_cfg"])
     size = getattr(visual, "image_size", vision.get("image_size", 224))
     vision["image_size"] = size if isinstance(size, int) or size[0] != size[1] else size[0]

@@ -24,13 +24,14 @@ from tqdm import tqdm
 
 from mote.models.clip_weights import (
     SCHEMAS,
-    build_clip,
-    clip_config,
+    backbone_config,
+    build_backbone,
     load_model,
     one_line,
     parse_model_name,
     quiet_root_logger,
 )
+from mote.models.old_names import reads_old_name
 from mote.models.tiny import TinyTokenizer
 from mote.parallel.cores import all_cores
 
@@ -38,10 +39,10 @@ __all__ = [
     "ClassFeatures",
     "TextTower",
     "Towers",
-    "build_clip",
-    "clip_config",
+    "backbone_config",
+    "build_backbone",
     "encode_classes",
-    "load_clip",
+    "load_backbone",
     "parse_model_name",
 ]
 
@@ -55,7 +56,7 @@ class Towers:
     logit_scale: logarithm of the factor on the cosines.
     mean, std: statistics of the RGB channels of pixels in [0, 1].
     text_width: width of the text transformer (the embedding width where the text tower does not tell).
-    name, pretrained: as given to `load_clip`.
+    name, pretrained: as given to `load_backbone`.
     """
 
     visual: nn.Module
@@ -73,18 +74,19 @@ class Towers:
 class TextTower(nn.Module):
     """Texts to features: tokenizer and text half of an open_clip model (its `visual` must have been taken out)."""
 
-    def __init__(self, clip: nn.Module, tokenizer: Callable[[list[str]], Tensor]):
+    def __init__(self, backbone: nn.Module, tokenizer: Callable[[list[str]], Tensor]):
         super().__init__()
-        self.clip = clip
+        self.backbone = backbone
         self.tokenizer = tokenizer
+        reads_old_name(self, "clip", "backbone")
 
     def forward(self, texts: list[str]) -> Float[Tensor, "n D"]:
         """Features (n, D) of n texts, not normalised; texts longer than the context are cut by the tokenizer."""
-        clip: Any = self.clip
-        return clip.encode_text(self.tokenizer(texts).to(next(clip.parameters()).device))
+        backbone: Any = self.backbone
+        return backbone.encode_text(self.tokenizer(texts).to(next(backbone.parameters()).device))
 
 
-def load_clip(name: str, pretrained: str | Path | None = None, precision: str = "fp32") -> Towers:
+def load_backbone(name: str, pretrained: str | Path | None = None, precision: str = "fp32") -> Towers:
     """Towers of a CLIP model with its weights.
 
     Args:
@@ -102,7 +104,7 @@ def load_clip(name: str, pretrained: str | Path | None = None, precision: str = 
         FileNotFoundError: `pretrained` looks like a file and there is none.
         RuntimeError: weights or configuration could not be downloaded, or a package the model needs is missing.
     """
-    embed_dim = clip_config(name)["embed_dim"]
+    embed_dim = backbone_config(name)["embed_dim"]
     tokenizer = _tokenizer(name)  # before the weights: a missing package should not cost a download
     model: Any = load_model(name, pretrained, precision).eval()
     statistics = open_clip.get_model_preprocess_cfg(model)
@@ -144,18 +146,18 @@ class ClassFeatures(nn.Module):
 
     def forward(self) -> Float[Tensor, "K D"]:
         """y (K, D), float32, each of length 1."""
-        clip: Any = self.tower.clip
-        features = F.normalize(clip.encode_text(self.tokens).float(), dim=-1).unflatten(0, (self.num_classes, -1))
+        backbone: Any = self.tower.backbone
+        features = F.normalize(backbone.encode_text(self.tokens).float(), dim=-1).unflatten(0, (self.num_classes, -1))
         return F.normalize(features.mean(dim=1), dim=-1)
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Recompute the text tower's activations in backward to save memory."""
-        clip: Any = self.tower.clip
-        switch = getattr(getattr(clip, "text", None), "set_grad_checkpointing", None)
+        backbone: Any = self.tower.backbone
+        switch = getattr(getattr(backbone, "text", None), "set_grad_checkpointing", None)
         if switch is not None:
             switch(enabled)
         else:
-            clip.transformer.grad_checkpointing = enabled
+            backbone.transformer.grad_checkpointing = enabled
 
 
 @torch.no_grad()

@@ -44,7 +44,7 @@ def parse_model_name(text: str) -> tuple[str, str | None]:
     return name, tag or None
 
 
-def clip_config(name: str) -> dict[str, Any]:
+def backbone_config(name: str) -> dict[str, Any]:
     """Architecture of a model as open_clip's configuration dict: embed_dim, vision_cfg, text_cfg, ...
 
     Raises:
@@ -67,7 +67,7 @@ def clip_config(name: str) -> dict[str, Any]:
     return config
 
 
-def build_clip(architecture: str | dict[str, Any], precision: str = "fp32") -> nn.Module:
+def build_backbone(architecture: str | dict[str, Any], precision: str = "fp32") -> nn.Module:
     """The open_clip model of a name or configuration dict, randomly initialised from torch's global generator.
 
     Its `visual` returns pooled features only, also where the original returns tokens beside them (CoCa).
@@ -76,7 +76,7 @@ def build_clip(architecture: str | dict[str, Any], precision: str = "fp32") -> n
         ValueError: unknown name or precision, or a dict without embed_dim, vision_cfg and text_cfg.
     """
     check_precision(precision)
-    config = clip_config(architecture) if isinstance(architecture, str) else architecture
+    config = backbone_config(architecture) if isinstance(architecture, str) else architecture
     lacking = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
     if lacking:
         raise ValueError(f"model configuration: expected embed_dim, vision_cfg, text_cfg; lacks {', '.join(lacking)}")
@@ -86,7 +86,7 @@ def build_clip(architecture: str | dict[str, Any], precision: str = "fp32") -> n
 
 
 def load_model(name: str, pretrained: str | Path | None, precision: str) -> nn.Module:
-    """The open_clip model of a name with the weights `pretrained` asks for; arguments and errors as in `load_clip`."""
+    """The open_clip model of a name with the weights `pretrained` asks for; see `load_backbone`."""
     check_precision(precision)
     if str(pretrained) == "random":
         return _random(name, precision)
@@ -137,7 +137,7 @@ def quiet_root_logger() -> Iterator[None]:
 
 def _random(name: str, precision: str) -> nn.Module:
     if name == "tiny" or name.startswith(SCHEMAS):
-        return build_clip(name, precision)
+        return build_backbone(name, precision)
     name = name.replace("/", "-")
     return _create(name, precision=precision, pretrained_text=False, force_preprocess_cfg=_statistics(name))
 
@@ -173,9 +173,9 @@ def _fill(name: str, path: Path, precision: str) -> nn.Module:
     state = _state_dict(path) if name == "tiny" or path.suffix in {".pt", ".pth", ".bin"} else {}
     if name != "tiny" and not OPENAI_EXTRAS & state.keys():
         return _create(name, str(path), precision=precision, force_preprocess_cfg=_statistics(name))
-    if name != "tiny" and not clip_config(name).get("quick_gelu", False):
+    if name != "tiny" and not backbone_config(name).get("quick_gelu", False):
         warnings.warn(f"{path}: OpenAI's weights expect QuickGELU; did you mean {name}-quickgelu?", stacklevel=5)
-    model = build_clip(name, precision)
+    model = build_backbone(name, precision)
     model.load_state_dict({key: value for key, value in state.items() if key not in OPENAI_EXTRAS})
     return model
 

@@ -4,7 +4,7 @@
 layer behind it, so that the mean over places of W F is the logit without bias, exactly, for every architecture:
 convolutional, Swin (whose maps are channels-last) and ViT (patch tokens; class tokens are left out).
 
-``ClipImages`` is CLIP on still pictures. Its map are the patch tokens in the joint space, normalised, so that their
+``CLIPImages`` is CLIP on still pictures. Its map are the patch tokens in the joint space, normalised, so that their
 products with class features are cosines; the logits come from the image feature as ever, so there the mean of a map is
 not the logit.
 """
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from mote.models.class_token import all_tokens
 from mote.models.image_nets import ImageClassifier, make_head
+from mote.models.old_names import reads_old_name
 from mote.models.video_clip import VideoCLIP
 
 
@@ -85,19 +86,20 @@ class TimmMaps(nn.Module):
         return self.fc(self.dropout(self.forward_features(x).mean((2, 3))))
 
 
-class ClipImages(nn.Module):
+class CLIPImages(nn.Module):
     """CLIP on still pictures: images (B, 3, H, W) in 0..255 -> scaled cosines with the class features ``text``."""
 
     text: Tensor
 
-    def __init__(self, clip: VideoCLIP, text: Float[Tensor, "K D"]):
+    def __init__(self, backbone: VideoCLIP, text: Float[Tensor, "K D"]):
         super().__init__()
-        self.clip = clip
+        self.backbone = backbone
+        reads_old_name(self, "clip", "backbone")
         self.register_buffer("text", text.detach().clone())
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> Float[Tensor, "B K"]:
         """Logits (B, K): a picture is a clip of one frame."""
-        return self.classify(self.clip.encode_frames(images[:, None])[:, 0])
+        return self.classify(self.backbone.encode_frames(images[:, None])[:, 0])
 
     def encode(self, images: Num[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D h w"]]:
         """The image feature, which ``classify`` takes, and the normalised patch tokens in the joint space.
@@ -105,12 +107,12 @@ class ClipImages(nn.Module):
         Raises:
             ValueError: a tower whose patch tokens cannot be projected.
         """
-        pooled, tokens = frame_maps(self.clip, images[:, None])
+        pooled, tokens = frame_maps(self.backbone, images[:, None])
         return pooled[:, 0], tokens[:, 0]
 
     def classify(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         """Logits of image features."""
-        return self.clip.classify(pooled[:, None], self.text)
+        return self.backbone.classify(pooled[:, None], self.text)
 
     def directions(self) -> Float[Tensor, "K D"]:
         """The class features."""
@@ -123,18 +125,18 @@ class ClipImages(nn.Module):
     @property
     def scale(self) -> Float[Tensor, ""]:
         """Multiplier of the cosines."""
-        return self.clip.logit_scale.exp().detach()
+        return self.backbone.logit_scale.exp().detach()
 
 
 def frame_maps(
-    clip: VideoCLIP, frames: Num[Tensor, "B T 3 H W"]
+    backbone: VideoCLIP, frames: Num[Tensor, "B T 3 H W"]
 ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T D h w"]]:
-    """Frame features as ``clip.encode_frames`` has them, and the normalised patch tokens of every frame, in one pass.
+    """Frame features as ``backbone.encode_frames`` has them, and normalised patch tokens of every frame, in one pass.
 
     Raises:
         ValueError: a tower whose patch tokens cannot be projected.
     """
-    pooled, tokens = patch_tokens(clip.visual, clip.normalize_images(frames.flatten(0, 1)))
+    pooled, tokens = patch_tokens(backbone.visual, backbone.normalize_images(frames.flatten(0, 1)))
     size = frames.shape[:2]
     return pooled.unflatten(0, size), F.normalize(tokens.float(), dim=1).unflatten(0, size)
 
@@ -164,7 +166,7 @@ def patch_tokens(
     return pooled, tokens
 
 
-def load_backbone(model: ImageClassifier, file: Path) -> None:
+def load_net_weights(model: ImageClassifier, file: Path) -> None:
     """Put the weights of ``file`` (.safetensors, or a state dict of torch.save) into the network, all but its head.
 
     Prefixes (``module.``, ``backbone.``, ``net.``, ``net.body.``) and wrappers (``state_dict``, ``model``) are

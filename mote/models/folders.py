@@ -5,16 +5,16 @@ from typing import cast
 
 import torch
 
+from mote.files.run_directory import DESCRIPTION, config_file, model_folder
 from mote.models.autoencoder import is_autoencoder
 from mote.models.checkpoints import (
-    DESCRIPTION,
     LoadedModel,
     is_reference_checkpoint,
     load_model,
     load_reference,
     load_text,
 )
-from mote.models.clip import TextTower, Towers, load_clip
+from mote.models.clip import TextTower, Towers, load_backbone
 from mote.models.image_checkpoints import is_image_model
 
 
@@ -23,10 +23,9 @@ def load_folder(path: str | Path) -> LoadedModel:
     path = Path(path)
     if is_reference_checkpoint(path):
         return load_reference(path)
-    inner = path / "best"
-    if (path / "config.yaml").is_file() and not inner.is_dir() and not (path / DESCRIPTION).is_file():
+    folder = model_folder(path)
+    if config_file(path) and folder == path and not (path / DESCRIPTION).is_file():
         raise ValueError(f"{path}: this run has no model yet; let it finish (mote train {path} --resume)")
-    folder = inner if inner.is_dir() else path
     if is_image_model(folder):
         raise ValueError(f"{folder}: holds a network for still images; only mote eval and mote predict take it")
     if is_autoencoder(folder):
@@ -36,14 +35,14 @@ def load_folder(path: str | Path) -> LoadedModel:
     return load_model(folder)
 
 
-def towers(clip: str, pretrained: str | None, seed: int, text_weights: Path | None = None) -> Towers:
+def towers(backbone: str, pretrained: str | None, seed: int, text_weights: Path | None = None) -> Towers:
     """The original CLIP of a run; `seed` makes random weights (pretrained="random") the same ones every time.
 
     `text_weights`: file of a tuned text tower, which takes the place of the original one.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        found = load_clip(clip, pretrained)
+        found = load_backbone(backbone, pretrained)
     if text_weights is not None:
         load_text(text_weights, cast(TextTower, found.encode_text))
     return found

@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
 from mote.files.writing import write_whole
-from mote.models.checkpoints import DESCRIPTION, WEIGHTS
 from mote.models.feature_maps import TimmMaps
 from mote.models.image_nets import ImageClassifier, build_net
 
@@ -103,7 +103,7 @@ def save_net(folder: Path, model: ImageClassifier, meta: Mapping[str, Any]) -> N
 def is_image_model(folder: Path) -> bool:
     """Whether ``folder`` holds an image model of this file."""
     try:
-        return json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")).get("task") in TASKS
+        return read_description(folder).get("task") in TASKS
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -115,7 +115,7 @@ def load_net(folder: Path) -> LoadedNet:
         ValueError: naming the file that is damaged, or does not fit the other.
     """
     try:
-        meta = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        meta = read_description(folder)
         with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
             model = image_classifier(
                 meta["net"], len(meta["classes"]), mean=meta["mean"], std=meta["std"], **meta["sizes"]

@@ -42,7 +42,7 @@ class Reference(NamedTuple):
     state: dict[str, Tensor]
     sizes: dict[str, Any]
     architecture: dict[str, Any]
-    clip: str | None
+    backbone: str | None
     tuned_text: Float[Tensor, "F D"]
     merge_routing: Float[Tensor, "L E"] | None
 
@@ -54,8 +54,8 @@ def read_reference(path: Path) -> Reference:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is of another kind, or names or shapes do not fit the format.
     """
-    clip, head = _read(path)
-    architecture, name = _visual(clip, path)
+    backbone, head = _read(path)
+    architecture, name = _visual(backbone, path)
     temporal, fusion = _temporal(head, path)
     width, tuned_text = architecture["embed_dim"], head["spe_cls_feature"]
     if tuned_text.ndim != 2 or tuned_text.shape[1] != width:
@@ -66,7 +66,7 @@ def read_reference(path: Path) -> Reference:
         sizes |= {"num_experts": num_experts, "num_heads": _heads(width, "temporal width", path)}
         sizes |= {"ffn_ratio": hidden / width, "max_frames": len(temporal["temporal.position"])}
     routing = torch.stack(fusion).softmax(dim=1) if fusion else None
-    return Reference({**clip, **temporal}, sizes, architecture, name, tuned_text, routing)
+    return Reference({**backbone, **temporal}, sizes, architecture, name, tuned_text, routing)
 
 
 def check_names(names: Iterable[str], problem: str, path: Path) -> None:
@@ -94,20 +94,20 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         raise ValueError(f"{path}: not in the published MoTE format; expected {' and '.join(parts)}, got {found[:200]}")
     for part in parts:
         check_names({str(name) for name, t in saved[part].items() if not isinstance(t, Tensor)}, "of no value", path)
-    clip, head = (
+    backbone, head = (
         {name.removeprefix("module."): t.to(torch.float32, copy=True) for name, t in saved[part].items()}
         for part in parts
     )
-    return clip, head
+    return backbone, head
 
 
-def _visual(clip: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Any], str | None]:
+def _visual(backbone: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Any], str | None]:
     """Architecture of an OpenAI vision transformer, read from its shapes, and open_clip's name for it if it has one."""
     needed = ("conv1.weight", "positional_embedding", "proj", "transformer.resblocks.0.mlp.c_fc.weight")
-    check_names({f"visual.{name}" for name in needed} - set(clip), "missing", path)
-    conv, position, proj, fc = (clip[f"visual.{name}"] for name in needed)
+    check_names({f"visual.{name}" for name in needed} - set(backbone), "missing", path)
+    conv, position, proj, fc = (backbone[f"visual.{name}"] for name in needed)
     width, patch, embed_dim = conv.shape[0], conv.shape[-1], proj.shape[-1]
-    layers = _count(r"visual\.transformer\.resblocks\.(\d+)\.", clip)
+    layers = _count(r"visual\.transformer\.resblocks\.(\d+)\.", backbone)
     size = patch * math.isqrt(len(position) - 1)
     vision: dict[str, Any] = {"image_size": size, "patch_size": patch, "layers": layers, "width": width}
     vision |= {"head_width": width // _heads(width, "visual width", path), "mlp_ratio": len(fc) / width}

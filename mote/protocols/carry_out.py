@@ -41,7 +41,7 @@ def evaluate_protocol(
     config: Config,
     out: Path,
     *,
-    clip: str | None = None,
+    backbone: str | None = None,
     union: str | None = None,
     name: str | None = None,
 ) -> dict[str, Any]:
@@ -50,8 +50,8 @@ def evaluate_protocol(
     if accelerator.is_main_process:
         print(f"{protocol.identifier}{f' ({protocol.subset} videos)' if protocol.subset else ''} {digest(protocol)}")
     found = find_lists(protocol, lists, root)
-    classifier = load(model, clip=clip, device=accelerator.device)
-    source = {"model": model, "clip": clip}
+    classifier = load(model, backbone=backbone, device=accelerator.device)
+    source = {"model": model, "backbone": backbone}
     result = run_protocol(classifier, protocol, found, config, accelerator, out, source=source, union=union, name=name)
     if accelerator.is_main_process:
         for one, part in result["lists"].items():

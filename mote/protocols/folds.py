@@ -66,7 +66,7 @@ def run_folds(
     summaries, blocks = {}, []
     for model, config, one in zip(models, configs, lists, strict=True):
         classifier = load(model, device=accelerator.device)
-        given = {"source": {"model": model, "clip": None}, "union": None, "name": name}
+        given = {"source": {"model": model, "backbone": None}, "union": None, "name": name}
         found, block = score_lists(classifier, protocol, [one], config, accelerator, out, **given)
         summaries |= found
         blocks.append(block)

@@ -69,7 +69,7 @@ def frontier(
     config: Config,
     out: Path,
     *,
-    clip: str | None = None,
+    backbone: str | None = None,
     root: str | None = None,
     alphas: Sequence[float] = ALPHAS,
     gates: Sequence[float] = GATES,
@@ -81,7 +81,7 @@ def frontier(
         closed, zero_shot: what is measured on, see `find_target`.
         config: all else, such as precision and workers.
         out: folder of the results.
-        clip: name:tag of the original CLIP, for an authors' checkpoint.
+        backbone: name:tag of the original CLIP, for an authors' checkpoint.
         root: what relative paths in the lists of protocols start from.
         alphas, gates: values in [0, 1].
 
@@ -95,7 +95,7 @@ def frontier(
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{', '.join(sorted(twice))}: named twice; every list needs a name of its own")
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
-    classifier = load(model, clip=clip, device=accelerator.device)
+    classifier = load(model, backbone=backbone, device=accelerator.device)
     rows = []
     settings = list(_settings(model, classifier, alphas, gates))
     with _features_kept(config, classifier, out, accelerator) as folder:
@@ -105,7 +105,13 @@ def frontier(
             rows.append(frontier_row(setting.name, setting.sweep, setting.value, found[0], zero))
     rows = with_pareto(rows)
     origin = provenance(config=config.model_dump(), hashes=_hashes(targets, classifier), seed=config.seed)
-    origin["inputs"] = {"model": model, "clip": clip, "closed": closed, "zero_shot": list(zero_shot), "root": root}
+    origin["inputs"] = {
+        "model": model,
+        "backbone": backbone,
+        "closed": closed,
+        "zero_shot": list(zero_shot),
+        "root": root,
+    }
     on_main(accelerator, lambda: _write(out, rows, origin))
     if accelerator.is_main_process:
         print(f"{text_table(_table(rows))}\n{out}/frontier.json, .csv, .svg, .png")

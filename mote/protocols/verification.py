@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mote.config import Config, validate
+from mote.config import Config, validate, with_todays_names
 from mote.datasets.lists import reading
 from mote.datasets.lists.reading import hash_manifest
 from mote.evaluation.unknown import unknown_records
@@ -67,13 +67,13 @@ def _verify_list(path: Path, result: Mapping[str, Any], model: str | None) -> li
     origin = result["provenance"]
     hashes, inputs = origin["hashes"], origin.get("inputs", {})
     folder = Path(inputs.get("folder", "."))
-    config = _placed(validate({"evaluation": origin["config"]["evaluation"]}), folder)
+    config = _placed(validate(with_todays_names({"evaluation": origin["config"]["evaluation"]})), folder)
     table = path.with_suffix(".csv")
     checks = {"predictions": lambda: _same(sha256_file(table), hashes.get("predictions", ""))}
     if "protocol" in result:
         checks["protocol"] = lambda: _protocol(result["protocol"])
     try:
-        classifier = _model(model or inputs.get("model"), inputs.get("clip"), config)
+        classifier = _model(model or inputs.get("model"), inputs.get("backbone", inputs.get("clip")), config)
     except (ValueError, OSError, RuntimeError) as error:
         return [_check(path, what, check) for what, check in checks.items()] + [
             Check(f"{path.name}: model", str(error))
@@ -113,11 +113,11 @@ def _verify_list(path: Path, result: Mapping[str, Any], model: str | None) -> li
     return [_check(path, what, check) for what, check in checks.items()]
 
 
-def _model(model: str | None, clip: str | None, config: Config) -> Classifier:
+def _model(model: str | None, backbone: str | None, config: Config) -> Classifier:
     """The model of a result, with the templates and the interpolation it was evaluated with."""
     if model is None:
         raise ValueError("the result does not say which model it is about; give the model before --verify")
-    classifier = load(model, clip=clip, device="cpu")
+    classifier = load(model, backbone=backbone, device="cpu")
     if config.evaluation.templates is not None:
         classifier = classifier.with_templates(reading.templates(config.evaluation.templates))
     return classifier if config.evaluation.alpha == 1 else classifier.interpolated(config.evaluation.alpha)

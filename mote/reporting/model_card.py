@@ -91,7 +91,7 @@ def _interval(result: Mapping[str, Any], key: str) -> dict[str, list[float]]:
 def _model(meta: Mapping[str, Any]) -> str:
     head = f"a temporal head of {meta['num_layers']} layers with {meta['num_experts']} experts each, merged for use"
     head = head if meta["num_layers"] else "the mean over frames"
-    tower = f"`{meta['clip']}`" + (f" (`{meta['pretrained']}`)" if meta.get("pretrained") else "")
+    tower = f"`{meta['backbone']}`" + (f" (`{meta['pretrained']}`)" if meta.get("pretrained") else "")
     sampling = f"dense, stride {meta['stride']}" if meta.get("sampling") == "dense" else "one per segment"
     pixels = f"{meta['frames']} RGB frames ({sampling}) of {meta['size']} x {meta['size']} pixels"
     if meta.get("difference"):

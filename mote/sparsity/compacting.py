@@ -15,6 +15,7 @@ from torch import nn
 
 from mote.files.hashes import sha256_tensors
 from mote.files.provenance import versions
+from mote.files.run_directory import BEST, CONFIG, config_file, model_folder
 from mote.files.writing import write_atomic
 from mote.models import folders
 from mote.models.checkpoints import TENSORS, TEXT, save_model
@@ -43,9 +44,9 @@ def compact_model(model: str, out: str) -> dict[str, Any]:
     source, target = Path(model), Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target}: already there; choose another folder")
-    inner = source / "best" if (source / "best").is_dir() else source
-    is_run = (source / "config.yaml").is_file()
-    place = target / "best" if is_run else target
+    inner = model_folder(source)
+    is_run = config_file(source) is not None
+    place = target / BEST if is_run else target
     dense, save, example, batches = _image(inner) if is_image_model(inner) else _video(source, inner)
     small = compact(dense)
     if widths(small) == widths(dense):
@@ -60,7 +61,7 @@ def compact_model(model: str, out: str) -> dict[str, Any]:
     report["hashes"] = {"dense": sha256_tensors(dense.state_dict()), "compact": sha256_tensors(small.state_dict())}
     save(place, small)
     if is_run:
-        shutil.copyfile(source / "config.yaml", target / "config.yaml")
+        shutil.copyfile(source / CONFIG, target / CONFIG)
     write_atomic(target / "compact.json", json.dumps(report, indent=1) + "\n")
     print(text_table(table(report["layers"])))
     for row in report["time"]:

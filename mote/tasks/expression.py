@@ -25,7 +25,7 @@ from mote.tasks.long_tail import LongTailLoss
 
 
 class MapModel(Protocol):
-    """What the task needs of a network; ``models.image_nets.ImageClassifier`` and ``models.feature_maps.ClipImages``.
+    """What the task needs of a network; ``models.image_nets.ImageClassifier`` and ``models.feature_maps.CLIPImages``.
 
     encode: images -> (pooled features (B, D), feature map (B, D, h, w)); classify: pooled features -> logits (B, K);
     directions: (K, D), whose products with the map are the class activation maps; scale: of the logits.

@@ -168,8 +168,8 @@ def test_undecodable_videos_are_an_error_or_counted_wrong_never_replaced(run, cl
         ("optim.epochs=many", "should be a valid integer"),
         ("data.train=nowhere.txt", "nowhere.txt"),
         ("data.classes=nowhere.txt", "nowhere.txt"),
-        ("model.clip=ViT-B-61", "ViT-B-16"),
-        ("model.clip=ViT-B-16", "openai"),
+        ("model.backbone=ViT-B-61", "ViT-B-16"),
+        ("model.backbone=ViT-B-16", "openai"),
         ("model.init=nowhere", "nowhere"),
         ("optim.batch_size=12", "do not fill one batch of 12"),
         ("optim.accumulation=3", "must be a multiple"),
@@ -229,7 +229,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(run, clips, tmp_path,
 
 
 def test_frozen_tower_trains_on_cached_features(clips, tmp_path):
-    where = (f"run.out={tmp_path / 'run'}", "optim.clip_lr_scale=0", "data.cache_features=true")
+    where = (f"run.out={tmp_path / 'run'}", "optim.backbone_lr_scale=0", "data.cache_features=true")
     assert mote("train", *settings(clips, *where)) == 0
     tower = load_model(tmp_path / "run" / "best").model.visual.state_dict()
     plain = load("tiny").model.visual.state_dict()

@@ -69,7 +69,7 @@ def test_missing_and_broken_files_are_named(tmp_path):
 
 def test_combinations_that_cannot_train_are_refused():
     with pytest.raises(ConfigError, match="nothing to train"):
-        load([], ["model.layers=0", "optim.clip_lr_scale=0", "data.train=x"])
+        load([], ["model.layers=0", "optim.backbone_lr_scale=0", "data.train=x"])
     with pytest.raises(ConfigError, match="needs a frozen CLIP tower"):
         load([], ["data.cache_features=true"])
 

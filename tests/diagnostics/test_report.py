@@ -83,7 +83,7 @@ def head(tmp_path_factory) -> Path:
     (folder / "list.txt").write_text("".join(f"{i}.mp4 {i % 3}\n" for i in range(8)))
     (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     settings = [f"data.train={folder / 'list.txt'}", f"data.classes={folder / 'classes.txt'}", "data.frames=3"]
-    settings += ["model.layers=1", "model.experts=2", "optim.clip_lr_scale=0", "data.cache_features=true"]
+    settings += ["model.layers=1", "model.experts=2", "optim.backbone_lr_scale=0", "data.cache_features=true"]
     settings += ["tuning.vision=frozen", "optim.batch_size=4", "optim.epochs=2", "optim.lr=1e-3"]
     assert mote("train", *QUICK, *settings, f"run.out={folder / 'run'}") == 0
     return folder / "run"

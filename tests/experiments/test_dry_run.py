@@ -10,7 +10,7 @@ from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.experiments import dry_run
 from mote.experiments.video import assemble
-from mote.models.clip import build_clip
+from mote.models.clip import build_backbone
 from mote.training.memory import fitting_micro_batch
 
 
@@ -58,7 +58,7 @@ def test_flops_of_a_clip_are_those_counted_by_hand(clips):
 
 def test_flops_of_vit_b_16_are_the_published_ones():
     """17.6 GMAC a frame (MoTE, table 4: 141 for 8 frames), so twice as many FLOPs."""
-    visual = build_clip("ViT-B-16").visual
+    visual = build_backbone("ViT-B-16").visual
     counted = dry_run.flops(lambda: visual(torch.zeros(1, 3, 224, 224)))
     assert counted == tower_by_hand(768, 12, 197, 16, 512, last=197)
     assert counted / 2e9 == pytest.approx(17.6, abs=0.05)

@@ -229,7 +229,7 @@ def test_settings_of_other_methods_are_idle_and_questionable_settings_warn():
     ("overrides", "message"),
     [
         (["imbalance.method=mekk"], "imbalance.method: Input should be 'ce', 'weighted'"),
-        (["image.net=clip", "imbalance.posthoc=tau_norm"], "tau_norm needs a linear head"),
+        (["image.net=backbone", "imbalance.posthoc=tau_norm"], "tau_norm needs a linear head"),
         (["imbalance.method=ldam_drw", "imbalance.posthoc=tau_norm"], "is normalised already"),
         (["imbalance.epsilon=1.5"], "imbalance.epsilon: Input should be less than or equal to 1"),
     ],
@@ -241,7 +241,7 @@ def test_settings_that_cannot_be_are_refused(overrides, message):
 
 @pytest.mark.filterwarnings("ignore:tiny CLIP has no token")
 def test_clip_as_a_backbone(faces, tmp_path):
-    clip = ["image.net=clip", "image.channels=3", "data.size=64", "optim.epochs=1", "optim.clip_lr_scale=1"]
+    clip = ["image.net=backbone", "image.channels=3", "data.size=64", "optim.epochs=1", "optim.backbone_lr_scale=1"]
     assert train(faces, tmp_path / "run", *clip, "imbalance.method=mek", "optim.lr=1e-4") == 0
     assert "attention" in log_of(tmp_path / "run")[0]
     assert mote("eval", tmp_path / "run", "--out", tmp_path / "again") == 0

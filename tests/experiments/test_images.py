@@ -105,11 +105,11 @@ def test_a_run_goes_on_where_it_stood(images, tmp_path, monkeypatch):
 
 def test_clip_as_a_backbone(images, tmp_path):
     clip = [
-        "image.net=clip",
+        "image.net=backbone",
         "image.dropout=0",
         "data.size=64",
         "optim.epochs=1",
-        "optim.clip_lr_scale=1",
+        "optim.backbone_lr_scale=1",
         "optim.lr=1e-4",
     ]
     assert train(images, tmp_path / "run", *clip, "mixing.methods=[hmix]") == 0

@@ -20,7 +20,7 @@ from mote.datasets.synthetic.clips import render_clip
 from mote.experiments import parts
 from mote.experiments.train import train
 from mote.experiments.video import assemble
-from mote.models.clip import encode_classes, load_clip
+from mote.models.clip import encode_classes, load_backbone
 from mote.reporting.parameters import parameter_table
 from mote.training.optim import parameter_groups
 
@@ -67,7 +67,7 @@ def test_a_run_with_adapters_loads_like_any_other_and_its_result_repeats(run, cl
     # The stored class features are those of the tuned text tower, which zero-shot names go through as well.
     again = encode_classes(model.towers(), CLASSES, model.templates)
     torch.testing.assert_close(again, model.tuned_text, rtol=1e-5, atol=1e-6)
-    plain = encode_classes(load_clip("tiny"), CLASSES, model.templates)
+    plain = encode_classes(load_backbone("tiny"), CLASSES, model.templates)
     assert (again - plain).abs().max() > 1e-3
     assert torch.isfinite(features(model, clips)).all()
 
@@ -75,11 +75,11 @@ def test_a_run_with_adapters_loads_like_any_other_and_its_result_repeats(run, cl
 def test_saved_adapters_on_the_original_towers_give_the_saved_model(run):
     from mote.models.lora import load_adapters, merged
 
-    towers = load_clip("tiny")
+    towers = load_backbone("tiny")
     vision = merged(load_adapters(towers.visual, run / "best" / "adapters" / "vision")).state_dict()
     saved = load_file(run / "best" / "model.safetensors")
     assert all(torch.equal(saved[f"visual.{name}"], t) for name, t in vision.items())
-    text = merged(load_adapters(towers.encode_text.clip, run / "best" / "adapters" / "text")).state_dict()
+    text = merged(load_adapters(towers.encode_text.backbone, run / "best" / "adapters" / "text")).state_dict()
     saved = load_file(run / "best" / "text.safetensors")
     assert {name.removeprefix("clip.") for name in saved} == set(text)
     assert all(torch.equal(saved[f"clip.{name}"], t) for name, t in text.items())
@@ -140,11 +140,11 @@ def test_one_step_moves_what_is_named_and_leaves_the_rest_bit_for_bit(clips, tun
 def test_class_features_in_the_step_are_those_of_the_prompts_with_gradient(clips):
     config = load_config([], settings(clips, "tuning.text=full", "tuning.text_prompts=3"))
     experiment = assemble(config, torch.device("cpu"))
-    expected = encode_classes(load_clip("tiny"), CLASSES, experiment.templates[:3])
+    expected = encode_classes(load_backbone("tiny"), CLASSES, experiment.templates[:3])
     ours = experiment.task.class_text()
     torch.testing.assert_close(ours.detach(), expected, rtol=1e-5, atol=1e-6)
     ours[0, 0].backward()
-    assert experiment.towers.encode_text.clip.token_embedding.weight.grad.any()
+    assert experiment.towers.encode_text.backbone.token_embedding.weight.grad.any()
 
 
 @pytest.mark.slow  # three launches of two processes
@@ -192,10 +192,10 @@ main(["train", *{arguments!r}])
 
 def test_settings_that_contradict_each_other_or_do_nothing_are_said():
     with pytest.raises(ConfigError, match="nothing to train"):
-        load_config([], ["model.layers=0", "optim.clip_lr_scale=0", "data.train=x"])
-    load_config([], ["model.layers=0", "optim.clip_lr_scale=0", "data.train=x", "tuning.vision=lora"])
+        load_config([], ["model.layers=0", "optim.backbone_lr_scale=0", "data.train=x"])
+    load_config([], ["model.layers=0", "optim.backbone_lr_scale=0", "data.train=x", "tuning.vision=lora"])
     with pytest.raises(ConfigError, match=r"tuning\.vision=frozen"):
-        load_config([], ["data.cache_features=true", "tuning.vision=lora", "optim.clip_lr_scale=0"])
+        load_config([], ["data.cache_features=true", "tuning.vision=lora", "optim.backbone_lr_scale=0"])
     idle = idle_settings(load_config([], ["tuning.rank=4", "tuning.text_prompts=2"]))
     assert [line.split(":")[0] for line in idle] == ["tuning.rank", "tuning.text_prompts"]
     assert not idle_settings(load_config([], ["tuning.rank=4", "tuning.vision=lora"]))

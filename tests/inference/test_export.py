@@ -90,7 +90,7 @@ def tuned_folder(folder: Path, **options) -> Path:
     model = VideoCLIP(tower, plain.model.logit_scale, embed_dim=128, mean=(0.5,) * 3, std=(0.25,) * 3, **sizes)
     for parameter in model.temporal.parameters() if model.temporal else ():
         parameter.data.mul_(3)
-    meta = {"clip": "tiny", "pretrained": None, "classes": TUNED, "templates": plain.templates, "seed": 0}
+    meta = {"backbone": "tiny", "pretrained": None, "classes": TUNED, "templates": plain.templates, "seed": 0}
     meta |= {"frames": 4, "size": 64, "sampling": "segment", "stride": 4, "difference": 0}
     save_model(folder, model, meta, {"tuned_text": plain.text_features(TUNED)})
     return folder
@@ -224,7 +224,7 @@ def test_towers_of_timm_are_exported(folder, tmp_path, timm_name):
     model = VideoCLIP(
         build_visual(architecture), torch.tensor(2.0), embed_dim=24, mean=(0.5,) * 3, std=(0.2,) * 3, **sizes
     )
-    meta = {"clip": None, "pretrained": None, "architecture": architecture, "classes": TUNED, "templates": ["{}"]}
+    meta = {"backbone": None, "pretrained": None, "architecture": architecture, "classes": TUNED, "templates": ["{}"]}
     meta |= {"frames": 3, "size": 160, "seed": 0}
     save_model(tmp_path / "timm", model, meta, {"tuned_text": torch.eye(3, 24)})
     for suffix in (".pt2", ".onnx"):
@@ -244,12 +244,13 @@ def test_plain_clip_and_difference_pictures(tmp_path, video):
 def test_a_file_with_other_logits_is_not_kept(folder, tmp_path, monkeypatch):
     out = tmp_path / "model.safetensors"
     out.write_text("older")
-    right = export.save_model
+    module = sys.modules[export.__module__]
+    right = module.save_model
 
     def wrong(path, model, meta, tensors, notes):
         right(path, model, meta, {**tensors, "text": tensors["text"].roll(1, 0)}, notes)
 
-    monkeypatch.setattr(export, "save_model", wrong)
+    monkeypatch.setattr(module, "save_model", wrong)
     with pytest.raises(ExportError, match=r"not written: its logits differ .* more than 0\.0001"):
         export(str(folder), out, labels=LABELS)
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"] and out.read_text() == "older"

@@ -118,7 +118,7 @@ def test_weights_of_a_local_clip_are_shared_too(run, tmp_path, capsys):
     assert str(weights.parent) not in "".join((again / file).read_text() for file in ("model.json", "README.md"))
     with pytest.raises(FileNotFoundError, match=r"my tower\.safetensors: no such file; .* needs these CLIP weights"):
         save_pretrained(other, tmp_path / "gone")
-    description.write_text(json.dumps({**json.loads(description.read_text()), "clip": "local-dir:/home/me/clip"}))
+    description.write_text(json.dumps({**json.loads(description.read_text()), "backbone": "local-dir:/home/me/clip"}))
     with pytest.raises(ValueError, match=r"its CLIP is local-dir:/home/me/clip, a folder of this machine"):
         save_pretrained(other, tmp_path / "gone")
     assert not (tmp_path / "gone").exists()

@@ -17,7 +17,13 @@ from mote.models.video_clip import VideoCLIP
 
 VISION = {"image_size": 16, "patch_size": 8, "layers": 2, "width": 32, "head_width": 16}
 ARCHITECTURE = {"embed_dim": 24, "vision_cfg": VISION, "quick_gelu": True}
-META = {"clip": None, "pretrained": None, "architecture": ARCHITECTURE, "classes": ["run", "jump"], "templates": ["{}"]}
+META = {
+    "backbone": None,
+    "pretrained": None,
+    "architecture": ARCHITECTURE,
+    "classes": ["run", "jump"],
+    "templates": ["{}"],
+}
 
 
 def make(**options):
@@ -67,11 +73,11 @@ def test_the_visual_tower_of_a_named_clip_is_described_with_its_real_activation_
     config = {"embed_dim": 24, "vision_cfg": {**VISION, "image_size": 224}, "text_cfg": {}, "custom_text": True}
     monkeypatch.setattr(open_clip, "get_model_config", lambda name: config if name == "toy" else None)
     model = make()  # QuickGELU and 16 pixels: what a tag may switch on behind the name
-    save_model(tmp_path, model, {"clip": "toy", "pretrained": "some"})
+    save_model(tmp_path, model, {"backbone": "toy", "pretrained": "some"})
     assert json.loads((tmp_path / "model.json").read_text())["architecture"] == ARCHITECTURE
-    assert load_model(tmp_path).meta["clip"] == "toy"
-    with pytest.raises(ValueError, match="clip='no-such-clip'; expected 'tiny' or an open_clip model"):
-        save_model(tmp_path, model, {"clip": "no-such-clip"})
+    assert load_model(tmp_path).meta["backbone"] == "toy"
+    with pytest.raises(ValueError, match="backbone='no-such-clip'; expected 'tiny' or an open_clip model"):
+        save_model(tmp_path, model, {"backbone": "no-such-clip"})
 
 
 def test_the_tiny_clip_is_rebuilt_from_its_name(tmp_path):
@@ -81,7 +87,7 @@ def test_the_tiny_clip_is_rebuilt_from_its_name(tmp_path):
     visual = build_visual({name: config.get(name, False) for name in ("embed_dim", "vision_cfg", "quick_gelu")})
     sizes = {"embed_dim": config["embed_dim"], "num_layers": 1, "num_experts": 2, "num_heads": 2}
     model = VideoCLIP(visual, torch.tensor(0.0), mean=(0.5,) * 3, std=(0.5,) * 3, **sizes).eval()
-    save_model(tmp_path, model, {"clip": "tiny"})
+    save_model(tmp_path, model, {"backbone": "tiny"})
     loaded, frames = load_model(tmp_path).model, clips(size=config["vision_cfg"]["image_size"])
     with torch.no_grad():
         assert torch.equal(loaded.encode_frames(frames), model.encode_frames(frames))
@@ -210,7 +216,7 @@ def test_a_published_checkpoint_can_be_saved_as_a_folder(tmp_path):
     with torch.no_grad():
         expected = loaded.model.head(loaded.model.encode_frames(frames), loaded.merge_routing)
         assert torch.equal(again.model.head(again.model.encode_frames(frames), again.merge_routing), expected)
-    assert again.meta["ln_eps"] == 1e-12 and again.meta["clip"] is None
+    assert again.meta["ln_eps"] == 1e-12 and again.meta["backbone"] is None
 
 
 def test_a_checkpoint_without_temporal_head_is_mean_pooling(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mote.models.class_token import ClassTokenBlock, all_tokens, only_class_token
-from mote.models.clip import load_clip
+from mote.models.clip import load_backbone
 from mote.models.feature_maps import patch_tokens
 from mote.models.lora import add_adapters, merged
 from mote.models.narrow import narrow
@@ -96,7 +96,7 @@ def test_lost_heads():
 
 
 def test_readers_of_patch_tokens_get_all_of_them():
-    tower = load_clip("tiny").visual.eval()
+    tower = load_backbone("tiny").visual.eval()
     pixels = torch.randn(2, 3, *tower.image_size)
     expected = patch_tokens(tower, pixels)
     only_class_token(tower)

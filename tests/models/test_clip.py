@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mote.files.shipped import data_file, default_templates
-from mote.models.clip import TextTower, build_clip, clip_config, encode_classes, load_clip, parse_model_name
+from mote.models.clip import TextTower, backbone_config, build_backbone, encode_classes, load_backbone, parse_model_name
 from mote.models.tiny import TINY_WEIGHTS
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
@@ -89,7 +89,7 @@ def assert_same(towers, model, name):
 @pytest.mark.parametrize("name", [n for n in CONFIGS if "coca" not in n])
 def test_local_checkpoint_gives_what_open_clip_gives(name, tmp_path):
     model = reference(name)
-    towers = load_clip(name, save(model, tmp_path / "weights.safetensors", "safetensors"))
+    towers = load_backbone(name, save(model, tmp_path / "weights.safetensors", "safetensors"))
     features = assert_same(towers, model, name)
     assert not torch.allclose(features.norm(dim=-1), torch.ones(2), atol=1e-3)  # not normalised
     assert (towers.embed_dim, towers.text_width) == (CONFIGS[name]["embed_dim"], 32)
@@ -101,18 +101,18 @@ def test_local_checkpoint_gives_what_open_clip_gives(name, tmp_path):
 def test_every_form_of_checkpoint_loads(form, tmp_path):
     name = "mote-test-quickgelu"
     model = reference(name)
-    assert_same(load_clip(name, str(save(model, tmp_path / "weights.pt", form))), model, name)
+    assert_same(load_backbone(name, str(save(model, tmp_path / "weights.pt", form))), model, name)
 
 
 def test_weights_of_openai_without_quickgelu_warn(tmp_path):
     path = save(reference("mote-test-clip"), tmp_path / "weights.pt", "openai")
     with pytest.warns(UserWarning, match="expect QuickGELU; did you mean mote-test-clip-quickgelu"):
-        load_clip("mote-test-clip", path)
+        load_backbone("mote-test-clip", path)
 
 
 def test_coca_gives_one_tensor_per_image(tmp_path):
     model = reference("mote-test-coca")
-    towers = load_clip("mote-test-coca", save(model, tmp_path / "weights.pt", "plain"))
+    towers = load_backbone("mote-test-coca", save(model, tmp_path / "weights.pt", "plain"))
     images = torch.randn(2, 3, 48, 48)
     with torch.no_grad():
         torch.testing.assert_close(towers.visual(images), model.encode_image(images, normalize=False))
@@ -127,12 +127,12 @@ def test_tag_brings_its_image_statistics_and_a_file_those_all_tags_share(tmp_pat
     table = {"first": {"file": str(path), **half}}
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "mote-test-clip", table)
     for pretrained in ("first", path, "random"):
-        towers = load_clip("mote-test-clip", pretrained)
+        towers = load_backbone("mote-test-clip", pretrained)
         assert (towers.mean, towers.std) == ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     table["second"] = {"file": str(path), **other}
-    assert load_clip("mote-test-clip", "second").std == (0.2, 0.2, 0.2)
-    assert load_clip("mote-test-clip", path).mean == open_clip.OPENAI_DATASET_MEAN
-    assert load_clip("mote-test-quickgelu", "random").std == open_clip.OPENAI_DATASET_STD
+    assert load_backbone("mote-test-clip", "second").std == (0.2, 0.2, 0.2)
+    assert load_backbone("mote-test-clip", path).mean == open_clip.OPENAI_DATASET_MEAN
+    assert load_backbone("mote-test-quickgelu", "random").std == open_clip.OPENAI_DATASET_STD
 
 
 def test_quickgelu_mismatch_of_a_tag_warns(tmp_path, monkeypatch):
@@ -140,21 +140,21 @@ def test_quickgelu_mismatch_of_a_tag_warns(tmp_path, monkeypatch):
     tag = {"file": str(path), "quick_gelu": True}
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "mote-test-clip", {"openai": tag})
     with pytest.warns(UserWarning, match="QuickGELU mismatch"):
-        load_clip("mote-test-clip", "openai")
+        load_backbone("mote-test-clip", "openai")
 
 
 def test_tiny_has_its_shipped_weights():
-    towers, shipped = load_clip("tiny"), load_file(TINY_WEIGHTS)
+    towers, shipped = load_backbone("tiny"), load_file(TINY_WEIGHTS)
     assert isinstance(towers.encode_text, TextTower)
     loaded = {f"visual.{key}": value for key, value in towers.visual.state_dict().items()}
-    loaded |= towers.encode_text.clip.state_dict()
+    loaded |= towers.encode_text.backbone.state_dict()
     assert loaded.keys() == shipped.keys()
     assert all(torch.equal(loaded[key], value) for key, value in shipped.items())
     assert not towers.visual.training and not towers.encode_text.training
     with torch.no_grad():
         assert towers.visual(torch.zeros(2, 3, towers.image_size, towers.image_size)).shape == (2, towers.embed_dim)
         assert towers.encode_text(["a red ball"]).shape == (1, towers.embed_dim)
-    again = load_clip("tiny", TINY_WEIGHTS)
+    again = load_backbone("tiny", TINY_WEIGHTS)
     assert torch.equal(again.logit_scale, towers.logit_scale)
 
 
@@ -162,7 +162,7 @@ def test_tiny_has_its_shipped_weights():
 def test_random_weights_follow_the_global_seed(name):
     def weights(seed):
         torch.manual_seed(seed)
-        return torch.cat([p.flatten() for p in load_clip(name, "random").visual.parameters()])
+        return torch.cat([p.flatten() for p in load_backbone(name, "random").visual.parameters()])
 
     assert torch.equal(weights(1), weights(1))
     assert not torch.equal(weights(1), weights(2))
@@ -192,12 +192,12 @@ def test_class_features_equal_the_loop_and_open_clips_classifier():
 
 def build_towers_like(model, tokenizer):
     """Towers whose text half is `model` itself."""
-    towers = load_clip("tiny", "random")
+    towers = load_backbone("tiny", "random")
     return type(towers)(**{**vars(towers), "encode_text": TextTower(model, tokenizer)})
 
 
 def test_class_features_are_computed_on_the_device_asked_for():
-    assert encode_classes(load_clip("tiny", "random"), ["ball"], ["{}"], device="meta").device.type == "meta"
+    assert encode_classes(load_backbone("tiny", "random"), ["ball"], ["{}"], device="meta").device.type == "meta"
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_class_features_are_computed_on_the_device_asked_for():
 )
 def test_wrong_vocabularies_are_refused(names, templates, message):
     with pytest.raises(ValueError, match=message):
-        encode_classes(load_clip("tiny", "random"), names, templates)
+        encode_classes(load_backbone("tiny", "random"), names, templates)
 
 
 def test_default_templates_are_the_28():
@@ -262,18 +262,18 @@ def test_a_name_is_needed_before_the_colon():
 )
 def test_mistakes_get_one_helpful_line(name, pretrained, kind, message):
     with pytest.raises(kind, match=message) as caught:
-        load_clip(name, pretrained)
+        load_backbone(name, pretrained)
     assert "\n" not in str(caught.value)
 
 
 def test_unknown_precision_is_refused():
-    for build in (lambda p: load_clip("tiny", precision=p), lambda p: build_clip("tiny", p)):
+    for build in (lambda p: load_backbone("tiny", precision=p), lambda p: build_backbone("tiny", p)):
         with pytest.raises(ValueError, match=r"precision: expected one of fp32, bf16.* got 'fp8'"):
             build("fp8")
 
 
 def test_low_precision_keeps_class_features_in_float32():
-    towers = load_clip("tiny", "random", precision="bf16")
+    towers = load_backbone("tiny", "random", precision="bf16")
     assert towers.visual.conv1.weight.dtype == torch.bfloat16 and towers.logit_scale.dtype == torch.float32
     assert encode_classes(towers, ["red", "blue"], ["a {}"]).dtype == torch.float32
 
@@ -294,7 +294,7 @@ def test_files_without_the_weights_get_one_line(content, tmp_path):
         torch.save({"other model": other, "list": [1, 2], "object": NotATensor()}[content], path)
     for name in ("mote-test-clip", "tiny"):
         with pytest.raises(ValueError, match=f"weights.pt: does not hold weights of {name}: ") as caught:
-            load_clip(name, path)
+            load_backbone(name, path)
         assert "\n" not in str(caught.value) and len(str(caught.value)) < 450 + len(str(path))
 
 
@@ -304,7 +304,7 @@ def test_torchscript_archives_are_refused_with_a_way_out(tmp_path):
         warnings.simplefilter("ignore")
         torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
     with pytest.raises(ValueError, match=r"TorchScript archive.*state_dict.*'openai'"):
-        load_clip("mote-test-clip", path)
+        load_backbone("mote-test-clip", path)
 
 
 def test_without_network_the_error_says_what_from_where_and_what_to_do(tmp_path, monkeypatch):
@@ -314,10 +314,10 @@ def test_without_network_the_error_says_what_from_where_and_what_to_do(tmp_path,
     with pytest.raises(
         RuntimeError, match=r"could not get the weights 'laion2b_s34b_b79k' from laion/.*path"
     ) as caught:
-        load_clip("ViT-B-32", "laion2b_s34b_b79k")
+        load_backbone("ViT-B-32", "laion2b_s34b_b79k")
     assert "\n" not in str(caught.value) and caught.value.__cause__ is not None
     with pytest.raises(RuntimeError, match="hf-hub:org/model: cannot read the model configuration") as caught:
-        load_clip("hf-hub:org/model")
+        load_backbone("hf-hub:org/model")
     assert "\n" not in str(caught.value)
 
 
@@ -327,30 +327,30 @@ def test_local_dir_brings_weights_and_statistics_and_never_random_ones(tmp_path)
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     name = f"local-dir:{tmp_path}"
     with pytest.raises(RuntimeError, match="could not get the weights"):
-        load_clip(name)
+        load_backbone(name)
     save(model, tmp_path / "open_clip_model.safetensors", "safetensors")
-    towers = load_clip(name)
+    towers = load_backbone(name)
     assert_same(towers, model, name)
     assert (towers.mean, towers.std) == ((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
     with pytest.raises(ValueError, match="brings its own weights"):
-        load_clip(name, "openai")
-    assert load_clip(name, "random").embed_dim == 24
+        load_backbone(name, "openai")
+    assert load_backbone(name, "random").embed_dim == 24
 
 
 def test_build_clip_from_a_dict_is_open_clips_model_and_leaves_no_trace(caplog):
-    known, config = open_clip.list_models(), clip_config("mote-test-custom")
+    known, config = open_clip.list_models(), backbone_config("mote-test-custom")
     torch.manual_seed(3)
-    ours = build_clip(config)
+    ours = build_backbone(config)
     torch.manual_seed(3)
     theirs = open_clip.create_model("mote-test-custom")
     assert type(ours) is type(theirs)
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
     assert open_clip.list_models() == known and config == CONFIGS["mote-test-custom"]
     with pytest.raises(ValueError, match="lacks vision_cfg"):
-        build_clip({"embed_dim": 8, "text_cfg": TEXT})
+        build_backbone({"embed_dim": 8, "text_cfg": TEXT})
     with caplog.at_level(logging.INFO):
         caplog.clear()
-        build_clip("tiny")
+        build_backbone("tiny")
         assert not caplog.records  # "initialized randomly" would frighten whoever loads weights next
         logging.warning("heard")
     assert [record.message for record in caplog.records] == ["heard"]
@@ -358,7 +358,7 @@ def test_build_clip_from_a_dict_is_open_clips_model_and_leaves_no_trace(caplog):
 
 @pytest.mark.slow
 def test_vit_b16_has_the_dimensions_of_the_paper():
-    towers = load_clip("ViT-B-16-quickgelu", "random")
+    towers = load_backbone("ViT-B-16-quickgelu", "random")
     assert (towers.image_size, towers.embed_dim, towers.text_width) == (224, 512, 512)
     assert sum(p.numel() for p in towers.visual.parameters()) == 86_192_640
     with torch.no_grad():

@@ -6,8 +6,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from mote.models.clip import encode_classes, load_clip
-from mote.models.feature_maps import ClipImages, TimmMaps, load_backbone, patch_tokens
+from mote.models.clip import encode_classes, load_backbone
+from mote.models.feature_maps import CLIPImages, TimmMaps, load_net_weights, patch_tokens
 from mote.models.image_checkpoints import image_classifier, load_net, save_net
 from mote.models.image_nets import ImageClassifier
 from mote.models.video_clip import VideoCLIP
@@ -86,7 +86,7 @@ def test_a_face_pretrained_backbone_is_taken_without_its_head(form, tmp_path):
     else:
         save_file({f"net.body.{name}": value for name, value in weights.items()}, file)
     before = target.net.fc.weight.clone()
-    load_backbone(target, file)
+    load_net_weights(target, file)
     assert all(torch.equal(value, weights[name]) for name, value in target.net.body.state_dict().items())
     assert torch.equal(target.net.fc.weight, before)
 
@@ -108,16 +108,16 @@ def test_a_file_that_does_not_fit_is_one_line(tmp_path):
         ("gone", "cannot be read as weights"),
     ):
         with pytest.raises(ValueError, match=message) as error:
-            load_backbone(model, tmp_path / f"{name}.pth")
+            load_net_weights(model, tmp_path / f"{name}.pth")
         assert "\n" not in str(error.value)
 
 
 def test_clip_maps_are_cosines_of_patch_tokens_with_class_text():
-    towers = load_clip("tiny")
+    towers = load_backbone("tiny")
     text = encode_classes(towers, ["red star", "blue ball"], ["a photo of a {}."])
     options = {"mean": towers.mean, "std": towers.std, "num_layers": 0, "num_experts": 1, "num_heads": 1}
     clip = VideoCLIP(towers.visual, towers.logit_scale, embed_dim=towers.embed_dim, **options).eval()
-    model = ClipImages(clip, text)
+    model = CLIPImages(clip, text)
     pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         pooled, features = model.encode(pixels)

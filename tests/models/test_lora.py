@@ -9,7 +9,7 @@ from small_towers import shrink_timm, small_config
 from torch import nn
 from torch.func import functional_call
 
-from mote.models.clip import build_clip
+from mote.models.clip import build_backbone
 
 lora = pytest.importorskip("mote.models.lora")
 ATTENTION = {  # adapted layers of one block (of two) and of the attention pooling, written down from the architectures
@@ -34,7 +34,7 @@ def _small(monkeypatch):
 
 def tower_of(name: str) -> nn.Module:
     torch.manual_seed(0)
-    return build_clip(small_config(name)).visual
+    return build_backbone(small_config(name)).visual
 
 
 def trained(tower: nn.Module, steps: int = 2, **options) -> nn.Module:

@@ -35,7 +35,7 @@ def world(tmp_path_factory) -> Path:
         file = home / "lists" / f"fold{fold}.csv"
         file.write_text("\n".join(["path,label,split", *rows]) + "\n")
         where = [f"data.train={file}", "data.split=train", f"data.classes={home / 'lists' / 'classes.csv'}"]
-        quick = ["model.layers=0", "optim.clip_lr_scale=1", "optim.epochs=1", "optim.warmup_epochs=0"]
+        quick = ["model.layers=0", "optim.backbone_lr_scale=1", "optim.epochs=1", "optim.warmup_epochs=0"]
         quick += ["optim.batch_size=12", "optim.lr=1e-3", "data.workers=0", "data.frames=2", f"seed={fold}"]
         assert mote("train", *where, *quick, f"run.out={home / f'run{fold}'}") == 0
     return home

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mote.models.clip import load_clip
+from mote.models.clip import load_backbone
 from mote.models.image_nets import MLP, LeNet, ResNet
 from mote.models.narrow import narrow
 from mote.models.sites import sites
@@ -190,7 +190,7 @@ def test_a_chain_keeps_one_part():
 
 @pytest.mark.parametrize("sides", ["incoming", "outgoing"])
 def test_a_clip_tower_loses_units_heads_and_sublayers(sides):
-    towers = load_clip("tiny")
+    towers = load_backbone("tiny")
     model = randomise(towers.visual)
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     expected = widths(model)

@@ -15,7 +15,7 @@ from mote.models.image_checkpoints import load_net
 from mote.sparsity.compact import widths
 from mote.sparsity.compacting import TOLERANCE
 
-VIDEO = ["model.layers=1", "model.experts=2", "data.frames=4", "data.cache_features=true", "optim.clip_lr_scale=0"]
+VIDEO = ["model.layers=1", "model.experts=2", "data.frames=4", "data.cache_features=true", "optim.backbone_lr_scale=0"]
 VIDEO += ["evaluation.page=false", "optim.epochs=4", "optim.batch_size=1", "optim.lr=2e-2", "optim.warmup_epochs=0"]
 IMAGES = ["task=image", "image.net=lenet", "image.channels=1", "data.crop_scale=[1,1]", "data.grayscale=0"]
 IMAGES += [

@@ -83,7 +83,7 @@ def test_two_processes_train_and_score_like_one(settings, tmp_path):
 @pytest.mark.slow
 def test_two_processes_mine_extra_knowledge_like_one(settings, tmp_path):
     """MEK on clips: losses, terms and counts of one process and of two are the same."""
-    more = ["imbalance.method=mek", "imbalance.strength=10", "optim.clip_lr_scale=1", "evaluation.page=false"]
+    more = ["imbalance.method=mek", "imbalance.strength=10", "optim.backbone_lr_scale=1", "evaluation.page=false"]
     for name, command in (("one", ONE), ("two", TWO)):
         finish(start(command, "train", *settings, *more, "optim.epochs=2", f"run.out={tmp_path / name}"))
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
@@ -131,8 +131,14 @@ def test_balanced_batches_and_expression_metrics_on_two_processes(tmp_path):
             lines.append(f"{label}_{i}.png,{label}")
     (tmp_path / "list.csv").write_text("\n".join(lines) + "\n")
     quick = [f"{key}={tmp_path / 'list.csv'}" for key in ("data.train", "evaluation.manifest")]
-    quick += ["task=expression", "imbalance.method=sampler", "image.net=clip", "data.size=64", "data.workers=0"]
-    quick += ["optim.epochs=2", "optim.warmup_epochs=0", "optim.batch_size=4", "optim.clip_lr_scale=1", "optim.lr=1e-4"]
+    quick += ["task=expression", "imbalance.method=sampler", "image.net=backbone", "data.size=64", "data.workers=0"]
+    quick += [
+        "optim.epochs=2",
+        "optim.warmup_epochs=0",
+        "optim.batch_size=4",
+        "optim.backbone_lr_scale=1",
+        "optim.lr=1e-4",
+    ]
     quick += ["evaluation.page=false", "evaluation.every=2", "evaluation.batch_size=3", "run.cpu=true"]
     for name, command in (("one", ONE), ("two", TWO)):
         finish(start(command, "train", *quick, f"run.out={tmp_path / name}"))

@@ -200,7 +200,12 @@ VARIANTS = {
     "two processes": (TWO, ("optim.accumulation=2", "model.gradient_checkpointing=true")),
     "two processes, adapters": (
         TWO,
-        ("optim.accumulation=2", "model.gradient_checkpointing=true", "tuning.vision=lora", "optim.clip_lr_scale=0"),
+        (
+            "optim.accumulation=2",
+            "model.gradient_checkpointing=true",
+            "tuning.vision=lora",
+            "optim.backbone_lr_scale=0",
+        ),
     ),
 }
 

@@ -184,7 +184,7 @@ def test_error_survives_pickling_and_a_loader(tmp_path):
     error = DecodeError(tmp_path / "a.mp4", "pyav", "the file is empty")
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.path, copy.cause) == (str(error), error.path, error.cause)
-    text = f"Caught DecodeError in worker 0.\nTraceback:\n  ...\nmote.datasets.decode_errors.DecodeError: {error}\n"
+    text = f"Caught DecodeError in worker 0.\nTraceback:\n  ...\nmote.datasets.decoding.errors.DecodeError: {error}\n"
     assert str(DecodeError(text)) == str(error)
 
 

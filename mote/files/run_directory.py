@@ -1,0 +1,38 @@
+"""The names of the files in a run directory and in a model folder, and where each is found.
+
+A run directory holds `config.yaml`, `log.jsonl`, `metrics.json`, `last/` (checkpoints) and `best/` (a model folder); a
+model folder holds `model.json` and `model.safetensors`, and `text.safetensors` where the text tower was tuned.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+CONFIG, BEST, LAST = "config.yaml", "best", "last"
+DESCRIPTION, WEIGHTS, TEXT = "model.json", "model.safetensors", "text.safetensors"
+OLD_KEYS = {"clip": "backbone", "clip_file": "backbone_file"}  # of model.json, written before these were renamed
+
+
+def model_folder(path: str | Path) -> Path:
+    """Model folder of `path`: `best/` of a run directory that has one, else `path` itself."""
+    best = Path(path) / BEST
+    return best if best.is_dir() else Path(path)
+
+
+def config_file(path: str | Path) -> Path | None:
+    """Configuration of a run directory; None where `path` is none."""
+    file = Path(path) / CONFIG
+    return file if file.is_file() else None
+
+
+def parse_description(text: str) -> dict[str, Any]:
+    """Content of a `model.json`, with today's names of its keys; raises ValueError where it is no JSON object."""
+    meta: Any = json.loads(text)
+    if not isinstance(meta, dict):
+        raise ValueError(f"expected a JSON object, got {type(meta).__name__}")
+    return {OLD_KEYS.get(str(key), str(key)): value for key, value in meta.items()}
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Content of the `model.json` in a model folder, see `parse_description`; raises OSError, ValueError."""
+    return parse_description((folder / DESCRIPTION).read_text(encoding="utf-8"))
