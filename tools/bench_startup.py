@@ -38,7 +38,7 @@ def first_step_seconds(folder: Path, clip: str) -> float:
     from mote.config import load
     from mote.datasets.loader import FeatureDataset
     from mote.experiments import loaders, parts
-    from mote.experiments.video import assemble
+    from mote.experiments.assemble import assemble
     from mote.parallel.accelerator import make_accelerator
     from mote.training.loop import fit
 
@@ -57,7 +57,7 @@ def first_step_seconds(folder: Path, clip: str) -> float:
     ]
     config = load([], settings)
     accelerator = make_accelerator(cpu=True)
-    experiment = assemble(config, accelerator.device)
+    experiment = assemble(config, accelerator)
     features = torch.randn(64, config.data.frames, experiment.model.embed_dim)
     dataset = FeatureDataset(features, torch.from_numpy(np.arange(64) % 3))
 

@@ -212,7 +212,7 @@ def fit_features(
 @torch.inference_mode()
 def ood(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """AUROC of MNIST's test pictures against others, by three scores."""
-    latent, _ = load_latent(Path(arguments.run))
+    latent = load_latent(Path(arguments.run))
     judge = Judge(arguments.judge, 28, 1)
 
     def scores(images: Tensor) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ from mote.datasets.video import VideoDataset
 from mote.evaluation.views import evaluation_loader
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
 from mote.parallel.cores import OrderedMap
 
 PIECE = 16  # pictures at once on a CPU: what is computed of more no longer fits its caches
@@ -36,7 +36,7 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mote" / "features"
 
 
-def cache_folder(cache: str | None, classifier: Classifier) -> Path | None:
+def cache_folder(cache: str | None, classifier: VideoClassifier) -> Path | None:
     """The folder that `evaluation.cache` means for this model: itself, for "auto" the user's; None = no cache."""
     if cache == "auto":
         small = sum(p.numel() for p in classifier.model.visual.parameters()) < SMALL_TOWER
@@ -44,7 +44,7 @@ def cache_folder(cache: str | None, classifier: Classifier) -> Path | None:
     return None if cache is None else Path(cache)
 
 
-def open_cache(folder: Path, classifier: Classifier, dataset: VideoDataset) -> FeatureCache:
+def open_cache(folder: Path, classifier: VideoClassifier, dataset: VideoDataset) -> FeatureCache:
     """The part of a cache folder for this tower, this precision and machine, and this way of cutting views."""
     found = versions()
     return FeatureCache(
@@ -65,7 +65,7 @@ def open_cache(folder: Path, classifier: Classifier, dataset: VideoDataset) -> F
     )
 
 
-def keep_class_features(folder: Path, classifier: Classifier, labels: Sequence[str]) -> None:
+def keep_class_features(folder: Path, classifier: VideoClassifier, labels: Sequence[str]) -> None:
     """Class features of `labels` for the classifier, from a cache folder, into which they are put where missing.
 
     An entry is a whole vocabulary, (1, K, D): a part of it, encoded in other batches, could differ in its last bits.
@@ -109,7 +109,7 @@ def usage(folder: Path) -> str:
 
 
 def frame_features(
-    classifier: Classifier,
+    classifier: VideoClassifier,
     dataset: VideoDataset,
     indices: Sequence[int],
     ordered_map: OrderedMap,
@@ -152,7 +152,7 @@ def frame_features(
 
 
 def _encode(
-    classifier: Classifier,
+    classifier: VideoClassifier,
     dataset: VideoDataset,
     indices: Sequence[int],
     ordered_map: OrderedMap,
@@ -177,7 +177,7 @@ def _encode(
     yield from ordered_map(encode, videos)
 
 
-def encode_once(classifier: Classifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
+def encode_once(classifier: VideoClassifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
     """Features on the CPU; pictures that are equal, as where a video is shorter than its clips, go through once.
 
     On a CPU they do so `PIECE` at a time.

@@ -20,7 +20,7 @@ from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.evaluation.views import evaluation_dataset
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
 from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
 from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections
@@ -35,7 +35,7 @@ def page_path(out: Path, name: str) -> Path:
 
 def draw_page(
     out: Path,
-    classifier: Classifier,
+    classifier: VideoClassifier,
     labels: Sequence[str],
     settings: EvaluationConfig,
     data: DataConfig,
@@ -74,7 +74,7 @@ def draw_page(
 
 
 def clip_pictures(
-    classifier: Classifier,
+    classifier: VideoClassifier,
     predictions: Sequence[Mapping[str, str]],
     labels: Sequence[str],
     settings: EvaluationConfig,

@@ -17,7 +17,7 @@ from mote.config.sections import DataConfig, EvaluationConfig
 from mote.datasets.lists.manifest import Record
 from mote.evaluation.features import cache_folder, frame_features, keep_class_features, open_cache
 from mote.evaluation.views import evaluation_dataset
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
 from mote.metrics.scores import Scores, score
 from mote.parallel.accelerator import Accelerator, add_up
 from mote.parallel.cores import all_cores
@@ -27,7 +27,7 @@ BLOCK_VIEWS = 64  # views that go through the temporal head at once; another num
 
 
 def score_videos(
-    classifier: Classifier,
+    classifier: VideoClassifier,
     records: Sequence[Record],
     labels: Sequence[str],
     settings: EvaluationConfig,

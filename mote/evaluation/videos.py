@@ -18,9 +18,9 @@ from mote.evaluation.results import write_results
 from mote.evaluation.unknown import unknown_records
 from mote.evaluation.video_scores import score_videos
 from mote.evaluation.vocabulary import added_classes, order_warning, own_classes
-from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import provenance
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
+from mote.inference.model import Source
 from mote.metrics.accuracy import rank_classes
 from mote.metrics.imbalance import imbalance_summary
 from mote.metrics.open_set import open_set_report
@@ -31,12 +31,11 @@ from mote.parallel.precision import resolve_precision
 
 
 def evaluate(
-    classifier: Classifier,
+    classifier: VideoClassifier,
     config: Config,
     accelerator: Accelerator,
     out: Path | None,
     *,
-    source: Mapping[str, str | None] | None = None,
     union: str | None = None,
     protocol: Mapping[str, Any] | None = None,
     halves: bool = False,
@@ -47,12 +46,11 @@ def evaluate(
     Without `evaluation.classes` the classes are those the model was tuned on, else those of the manifest.
 
     Args:
-        classifier: what is scored; templates and alpha of the configuration are applied here.
+        classifier: what is scored; templates and alpha of the configuration are applied here. Where it was loaded (see
+            `source`), videos that are also in the training list are warned of.
         config: what is scored on, and how.
         accelerator: the processes that share the work.
         out: folder of the result files.
-        source: what `classifier` was loaded from, `model` and `backbone`; None = it is being trained. With it, videos
-            that are also in the training list are warned of.
         union: class file whose names compete as well; those that the vocabulary has already (up to case and spaces) are
             merged. Temporal feature modulation compares the whole union with the classes of tuning.
         protocol: what the result says about the protocol that it obeys.
@@ -73,7 +71,12 @@ def evaluate(
         classifier = classifier.with_templates(reading.templates(settings.templates))
     if settings.alpha < 1:
         classifier = classifier.interpolated(settings.alpha)
-    classifier = _adjusted(classifier, config, labels)
+    if config.imbalance.posthoc != "none" and settings.fusion == "reference":
+        raise ValueError(
+            f"imbalance.posthoc={config.imbalance.posthoc} corrects logits, evaluation.fusion=reference fuses cosines; "
+            "take mean_softmax"
+        )
+    classifier = classifier.corrected(config.imbalance, labels)
     unknown = unknown_records(settings.unknown, records, labels) if settings.unknown is not None else []
     scores = score_videos(classifier, records, labels, settings, config.data, accelerator)
     summary = summarize(scores, labels) | _parts(scores, own, classifier.classes, union)
@@ -87,7 +90,7 @@ def evaluate(
     if halved:
         summary["halves"] = halved
     summary["warnings"] = order_warning(own, classifier.classes)
-    if source is not None:
+    if classifier.source is not None:
         summary["warnings"] += on_main(accelerator, lambda: training_warning(config, records))
     if unknown:
         others = score_videos(classifier, unknown, labels, settings, config.data, accelerator)
@@ -96,13 +99,12 @@ def evaluate(
         return summary
     hashes = {
         "manifest": hash_manifest(settings.manifest, records),
-        "classes": sha256_lines(labels),
-        "templates": sha256_lines(classifier.templates),
-        "weights": sha256_tensors(classifier.model.state_dict()),
+        **classifier.hashes(labels),
     }
     if settings.unknown is not None:
         hashes["unknown"] = hash_manifest(settings.unknown, unknown)
-    inputs = {**(source or {"model": config.run.out, "backbone": None}), "union": union, "folder": os.getcwd()}
+    source = classifier.source or Source(config.run.out or "")
+    inputs = {"model": source.model or None, "backbone": source.backbone, "union": union, "folder": os.getcwd()}
     if inputs["model"] is not None and Path(inputs["model"]).exists():  # else it is the name of an architecture
         inputs["model"] = os.path.abspath(inputs["model"])
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}
@@ -124,26 +126,6 @@ def evaluate(
 
     on_main(accelerator, write)
     return summary
-
-
-def _adjusted(classifier: Classifier, config: Config, labels: Sequence[str]) -> Classifier:
-    """The classifier as `imbalance.posthoc` wants it used.
-
-    Raises:
-        ValueError: other classes than those of tuning, or a fusion of views that reads the logits as cosines.
-    """
-    posthoc = config.imbalance.posthoc
-    if posthoc == "none":
-        return classifier
-    if not classifier.is_tuned_on(labels):
-        raise ValueError(
-            f"imbalance.posthoc={posthoc} is for the classes that the model was tuned on; leave it at none"
-        )
-    if config.evaluation.fusion == "reference":
-        raise ValueError(
-            f"imbalance.posthoc={posthoc} corrects logits, evaluation.fusion=reference fuses cosines; take mean_softmax"
-        )
-    return classifier.adjusted(config.imbalance.posthoc_tau)
 
 
 def half_predictions(scores: Scores, halves: Sequence[Mapping], classes: Sequence[str]) -> dict[str, list[str]]:

@@ -13,61 +13,22 @@ from mote.config import Config
 from mote.datasets.images import ImageList
 from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import Record
-from mote.evaluation.images import evaluate_images
+from mote.evaluation.images import evaluate
 from mote.evaluation.views import evaluation_list, image_dataset, training_list
-from mote.experiments import loaders, parts, video
-from mote.experiments.train import check_run, fit_run
+from mote.experiments import loaders, parts
+from mote.experiments.video import model as video_model
 from mote.files.run_directory import model_folder
+from mote.inference.images import ImageClassifier
 from mote.models import folders
 from mote.models.checkpoints import save_model
 from mote.models.clip import encode_classes
 from mote.models.feature_maps import CLIPImages, load_net_weights
 from mote.models.image_checkpoints import TIMM, image_classifier, load_net, save_net
-from mote.models.image_nets import ImageClassifier
-from mote.parallel.accelerator import make_accelerator
+from mote.models.image_nets import ImageClassifier as ImageNet
+from mote.parallel.accelerator import Accelerator
 from mote.regularizers.long_tail import checked_counts
 from mote.tasks.image import ImageTask
 from mote.training.optim import Rule
-
-
-def train_images(config: Config, resume: bool = False) -> Path:
-    """Train an image network and leave a run directory; see `mote.experiments.train.train`."""
-    out = check_run(config)
-    accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
-    experiment = assemble_images(config, accelerator.device)
-    data, size, counts = experiment.data, experiment.size, experiment.counts
-    held_out = None
-    if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
-        held_out = evaluation_list(config, data.classes)
-    meta: dict[str, Any] = {"net": config.image.net, "classes": data.classes, "size": size}
-    meta |= {"task": config.task, "channels": config.image.channels}
-    if counts is not None:
-        meta |= {"counts": counts, "method": config.imbalance.method}
-
-    def evaluate_now(task: nn.Module, epoch: int) -> dict[str, Any]:
-        assert held_out is not None
-        page = epoch == config.optim.epochs
-        trained = cast(ImageTask, task).model
-        return evaluate_images(trained, held_out, meta, config, accelerator, out / "evaluations", page=page)
-
-    def save(task: nn.Module, selected: str) -> None:
-        more = {**meta, "seed": config.seed, "selected": selected}
-        save_image_model(out / "best", cast(ImageTask, task).model, more, config)
-
-    fit_run(
-        config,
-        experiment.task,
-        experiment.loader,
-        accelerator,
-        rules=experiment.rules(),
-        num_classes=len(data.classes),
-        evaluate=evaluate_now,
-        save=save,
-        max_skipped=0,
-        resume=resume,
-    )
-    return out
-
 
 BALANCED = ("sampler", "crt")  # methods whose batches have every class equally often
 
@@ -76,7 +37,8 @@ BALANCED = ("sampler", "crt")  # methods whose batches have every class equally 
 class ImageExperiment:
     """A configuration as objects, built but not yet trained.
 
-    `size`: pixels. `counts`: training images of every class where task=expression, else None.
+    `size`: pixels. `counts`: training images of every class where task=expression, else None. `held_out`: the
+    images of `evaluation.manifest`.
     """
 
     config: Config
@@ -85,11 +47,46 @@ class ImageExperiment:
     task: nn.Module
     device: torch.device
     counts: list[int] | None = None
+    held_out: ImageList | None = None
+
+    item = "image"
+    smallest_batch = 1
+    max_skipped = 0
 
     @property
     def records(self) -> list[Record]:
         """What is trained on."""
         return self.data.records
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names."""
+        return self.data.classes
+
+    def evaluate(self, task: nn.Module, accelerator: Accelerator, out: Path, *, page: bool) -> dict[str, Any]:
+        """Score the weights of `task`; see `mote.evaluation.images.evaluate`."""
+        net = cast(ImageTask, task).model
+        model = ImageClassifier(net, self.data.classes, self.meta(), self.device)
+        return evaluate(model, self.config, accelerator, out, data=self.held_out, page=page)
+
+    def save(self, task: nn.Module, folder: Path, selected: str) -> None:
+        """Write a network, or CLIP with its class features."""
+        config, model = self.config, cast(ImageTask, task).model
+        meta = {**self.meta(), "seed": config.seed, "selected": selected}
+        if not isinstance(model, CLIPImages):
+            save_net(folder, cast(ImageNet, model), meta)
+            return
+        del meta["task"]  # it is a whole CLIP, which is loaded as a video model of one frame too
+        meta |= {"backbone": config.model.backbone, "pretrained": config.model.pretrained, "frames": 1}
+        meta["templates"] = reading.templates(config.data.templates)
+        save_model(folder, model.backbone, meta, {"tuned_text": model.text})
+
+    def meta(self) -> dict[str, Any]:
+        """What model.json says beside the sizes of the network."""
+        config = self.config
+        meta = {"net": config.image.net, "classes": self.data.classes, "size": self.size, "task": config.task}
+        meta["channels"] = config.image.channels
+        return meta if self.counts is None else {**meta, "counts": self.counts, "method": config.imbalance.method}
 
     def rules(self) -> list[Rule]:
         """Learning rates, see `mote.training.loop.fit`."""
@@ -112,22 +109,23 @@ class ImageExperiment:
         return cast(Any, self.task).predict(batch)
 
 
-def assemble_images(config: Config, device: torch.device) -> ImageExperiment:
+def assemble(config: Config, accelerator: Accelerator) -> ImageExperiment:
     """Build everything that `config` names. Writes nothing.
 
     Raises:
         ValueError, OSError: settings, files or lists that do not fit.
     """
-    if config.data.train is None:
-        raise ValueError("data.train is not set; give it as an override, for example data.train=...")
-    data = training_list(config)
-    size, counts = picture_size(config, data), None
+    data, device = training_list(config), accelerator.device
+    size, counts = image_size(config, data), None
     if config.task == "expression":
         number = Counter(record.label for record in data.records)
         counts = [number[label] for label in range(len(data.classes))]
     model = build_model(config, data.classes, size, device)
     task = parts.image_task(config, model, None if counts is None else checked_counts(counts, data.classes))
-    return ImageExperiment(config, data, size, task, device, counts)
+    held_out = None
+    if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
+        held_out = evaluation_list(config, data.classes)
+    return ImageExperiment(config, data, size, task, device, counts, held_out)
 
 
 def build_model(config: Config, classes: list[str], size: int, device: torch.device) -> nn.Module:
@@ -142,7 +140,7 @@ def build_model(config: Config, classes: list[str], size: int, device: torch.dev
         towers = folders.towers(config.model.backbone, config.model.pretrained, config.seed)
         text = encode_classes(towers, classes, reading.templates(config.data.templates), device=device)
         plain = config.model.model_copy(update={"layers": 0, "experts": 1})
-        built = CLIPImages(video.model(plain, towers), text)
+        built = CLIPImages(video_model(plain, towers), text)
         if expression:
             with torch.no_grad():  # a tower without patch tokens is refused now
                 built.to(device).eval().encode(torch.zeros(1, 3, size, size, device=device))
@@ -192,7 +190,7 @@ def _from_folder(folder: Path, config: Config, classes: list[str], size: int, co
     return model.train()
 
 
-def picture_size(config: Config, data: ImageList) -> int:
+def image_size(config: Config, data: ImageList) -> int:
     """data.size; else that of packed pixels, or what the backbone takes.
 
     Raises:
@@ -211,19 +209,3 @@ def picture_size(config: Config, data: ImageList) -> int:
     if data.pixels is None:
         raise ValueError("data.size is not set; files may have any size, so say what the network is to see, in pixels")
     return data.pixels.shape[1]
-
-
-def save_image_model(folder: Path, model: nn.Module, meta: dict[str, Any], config: Config) -> None:
-    """Write `best/`: a network, or CLIP with its class features."""
-    if not isinstance(model, CLIPImages):
-        save_net(folder, cast(ImageClassifier, model), meta)
-        return
-    templates = reading.templates(config.data.templates)
-    meta = {key: value for key, value in meta.items() if key != "task"}  # it is a whole CLIP, which mote.load takes too
-    more = {
-        "backbone": config.model.backbone,
-        "pretrained": config.model.pretrained,
-        "templates": templates,
-        "frames": 1,
-    }
-    save_model(folder, model.backbone, {**meta, **more}, {"tuned_text": model.text})

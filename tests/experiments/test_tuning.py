@@ -18,9 +18,10 @@ from mote.config.unused import idle_settings
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.experiments import parts
+from mote.experiments.assemble import assemble
 from mote.experiments.train import train
-from mote.experiments.video import assemble
 from mote.models.clip import encode_classes, load_backbone
+from mote.parallel.accelerator import make_accelerator
 from mote.reporting.parameters import parameter_table
 from mote.training.optim import parameter_groups
 
@@ -107,7 +108,7 @@ def test_a_run_that_starts_from_tuned_towers_keeps_their_text(run, clips, tmp_pa
     ],
 )
 def test_one_step_moves_what_is_named_and_leaves_the_rest_bit_for_bit(clips, tuning, moved):
-    experiment = assemble(load_config([], settings(clips, *tuning)), torch.device("cpu"))
+    experiment = assemble(load_config([], settings(clips, *tuning)), make_accelerator(cpu=True))
     task = experiment.task.train()
     before = {name: t.clone() for name, t in task.state_dict().items()}
     groups = parameter_groups(task, parts.learning_rules(experiment.config))
@@ -139,7 +140,7 @@ def test_one_step_moves_what_is_named_and_leaves_the_rest_bit_for_bit(clips, tun
 
 def test_class_features_in_the_step_are_those_of_the_prompts_with_gradient(clips):
     config = load_config([], settings(clips, "tuning.text=full", "tuning.text_prompts=3"))
-    experiment = assemble(config, torch.device("cpu"))
+    experiment = assemble(config, make_accelerator(cpu=True))
     expected = encode_classes(load_backbone("tiny"), CLASSES, experiment.templates[:3])
     ours = experiment.task.class_text()
     torch.testing.assert_close(ours.detach(), expected, rtol=1e-5, atol=1e-6)
@@ -203,6 +204,6 @@ def test_settings_that_contradict_each_other_or_do_nothing_are_said():
 
 def test_a_freeze_pattern_that_takes_nothing_is_an_error(clips):
     config = load_config([], settings(clips, "tuning.freeze=[model.vision.*]"))
-    experiment = assemble(config, torch.device("cpu"))
+    experiment = assemble(config, make_accelerator(cpu=True))
     with pytest.raises(ValueError, match=r"patterns \['model\.vision\.\*'\] take no parameter"):
         parameter_groups(experiment.task, parts.learning_rules(config))
