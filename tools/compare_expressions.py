@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from mote import load
+import mote
 from mote.config import Config, load
 from mote.datasets.images import read_image, read_images
 from mote.datasets.transforms import eval_transform
@@ -87,7 +87,7 @@ class Runs:
             settings = config.evaluation.model_copy(update=where)
             accelerator = make_accelerator(config.optim.precision, cpu=True)  # a process has one, so that of training
             held_out = config.model_copy(update={"evaluation": settings})
-            evaluate(load(str(folder), device="cpu"), held_out, accelerator, folder / "evaluations")
+            evaluate(mote.load(str(folder), device="cpu"), held_out, accelerator, folder / "evaluations")
         return json.loads(file.read_text())
 
     def _config(self, folder: Path, overrides: list[str], seed: int) -> Config:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from mote.training.optim import Rule
 ROOMS = {"video": "video", "image": "images", "expression": "images", "autoencoder": "autoencoder"}
 
 
+@runtime_checkable
 class Experiment(Protocol):
     """What `mote train` trains and `mote train --dry-run` measures: one class for each kind of task.
 

@@ -51,7 +51,8 @@ def load(
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     source = Source(model, backbone)
     if (kind := folder_kind(Path(model))) != "video":
-        if given := [name for name in ("pretrained", "backbone", "templates") if locals()[name] is not None]:
+        options = {"pretrained": pretrained, "backbone": backbone, "templates": templates}
+        if given := [name for name, value in options.items() if value is not None]:
             raise ValueError(f"{model}: holds {KINDS[kind]}, which has no text tower; leave {given[0]} out")
         if kind == "autoencoder":
             latent = load_latent(Path(model))

@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -30,6 +30,7 @@ class Views(NamedTuple):
 ONE_VIEW = Views()
 
 
+@runtime_checkable
 class Model(Protocol):
     """A trained model, in evaluation mode, with what belongs to it."""
 
@@ -67,7 +68,7 @@ class Namer(Model, Protocol):
         """The class names to choose among, checked; raises ValueError where the model cannot."""
         ...
 
-    def corrected(self, settings: ImbalanceConfig, class_names: Sequence[str]) -> Self:
+    def corrected(self, settings: ImbalanceConfig, class_names: Sequence[str]) -> "Namer":
         """The model with the correction of `imbalance.posthoc`; raises ValueError where it cannot be corrected."""
         ...
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -28,7 +27,6 @@ from mote.inference.model import ONE_VIEW, Model, Namer, Views
 from mote.inference.threshold import read_threshold
 
 NONE = "none of these"
-N = TypeVar("N", bound=Namer)
 
 
 @dataclass
@@ -141,7 +139,7 @@ def posthoc(model: Model) -> ImbalanceConfig:
     return ImbalanceConfig() if file is None else load_config([file]).imbalance
 
 
-def corrected(model: N, class_names: Sequence[str]) -> N:
+def corrected(model: Namer, class_names: Sequence[str]) -> Namer:
     """The model corrected as its run is evaluated; other class names than its own cannot be, which a warning says."""
     settings = posthoc(model)
     if settings.posthoc != "none" and [*class_names] != model.classes:

@@ -82,8 +82,8 @@ def test_saved_adapters_on_the_original_towers_give_the_saved_model(run):
     assert all(torch.equal(saved[f"visual.{name}"], t) for name, t in vision.items())
     text = merged(load_adapters(towers.encode_text.backbone, run / "best" / "adapters" / "text")).state_dict()
     saved = load_file(run / "best" / "text.safetensors")
-    assert {name.removeprefix("clip.") for name in saved} == set(text)
-    assert all(torch.equal(saved[f"clip.{name}"], t) for name, t in text.items())
+    assert {name.removeprefix("backbone.") for name in saved} == set(text)
+    assert all(torch.equal(saved[f"backbone.{name}"], t) for name, t in text.items())
     assert json.loads((run / "best" / "adapters" / "text" / "adapter_config.json").read_text())["peft_type"] == "LORA"
 
 

@@ -64,6 +64,10 @@ note = session.get_modelmeta().custom_metadata_map["mote"]
 PROJECT = {"mote", "open_clip", "timm", "einops", "jaxtyping", "safetensors", "accelerate", "torchvision", "peft"}
 
 
+def on_cpu(model: str | Path):
+    return load_video(str(model), device="cpu")
+
+
 def elsewhere(file: Path, tmp_path: Path, **inputs: torch.Tensor) -> tuple[torch.Tensor, dict]:
     """Logits and contract of an exported file, from a process that can import torch or onnxruntime only."""
     blocked = PROJECT | ({"torch", "onnx", "onnxscript"} if file.suffix == ".onnx" else {"onnx", "onnxruntime"})
@@ -122,7 +126,7 @@ def expected(model: VideoClassifier, frames: torch.Tensor, labels: list[str], **
 def test_real_clips_get_the_same_logits_in_a_process_without_this_package(folder, real_data, tmp_path, suffix):
     clips = real_data / "hmdb51_5clips"
     file = tmp_path / f"model{suffix}"
-    assert export(load_video(str(folder), device="cpu"), file, class_names=LABELS, check=str(clips)) <= 1e-4
+    assert export(on_cpu(folder), file, class_names=LABELS, check=str(clips)) <= 1e-4
     model = load(str(folder), device="cpu")
     frames = real_frames(model, clips)
     wanted = expected(model, frames, LABELS)
@@ -136,7 +140,7 @@ def test_real_clips_get_the_same_logits_in_a_process_without_this_package(folder
 @pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=pytest.mark.slow)])
 def test_class_features_as_an_input_take_any_number_of_clips_and_classes(folder, tmp_path, suffix):
     file = tmp_path / f"model{suffix}"
-    export(load_video(str(folder), device="cpu"), file, text_input=True)
+    export(on_cpu(folder), file, text_input=True)
     model = load(str(folder), device="cpu")
     program = torch.export.load(file).module() if suffix == ".pt2" else None
     session = onnxruntime.InferenceSession(file) if suffix == ".onnx" else None
@@ -150,7 +154,7 @@ def test_class_features_as_an_input_take_any_number_of_clips_and_classes(folder,
 @pytest.mark.slow
 def test_a_safetensors_file_loads_again_in_a_fresh_process_with_its_labels(folder, video, tmp_path):
     file = tmp_path / "model.safetensors"
-    assert export(load_video(str(folder), device="cpu"), file, class_names=LABELS, check=str(video)) == 0
+    assert export(on_cpu(folder), file, class_names=LABELS, check=str(video)) == 0
     code = "import json, sys, mote; print(json.dumps(mote.load(sys.argv[1], device='cpu').classify_video(sys.argv[2])))"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -168,7 +172,7 @@ def test_a_safetensors_file_loads_again_in_a_fresh_process_with_its_labels(folde
 
 
 def test_other_templates_are_not_answered_with_stored_features(folder, tmp_path):
-    export(load_video(str(folder), device="cpu"), tmp_path / "model.safetensors", class_names=LABELS)
+    export(on_cpu(folder), tmp_path / "model.safetensors", class_names=LABELS)
     (tmp_path / "templates.txt").write_text("{}\n")
     again = load(str(tmp_path / "model.safetensors"), templates=tmp_path / "templates.txt", device="cpu")
     plain = load(str(folder), templates=tmp_path / "templates.txt", device="cpu")
@@ -197,7 +201,7 @@ def test_modulation_is_refused_where_there_is_nothing_to_compare_with(folder):
 
 
 def test_modulation_can_be_left_out_of_a_graph(folder, tmp_path):
-    export(load_video(str(folder), device="cpu"), tmp_path / "model.pt2", class_names=LABELS, modulation=False)
+    export(on_cpu(folder), tmp_path / "model.pt2", class_names=LABELS, modulation=False)
     model = load(str(folder), device="cpu")
     note = {"mote": ""}
     found = torch.export.load(tmp_path / "model.pt2", extra_files=note).module()(noise(model))
@@ -236,10 +240,7 @@ def test_towers_of_timm_are_exported(folder, tmp_path, timm_name):
 
 @pytest.mark.slow
 def test_plain_clip_and_difference_pictures(tmp_path, video):
-    assert (
-        export(load_video("tiny", device="cpu"), tmp_path / "tiny.onnx", "onnx", class_names=LABELS, check=str(video))
-        <= 1e-4
-    )
+    assert export(on_cpu("tiny"), tmp_path / "tiny.onnx", "onnx", class_names=LABELS, check=str(video)) <= 1e-4
     assert onnx.load(tmp_path / "tiny.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     model = load("tiny", device="cpu")
     model.difference = 2
@@ -258,7 +259,7 @@ def test_a_file_with_other_logits_is_not_kept(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "save_model", wrong)
     with pytest.raises(ExportError, match=r"not written: its logits differ .* more than 0\.0001"):
-        export(load_video(str(folder), device="cpu"), out, class_names=LABELS)
+        export(on_cpu(folder), out, class_names=LABELS)
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"] and out.read_text() == "older"
 
 
@@ -266,15 +267,15 @@ def test_mistakes_are_one_line(folder, tmp_path, monkeypatch):
     for arguments, message in (
         ({"out": tmp_path / "model.bin"}, "expected one of safetensors, torch-export, onnx"),
         ({"out": tmp_path / "model.pt2", "format": "onnx"}, r"ends in \.onnx"),
-        ({"out": tmp_path / "model.pt2", "labels": LABELS, "text_input": True}, "one or the other"),
+        ({"out": tmp_path / "model.pt2", "class_names": LABELS, "text_input": True}, "one or the other"),
         ({"out": tmp_path / "model.pt2", "check": str(tmp_path)}, "no video in this folder"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
-            export(load_video(str(folder), device="cpu"), **arguments)
+            export(on_cpu(folder), **arguments)
     with pytest.raises(ValueError, match="no classes of its own"):
-        export(load_video("tiny", device="cpu"), tmp_path / "model.pt2")
+        export(on_cpu("tiny"), tmp_path / "model.pt2")
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name))
     with pytest.raises(ValueError, match="onnx export needs onnxscript: pip install onnxscript"):
-        export(load_video(str(folder), device="cpu"), tmp_path / "model.onnx")
+        export(on_cpu(folder), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

@@ -81,7 +81,7 @@ def test_the_card_says_what_the_files_say(run, tmp_path):
     assert first["value"] == pytest.approx(100 * result["top1"])
     assert first["args"]["interval_95"] == [round(100 * end, 2) for end in result["top1_interval"]]
     assert "eval (test list.txt)" in text and "1 clips x 1 crops, mean_softmax" in text and "2 of 2" in text
-    assert "red star, blue ball" in text and "clip: tiny" in text and "mote.load(" in text
+    assert "red star, blue ball" in text and "backbone: tiny" in text and "mote.load(" in text
     save_pretrained(run, tmp_path / "b")
     assert "license" not in yaml.safe_load((tmp_path / "b" / "README.md").read_text().split("---")[1])
 
@@ -110,7 +110,7 @@ def test_weights_of_a_local_clip_are_shared_too(run, tmp_path, capsys):
     expected = load(str(other), device="cpu").text_features(new)
     assert not torch.equal(expected, load(str(run), device="cpu").text_features(new))
     shared = save_pretrained(other, tmp_path / "shared")
-    assert "my tower.safetensors: CLIP weights of a file, copied as clip.safetensors" in capsys.readouterr().err
+    assert "my tower.safetensors: CLIP weights of a file, copied as backbone.safetensors" in capsys.readouterr().err
     weights.unlink()
     again = save_pretrained(shared, tmp_path / "again")
     shutil.rmtree(shared)
