@@ -18,7 +18,6 @@ from accelerate.utils import ProjectConfiguration, broadcast_object_list
 from torch import Tensor
 
 from mote.parallel.precision import resolve_precision
-from mote.training.zero import check_zero
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 T = TypeVar("T")
@@ -37,7 +36,7 @@ def make_accelerator(
 
     Raises:
         ValueError: an unknown precision, fp16 without a GPU, a tracker whose package is missing, a launch that asks for
-            what would not happen: FSDP of version 1, or FSDP without a GPU; what `zero.check_zero` refuses.
+            what would not happen: DeepSpeed, FSDP of version 1, or FSDP without a GPU.
     """
     precision = training_precision(precision, cpu=cpu)
     if precision not in PRECISIONS:
@@ -46,12 +45,14 @@ def make_accelerator(
     missing = [name for name in trackers if name not in available]
     if missing:
         raise ValueError(f"trackers {missing} cannot be imported; install them (mote[wandb]) or use one of {available}")
-    zero = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
-    if zero:
-        check_zero(precision)
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        raise ValueError(
+            "DeepSpeed is not supported; to train in shards launch with configs/accelerate/fsdp2.yaml, else with "
+            "multi_gpu.yaml (plain DDP)"
+        )
     project = ProjectConfiguration(project_dir=str(out), logging_dir=str(out / "trackers")) if out else None
     accelerator = Accelerator(
-        mixed_precision="no" if zero else PRECISIONS[precision],  # for DeepSpeed it would change the weights
+        mixed_precision=PRECISIONS[precision],
         cpu=cpu,
         log_with=list(trackers) or None,
         project_config=project,
@@ -78,12 +79,10 @@ def make_accelerator(
 
 
 def training_precision(wanted: str, *, cpu: bool = False) -> str:
-    """What `optim.precision` amounts to here: for "auto" bf16 on hardware that has it, else (and for DeepSpeed) fp32.
+    """What `optim.precision` amounts to here: for "auto" bf16 on hardware that has it, else fp32.
 
     Warns of bf16 on a processor that has not: it computes the same, many times slower.
     """
-    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        return "fp32" if wanted == "auto" else wanted
     forced = cpu or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     device = None if forced else torch.accelerator.current_accelerator(check_available=True)
     fast = resolve_precision("auto", device or torch.device("cpu"))

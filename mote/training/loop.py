@@ -32,7 +32,6 @@ from mote.training.schedule import learning_rate
 from mote.training.sharded import store_scalars_as_vectors
 from mote.training.signals import Stop
 from mote.training.step import UNREADABLE, AfterUpdate, Mix, Run, backward, read_unreadable, update
-from mote.training.zero import configure, uses_zero
 
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 SaveBest = Callable[[nn.Module, dict[str, float]], None]
@@ -122,10 +121,6 @@ def fit(
             raise ValueError("sparsity needs whole parameters, FSDP keeps shards of them; use plain data parallelism")
         plain = copy.deepcopy(task).to(accelerator.device)
         store_scalars_as_vectors(task)
-    if uses_zero(accelerator):
-        if after_update is not None:
-            raise ValueError("sparsity changes weights of which DeepSpeed keeps copies; use plain data parallelism")
-        configure(accelerator, micro_batch=batches.micro, accumulation=accumulation, clip_norm=clip_norm)
     fused = accelerator.device.type == "cuda"
     module, optimizer = accelerator.prepare(task, make_optimizer(groups, betas, fused))
     run = Run(

@@ -23,7 +23,6 @@ from torch.utils.data import DataLoader
 
 from mote.files.writing import write_atomic
 from mote.parallel.accelerator import mean_over_processes, on_main
-from mote.training import zero
 from mote.training.batches import StepBatches
 from mote.training.checkpoint import Progress, save_checkpoint
 from mote.training.seeds import mixing_generator, routing_generator, seed_dropout
@@ -90,11 +89,6 @@ class Run:
     unreadable: dict[str, str] = field(default_factory=dict)  # path: cause
     plain: nn.Module | None = None  # the copy of a sharded task, see `sharded`
 
-    @property
-    def zero(self) -> bool:
-        """Whether DeepSpeed trains."""
-        return zero.uses_zero(self.accelerator)
-
     def unwrapped(self) -> nn.Module:
         """The module that is trained, in shards where it is."""
         return cast(nn.Module, self.accelerator.unwrap_model(self.module))
@@ -110,10 +104,7 @@ class Run:
     def load(self, training: dict[str, Any]) -> None:
         """Take over the optimizer and scaler states of a checkpoint."""
         state = training["optimizer"]
-        if self.zero:
-            zero.load_whole_state(state, self.optimizer)
-        else:
-            self.optimizer.load_state_dict(state if self.plain is None else cut_state(state, self.optimizer))
+        self.optimizer.load_state_dict(state if self.plain is None else cut_state(state, self.optimizer))
         if self.accelerator.scaler and training["scaler"]:
             self.accelerator.scaler.load_state_dict(training["scaler"])
         if self.after_update is not None:
@@ -122,7 +113,7 @@ class Run:
     def save(self) -> None:
         """Write `last/` from the main process; the others wait."""
         scaler = self.accelerator.scaler
-        state = zero.whole_state(self.optimizer) if self.zero else self.optimizer.state_dict()
+        state = self.optimizer.state_dict()
         task, last = self.task(), self.out / "last"
         if self.plain is not None:
             state = whole_state(state, self.optimizer, self.unwrapped())
@@ -152,10 +143,7 @@ def backward(run: Run, stream: Iterator[Any], epoch: int) -> tuple[dict[str, flo
             batch = run.mix(batch, mixing_generator(run.seed, step, micro, rank))
         with accelerator.no_sync(run.module) if micro + 1 < micro_steps else nullcontext():
             loss, terms = run.module(batch, routing)
-            if run.zero:
-                zero.backward(run.module, loss * share, last=micro + 1 == micro_steps)
-            else:
-                accelerator.backward(loss * share)
+            accelerator.backward(loss * share)
         for name, value in {"loss": loss, **terms}.items():
             sums[name] = sums.get(name, 0.0) + value.detach().float() * share / micro_steps
     # One small reduction for all numbers of the step; what is wrong with clips travels only when there are any.
@@ -219,13 +207,10 @@ def is_missing(cause: str) -> bool:
 def update(run: Run, means: dict[str, float], epoch: int) -> float | None:
     """Check, clip and apply the gradients; returns their norm before clipping, None where fp16 skipped the update."""
     accelerator = run.accelerator
-    if run.zero:
-        norm = zero.gradient_norm(run.module)
-    else:
-        parameters = [p for p in run.module.parameters() if p.requires_grad]
-        limit = math.inf if run.clip_norm is None else run.clip_norm
-        total: Any = accelerator.clip_grad_norm_(parameters, limit)
-        norm = (total.full_tensor() if isinstance(total, DTensor) else total).item()
+    parameters = [p for p in run.module.parameters() if p.requires_grad]
+    limit = math.inf if run.clip_norm is None else run.clip_norm
+    total: Any = accelerator.clip_grad_norm_(parameters, limit)
+    norm = (total.full_tensor() if isinstance(total, DTensor) else total).item()
     # Under fp16 an overflowing gradient is normal: the scaler skips the update and halves its scale, down to a point.
     overflow = accelerator.scaler is not None and accelerator.scaler.get_scale() > 1
     if not all(map(math.isfinite, means.values())) or not (math.isfinite(norm) or overflow):
@@ -234,8 +219,5 @@ def update(run: Run, means: dict[str, float], epoch: int) -> float | None:
             f"step {run.progress.step + 1} (epoch {epoch}) is not finite: {terms}, gradient norm {norm:g}; no update "
             "was made and the last checkpoint is intact; lower the learning rate, set clip_norm or use fp32"
         )
-    if run.zero:
-        zero.step(run.module)
-    else:
-        run.optimizer.step()
+    run.optimizer.step()
     return norm if math.isfinite(norm) else None

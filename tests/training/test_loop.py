@@ -399,8 +399,6 @@ def test_auto_precision_is_what_the_hardware_has_and_slow_bf16_is_told(monkeypat
     assert [training_precision(one, cpu=True) for one in wanted] == [auto, "bf16", "fp32", "fp16"]
     assert [str(warning.message).startswith("optim.precision=bf16") for warning in recwarn] == [True] * (not units)
     assert make_accelerator("auto", cpu=True).mixed_precision == {"bf16": "bf16", "fp32": "no"}[auto]
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")  # for which bf16 is refused
-    assert training_precision("auto", cpu=True) == "fp32"
 
 
 def test_a_launcher_that_starts_one_process_for_many_is_reported(monkeypatch):
