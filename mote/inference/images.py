@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mote.config import Config
 from mote.config import load as load_config
+from mote.config.imbalance_methods import POSTHOC_METHODS
 from mote.config.sections import ImageConfig, ImbalanceConfig
 from mote.datasets.face_crop import face_of_clip
 from mote.datasets.images import read_image
@@ -42,13 +43,13 @@ class PostHoc(NamedTuple):
 def post_hoc(model: nn.Module, settings: ImbalanceConfig, counts: Sequence[int]) -> PostHoc:
     """The network as `settings.posthoc` wants it used; `counts`: the training samples of every class.
 
-    tau_norm changes a copy: its head has normalised weights and no bias.
+    A method that normalizes the head changes a copy: its head has normalised weights and no bias.
     """
-    number = checked_counts(counts)
+    number, method = checked_counts(counts), POSTHOC_METHODS[settings.posthoc]
     offset = torch.zeros(len(number))
-    if settings.posthoc == "logit_adjustment":
+    if method.shifts_logits:
         offset = adjust_logits(offset.double(), number, settings.posthoc_tau)
-    if settings.posthoc == "tau_norm":
+    if method.normalizes_head:
         model = copy.deepcopy(model)
         head = cast(nn.Linear, cast(Any, model).net.fc)
         with torch.no_grad():
