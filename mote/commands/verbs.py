@@ -32,12 +32,12 @@ def load_config(arguments: Sequence[str], base: str | Path | None = None) -> "Co
     base: run directory whose settings come first, where it is one.
     """
     from mote.config import load
-    from mote.config.unused import idle_settings, questionable_settings
+    from mote.config.unused import questionable, unused
 
     files, overrides = _sorted_out(arguments)
     first = None if base is None else config_file(base)
     config = load(files if first is None else [first, *files], overrides)
-    for line in [*idle_settings(config), *questionable_settings(config)]:
+    for line in [*unused(config), *questionable(config)]:
         print(f"mote: warning: {line}", file=sys.stderr)
     return config
 

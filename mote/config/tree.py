@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from mote.config.imbalance_methods import METHODS, POSTHOC_METHODS
 from mote.config.sections import (
     AutoencoderConfig,
     DataConfig,
@@ -60,7 +61,8 @@ class Config(Section):
         return self
 
     def _consistent_video(self) -> None:
-        imbalance, maps = self.imbalance, self.imbalance.method in ("mek", "consistency")
+        method = self.imbalance.method
+        mirrored = METHODS[method].consistency and self.imbalance.strength > 0
         still = self.model.layers == 0 and self.optim.backbone_lr_scale == 0
         if still and "lora" not in {self.tuning.vision, self.tuning.text} and self.data.train is not None:
             raise ValueError("model.layers=0 with optim.backbone_lr_scale=0 leaves nothing to train; raise one of them")
@@ -70,44 +72,45 @@ class Config(Section):
                 "r_drop needs passes that differ: with one expert, no temporal head or loss.routing=all no routing is "
                 "drawn; set model.experts > 1 and loss.routing=one, or r_drop.weight=0"
             )
-        if head := {imbalance.method, imbalance.posthoc} & {"crt", "tau_norm"}:
-            raise ValueError(f"{head.pop()} needs a linear head; a video model has class features in its place")
-        if maps and imbalance.strength and self.data.cache_features:
+        if head := self.linear_head_for:
+            raise ValueError(f"{head} needs a linear head; a video model has class features in its place")
+        if mirrored and self.data.cache_features:
             raise ValueError(
-                f"imbalance.method={imbalance.method} compares clips with their mirror images: it needs pixels, which "
+                f"imbalance.method={method} compares clips with their mirror images: it needs pixels, which "
                 "data.cache_features does not keep; switch it off, or set imbalance.strength=0"
             )
-        if maps and imbalance.strength and not self.vision_learns and self.data.train is not None:
+        if mirrored and not self.vision_learns and self.data.train is not None:
             raise ValueError(
-                f"imbalance.method={imbalance.method}: its attention consistency teaches the CLIP tower, which does "
+                f"imbalance.method={method}: its attention consistency teaches the CLIP tower, which does "
                 "not learn here; set tuning.vision=full and optim.backbone_lr_scale > 0, or imbalance.strength=0"
             )
 
     def _consistent_image(self) -> None:
         if self.data.cache_features:
             raise ValueError("data.cache_features is for task=video")
-        backbone, head = (
-            self.image.net == "backbone",
-            {self.imbalance.method, self.imbalance.posthoc} & {"crt", "tau_norm"},
-        )
+        backbone, head, imbalance = self.image.net == "backbone", self.linear_head_for, self.imbalance
+        method = METHODS[imbalance.method]
         if self.task == "expression" and backbone and head:
-            raise ValueError(f"{head.pop()} needs a linear head; image.net=backbone has class features in its place")
-        if self.task == "expression" and self.imbalance.method == "crt" and self.image.init is None:
-            raise ValueError("imbalance.method=crt trains the head of another run anew; name it with image.init")
-        if self.imbalance.posthoc == "tau_norm" and self.imbalance.method == "ldam_drw":
+            raise ValueError(f"{head} needs a linear head; image.net=backbone has class features in its place")
+        if self.task == "expression" and method.head_only and self.image.init is None:
             raise ValueError(
-                "tau_norm: the cosine head of ldam_drw is normalised already; leave imbalance.posthoc=none"
+                f"imbalance.method={imbalance.method} trains the head of another run anew; name it with image.init"
+            )
+        if POSTHOC_METHODS[imbalance.posthoc].normalizes_head and method.cosine_head:
+            raise ValueError(
+                f"{imbalance.posthoc}: the cosine head of {imbalance.method} is normalised already; leave "
+                "imbalance.posthoc=none"
             )
         if self.mixing.extent != "space":
             raise ValueError(f"mixing.extent={self.mixing.extent} is for clips; images need mixing.extent=space")
-        if self.r_drop.weight and (self.image.dropout == 0 or self.image.net == "backbone"):
+        if self.r_drop.weight and (self.image.dropout == 0 or backbone):
             raise ValueError(
                 "r_drop needs passes that differ; set image.dropout > 0 (backbone has none), or r_drop.weight=0"
             )
         if {len(self.image.mean), len(self.image.std)} - {1, self.image.channels}:
             raise ValueError("image.mean and image.std need one number, or one for each of image.channels")
-        if self.image.net == "backbone" and self.image.channels != 3:
-            raise ValueError("image.net=backbone takes colour pictures; set image.channels=3")
+        if backbone and self.image.channels != 3:
+            raise ValueError("image.net=backbone takes colour images; set image.channels=3")
 
     def _consistent_autoencoder(self) -> None:
         settings = self.autoencoder
@@ -123,6 +126,14 @@ class Config(Section):
                 f"the covariance of a latent of {settings.latent} dimensions needs more codes than that at once; got "
                 f"{codes} (optim.batch_size / optim.accumulation); raise optim.batch_size or lower autoencoder.latent"
             )
+
+    @property
+    def linear_head_for(self) -> str | None:
+        """The value of `imbalance.method` or `imbalance.posthoc` that works on a linear head only, if one is set."""
+        imbalance = self.imbalance
+        if METHODS[imbalance.method].head_only:
+            return imbalance.method
+        return imbalance.posthoc if POSTHOC_METHODS[imbalance.posthoc].normalizes_head else None
 
     @property
     def vision_learns(self) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mote.config import Config
+from mote.config.imbalance_methods import METHODS
 from mote.datasets.images import ImageList
 from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import Record
@@ -29,8 +30,6 @@ from mote.parallel.accelerator import Accelerator
 from mote.regularizers.long_tail import checked_counts
 from mote.tasks.image import ImageTask
 from mote.training.optim import Rule
-
-BALANCED = ("sampler", "crt")  # methods whose batches have every class equally often
 
 
 @dataclass
@@ -90,7 +89,7 @@ class ImageExperiment:
 
     def rules(self) -> list[Rule]:
         """Learning rates, see `mote.training.loop.fit`."""
-        if self.config.task == "expression" and self.config.imbalance.method == "crt":
+        if self.config.task == "expression" and METHODS[self.config.imbalance.method].head_only:
             return [("model.net.fc.*", {"lr_scale": 1.0}), ("*", {"lr_scale": 0.0})]
         return [
             ("*", {"lr_scale": self.config.optim.backbone_lr_scale if self.config.image.net == "backbone" else 1.0})
@@ -98,7 +97,7 @@ class ImageExperiment:
 
     def loader(self) -> DataLoader:
         """Training batches, augmented."""
-        balanced = self.config.task == "expression" and self.config.imbalance.method in BALANCED
+        balanced = self.config.task == "expression" and METHODS[self.config.imbalance.method].balanced_batches
         labels = [record.label for record in self.records] if balanced else None
         return loaders.training_loader(
             self.config, image_dataset(self.config, self.data, self.size, train=True), labels
@@ -146,7 +145,7 @@ def build_model(config: Config, classes: list[str], size: int, device: torch.dev
                 built.to(device).eval().encode(torch.zeros(1, 3, size, size, device=device))
         return built.train()
     init = None if image.init is None else Path(image.init)
-    cosine = config.imbalance.scale if expression and config.imbalance.method == "ldam_drw" else None
+    cosine = config.imbalance.scale if expression and METHODS[config.imbalance.method].cosine_head else None
     torch.manual_seed(config.seed)
     if init is not None and not (expression and init.is_file()):
         return _from_folder(init, config, classes, size, cosine)
@@ -168,7 +167,8 @@ def build_model(config: Config, classes: list[str], size: int, device: torch.dev
 
 
 def _from_folder(folder: Path, config: Config, classes: list[str], size: int, cosine: float | None) -> nn.Module:
-    """The network of a run or model folder, with the dropout of the configuration; with method=crt its head is new.
+    """The network of a run or model folder, with the dropout of the configuration, and a new head where only that
+    is trained.
 
     Raises:
         ValueError: no image network there, or one of another kind, other classes or other pictures.
@@ -185,7 +185,7 @@ def _from_folder(folder: Path, config: Config, classes: list[str], size: int, co
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = image.dropout
-    if config.task == "expression" and config.imbalance.method == "crt":
+    if config.task == "expression" and METHODS[config.imbalance.method].head_only:
         cast(Any, model.net).fc.reset_parameters()
     return model.train()
 

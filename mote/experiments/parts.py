@@ -1,11 +1,10 @@
 """From configuration to objects: tasks, their losses, and what acts on their batches, weights and learning rates."""
 
-from typing import Any
-
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from mote.config import Config
+from mote.config.imbalance_methods import METHODS
 from mote.config.sections import ImbalanceConfig, MixingConfig, SparsityConfig
 from mote.datasets.mixing import Mixer
 from mote.models.clip import ClassFeatures
@@ -14,7 +13,7 @@ from mote.sparsity.groups import find_groups
 from mote.sparsity.lasso import GroupLasso
 from mote.tasks.expression import ExpressionTask
 from mote.tasks.image import ImageTask
-from mote.tasks.long_tail import Deferral, LongTailLoss
+from mote.tasks.long_tail import Correction, Deferral, LongTailLoss
 from mote.tasks.video import VideoTask
 from mote.training.step import AfterUpdate
 
@@ -28,9 +27,10 @@ def task(
 ) -> VideoTask:
     """The video task with the loss weights of the configuration.
 
-    `tuned`: see `class_features`; `counts`: training clips of every class, for another imbalance.method than ce.
+    `tuned`: class features with gradient of a text tower that is tuned. `counts`: training clips of every class, for
+    an `imbalance.method` that needs them.
     """
-    loss, method = config.loss, config.imbalance.method
+    loss, plain = config.loss, METHODS[config.imbalance.method].plain
     return VideoTask(
         built,
         text,
@@ -44,63 +44,53 @@ def task(
         merge_temperatures=loss.merge_temperatures,
         r_drop_weight=config.r_drop.weight,
         r_drop_temperature=config.r_drop.temperature,
-        long_tail=None if counts is None or method == "ce" else LongTailLoss(counts, **correction(config.imbalance)),
+        long_tail=None if counts is None or plain else LongTailLoss(counts, **correction(config.imbalance)),
     )
-
-
-LOSS_OF = {  # imbalance.method -> (loss of mote.regularizers.long_tail, its options by setting)
-    "weighted": ("weighted_ce", {}),
-    "focal": ("focal", {"gamma": "gamma"}),
-    "class_balanced": ("class_balanced", {"beta": "beta"}),
-    "ldam_drw": ("ldam", {"beta": "beta", "max_margin": "margin"}),
-    "logit_adjustment": ("logit_adjustment", {"tau": "tau"}),
-    "balanced_softmax": ("balanced_softmax", {}),
-    "smoothing": ("label_smoothing", {"epsilon": "epsilon"}),
-}
 
 
 def image_task(config: Config, built: nn.Module, counts: Int64[Tensor, "K"] | None) -> nn.Module:
     """The task of task=image, or of task=expression with the method of `config.imbalance`.
 
-    `counts`: training samples of every class, as of `long_tail.checked_counts`; for task=expression.
+    `counts`: training images of every class, as of `long_tail.checked_counts`; needed for task=expression.
     """
-    r_drop: Any = {"r_drop_weight": config.r_drop.weight, "r_drop_temperature": config.r_drop.temperature}
+    r_drop = {"r_drop_weight": config.r_drop.weight, "r_drop_temperature": config.r_drop.temperature}
     if config.task == "image":
         return ImageTask(built, **r_drop)
     assert counts is not None
-    head_only = config.imbalance.method == "crt"
+    head_only = METHODS[config.imbalance.method].head_only
     return ExpressionTask(built, counts, head_only=head_only, **r_drop, **correction(config.imbalance))
 
 
-def correction(settings: ImbalanceConfig) -> dict[str, Any]:
-    """What `LongTailLoss` takes for `imbalance.method`."""
-    loss, options = LOSS_OF.get(settings.method, ("ce", {}))
+def correction(settings: ImbalanceConfig) -> Correction:
+    """Keyword arguments of `LongTailLoss` for `imbalance.method`."""
+    method = METHODS[settings.method]
     return {
-        "loss": loss,
-        "options": {name: getattr(settings, key) for name, key in options.items()},
-        "epsilon": settings.epsilon if settings.method == "mek" else 0.0,
-        "strength": settings.strength if settings.method in ("mek", "consistency") else 0.0,
-        "rebalanced": settings.method == "mek",
+        "loss": method.loss,
+        "options": {name: getattr(settings, key) for name, key in method.options.items()},
+        "epsilon": settings.epsilon if method.rebalanced else 0.0,
+        "strength": settings.strength if method.consistency else 0.0,
+        "rebalanced": method.rebalanced,
     }
 
 
 def after_update(config: Config, task: nn.Module) -> AfterUpdate | None:
-    """What changes the task after every update: group lasso, or deferred re-weighting.
+    """What acts after every update: group lasso, deferred re-weighting, or None where neither is switched on.
 
     Raises:
         ValueError: both at once; groups or layers that the model does not have.
     """
     lasso = group_lasso(config.sparsity, task)
     loss = getattr(task, "long_tail", None)
-    if loss is None or config.imbalance.method != "ldam_drw":
+    if loss is None or not METHODS[config.imbalance.method].deferred:
         return lasso
     if lasso is not None:
-        raise ValueError("sparsity and imbalance.method=ldam_drw cannot be combined; set sparsity.strength=0")
+        method = config.imbalance.method
+        raise ValueError(f"sparsity and imbalance.method={method} cannot be combined; set sparsity.strength=0")
     return Deferral(loss, config.imbalance.defer)
 
 
 def mixer(config: MixingConfig, num_classes: int) -> Mixer | None:
-    """What mixes the training batches, or None where nothing is to be mixed."""
+    """Mixed-sample augmentation of the training batches, or None where `config` switches it off."""
     if not config.methods or config.probability == 0:
         return None
     return Mixer(
@@ -115,7 +105,7 @@ def mixer(config: MixingConfig, num_classes: int) -> Mixer | None:
 
 
 def group_lasso(config: SparsityConfig, task: nn.Module) -> GroupLasso | None:
-    """What makes groups of the task's parameters zero, or None at strength 0.
+    """Group lasso on the parameters of `task`, or None at strength 0.
 
     Raises:
         ValueError: groups or layers that the model does not have.
@@ -128,8 +118,10 @@ def group_lasso(config: SparsityConfig, task: nn.Module) -> GroupLasso | None:
 
 
 def learning_rules(config: Config) -> list[tuple[str, dict[str, float]]]:
-    """Parameter patterns, first match wins: the temporal head and the adapters at their rate, the CLIP towers and
-    logit_scale at `optim.backbone_lr_scale`, nothing for what is frozen.
+    """(parameter pattern, {"lr_scale": factor of `optim.lr`}) pairs of task=video; the first match counts.
+
+    Adapters have `tuning.lr_scale`, the temporal head 1, CLIP towers and logit scale `optim.backbone_lr_scale`;
+    what is frozen has 0.
     """
     tuning, towers = config.tuning, config.optim.backbone_lr_scale
     rates = [(pattern, 0.0) for pattern in tuning.freeze]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mote.config import Config
+from mote.config.imbalance_methods import METHODS
 from mote.config.sections import ModelConfig, TuningConfig
 from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import (
@@ -218,7 +219,8 @@ class VideoExperiment:
             )
             loader = evaluation_loader(views, config.evaluation.batch_size, data.workers)
             dataset = loaders.cache_features(model, loader, [record.label for record in self.records], self.device)
-        labels = [record.label for record in self.records] if config.imbalance.method == "sampler" else None
+        balanced = METHODS[config.imbalance.method].balanced_batches
+        labels = [record.label for record in self.records] if balanced else None
         return loaders.training_loader(config, dataset, labels)
 
     def _original(self) -> Towers:
@@ -263,7 +265,7 @@ def assemble(config: Config, accelerator: Accelerator) -> VideoExperiment:
     tuned = None if config.tuning.text == "frozen" else class_features(config, towers, classes, templates)
     size = data.size or towers.image_size
     counts = class_counts(records, len(classes))
-    checked = None if config.imbalance.method == "ce" else checked_counts(counts, classes)
+    checked = None if METHODS[config.imbalance.method].plain else checked_counts(counts, classes)
     task = parts.task(config, built, text, tuned, checked)
     if task.long_tail is not None and task.long_tail.strength:
         with torch.no_grad():  # a tower without patch tokens is refused now

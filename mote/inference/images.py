@@ -12,6 +12,7 @@ from jaxtyping import Float, Num, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from mote.config.imbalance_methods import POSTHOC_METHODS
 from mote.config.sections import ImbalanceConfig
 from mote.datasets.face_crop import face_of_clip
 from mote.datasets.images import read_image
@@ -78,15 +79,15 @@ class ImageClassifier:
     def corrected(self, settings: ImbalanceConfig, class_names: Sequence[str] | None = None) -> "ImageClassifier":
         """The network as `settings.posthoc` wants it used; as it is where it does not know its training counts.
 
-        tau_norm changes a copy: its head has normalised weights and no bias.
+        A method that normalises the head changes a copy, whose head has normalised weights and no bias.
         """
         if self.counts is None:
             return self
-        counts = checked_counts(self.counts)
+        counts, method = checked_counts(self.counts), POSTHOC_METHODS[settings.posthoc]
         offset, net = torch.zeros(len(counts)), self.net
-        if settings.posthoc == "logit_adjustment":
+        if method.shifts_logits:
             offset = adjust_logits(offset.double(), counts, settings.posthoc_tau)
-        if settings.posthoc == "tau_norm":
+        if method.normalizes_head:
             net = copy.deepcopy(net)
             head = cast(nn.Linear, cast(Any, net).net.fc)
             with torch.no_grad():

@@ -1,12 +1,12 @@
-"""The loss of every sample where classes are very unequal in number: what the tasks for faces and for clips share.
+"""Losses for classes of very unequal size, shared by the tasks for clips and for face images.
 
-Losses: ``regularizers.long_tail``; smooth labels and attention consistency: ``regularizers.extra_knowledge``
-(MEK, Zhang et al., NeurIPS 2023). A target that is soft already, as mixed samples have it, is smoothed class by class:
-smoothing is linear, so this is the mixture of the smoothed labels, and nothing is mixed twice.
+Losses: `regularizers.long_tail`. Smooth labels and attention consistency: `regularizers.extra_knowledge` (MEK, Zhang
+et al., NeurIPS 2023). A target that is soft already, as that of a mixed sample, is smoothed class by class; smoothing
+is linear, so this equals the mixture of the smoothed labels.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TypedDict
 
 import torch
 from jaxtyping import Float, Real, Shaped
@@ -22,16 +22,26 @@ from mote.regularizers.extra_knowledge import (
 from mote.regularizers.long_tail import LOSSES, effective_number_weights
 
 
+class Correction(TypedDict, total=False):
+    """Keyword arguments of `LongTailLoss`."""
+
+    loss: str
+    options: Mapping[str, float]
+    epsilon: float
+    strength: float
+    rebalanced: bool
+
+
 class LongTailLoss(nn.Module):
-    """logits, targets, scale -> the loss of every sample; its buffers are all it has.
+    """logits, targets, scale -> the loss of every sample. It has buffers and no parameters.
 
     Args:
-        counts: training samples of every class, as of ``long_tail.checked_counts``.
-        loss: a name of ``long_tail.LOSSES``.
+        counts: training samples of every class, as of `long_tail.checked_counts`.
+        loss: a name of `long_tail.LOSSES`.
         options: keyword arguments of that loss.
-        epsilon: of the re-balanced smooth labels; 0 leaves the targets as they are.
-        strength: Lambda of the attention consistency, >= 0; 0: the task computes no map.
-        rebalanced: its weights go with 1 / n_c (MEK); else all are equal (EAC).
+        epsilon: weight of the re-balanced smooth labels, in [0, 1]; 0 leaves the targets as they are.
+        strength: weight of the attention consistency, >= 0; at 0 the task computes no activation map.
+        rebalanced: the consistency weighs class c by 1 / n_c (MEK); else all classes alike (EAC).
 
     Raises:
         ValueError: an unknown loss, a negative strength, epsilon outside [0, 1].
@@ -69,12 +79,12 @@ class LongTailLoss(nn.Module):
             ("late_weight", late.float()),
         ):
             self.register_buffer(name, value, persistent=False)
-        self.register_buffer("deferred", torch.tensor(False))  # whether the deferred weights of ldam count now
+        self.register_buffer("deferred", torch.tensor(False))  # whether ldam uses its class weights now
 
     def forward(
-        self, logits: Float[Tensor, "B K"], target: Shaped[Tensor, "B *K"], scale: Any = 1.0
+        self, logits: Float[Tensor, "B K"], target: Shaped[Tensor, "B *K"], scale: float | Tensor = 1.0
     ) -> Float[Tensor, "B"]:
-        """The loss of every sample.
+        """Loss of every sample.
 
         Args:
             logits: of the head, scale included.
@@ -83,7 +93,7 @@ class LongTailLoss(nn.Module):
         """
         if self.epsilon:
             target = soft_targets(target, self.smooth)
-        options: dict[str, Any] = dict(self.options)
+        options: dict[str, float | Tensor] = dict(self.options)
         if self.loss == "ldam":
             options |= {"scale": scale, "weight": torch.where(self.deferred, self.late_weight, 1.0)}
         return LOSSES[self.loss](logits, target, self.counts, **options)
@@ -91,10 +101,10 @@ class LongTailLoss(nn.Module):
     def consistency(
         self, features: Float[Tensor, "two_B *T D h w"], directions: Float[Tensor, "K D"]
     ) -> Float[Tensor, "B"]:
-        """RAC of every sample, in float32.
+        """Attention consistency (RAC of MEK) of every sample, times `strength`, in float32.
 
         Args:
-            features: maps of the samples and, behind them, of their mirrored twins.
+            features: maps of the B samples followed by those of their mirror images.
             directions: weights of the head, or class features; they get no gradient.
         """
         with torch.autocast(features.device.type, enabled=False):
@@ -103,22 +113,23 @@ class LongTailLoss(nn.Module):
 
 
 class Deferral:
-    """Deferred re-weighting (Cao et al. 2019): after ``start`` of all updates the deferred weights count.
+    """Deferred re-weighting (Cao et al. 2019): class weights are used from the share `start` of all updates on.
 
-    Called after every update, see ``training.step.AfterUpdate``; the loss's buffer resumes with its weights.
+    Called after every update, see `training.step.AfterUpdate`. A buffer of the loss is its state, which resumes with
+    the weights of the task.
     """
 
     def __init__(self, loss: LongTailLoss, start: float):
         self.loss, self.start = loss, start
 
-    def __call__(self, optimizer: Any, fraction: float) -> dict[str, float]:
-        """Switch over where it is time; `fraction` of all updates were made before this one."""
+    def __call__(self, optimizer: object, fraction: float) -> dict[str, float]:
+        """Switch the class weights on or off; `fraction` of all updates were made before this one."""
         self.loss.deferred.fill_(fraction >= self.start)
         return {}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the buffer is the state."""
+    def state_dict(self) -> dict[str, object]:
+        """Empty, see the class."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing."""
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """No effect, see the class."""

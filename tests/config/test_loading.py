@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mote.config import Config, ConfigError, dump, load, parse_yaml
-from mote.config.unused import idle_settings
+from mote.config.unused import unused
 
 
 def test_defaults_survive_a_round_trip(tmp_path):
@@ -75,6 +75,6 @@ def test_combinations_that_cannot_train_are_refused():
 
 
 def test_settings_without_effect_are_named():
-    idle = idle_settings(load([], ["model.layers=0", "model.experts=2", "loss.merged_weight=1", "data.stride=2"]))
+    idle = unused(load([], ["model.layers=0", "model.experts=2", "loss.merged_weight=1", "data.stride=2"]))
     assert [line.split(":")[0] for line in idle] == ["model.experts", "loss.merged_weight", "data.stride"]
-    assert idle_settings(Config()) == []
+    assert unused(Config()) == []

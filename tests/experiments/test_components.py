@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from mote.cli import main
 from mote.config import ConfigError, load
-from mote.config.unused import idle_settings
+from mote.config.unused import unused
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.experiments import parts
@@ -155,10 +155,10 @@ def test_what_would_do_nothing_is_refused(overrides, message):
 
 def test_settings_of_components_that_are_off_are_named():
     overrides = ["mixing.alpha=0.5", "r_drop.temperature=2", "image.dropout=0.5"]
-    idle = [line.split(":")[0] for line in idle_settings(load([], overrides))]
+    idle = [line.split(":")[0] for line in unused(load([], overrides))]
     assert idle == ["mixing.alpha", "r_drop.temperature", "image.dropout"]
     image = load([], ["task=image", "model.layers=2", "loss.merged_weight=1", "data.frames=4", "mixing.ratio=0.3"])
-    idle = [line.split(":")[0] for line in idle_settings(image)]
+    idle = [line.split(":")[0] for line in unused(image)]
     assert idle == ["mixing.ratio", "model.layers", "loss.merged_weight", "data.frames"]
 
 

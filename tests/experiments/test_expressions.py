@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from mote.cli import main
 from mote.config import ConfigError, load
-from mote.config.unused import idle_settings, questionable_settings
+from mote.config.unused import questionable, unused
 from mote.evaluation.expression_page import overlay
 from mote.models.image_checkpoints import load_net
 
@@ -201,7 +201,7 @@ def test_a_class_without_training_samples_is_named(faces, tmp_path, capsys):
 
 def test_settings_of_other_methods_are_idle_and_questionable_settings_warn():
     def lines(*overrides: str) -> list[str]:
-        return idle_settings(load([], ["task=expression", *overrides]))
+        return unused(load([], ["task=expression", *overrides]))
 
     assert lines("imbalance.method=mek", "imbalance.strength=5", "imbalance.epsilon=0.3") == []
     assert lines("imbalance.strength=5") == ["imbalance.strength: imbalance.method=ce does not use it"]
@@ -209,17 +209,17 @@ def test_settings_of_other_methods_are_idle_and_questionable_settings_warn():
         "imbalance.beta: imbalance.method=focal does not use it"
     ]
     assert lines("imbalance.posthoc_tau=0.5") == ["imbalance.posthoc_tau: imbalance.posthoc is none"]
-    assert idle_settings(load([], ["task=image", "imbalance.method=mek"])) == [
+    assert unused(load([], ["task=image", "imbalance.method=mek"])) == [
         "imbalance.method: for task=expression and task=video"
     ]
 
     def stacked(method: str, posthoc: str) -> list[str]:
         overrides = [f"imbalance.method={method}", f"imbalance.posthoc={posthoc}"]
-        return questionable_settings(load([], ["task=expression", *overrides]))
+        return questionable(load([], ["task=expression", *overrides]))
 
     assert "corrects once more what imbalance.method=sampler" in stacked("sampler", "logit_adjustment")[0]
     assert stacked("mek", "none") == []
-    assert "mirror image" in questionable_settings(
+    assert "mirror image" in questionable(
         load([], ["task=expression", "imbalance.method=mek", "data.flip=0"])
     )[0]  # fmt: skip
     assert stacked("sampler", "none") == stacked("ce", "logit_adjustment") == stacked("smoothing", "tau_norm") == []

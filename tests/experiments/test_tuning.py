@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from mote import load
 from mote.config import ConfigError
 from mote.config import load as load_config
-from mote.config.unused import idle_settings
+from mote.config.unused import unused
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.experiments import parts
@@ -197,9 +197,9 @@ def test_settings_that_contradict_each_other_or_do_nothing_are_said():
     load_config([], ["model.layers=0", "optim.backbone_lr_scale=0", "data.train=x", "tuning.vision=lora"])
     with pytest.raises(ConfigError, match=r"tuning\.vision=frozen"):
         load_config([], ["data.cache_features=true", "tuning.vision=lora", "optim.backbone_lr_scale=0"])
-    idle = idle_settings(load_config([], ["tuning.rank=4", "tuning.text_prompts=2"]))
+    idle = unused(load_config([], ["tuning.rank=4", "tuning.text_prompts=2"]))
     assert [line.split(":")[0] for line in idle] == ["tuning.rank", "tuning.text_prompts"]
-    assert not idle_settings(load_config([], ["tuning.rank=4", "tuning.vision=lora"]))
+    assert not unused(load_config([], ["tuning.rank=4", "tuning.vision=lora"]))
 
 
 def test_a_freeze_pattern_that_takes_nothing_is_an_error(clips):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mote.config import ConfigError, load
-from mote.config.unused import idle_settings, questionable_settings
+from mote.config.unused import questionable, unused
 from mote.datasets.mixing import Mixer
 from mote.experiments import parts
 from mote.models.routing import one_expert, random_merge
@@ -207,10 +207,10 @@ def test_what_a_video_model_cannot_do_is_refused_in_one_line():
 
 
 def test_settings_without_effect_and_corrections_on_corrections_are_told():
-    assert idle_settings(load([], ["imbalance.method=mek", "imbalance.tau=2"])) == [
+    assert unused(load([], ["imbalance.method=mek", "imbalance.tau=2"])) == [
         "imbalance.tau: imbalance.method=mek does not use it"
     ]
-    assert idle_settings(load([], ["imbalance.method=ldam_drw", "imbalance.scale=20"])) == [
+    assert unused(load([], ["imbalance.method=ldam_drw", "imbalance.scale=20"])) == [
         "imbalance.scale: a video model has the logit scale of CLIP"
     ]
-    assert len(questionable_settings(load([], ["imbalance.method=mek", "imbalance.posthoc=logit_adjustment"]))) == 1
+    assert len(questionable(load([], ["imbalance.method=mek", "imbalance.posthoc=logit_adjustment"]))) == 1

@@ -9,7 +9,7 @@ from reduced_recipes import AUTOENCODERS, CONFIGS, EVALUATED, IMAGES, RECIPES, T
 from small_towers import shrink_timm
 
 from mote.config import load
-from mote.config.unused import idle_settings
+from mote.config.unused import unused
 from mote.models.routing import merge_temperatures
 
 
@@ -24,7 +24,7 @@ def test_a_recipe_names_its_claim_and_its_command_and_has_no_idle_setting(name):
     assert f"configs/{name}" in text
     verb = "mote eval" if name in EVALUATED else "train"
     assert re.search(rf"^#   .*{verb} .*configs/{name}", text, re.MULTILINE)
-    assert idle_settings(load(files(name))) == []
+    assert unused(load(files(name))) == []
     table = (CONFIGS / "README.md").read_text()
     assert f"({name})" in table, f"{name} has no row in configs/README.md"
 
