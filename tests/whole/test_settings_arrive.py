@@ -55,7 +55,7 @@ from looks import (
 from pydantic import BaseModel
 from watched_runs import Workshop
 
-from mote.config import Config
+from mote.config.tree import Config
 
 BASE = """
 seed: 3
@@ -106,7 +106,7 @@ model: {layers: 2, experts: 3, heads: 4, same_init: true, expert_part: separate,
 loss: {anchor: paper, anchor_weight: 0.25, merged: kl, merged_weight: 0.75, route_temperature: 2,
   merge_temperatures: [-2, 2]}
 mixing: {extent: spacetime}
-optim: {clip_lr_scale: 0.25, precision: bf16, sync_routing: true}
+optim: {backbone_lr_scale: 0.25, precision: bf16, sync_routing: true}
 evaluation: {clips: 2, crops: 3, batch_size: 3, fusion: reference, precision: bf16, alpha: 0.5, modulation: true,
   modulation_k: 3, modulation_gamma: 0.25}
 run: {select: top5, trackers: [tensorboard]}
@@ -156,7 +156,7 @@ evaluation: {manifest: HERE/shards/list.csv, bad_videos: count_wrong}
         """
 data: {size: 48}
 imbalance: {method: sampler}
-model: {clip: "local-dir:HERE/convnext_base", pretrained: random}
+model: {backbone: "local-dir:HERE/convnext_base", pretrained: random}
 tuning: {text: full}
 """,
     ),
@@ -182,9 +182,9 @@ image: {net: "timm:test_resnet", pretrained: true, channels: 3}
         *PICTURES,
         """
 data: {size: 64, classes: HERE/classes.txt, templates: HERE/templates.txt}
-image: {net: clip, channels: 3}
+image: {net: backbone, channels: 3}
 model: {pretrained: random}
-optim: {clip_lr_scale: 0.25}
+optim: {backbone_lr_scale: 0.25}
 """,
     ),
     "faces": (
@@ -230,7 +230,7 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
         "fitted_codes": given("GaussianMixture", "random_state"),
     },
     "task": {"digits faces codes": kind_of_task},
-    "model.clip": {"other_clip": every(made("Towers", "name"), meta("clip"))},
+    "model.backbone": {"other_clip": every(made("Towers", "name"), meta("backbone"))},
     "model.pretrained": {"other_clip clip_pictures": every(made("Towers", "pretrained"), meta("pretrained"))},
     "model.layers": {"video": every(lambda run: len(run.task.model.temporal.blocks))},
     "model.experts": {"video": made("TemporalHead", "num_experts")},
@@ -339,7 +339,7 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "r_drop.weight": {"video digits faces": lambda run: run.task.r_drop_weight},
     "r_drop.temperature": {"video digits faces": lambda run: run.task.r_drop_temperature},
     "optim.lr": {UPDATES: lambda run: max(record["lr"] for record in run.updates)},
-    "optim.clip_lr_scale": {"video": rate("model.visual.*"), "clip_pictures": rate("*")},
+    "optim.backbone_lr_scale": {"video": rate("model.visual.*"), "clip_pictures": rate("*")},
     "optim.weight_decay": {UPDATES: lambda run: max(group["weight_decay"] for group in run.groups)},
     "optim.betas": {UPDATES: lambda run: agreed([group["betas"] for group in run.groups])},
     "optim.no_decay_norm_bias": {UPDATES: vectors_do_not_decay},
@@ -364,7 +364,7 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "evaluation.modulation": {"video": effect(lambda run: run.calls("modulation_gate"))},
     "evaluation.modulation_k": {"video zero_shot": given("modulation_gate", "k")},
     "evaluation.modulation_gamma": {"video zero_shot": given("modulation_gate", "gamma")},
-    "evaluation.alpha": {"video zero_shot": given("Classifier.interpolated", "alpha")},
+    "evaluation.alpha": {"video zero_shot": given("VideoClassifier.interpolated", "alpha")},
     "evaluation.bad_videos": {"shards": effect(lambda run: run.result["undecodable"])},
     "evaluation.batch_size": {TESTED_RUNS: batch_of_evaluation},
     "evaluation.precision": {"video zero_shot": given("autocast", "precision")},

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from watched_runs import Watched
 
-from mote.datasets.manifest import read_class_names, read_rows, read_templates
+from mote.datasets.lists.manifest import read_class_names, read_rows, read_templates
 
 Look = Callable[[Watched], Any]
 AS_SET = object()  # what an effect gives in the place of a value
@@ -78,7 +78,7 @@ def network(run: Watched) -> str:
     """The name of the network on pictures."""
     if run.calls("create_model"):
         return f"timm:{run.calls('create_model')[0]['model_name']}"
-    return "clip" if hasattr(run.task.model, "clip") else type(run.task.model.net).__name__.lower()
+    return "backbone" if hasattr(run.task.model, "backbone") else type(run.task.model.net).__name__.lower()
 
 
 def dropout(run: Watched) -> Any:

@@ -18,25 +18,26 @@ from PIL import Image
 from small_towers import small_clip
 
 from mote.cli import main
-from mote.config import Config, load
-from mote.datasets.synthetic import render_clip, write_video
+from mote.config.loading import load
+from mote.config.tree import Config
+from mote.datasets.synthetic.clips import render_clip, write_video
 
 # What is noted while a run goes on: every making of these classes, every call of these methods and functions. A
 # function is named where it is looked up when it is called. This is the only list of places in the code.
 PLACES = (
     "accelerate:Accelerator",
     "accelerate:Accelerator.clip_grad_norm_",
-    "mote.autoencoder_scores:Judge",
-    "mote.classifier:Classifier.interpolated",
-    "mote.datasets.bounded:Bounded",
-    "mote.datasets.feature_cache:FeatureCache",
+    "mote.evaluation.autoencoder:Judge",
+    "mote.inference.classifier:VideoClassifier.interpolated",
+    "mote.datasets.decoding.bounded:Bounded",
+    "mote.datasets.cache.feature_cache:FeatureCache",
     "mote.datasets.images:ImageDataset",
     "mote.datasets.loader:ClassBalancedSampler",
     "mote.datasets.loader:EpochSampler",
     "mote.datasets.loader:FeatureDataset",
     "mote.datasets.video:VideoDataset",
-    "mote.evaluation.closed_set:fuse_views",
-    "mote.mixing:Mixer",
+    "mote.metrics.scores:fuse_views",
+    "mote.datasets.mixing:Mixer",
     "mote.models.autoencoder:ImageAutoencoder",
     "mote.models.clip:ClassFeatures",
     "mote.models.clip:Towers",
