@@ -50,7 +50,7 @@ def meta(key: str) -> Look:
 
 
 def every(*looks: Look) -> Look:
-    """What all of these say alike."""
+    """What all of these say, where they say the same."""
     return lambda run: agreed([plain(look(run)) for look in looks])
 
 
@@ -106,9 +106,8 @@ def size_of_codes(name: str) -> Look:
 
 
 def vectors_do_not_decay(run: Watched) -> bool:
-    """Whether no vector among the parameters has weight decay, though others have."""
-    decay = {p.ndim > 1: group["weight_decay"] for group in run.groups for p in group["params"] if p.ndim != 2}
-    return decay.get(False) == 0 and any(group["weight_decay"] for group in run.groups)
+    """Whether no vector among the parameters has weight decay."""
+    return not any(group["weight_decay"] for group in run.groups for p in group["params"] if p.ndim == 1)
 
 
 def warm_up(run: Watched) -> float:
@@ -206,9 +205,8 @@ def adapters(key: str) -> Look:
 def method(run: Watched) -> str:
     """The imbalance.method that sampler, loss and learning rates amount to."""
     if run.calls("ClassBalancedSampler"):
-        return (
-            "crt" if getattr(run.task, "head_only", False) and all(".fc." in name for name in run.rates) else "sampler"
-        )
+        only_head = getattr(run.task, "head_only", False) and all(".fc." in name for name in run.rates)
+        return "crt" if only_head else "sampler"
     loss = run.all("LongTailLoss")[0]
     return "mek" if loss.strength and loss.epsilon else {"ldam": "ldam_drw"}.get(loss.loss, loss.loss)
 

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from mote.config.sections import DataConfig, EvaluationConfig
 from mote.datasets.lists.manifest import Record
-from mote.evaluation.features import frame_features
+from mote.evaluation.features import Load, frame_features
 from mote.evaluation.video_scores import score_videos
 from mote.evaluation.views import evaluation_dataset
 from mote.inference.classifier import VideoClassifier
@@ -113,7 +113,7 @@ def logits(classifier: VideoClassifier, records: list[Record], settings: Evaluat
     sizes = {"frames": FRAMES, "size": SIZE, "difference": 0}
     dataset = evaluation_dataset(records, settings, DataConfig(), **sizes)
     with all_cores(CPU) as ordered_map:
-        how = {"batch_size": 4, "workers": 0}
+        how = {"load": Load(4, 0)}
         features = list(frame_features(classifier, dataset, range(len(records)), ordered_map, **how))
     return classifier.scorer(CLASSES)({"features": torch.stack(features)})
 

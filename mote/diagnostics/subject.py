@@ -20,8 +20,8 @@ from tqdm import tqdm
 from mote.config import Config
 from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import Record
-from mote.evaluation.features import cache_folder, frame_features, open_cache
-from mote.evaluation.views import evaluation_dataset
+from mote.evaluation.features import Load, cache_folder, frame_features, open_cache
+from mote.evaluation.views import views_of
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.inference.classifier import VideoClassifier
 from mote.inference.images import ImageClassifier
@@ -239,14 +239,7 @@ def _silent(accelerator: Accelerator) -> bool | None:
 
 def _views(classifier: VideoClassifier, records: list[Record], config: Config) -> Any:
     settings = config.evaluation.model_copy(update={"clips": 1, "crops": 1})
-    return evaluation_dataset(
-        records,
-        settings,
-        config.data,
-        frames=classifier.frames,
-        size=classifier.size,
-        difference=classifier.difference,
-    )
+    return views_of(classifier, records, settings, config.data)
 
 
 def _features(
@@ -262,8 +255,7 @@ def _features(
             dataset,
             [int(i) for i in chosen],
             ordered_map,
-            batch_size=settings.batch_size,
-            workers=config.data.workers,
+            load=Load(settings.batch_size, config.data.workers),
             cache=cache,
         )
         bar = tqdm(found, desc="encode", unit="clip", total=len(chosen), disable=_silent(accelerator))

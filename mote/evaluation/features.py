@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
@@ -29,6 +30,13 @@ from mote.parallel.cores import OrderedMap
 
 PIECE = 16  # pictures at once on a CPU: what is computed of more no longer fits its caches
 SMALL_TOWER = 5_000_000  # parameters; below (the built-in tiny CLIP), "auto" keeps nothing: encoding costs little
+
+
+class Load(NamedTuple):
+    """How videos are decoded: how many at once, and by how many worker processes."""
+
+    batch_size: int
+    workers: int
 
 
 def default_folder() -> Path:
@@ -114,16 +122,15 @@ def frame_features(
     indices: Sequence[int],
     ordered_map: OrderedMap,
     *,
-    batch_size: int,
-    workers: int,
+    load: Load,
     strict: bool = True,
     cache: FeatureCache | None = None,
     progress: bool = False,
 ) -> Iterator[Float[Tensor, "V T D"] | None]:
     """Features of the records at `indices`, in that order, in float32 on the CPU; None for one that is undecodable.
 
-    dataset: must mark undecodable videos. ordered_map: of `all_cores` for the classifier's device. batch_size, workers:
-    of the loader that decodes what is not cached. progress: show a bar.
+    dataset: must mark undecodable videos. ordered_map: of `all_cores` for the classifier's device. load: of the loader
+    that decodes what is not cached. progress: show a bar.
     Raises DecodeError for the first undecodable video when `strict`.
     """
     keys: list[str | None] = [None] * len(indices)
@@ -133,13 +140,13 @@ def frame_features(
         bar = tqdm(listed, desc="look up", unit="video", disable=not progress, delay=1)
         keys = record_keys(cache, bar, indices_rule(dataset))
         fresh = {*to_encode(cache, keys), *(place for place, key in enumerate(keys) if key is None)}
-    encoded = _encode(classifier, dataset, [indices[i] for i in sorted(fresh)], ordered_map, batch_size, workers)
+    encoded = _encode(classifier, dataset, [indices[i] for i in sorted(fresh)], ordered_map, load)
     for place, (index, key) in enumerate(zip(indices, keys, strict=True)):
         row = None if place in fresh or cache is None or key is None else cache.read(key)
         if place in fresh:
             features = next(encoded)
         elif row is None:  # the same content could not be decoded, or not kept, a moment ago
-            features = next(_encode(classifier, dataset, [index], ordered_map, 1, 0))
+            features = next(_encode(classifier, dataset, [index], ordered_map, Load(1, 0)))
         else:
             features = torch.from_numpy(row)
         if isinstance(features, DecodeError):
@@ -156,12 +163,11 @@ def _encode(
     dataset: VideoDataset,
     indices: Sequence[int],
     ordered_map: OrderedMap,
-    batch_size: int,
-    workers: int,
+    load: Load,
 ) -> Iterator[Float[Tensor, "V T D"] | DecodeError]:
     if not indices:
         return
-    loader = evaluation_loader(dataset, batch_size, workers, indices)
+    loader = evaluation_loader(dataset, load.batch_size, load.workers, indices)
     classifier = classifier.for_encoding()
     if classifier.device.type != "cpu":
         for batch in loader:

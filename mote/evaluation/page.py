@@ -19,7 +19,7 @@ from mote.config.sections import DataConfig, EvaluationConfig
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
-from mote.evaluation.views import evaluation_dataset
+from mote.evaluation.views import views_of
 from mote.inference.classifier import VideoClassifier
 from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
 from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
@@ -55,14 +55,7 @@ def draw_page(
             result = json.loads((out / f"{settings.name}.json").read_text("utf-8", "surrogateescape"))
             predictions = read_predictions(out / f"{settings.name}.csv")
             classifier = classifier.in_precision(settings.precision)
-            views = evaluation_dataset(
-                records,
-                settings,
-                data,
-                frames=classifier.frames,
-                size=classifier.size,
-                difference=classifier.difference,
-            )
+            views = views_of(classifier, records, settings, data)
             clips = clip_pictures(classifier, predictions, labels, settings, views)
             count, note = settings.clips * settings.crops, ""
             if count > 1:

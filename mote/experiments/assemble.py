@@ -14,7 +14,12 @@ from mote.datasets.lists.manifest import Record
 from mote.parallel.accelerator import Accelerator
 from mote.training.optim import Rule
 
-ROOMS = {"video": "video", "image": "images", "expression": "images", "autoencoder": "autoencoder"}
+ASSEMBLERS = {  # task -> (module of this folder, its function)
+    "video": ("video", "assemble"),
+    "image": ("images", "assemble"),
+    "expression": ("images", "assemble_expressions"),
+    "autoencoder": ("autoencoder", "assemble"),
+}
 
 
 @runtime_checkable
@@ -82,4 +87,5 @@ def assemble(config: Config, accelerator: Accelerator) -> Experiment:
     """
     if config.data.train is None:
         raise ValueError("data.train is not set; give it as an override, for example data.train=...")
-    return import_module(f"mote.experiments.{ROOMS[config.task]}").assemble(config, accelerator)
+    module, function = ASSEMBLERS[config.task]
+    return getattr(import_module(f"mote.experiments.{module}"), function)(config, accelerator)

@@ -88,8 +88,8 @@ class ImageExperiment:
         return meta if self.counts is None else {**meta, "counts": self.counts, "method": config.imbalance.method}
 
     def rules(self) -> list[Rule]:
-        """Learning rates, see `mote.training.loop.fit`."""
-        if self.config.task == "expression" and METHODS[self.config.imbalance.method].head_only:
+        """Learning rates, see `mote.training.optim`."""
+        if self.counts is not None and METHODS[self.config.imbalance.method].head_only:
             return [("model.net.fc.*", {"lr_scale": 1.0}), ("*", {"lr_scale": 0.0})]
         return [
             ("*", {"lr_scale": self.config.optim.backbone_lr_scale if self.config.image.net == "backbone" else 1.0})
@@ -97,7 +97,7 @@ class ImageExperiment:
 
     def loader(self) -> DataLoader:
         """Training batches, augmented."""
-        balanced = self.config.task == "expression" and METHODS[self.config.imbalance.method].balanced_batches
+        balanced = self.counts is not None and METHODS[self.config.imbalance.method].balanced_batches
         labels = [record.label for record in self.records] if balanced else None
         return loaders.training_loader(
             self.config, image_dataset(self.config, self.data, self.size, train=True), labels
@@ -114,12 +114,23 @@ def assemble(config: Config, accelerator: Accelerator) -> ImageExperiment:
     Raises:
         ValueError, OSError: settings, files or lists that do not fit.
     """
-    data, device = training_list(config), accelerator.device
-    size, counts = image_size(config, data), None
-    if config.task == "expression":
-        number = Counter(record.label for record in data.records)
-        counts = [number[label] for label in range(len(data.classes))]
-    model = build_model(config, data.classes, size, device)
+    return _assemble(config, accelerator.device, training_list(config), None)
+
+
+def assemble_expressions(config: Config, accelerator: Accelerator) -> ImageExperiment:
+    """`assemble` for task=expression: the network attends to places, and `config.imbalance` corrects unequal classes.
+
+    Raises:
+        ValueError, OSError: as `assemble`; a class without training images.
+    """
+    data = training_list(config)
+    number = Counter(record.label for record in data.records)
+    return _assemble(config, accelerator.device, data, [number[label] for label in range(len(data.classes))])
+
+
+def _assemble(config: Config, device: torch.device, data: ImageList, counts: list[int] | None) -> ImageExperiment:
+    size = image_size(config, data)
+    model = build_model(config, data.classes, size, device, maps=counts is not None)
     task = parts.image_task(config, model, None if counts is None else checked_counts(counts, data.classes))
     held_out = None
     if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
@@ -127,28 +138,28 @@ def assemble(config: Config, accelerator: Accelerator) -> ImageExperiment:
     return ImageExperiment(config, data, size, task, device, counts, held_out)
 
 
-def build_model(config: Config, classes: list[str], size: int, device: torch.device) -> nn.Module:
-    """The network of `config.image`; the same initial weights in every process.
+def build_model(config: Config, classes: list[str], size: int, device: torch.device, *, maps: bool) -> nn.Module:
+    """The network of `config.image`; the same initial weights in every process. `maps`: it must have a feature map.
 
     Raises:
         ValueError: a network that does not exist, has no feature map where the task needs one, or does not fit
             `image.init`.
     """
-    image, expression = config.image, config.task == "expression"
+    image = config.image
     if image.net == "backbone":
         towers = folders.towers(config.model.backbone, config.model.pretrained, config.seed)
         text = encode_classes(towers, classes, reading.templates(config.data.templates), device=device)
         plain = config.model.model_copy(update={"layers": 0, "experts": 1})
         built = CLIPImages(video_model(plain, towers), text)
-        if expression:
+        if maps:
             with torch.no_grad():  # a tower without patch tokens is refused now
                 built.to(device).eval().encode(torch.zeros(1, 3, size, size, device=device))
         return built.train()
     init = None if image.init is None else Path(image.init)
-    cosine = config.imbalance.scale if expression and METHODS[config.imbalance.method].cosine_head else None
+    cosine = config.imbalance.scale if maps and METHODS[config.imbalance.method].cosine_head else None
     torch.manual_seed(config.seed)
-    if init is not None and not (expression and init.is_file()):
-        return _from_folder(init, config, classes, size, cosine)
+    if init is not None and not (maps and init.is_file()):
+        return _from_folder(init, config, classes, size, cosine, maps=maps)
     net = image_classifier(
         image.net,
         len(classes),
@@ -156,17 +167,19 @@ def build_model(config: Config, classes: list[str], size: int, device: torch.dev
         std=image.std,
         dropout=image.dropout,
         pretrained=image.pretrained,
-        maps=expression,
+        maps=maps,
         cosine=cosine,
         in_channels=image.channels,
         size=size,
     )
     if init is not None:
         load_net_weights(net, init)
-    return net.to(memory_format=torch.channels_last) if expression else net  # type: ignore[call-overload]
+    return net.to(memory_format=torch.channels_last) if maps else net  # type: ignore[call-overload]
 
 
-def _from_folder(folder: Path, config: Config, classes: list[str], size: int, cosine: float | None) -> nn.Module:
+def _from_folder(
+    folder: Path, config: Config, classes: list[str], size: int, cosine: float | None, *, maps: bool
+) -> nn.Module:
     """The network of a run or model folder, with the dropout of the configuration, and a new head where only that
     is trained.
 
@@ -177,7 +190,7 @@ def _from_folder(folder: Path, config: Config, classes: list[str], size: int, co
     model, meta = load_net(model_folder(folder))
     wanted = {"net": image.net, "classes": classes, "size": size, "channels": image.channels}
     odd = [key for key, value in wanted.items() if meta[key] != value]
-    if config.task == "expression":
+    if maps:
         fitting = hasattr(model.net, "forward_features") and hasattr(model.net, "fc")
         odd += [] if fitting and meta["sizes"].get("cosine") == cosine else ["last layer"]
     if odd:
@@ -185,7 +198,7 @@ def _from_folder(folder: Path, config: Config, classes: list[str], size: int, co
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = image.dropout
-    if config.task == "expression" and METHODS[config.imbalance.method].head_only:
+    if maps and METHODS[config.imbalance.method].head_only:
         cast(Any, model.net).fc.reset_parameters()
     return model.train()
 

@@ -232,7 +232,7 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "task": {"digits faces codes": kind_of_task},
     "model.backbone": {"other_clip": every(made("Towers", "name"), meta("backbone"))},
     "model.pretrained": {"other_clip clip_pictures": every(made("Towers", "pretrained"), meta("pretrained"))},
-    "model.layers": {"video": every(lambda run: len(run.task.model.temporal.blocks))},
+    "model.layers": {"video": lambda run: len(run.task.model.temporal.blocks)},
     "model.experts": {"video": made("TemporalHead", "num_experts")},
     "model.heads": {"video": made("TemporalHead", "num_heads")},
     "model.same_init": {"video": given("ExpertFFN", "same_init")},
@@ -383,7 +383,7 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "run.keep": {LOOPS: lambda run: len(steps(run))},
     "run.select": {"video digits": selected},
     "run.trackers": {"video": effect(lambda run: any((run.folder / "trackers").rglob("events*")))},
-    "run.cpu": {f"{TESTED_RUNS}": given("Accelerator", "cpu")},
+    "run.cpu": {TESTED_RUNS: given("Accelerator", "cpu")},
 }
 
 
