@@ -16,7 +16,8 @@ from mote.evaluation.videos import evaluate
 from mote.experiments import parts
 from mote.experiments.video import Experiment, assemble
 from mote.files.writing import write_atomic
-from mote.parallel.accelerator import Accelerator, make_accelerator, on_main, training_precision
+from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
+from mote.parallel.precision import training_precision
 from mote.reporting.headline import headline
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table

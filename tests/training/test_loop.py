@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from torch import nn
 from toy_run import RULES, Clips, make_task, run
 
-from mote.parallel.accelerator import make_accelerator, on_main, training_precision
+from mote.parallel.accelerator import make_accelerator, on_main
+from mote.parallel.precision import training_precision
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
 from mote.training.signals import Stopped
