@@ -16,7 +16,7 @@ from mote.tasks.expression import ExpressionTask
 from mote.tasks.image import ImageTask
 from mote.tasks.long_tail import Deferral, LongTailLoss
 from mote.tasks.video import VideoTask
-from mote.training.step import AfterUpdate
+from mote.training.hooks import AfterUpdate
 
 
 def task(

@@ -81,7 +81,7 @@ def add_up(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str,
     return {name: tensor.cpu() for name, tensor in accelerator.reduce(moved, reduction="sum").items()}
 
 
-def mean_over_processes(accelerator: Accelerator, values: Tensor) -> list[float]:
-    """Mean of a vector over processes, as Python numbers."""
+def mean_over_processes(accelerator: Accelerator, values: Tensor) -> Tensor:
+    """Mean over processes, of the shape of `values`, float32. Call it in every process."""
     total = accelerator.reduce(values.detach().to(torch.float32), reduction="sum")
-    return (total / accelerator.num_processes).tolist()
+    return total / accelerator.num_processes

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -17,6 +17,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
+@runtime_checkable
 class OrderedMap(Protocol):
     """`map`, or what behaves like it: results in the order of the items."""
 

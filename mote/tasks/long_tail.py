@@ -105,7 +105,7 @@ class LongTailLoss(nn.Module):
 class Deferral:
     """Deferred re-weighting (Cao et al. 2019): after ``start`` of all updates the deferred weights count.
 
-    Called after every update, see ``training.step.AfterUpdate``; the loss's buffer resumes with its weights.
+    Called after every update, see `training.hooks.AfterUpdate`; the loss's buffer resumes with its weights.
     """
 
     def __init__(self, loss: LongTailLoss, start: float):
