@@ -58,7 +58,7 @@ PLACES = (
     "mote.tasks.long_tail:LongTailLoss",
     "mote.tasks.video:VideoTask",
     "mote.tasks.video:VideoTask.forward",
-    "mote.training.step:Run",
+    "mote.training.run:Run",
     "sklearn.mixture:GaussianMixture",
     "timm:create_model",
     "torch:manual_seed",

@@ -15,7 +15,7 @@ from mote.tasks.expression import ExpressionTask
 from mote.tasks.image import ImageTask
 from mote.tasks.long_tail import Correction, Deferral, LongTailLoss
 from mote.tasks.video import VideoTask
-from mote.training.step import AfterUpdate
+from mote.training.hooks import AfterUpdate
 
 
 def task(

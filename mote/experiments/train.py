@@ -13,15 +13,19 @@ from mote.experiments import parts
 from mote.experiments.assemble import Experiment, assemble
 from mote.files.run_directory import BEST, CONFIG
 from mote.files.writing import write_atomic
-from mote.parallel.accelerator import Accelerator, make_accelerator, on_main, training_precision
+from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
+from mote.parallel.precision import training_precision
 from mote.reporting.headline import headline
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table
 from mote.training.checkpoint import open_run, writing
+from mote.training.hooks import Hooks
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
+from mote.training.run import Keeping
+from mote.training.schedule import Schedule
 from mote.training.signals import Stopped
-from mote.training.step import UNREADABLE, TooManySkippedError, is_missing
+from mote.training.unreadable import UNREADABLE, TooManySkippedError, is_missing
 
 METRICS = "metrics.json"  # in a run directory: the result of the weights in best/
 LOGGED = ("top1", "top5", "mean_class_recall", "reconstruction", "frechet")  # of a summary, where it has them
@@ -96,34 +100,25 @@ def _fit(config: Config, experiment: Experiment, accelerator: Accelerator, out: 
             if metrics or (results.is_file() and not (out / METRICS).is_file()):
                 write_atomic(out / METRICS, results.read_text())
 
-    fit(
-        experiment.task,
-        experiment.loader(),
-        after_update=parts.after_update(config, experiment.task),
-        accelerator=accelerator,
+    settings = config.optim.model_dump(exclude={"batch_size", "precision", "backbone_lr_scale"})
+    keeping = Keeping(
         out=out,
-        rules=experiment.rules(),
-        lr=config.optim.lr,
-        epochs=config.optim.epochs,
-        warmup_epochs=config.optim.warmup_epochs,
-        betas=config.optim.betas,
-        weight_decay=config.optim.weight_decay,
-        no_decay_norm_bias=config.optim.no_decay_norm_bias,
-        accumulation=config.optim.accumulation,
-        clip_norm=config.optim.clip_norm,
-        seed=config.seed,
-        sync_routing=config.optim.sync_routing,
-        evaluate=evaluate_now if config.evaluation.manifest is not None else None,
-        evaluate_every=config.evaluation.every,
-        select=select,
-        save_best=save_best,
-        save_every=config.run.save_every,
-        keep=config.run.keep,
-        max_skipped=experiment.max_skipped,
-        mix=parts.mixer(config.mixing, len(experiment.classes)),
         resume=resume,
         fingerprint=_fingerprint(config),
+        save_every=config.run.save_every,
+        keep=config.run.keep,
+        evaluate_every=config.evaluation.every,
+        select=select,
+        max_skipped=experiment.max_skipped,
     )
+    hooks = Hooks(
+        evaluate=evaluate_now if config.evaluation.manifest is not None else None,
+        save_best=save_best,
+        mix=parts.mixer(config.mixing, len(experiment.classes)),
+        after_update=parts.after_update(config, experiment.task),
+    )
+    schedule = Schedule(**settings, seed=config.seed)
+    fit(experiment.task, experiment.loader(), experiment.rules(), schedule, keeping, hooks, accelerator)
 
 
 def _prepare(out: Path, config: Config, resume: bool) -> bool:

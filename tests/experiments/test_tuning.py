@@ -174,13 +174,13 @@ def train_in_processes(arguments: list[str], kill_after: int | None = None) -> i
     """`mote train` on two CPU processes; with `kill_after` they die by SIGKILL at that update."""
     script = f"""
 import os, signal, sys
-from mote.training import loop
-original, kill = loop.update, {kill_after}
-def update(run, *rest):
-    if kill is not None and run.progress.step + 1 == kill:
+from mote.training import run
+original, kill = run.update, {kill_after}
+def update(layout, clip_norm, means, progress):
+    if kill is not None and progress.step + 1 == kill:
         os.kill(os.getpid(), signal.SIGKILL)
-    return original(run, *rest)
-loop.update = update
+    return original(layout, clip_norm, means, progress)
+run.update = update
 from mote.cli import main
 main(["train", *{arguments!r}])
 """
