@@ -58,14 +58,14 @@ PLACES = (
     "mote.tasks.long_tail:LongTailLoss",
     "mote.tasks.video:VideoTask",
     "mote.tasks.video:VideoTask.forward",
-    "mote.training.run:Run",
+    "mote.training.schedule:Schedule",
     "sklearn.mixture:GaussianMixture",
     "timm:create_model",
     "torch:manual_seed",
     "torch.optim:AdamW",
     "torch.utils.data:DataLoader",
 )
-LET_GO = {("DataLoader", "self"), ("Run", "self"), ("Run", "loader")}  # not noted: they keep processes alive
+LET_GO = {("DataLoader", "self")}  # not noted: they keep processes alive
 SMALL = {"convnext_base": {"depths": (1, 1, 1, 1), "dims": (16, 16, 16, 16)}}  # sizes of timm's networks here
 CLASSES = ("red star moving left", "red star moving right", "blue arrow growing")
 LABELS = (0, 0, 0, 0, 1, 1, 2, 2)  # of the training clips

@@ -1,8 +1,8 @@
 """`mote eval --verify`: is a result still what its files say? Hashes of everything it came from, and its numbers.
 
 A result (NAME.json) holds SHA-256 of its list, class names, templates, weights and table of predictions, and the digest
-of its protocol. Here each is made again from where the result says it came from; the numbers are counted again from
-the table; the joint result of a protocol is made again from the results of its lists.
+of its protocol. Here each is made again from where the result says it came from; the numbers are computed again
+from the table; the joint result of a protocol is made again from the results of its lists.
 """
 
 import csv
@@ -19,7 +19,7 @@ from mote.evaluation.vocabulary import added_classes, own_classes
 from mote.files.hashes import sha256_file, sha256_lines, sha256_tensors
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
-from mote.metrics import recount
+from mote.metrics.from_table import differences
 from mote.protocols.carry_out import digest, joined
 from mote.protocols.table import PROTOCOLS, Protocol
 
@@ -94,7 +94,7 @@ def _verify_list(path: Path, result: Mapping[str, Any], model: str | None) -> li
             rows = list(csv.DictReader(file))
         names = classes()
         same = sha256_lines(names) == hashes["classes"]
-        return "; ".join(recount.differences(result, rows, names if same else None))
+        return "; ".join(differences(result, rows, names if same else None))
 
     def unknown() -> str:
         own = own_classes(classifier, settings.classes, manifest)

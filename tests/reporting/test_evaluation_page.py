@@ -10,8 +10,8 @@ import pytest
 from made_evaluation import dots, make_clips, make_evaluation
 from matplotlib.container import BarContainer
 
+from mote.metrics.from_table import differences
 from mote.metrics.open_set import open_set
-from mote.metrics.recount import differences
 from mote.metrics.scores import Scores, summarize
 from mote.metrics.statistics import accuracy_without, half_class_accuracy, union_report
 from mote.reporting import evaluation_page, evaluation_plots

@@ -221,10 +221,10 @@ LOOPS, UPDATES = "video digits codes", "video digits faces codes"
 ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the value that arrived is seen there
     "seed": {
         "video": every(
-            of_dataset("seed", True), made("EpochSampler", "seed"), given("Run", "seed"), seeds, meta("seed")
+            of_dataset("seed", True), made("EpochSampler", "seed"), given("Schedule", "seed"), seeds, meta("seed")
         ),
         "other_clip": every(made("ClassBalancedSampler", "seed"), seeds, meta("seed")),
-        "digits": every(of_dataset("seed", True), made("EpochSampler", "seed"), given("Run", "seed"), seeds),
+        "digits": every(of_dataset("seed", True), made("EpochSampler", "seed"), given("Schedule", "seed"), seeds),
         "faces clip_pictures codes": every(of_dataset("seed", True), made("EpochSampler", "seed"), seeds, meta("seed")),
         "crt": made("ClassBalancedSampler", "seed"),
         "fitted_codes": given("GaussianMixture", "random_state"),
@@ -352,7 +352,7 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     },
     "optim.clip_norm": {UPDATES: given("Accelerator.clip_grad_norm_", "max_norm")},
     "optim.precision": {"video digits": given("Accelerator", "mixed_precision")},
-    "optim.sync_routing": {"video": given("Run", "sync_routing")},
+    "optim.sync_routing": {"video": given("Schedule", "sync_routing")},
     "evaluation.manifest": {"video zero_shot shards digits faces codes": EVALUATES_LIST},
     "evaluation.root": {"video zero_shot faces": EVALUATES_LIST},
     "evaluation.split": {"video zero_shot digits digits_again faces codes": EVALUATES_LIST},

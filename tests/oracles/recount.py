@@ -1,4 +1,4 @@
-"""The numbers of a result counted again from its table of predictions, row by row, without what counted them first.
+"""The numbers of a result counted again from its table of predictions, row by row, without `mote.metrics.scores`.
 
 The table has the label and the five best classes of every clip, which is enough for accuracies, recalls, intervals and
 the confusion matrix, for accuracies without some classes and for predictions that fell on added ones; those of the ten
