@@ -71,15 +71,11 @@ def evaluate(
     unknown = unknown_records(settings.unknown, records, class_names) if settings.unknown is not None else []
     scores = score_videos(classifier, records, class_names, settings, config.data, accelerator)
     summary = summarize(scores, class_names) | _parts(scores, own, classifier.classes, union)
-    if "counts" in classifier.meta and classifier.is_tuned_on(class_names) and len(class_names) <= MOST_CLASSES:
-        summary |= imbalance_summary(scores, class_names, classifier.meta["counts"])
-        summary["method"] = {"method": classifier.meta.get("method"), "posthoc": config.imbalance.posthoc}
-    if protocol is not None:
-        summary["protocol"] = protocol
+    summary |= {} if protocol is None else {"protocol": protocol}
+    summary |= _unequal_classes(classifier, scores, class_names, config.imbalance.posthoc)
     own_scores = scores.probabilities[:, None, : len(own)]  # halves are of the vocabulary without what a union adds
     halved = half_class_accuracy(own_scores, scores.label, scores.valid) if halves else None
-    if halved:
-        summary["halves"] = halved
+    summary |= {"halves": halved} if halved else {}
     summary["warnings"] = order_warning(own, classifier.classes)
     if classifier.source is not None:
         summary["warnings"] += on_main(accelerator, lambda: training_warning(config, records))
@@ -101,6 +97,17 @@ def evaluate(
 
     on_main(accelerator, write)
     return summary
+
+
+def _unequal_classes(
+    classifier: VideoClassifier, scores: Scores, class_names: Sequence[str], posthoc: str
+) -> dict[str, Any]:
+    """Numbers of unequal classes, where the training counts of these classes are known; none for very many classes."""
+    counts = classifier.meta.get("counts")
+    if counts is None or not classifier.is_tuned_on(class_names) or len(class_names) > MOST_CLASSES:
+        return {}
+    method = {"method": classifier.meta.get("method"), "posthoc": posthoc}
+    return imbalance_summary(scores, class_names, counts) | {"method": method}
 
 
 def _as_asked(classifier: VideoClassifier, config: Config, class_names: Sequence[str]) -> VideoClassifier:
