@@ -54,7 +54,7 @@ def make_accelerator(
     device = accelerator.device.type
     if precision == "fp16" and device == "cpu":
         raise ValueError("precision fp16 needs a GPU; use bf16 or fp32 on the CPU")
-    check_outcome(device, processes=accelerator.num_processes, sharded=accelerator.is_fsdp2)
+    check_outcome(device, processes=accelerator.num_processes, fsdp2=accelerator.is_fsdp2)
     return accelerator
 
 

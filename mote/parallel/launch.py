@@ -23,18 +23,12 @@ def check_request() -> None:
         )
 
 
-def check_outcome(device: str, *, processes: int, sharded: bool) -> None:
-    """Compare what accelerate has set up with what the launcher asked for; warn of one process in place of several.
+def check_outcome(device: str, *, processes: int, fsdp2: bool) -> None:
+    """Compare the launcher's request with what accelerate set up: type of device, number of processes, FSDP version 2.
 
-    Args:
-        device: type of this process's device, such as "cpu" or "cuda".
-        processes: number of processes.
-        sharded: whether FSDP of version 2 cuts weights into shards.
-
-    Raises:
-        ValueError: FSDP was asked for, but in version 1, or where there are no GPUs for it.
+    Warns of one process in place of several. Raises ValueError for FSDP of version 1, or without GPUs.
     """
-    if asked_for("FSDP") and not sharded:
+    if asked_for("FSDP") and not fsdp2:
         version = os.environ.get("FSDP_VERSION", "1")
         raise ValueError(
             f"FSDP was asked for (version {version}, on {device}), but there is only version 2 on several GPUs; use "

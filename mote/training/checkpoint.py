@@ -60,15 +60,6 @@ class TrainingState(TypedDict):
     after_update: NotRequired[dict[str, Any]]
 
 
-class _Written(TypedDict):
-    """A checkpoint as `state.json` names it."""
-
-    weights: str
-    optimizer: str
-    epoch: int
-    progress: dict[str, Any]
-
-
 def open_run(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> None:
     """Check the run directory and make it where it is missing.
 
@@ -127,7 +118,7 @@ def save_checkpoint(folder: Path, task: nn.Module, training: TrainingState, prog
         OSError: naming the folder, with the reason; the checkpoint from before is intact.
     """
     weights, optimizer = f"weights-{progress.step:08d}.safetensors", f"optimizer-{progress.step:08d}.pt"
-    state = _Written(weights=weights, optimizer=optimizer, epoch=progress.epoch, progress=asdict(progress))
+    state = {"weights": weights, "optimizer": optimizer, "epoch": progress.epoch, "progress": asdict(progress)}
     temporary = folder / "writing.tmp"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,7 +140,7 @@ def save_checkpoint(folder: Path, task: nn.Module, training: TrainingState, prog
                 path.unlink()
 
 
-def _states(path: Path) -> list[_Written]:
+def _states(path: Path) -> list[dict[str, Any]]:
     """The checkpoints that `state.json` names, newest first; none where there is no such file or it is damaged."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
@@ -182,7 +173,7 @@ def load_checkpoint(folder: Path, task: nn.Module) -> tuple[Progress, TrainingSt
     return None
 
 
-def _load(folder: Path, state: _Written, task: nn.Module) -> tuple[Progress, TrainingState]:
+def _load(folder: Path, state: dict[str, Any], task: nn.Module) -> tuple[Progress, TrainingState]:
     path = folder / "state.json"
     try:
         progress = Progress(**state["progress"])

@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-Evaluate = Callable[[nn.Module, int], dict[str, float]]
-SaveBest = Callable[[nn.Module, dict[str, float]], None]
-Mix = Callable[[Mapping[str, Tensor], np.random.Generator], dict[str, Tensor]]
+Evaluate = Callable[[nn.Module, int], dict[str, float]]  # task in evaluation mode, epochs completed -> metrics
+SaveBest = Callable[[nn.Module, dict[str, float]], None]  # task, metrics
+Mix = Callable[[Mapping[str, Tensor], np.random.Generator], dict[str, Tensor]]  # batch on the device -> batch
 
 
 @runtime_checkable
@@ -32,15 +32,9 @@ class AfterUpdate(Protocol):
 
 @dataclass(frozen=True)
 class Hooks:
-    """Functions called by the loop; each of them may be left out.
+    """Functions called by the loop; each of them may be left out."""
 
-    evaluate: (task without wrappers, in evaluation mode; epochs completed) -> metrics; called in every process.
-    save_best: (task, metrics), main process only: at each new best, or once at the end where none is selected.
-    mix: (batch on the device, generator of the micro step) -> batch, before the task sees it; see `datasets.mixing`.
-    after_update: changes weights after every update, in all processes alike; its numbers are logged.
-    """
-
-    evaluate: Evaluate | None = None
-    save_best: SaveBest | None = None
-    mix: Mix | None = None
-    after_update: AfterUpdate | None = None
+    evaluate: Evaluate | None = None  # called in every process; the metrics are logged
+    save_best: SaveBest | None = None  # main process only: at each new best, or once at the end without `select`
+    mix: Mix | None = None  # before the task sees a batch; see `datasets.mixing`
+    after_update: AfterUpdate | None = None  # after every update, in all processes alike; its numbers are logged

@@ -35,26 +35,16 @@ Record = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Keeping:
-    """Where a run lives, what it keeps there, and how it goes on.
+    """Where a run lives, what it keeps there, and how it goes on."""
 
-    out: run directory; new (or with config.yaml only) unless `resume`; it gets log.jsonl and last/.
-    resume: go on from the last checkpoint (from the start where a run was killed before the first one).
-    fingerprint: text that a resume must repeat, such as a hash of the configuration.
-    save_every: optimizer steps between checkpoints, besides the one at every epoch's end.
-    keep: checkpoints kept in last/, >= 1.
-    evaluate_every: epochs between evaluations; the last epoch is always evaluated.
-    select: metric whose highest value is best; None: the last weights are.
-    max_skipped: undecodable clips (`valid` false) allowed per epoch; None allows any number.
-    """
-
-    out: Path
-    resume: bool = False
-    fingerprint: str = ""
-    save_every: int | None = None
-    keep: int = 1
-    evaluate_every: int = 1
-    select: str | None = None
-    max_skipped: int | None = None
+    out: Path  # run directory; new (or with config.yaml only) unless `resume`; it gets log.jsonl and last/
+    resume: bool = False  # from the last checkpoint (from the start where a run was killed before the first one)
+    fingerprint: str = ""  # what a resume must repeat, such as a hash of the configuration
+    save_every: int | None = None  # optimizer steps between checkpoints, besides the one at every epoch's end
+    keep: int = 1  # checkpoints kept in last/
+    evaluate_every: int = 1  # epochs between evaluations; the last epoch is always evaluated
+    select: str | None = None  # metric whose highest value is best; None: the last weights are
+    max_skipped: int | None = None  # undecodable clips (`valid` false) allowed per epoch; None allows any number
 
 
 @dataclass

@@ -30,21 +30,17 @@ class NonFiniteError(ArithmeticError):
     """The loss or the gradient is NaN or infinite; raised in every process before the update."""
 
 
-class Gradients(NamedTuple):
-    """What is known of a step before its update, the same in every process.
+class Known(NamedTuple):
+    """What is known of a step before its update, the same in every process."""
 
-    means: "loss" and its terms, over the valid clips of all processes; skipped: the undecodable clips, in order;
-    stopping: whether some process was asked to stop.
-    """
-
-    means: dict[str, float]
-    skipped: list[Skipped]
-    stopping: bool
+    means: dict[str, float]  # "loss" and its terms, over the valid clips of all processes
+    skipped: list[Skipped]  # undecodable clips of all processes, in order of their index
+    stopping: bool  # some process was asked to stop
 
 
 def backward(
     layout: Layout, stream: Iterator[dict], schedule: Schedule, *, step: int, mix: Mix | None, stop: Stop
-) -> Gradients:
+) -> Known:
     """Leave the gradients of one optimizer step in the parameters.
 
     Args:
@@ -81,7 +77,7 @@ def backward(
     *values, count, stopping = mean_over_processes(accelerator, torch.stack([*sums.values(), *flags])).tolist()
     if count and accelerator.num_processes > 1:
         missing = gather_object(missing)
-    return Gradients(dict(zip(sums, values, strict=True)), sorted(missing), stopping > 0)
+    return Known(dict(zip(sums, values, strict=True)), sorted(missing), stopping > 0)
 
 
 def _shares(accelerator: Accelerator, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:

@@ -25,21 +25,23 @@ class TooManySkippedError(RuntimeError):
 
 @dataclass
 class Unreadable:
-    """The undecodable clips of a run.
-
-    path: of the list; limit: most of them allowed per epoch, None for any number; causes: why, for each file so far.
-    """
+    """The undecodable clips of a run."""
 
     accelerator: Accelerator
-    path: Path
-    limit: int | None
-    causes: dict[str, str]
+    path: Path  # of the list
+    limit: int | None  # clips allowed per epoch; None allows any number
+    causes: dict[str, str]  # of all files met so far
 
     @classmethod
     def of(cls, accelerator: Accelerator, out: Path, limit: int | None) -> "Unreadable":
         """What the run in `out` has met so far. Call it in every process."""
         path = out / UNREADABLE
-        return cls(accelerator, path, limit, on_main(accelerator, lambda: read_unreadable(path)))
+
+        def read() -> dict[str, str]:
+            text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+            return dict(line.rsplit("\t", 1) for line in text.splitlines())
+
+        return cls(accelerator, path, limit, on_main(accelerator, read))
 
     def note(self, skipped: Sequence[Skipped], progress: Progress, batch_size: int) -> None:
         """List the clips that one step of `batch_size` clips had to skip, and add to the epoch's count in `progress`.
@@ -63,12 +65,6 @@ class Unreadable:
             )
         if 1 < batch_size == len(skipped) and all(is_missing(cause) for _, cause in skipped):
             raise TooManySkippedError(f"step {progress.step + 1}: none of its {len(skipped)} files is there", skipped)
-
-
-def read_unreadable(path: Path) -> dict[str, str]:
-    """{path: cause} of a list of undecodable videos; none where there is no list."""
-    lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if path.exists() else []
-    return dict(line.rsplit("\t", 1) for line in lines)
 
 
 def is_missing(cause: str) -> bool:

@@ -13,6 +13,7 @@ import torch
 from accelerate.commands import launch
 
 from mote.parallel.accelerator import make_accelerator
+from mote.parallel.launch import check_outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs" / "accelerate").glob("*.yaml"))
@@ -123,3 +124,18 @@ def test_deepspeed_is_refused_in_one_line_that_names_what_there_is(monkeypatch, 
     with pytest.raises(ValueError, match=r"DeepSpeed is not supported.*fsdp2\.yaml.*multi_gpu\.yaml") as caught:
         make_accelerator(precision, cpu=True)
     assert "\n" not in str(caught.value)
+
+
+def test_a_launcher_that_starts_one_process_for_many_is_reported(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.warns(UserWarning, match=r"configs/accelerate/cpu\.yaml --num_processes N"):
+        make_accelerator(cpu=True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_shards_without_gpus_are_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match=r"FSDP was asked for \(version 1, on cpu\).*fsdp2\.yaml"):
+        check_outcome("cpu", processes=2, fsdp2=False)
+    check_outcome("cuda", processes=2, fsdp2=True)

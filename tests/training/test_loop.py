@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import nn
 from toy_run import RULES, Clips, make_task, run
 
-from mote.parallel.accelerator import make_accelerator, on_main
-from mote.parallel.precision import training_precision
+from mote.parallel.accelerator import make_accelerator
 from mote.training.hooks import Hooks
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
@@ -26,16 +25,8 @@ from mote.training.run import Keeping
 from mote.training.schedule import Schedule
 from mote.training.signals import Stopped
 from mote.training.step import NonFiniteError
-from mote.training.unreadable import TooManySkippedError
 
 SCRIPT = str(Path(__file__).resolve().parents[1] / "toy_run.py")
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    """accelerate keeps its state per process: forget it between tests."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def losses(records: list[dict]) -> list[dict]:
@@ -314,18 +305,6 @@ def test_every_parameter_gets_a_gradient():
     assert [name for name, p in task.named_parameters() if p.grad is None] == []
 
 
-def test_undecodable_clips_are_counted_named_and_limited(tmp_path):
-    clips = Clips(8, broken=(2, 5, 7))
-    records = run(tmp_path / "run", clips=clips, epochs=2, max_skipped=3)[2]
-    for epoch in (0, 1):
-        skipped = [index for r in records if r["epoch"] == epoch for index in r.get("skipped", [])]
-        assert sorted(skipped) == [2, 5, 7]
-    listed = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
-    assert sorted(listed) == [f"/v/{index}.mp4\tcut off" for index in (2, 5, 7)]
-    with pytest.raises(TooManySkippedError, match="3 undecodable clips, more than the 2"):
-        run(tmp_path / "strict", clips=clips, max_skipped=2)
-
-
 @pytest.mark.filterwarnings("ignore:optim.precision=bf16")
 def test_bf16_twice_on_the_same_task_runs_in_low_precision_both_times(tmp_path):
     exact = run(tmp_path / "exact", epochs=1)[2]
@@ -378,39 +357,6 @@ def test_settings_that_do_not_fit(tmp_path):
         loader = torch.utils.data.DataLoader(Clips(8), 4)
         values = Schedule(lr=1.0, epochs=1), Keeping(tmp_path / "d"), Hooks()
         fit(make_task(), loader, RULES, *values, make_accelerator(cpu=True))
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 works on a GPU")
-def test_accelerator_mistakes():
-    with pytest.raises(ValueError, match="needs a GPU"):
-        make_accelerator("fp16")
-    with pytest.raises(ValueError, match="fp8"):
-        make_accelerator("fp8")
-    with pytest.raises(ValueError, match="nosuch"):
-        make_accelerator(trackers=["nosuch"])
-
-
-@pytest.mark.parametrize(("units", "auto"), [(True, "bf16"), (False, "fp32")])
-def test_auto_precision_is_what_the_hardware_has_and_slow_bf16_is_told(monkeypatch, recwarn, units, auto):
-    monkeypatch.setattr("mote.parallel.precision.has_bf16", lambda device: units and device.type == "cpu")
-    wanted = ("auto", "bf16", "fp32", "fp16")
-    assert [training_precision(one, cpu=True) for one in wanted] == [auto, "bf16", "fp32", "fp16"]
-    assert [str(warning.message).startswith("optim.precision=bf16") for warning in recwarn] == [True] * (not units)
-    assert make_accelerator("auto", cpu=True).mixed_precision == {"bf16": "bf16", "fp32": "no"}[auto]
-
-
-def test_a_launcher_that_starts_one_process_for_many_is_reported(monkeypatch):
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    with pytest.warns(UserWarning, match=r"configs/accelerate/cpu\.yaml --num_processes N"):
-        make_accelerator(cpu=True)
-
-
-def test_on_main_gives_the_result_or_the_error():
-    accelerator = make_accelerator(cpu=True)
-    assert on_main(accelerator, lambda: 7) == 7
-    with pytest.raises(FileExistsError, match="here"):
-        on_main(accelerator, lambda: (_ for _ in ()).throw(FileExistsError("here")))
 
 
 TENSORBOARD = """

@@ -2,17 +2,10 @@
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState
 from toy_run import CLASSES, FaultyTask, make_task, run
 
 from mote.datasets.mixing import METHODS, Mixer
 from mote.training.step import NonFiniteError
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate():
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
 
 
 def mixer() -> Mixer:

@@ -1,9 +1,11 @@
 import math
+from dataclasses import fields
 from itertools import pairwise
 
 import pytest
 
-from mote.training.schedule import learning_rate
+from mote.config.sections import OptimConfig
+from mote.training.schedule import Schedule, learning_rate
 
 
 def test_warm_up_is_linear_and_starts_above_zero():
@@ -29,3 +31,18 @@ def test_cosine_after_warm_up_is_symmetric_about_its_middle_and_ends_at_the_rati
 def test_values_out_of_range(step, warmup):
     with pytest.raises(ValueError):
         learning_rate(step, total_steps=10, warmup_steps=warmup, base=1.0)
+
+
+def test_a_schedule_is_the_section_optim_without_what_other_rooms_read():
+    settings = OptimConfig(accumulation=3, betas=(0.8, 0.9)).model_dump()
+    for elsewhere in ("batch_size", "precision", "backbone_lr_scale"):
+        del settings[elsewhere]
+    assert {one.name for one in fields(Schedule)} - settings.keys() == {"min_lr_ratio", "seed"}
+    assert Schedule(**settings).accumulation == 3 and Schedule(**settings).betas == (0.8, 0.9)
+
+
+def test_the_rate_of_a_schedule_counts_in_epochs():
+    rate = Schedule(lr=2.0, epochs=5, warmup_epochs=1.25, min_lr_ratio=0.5).rate(10)
+    assert [rate(0), rate(11), rate(12), rate(50)] == pytest.approx([2 / 12, 2.0, 2.0, 1.0])
+    with pytest.raises(ValueError, match="warm-up of 50 steps"):
+        Schedule(lr=1.0, epochs=5, warmup_epochs=5.0).rate(10)
