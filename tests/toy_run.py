@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import make_accelerator
 from mote.tasks.video import VideoTask
+from mote.training.hooks import Hooks
 from mote.training.loop import fit
+from mote.training.run import Keeping
+from mote.training.schedule import Schedule
 
 CLASSES, WIDTH = 5, 8
 RULES = [("model.visual.*", {"lr_scale": 0.1}), ("model.logit_scale", {"lr_scale": 0.1}), ("*", {})]
@@ -127,7 +131,7 @@ def run(
     precision="fp32",
     **options,
 ):
-    """Train the toy task into `out`; returns (task, progress, log records)."""
+    """Train the toy task into `out`; returns (task, progress, log records). `options`: fields of `fit`'s values."""
     keys = ("experts", "layers", "dropout", "checkpointing", "kill_at", "nan_at", "stop_at")
     make = {key: options.pop(key) for key in keys if key in options}
     task = task or make_task(**make)
@@ -148,8 +152,14 @@ def run(
     accelerator = make_accelerator(precision, cpu=True)
     if options.pop("evaluated", False):
         options |= {"evaluate": make_evaluate(accelerator, 11), "select": "top1"}
-    settings = {"rules": RULES, "lr": 1e-2, "epochs": 2, "warmup_epochs": 0.5} | options
-    progress = fit(task, loader, accelerator=accelerator, out=Path(out), resume=resume, **settings)
+    options = {"lr": 1e-2, "epochs": 2, "warmup_epochs": 0.5, "out": Path(out), "resume": resume} | options
+    rules = options.pop("rules", RULES)
+    values = [
+        kind(**{one.name: options.pop(one.name) for one in fields(kind) if one.name in options})
+        for kind in (Schedule, Keeping, Hooks)
+    ]
+    assert not options, f"unknown options {options}"
+    progress = fit(task, loader, rules, *values, accelerator)
     records = [json.loads(line) for line in (Path(out) / "log.jsonl").read_text().splitlines()]
     return task, progress, records
 

@@ -32,10 +32,10 @@ from torch.nn import functional as F
 
 from mote.config.sections import DataConfig, EvaluationConfig
 from mote.datasets.lists.manifest import Record
-from mote.evaluation.features import frame_features
+from mote.evaluation.features import Load, frame_features
 from mote.evaluation.video_scores import score_videos
 from mote.evaluation.views import evaluation_dataset
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
 from mote.models import folders
 from mote.models.class_token import all_tokens
 from mote.models.precision import in_bf16
@@ -50,17 +50,17 @@ FRAMES, SIZE, HEAD = 8, 224, {"num_layers": 4, "num_experts": 4, "num_heads": 8}
 CPU = torch.device("cpu")
 
 
-def make_model() -> tuple[VideoCLIP, Classifier]:
+def make_model() -> tuple[VideoCLIP, VideoClassifier]:
     """The model with its experts, and as it is used: folded, with random text features of 400 classes."""
     towers = folders.towers("ViT-B-32-quickgelu", "random", 0)
     torch.manual_seed(0)
     sizes = {"embed_dim": towers.embed_dim, "mean": towers.mean, "std": towers.std, **HEAD}
     model = VideoCLIP(towers.visual, towers.logit_scale, **sizes).eval().requires_grad_(False)
     text = F.normalize(torch.randn(len(CLASSES), towers.embed_dim), dim=-1)
-    return model, Classifier(model.fold(), lambda: towers, classes=CLASSES, tuned_text=text)
+    return model, VideoClassifier(model.fold(), lambda: towers, classes=CLASSES, tuned_text=text)
 
 
-def ours(classifier: Classifier, records: list[Record], settings: EvaluationConfig) -> torch.Tensor:
+def ours(classifier: VideoClassifier, records: list[Record], settings: EvaluationConfig) -> torch.Tensor:
     """Probabilities (N, K)."""
     data = DataConfig(workers=0)
     found = score_videos(classifier, records, CLASSES, settings, data, make_accelerator(cpu=True))
@@ -108,17 +108,17 @@ def naive(model: VideoCLIP, head: bench_head.Naive, text: torch.Tensor, records,
     return torch.cat(rows)
 
 
-def logits(classifier: Classifier, records: list[Record], settings: EvaluationConfig) -> torch.Tensor:
+def logits(classifier: VideoClassifier, records: list[Record], settings: EvaluationConfig) -> torch.Tensor:
     """Logits (N, V, K) of every view."""
     sizes = {"frames": FRAMES, "size": SIZE, "difference": 0}
     dataset = evaluation_dataset(records, settings, DataConfig(), **sizes)
     with all_cores(CPU) as ordered_map:
-        how = {"batch_size": 4, "workers": 0}
+        how = {"load": Load(4, 0)}
         features = list(frame_features(classifier, dataset, range(len(records)), ordered_map, **how))
     return classifier.scorer(CLASSES)({"features": torch.stack(features)})
 
 
-def compare(classifier: Classifier, records: list[Record], settings: EvaluationConfig) -> dict[str, float]:
+def compare(classifier: VideoClassifier, records: list[Record], settings: EvaluationConfig) -> dict[str, float]:
     """How far auto is from float32."""
     exact, rough = (logits(classifier.in_precision(p), records, settings) for p in ("fp32", "auto"))
     same = (exact.softmax(-1).mean(1).argmax(-1) == rough.softmax(-1).mean(1).argmax(-1)).float().mean().item()

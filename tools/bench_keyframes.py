@@ -32,7 +32,7 @@ from mote.datasets.decoding.decode import open_video, read_frames
 from mote.datasets.sampling import segment_indices, to_keyframes
 from mote.datasets.synthetic.clips import MOTIONS, render_clip
 from mote.datasets.transforms import eval_transform
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
 
 SAMPLES = 8
 
@@ -83,7 +83,7 @@ def listed(folder: Path, given: argparse.Namespace) -> list[Clip]:
     return found
 
 
-def features(classifier: Classifier, frames: np.ndarray) -> Tensor:
+def features(classifier: VideoClassifier, frames: np.ndarray) -> Tensor:
     """(T, D) of a clip as evaluation cuts it, in the middle."""
     return classifier.encode(eval_transform(frames, classifier.size, 1)[None])[0, 0]
 

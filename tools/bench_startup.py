@@ -38,9 +38,12 @@ def first_step_seconds(folder: Path, clip: str) -> float:
     from mote.config import load
     from mote.datasets.loader import FeatureDataset
     from mote.experiments import loaders, parts
-    from mote.experiments.video import assemble
+    from mote.experiments.assemble import assemble
     from mote.parallel.accelerator import make_accelerator
+    from mote.training.hooks import Hooks
     from mote.training.loop import fit
+    from mote.training.run import Keeping
+    from mote.training.schedule import Schedule
 
     paths = make_files(folder, 320, 240, 12)
     (folder / "train.txt").write_text("".join(f"{path.name} {i}\n" for i, path in enumerate(paths)))
@@ -57,7 +60,7 @@ def first_step_seconds(folder: Path, clip: str) -> float:
     ]
     config = load([], settings)
     accelerator = make_accelerator(cpu=True)
-    experiment = assemble(config, accelerator.device)
+    experiment = assemble(config, accelerator)
     features = torch.randn(64, config.data.frames, experiment.model.embed_dim)
     dataset = FeatureDataset(features, torch.from_numpy(np.arange(64) % 3))
 
@@ -72,8 +75,8 @@ def first_step_seconds(folder: Path, clip: str) -> float:
     rules = parts.learning_rules(config)
     stop.state_dict = dict  # type: ignore[attr-defined]
     try:
-        how = {"accelerator": accelerator, "out": folder / f"run{time.time_ns()}", "rules": rules}
-        fit(experiment.task, loader, lr=1e-4, epochs=1, after_update=stop, **how)  # type: ignore[arg-type]
+        keeping, hooks = Keeping(folder / f"run{time.time_ns()}"), Hooks(after_update=stop)  # type: ignore[arg-type]
+        fit(experiment.task, loader, rules, Schedule(lr=1e-4, epochs=1), keeping, hooks, accelerator)
     except Done:
         pass
     return time.perf_counter() - start
@@ -92,9 +95,9 @@ def main() -> None:
         print(f"{name:14s} best {best:.2f} s, of the processor {used:.2f} s (median)", flush=True)
         goals.append(Goal(f"seconds of {name}, best of {given.rounds}", best, bound))
     with tempfile.TemporaryDirectory() as folder:
-        seconds = first_step_seconds(Path(folder), given.clip)
+        seconds = first_step_seconds(Path(folder), given.backbone)
     figures["first step"] = {"seconds": seconds}
-    print(f"first step of a run, cached features, {given.clip}: {seconds:.2f} s from the loaded model")
+    print(f"first step of a run, cached features, {given.backbone}: {seconds:.2f} s from the loaded model")
     goals.append(Goal("seconds from the loaded model to the first step", seconds, 5))
     finish(figures, goals, given)
 

@@ -29,10 +29,11 @@ import mote
 from mote.config import load
 from mote.datasets.synthetic.clips import make_world
 from mote.demos.videos import COMMON, HEAD, HEAD_ALL
-from mote.evaluation.evaluate import evaluate_model
+from mote.evaluation.evaluate import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
 from mote.models.sites import sites
+from mote.parallel.accelerator import make_accelerator
 from mote.sparsity.compacting import compact_model
 from mote.sparsity.report import seconds
 
@@ -114,7 +115,7 @@ def _compacted(whole: Path, small: Path) -> dict:
             print(error)
             return json.loads((whole / "metrics.json").read_text()) | _left(whole, whole)
     if not (small / "evaluations" / "eval.json").is_file():
-        evaluate_model(str(small), load([small / "config.yaml"]), small / "evaluations")
+        evaluate(mote.load(str(small)), load([small / "config.yaml"]), make_accelerator(), small / "evaluations")
     return json.loads((small / "evaluations" / "eval.json").read_text()) | _left(whole, small)
 
 

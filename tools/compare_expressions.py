@@ -22,10 +22,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+import mote
 from mote.config import Config, load
 from mote.datasets.images import read_image, read_images
 from mote.datasets.transforms import eval_transform
-from mote.evaluation.images import evaluate_folder
+from mote.evaluation.evaluate import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
 from mote.files.writing import write_atomic
@@ -86,7 +87,7 @@ class Runs:
             settings = config.evaluation.model_copy(update=where)
             accelerator = make_accelerator(config.optim.precision, cpu=True)  # a process has one, so that of training
             held_out = config.model_copy(update={"evaluation": settings})
-            evaluate_folder(folder, held_out, accelerator, folder / "evaluations")
+            evaluate(mote.load(str(folder), device="cpu"), held_out, accelerator, folder / "evaluations")
         return json.loads(file.read_text())
 
     def _config(self, folder: Path, overrides: list[str], seed: int) -> Config:

@@ -34,7 +34,7 @@ from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import ManifestError
 from mote.datasets.synthetic.clips import CLASSES, make_world
 from mote.evaluation.autoencoder import Judge
-from mote.evaluation.features import cache_folder, frame_features, open_cache
+from mote.evaluation.features import Load, cache_folder, frame_features, open_cache
 from mote.evaluation.views import evaluation_dataset
 from mote.experiments.train import train
 from mote.files.provenance import versions
@@ -212,7 +212,7 @@ def fit_features(
 @torch.inference_mode()
 def ood(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """AUROC of MNIST's test pictures against others, by three scores."""
-    latent, _ = load_latent(Path(arguments.run))
+    latent = load_latent(Path(arguments.run))
     judge = Judge(arguments.judge, 28, 1)
 
     def scores(images: Tensor) -> dict[str, np.ndarray]:
@@ -267,7 +267,7 @@ def clips(arguments: argparse.Namespace) -> dict[str, float]:
         folder = cache_folder("auto", classifier)
         cache = None if folder is None else open_cache(folder, classifier, dataset)
         with all_cores(classifier.device) as ordered_map:
-            given = {"batch_size": 8, "workers": 0, "cache": cache}
+            given = {"load": Load(8, 0), "cache": cache}
             rows = frame_features(classifier, dataset, range(len(records)), ordered_map, **given)
             features = torch.stack([row for row in rows if row is not None])  # (N, V, T, D)
         label = torch.tensor([record.label for record in records]).repeat_interleave(features[0, :, :, 0].numel())

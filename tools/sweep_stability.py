@@ -29,7 +29,8 @@ from mote.datasets.synthetic.clips import make_world
 from mote.diagnostics.compare import compare_runs
 from mote.diagnostics.report import diagnose
 from mote.evaluation.videos import evaluate
-from mote.experiments.video import Experiment, assemble
+from mote.experiments.assemble import assemble
+from mote.experiments.video import VideoExperiment as Experiment
 from mote.files.provenance import versions
 from mote.files.writing import to_json, write_atomic
 from mote.metrics.statistics import rank_correlation
@@ -97,7 +98,7 @@ def fit(experiment: Experiment, data: FeatureDataset, target: float, epochs: int
 def run_cell(config: Config, data: FeatureDataset, target: float, epochs: int, samples: int) -> dict:
     """Train, score and diagnose one cell; the numbers that the picture needs."""
     out, start = Path(config.run.out or ""), time.monotonic()
-    experiment = assemble(config, CPU)
+    experiment = assemble(config, make_accelerator(cpu=True))
     loss, steps = fit(experiment, data, target, epochs)
     row = {"lr": config.optim.lr, "batch_size": config.optim.batch_size, "seed": config.seed, "steps": steps}
     row |= {"loss": loss if np.isfinite(loss) else None, "fitted": bool(loss <= target)}
@@ -186,7 +187,7 @@ def main() -> None:
                 continue
             config = settings(given.out, world, rate, size, seed)
             if data is None:
-                data = assemble(config, CPU).loader().dataset
+                data = assemble(config, make_accelerator(cpu=True)).loader().dataset
             row = run_cell(config, data, given.loss, given.epochs, given.samples)
             print(f"{len(rows) + 1}/{len(wanted)} {row}", flush=True)
         rows.append(json.loads(done.read_text()))

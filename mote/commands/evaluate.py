@@ -8,6 +8,7 @@ from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, load_config, named_
 from mote.files.run_directory import config_file
 
 if TYPE_CHECKING:
+    from mote.config import Config
     from mote.protocols.table import Protocol
 
 
@@ -54,9 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.protocol is None:
         if extra := [name for name in ("lists", "root", "subset") if getattr(arguments, name) is not None]:
             raise ValueError(f"--{extra[0]} belongs to a protocol; name it with --protocol")
-        from mote.evaluation.evaluate import evaluate_model
-
-        evaluate_model(arguments.model, config, out, **given)
+        _evaluate(arguments.model, config, out, **given)
         return 0
     from mote.protocols.carry_out import evaluate_protocol
     from mote.protocols.lists import check_settings
@@ -98,6 +97,28 @@ def _folds(arguments: argparse.Namespace, protocol: "Protocol", out: Path, switc
     name = configs[0].evaluation.name if "evaluation.name" in named else None
     evaluate_folds(models, protocol, arguments.lists, arguments.root, configs, out, name=name)
     return 0
+
+
+def _evaluate(model: str, config: "Config", out: Path, backbone: str | None, union: str | None) -> None:
+    from mote.evaluation.evaluate import evaluate
+    from mote.evaluation.features import cache_folder, usage
+    from mote.evaluation.page import page_path
+    from mote.inference.classifier import VideoClassifier
+    from mote.inference.loading import load
+    from mote.parallel.accelerator import make_accelerator
+    from mote.reporting.headline import headline, report
+
+    accelerator = make_accelerator("fp32", cpu=config.run.cpu)
+    found = load(model, backbone=backbone, device=accelerator.device)
+    summary = evaluate(found, config, accelerator, out, union)
+    if not accelerator.is_main_process:
+        return
+    print(f"{out / config.evaluation.name}.json: {headline(summary)}")
+    if (page := page_path(out, config.evaluation.name)).is_file():
+        print(f"{page}: the same with figures")
+    report(summary)
+    if isinstance(found, VideoClassifier) and (folder := cache_folder(config.evaluation.cache, found)) is not None:
+        print(usage(folder))
 
 
 def _list_protocols() -> int:

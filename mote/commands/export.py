@@ -2,7 +2,7 @@
 
 import argparse
 
-from mote.commands.verbs import MODEL_HELP, Verbs, add_verb
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
 
 
 def add(verbs: Verbs) -> None:
@@ -33,15 +33,14 @@ def add(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
     from mote.inference.export import export
+    from mote.inference.loading import load_video
 
+    names, given = class_names(arguments), {"templates": arguments.templates, "backbone": arguments.backbone}
     export(
-        arguments.model,
+        load_video(arguments.model, **given, device="cpu"),
         arguments.out,
         arguments.format,
-        labels=[name.strip() for name in arguments.labels.split(",")] if arguments.labels else None,
-        classes=arguments.classes,
-        templates=arguments.templates,
-        backbone=arguments.backbone,
+        class_names=names,
         text_input=arguments.text_input,
         modulation=arguments.modulation,
         check=arguments.check,

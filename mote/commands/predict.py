@@ -2,7 +2,7 @@
 
 import argparse
 
-from mote.commands.verbs import MODEL_HELP, Verbs, add_verb
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
 
 
 def add(verbs: Verbs) -> None:
@@ -34,21 +34,19 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run it; returns the exit code."""
-    from mote.inference.predict import predict
+    from mote.inference.model import Views
+    from mote.inference.predict import Request, predict
 
-    labels = [name.strip() for name in arguments.labels.split(",")] if arguments.labels else None
-    return predict(
+    request = Request(
         arguments.model,
         arguments.videos,
-        labels=labels,
-        classes=arguments.classes,
+        class_names=class_names(arguments),
         templates=arguments.templates,
         backbone=arguments.backbone,
-        clips=arguments.clips,
-        crops=arguments.crops,
+        views=Views(arguments.clips, arguments.crops, arguments.faces),
         top=arguments.top,
         threshold=arguments.threshold,
-        faces=arguments.faces,
         csv_file=arguments.csv,
         json_file=arguments.json,
     )
+    return predict(request)

@@ -62,3 +62,12 @@ def _sorted_out(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
         else:
             files.append(Path(argument))
     return files, overrides
+
+
+def class_names(arguments: argparse.Namespace) -> list[str] | None:
+    """The names that `--labels` or `--classes` give; None where neither is given."""
+    from mote.datasets.lists.manifest import read_class_names
+
+    if arguments.classes:
+        return read_class_names(arguments.classes)
+    return [name.strip() for name in arguments.labels.split(",")] if arguments.labels else None

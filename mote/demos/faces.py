@@ -32,7 +32,7 @@ from mote.evaluation.page import page_path
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
-from mote.inference.loading import load
+from mote.inference.loading import load_video
 from mote.metrics.imbalance import mined_table
 from mote.parallel.accelerator import make_accelerator
 from mote.reporting.imbalance_plots import given_plot, mined_plot
@@ -83,7 +83,9 @@ def _method(name: str, files: Faces, out: Path, seed: int, settings: Sequence[st
     config = load_config([], [*COMMON, *METHODS[name], *settings, *where, f"seed={seed}"])
     with redirect_stdout(io.StringIO()):
         run = train(config)
-        summary = evaluate(load(str(run)), _tested(config, files), make_accelerator(cpu=True), run / "evaluations")
+        summary = evaluate(
+            load_video(str(run)), _tested(config, files), make_accelerator(cpu=True), run / "evaluations"
+        )
     return {"method": name, "seconds": time.process_time() - start, "summary": summary}
 
 

@@ -30,8 +30,8 @@ from mote.evaluation.page import page_path
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
-from mote.inference.classifier import Classifier
-from mote.inference.loading import load
+from mote.inference.classifier import VideoClassifier
+from mote.inference.loading import load_video
 from mote.metrics.zero_shot import trade_off
 from mote.parallel.accelerator import make_accelerator
 from mote.reporting.page import Section, text_table, tradeoff_table, write_page
@@ -108,7 +108,7 @@ def _method(name: str, splits: dict[str, Split], out: Path, seed: int) -> list[d
             start = [f"model.init={json.dumps(model)}"] if model != "tiny" else []
             config = _config([*settings, *start], splits, out / stage, seed)
             model = str(train(config))
-        return _rows(name, load(model), config, splits, out / "evaluations")
+        return _rows(name, load_video(model), config, splits, out / "evaluations")
 
 
 def _slug(name: str) -> str:
@@ -121,7 +121,7 @@ def _config(method: Sequence[str], splits: dict[str, Split], out: Path, seed: in
     return load_config([], [*COMMON, *method, *overrides, f"seed={seed}"])
 
 
-def _rows(name: str, classifier: Classifier, config: Config, splits: dict[str, Split], out: Path) -> list[dict]:
+def _rows(name: str, classifier: VideoClassifier, config: Config, splits: dict[str, Split], out: Path) -> list[dict]:
     """The model's row of the table; with a temporal head a second one, the gate of feature modulation on."""
 
     def summary(split: str, gate: bool) -> dict[str, Any]:

@@ -20,11 +20,12 @@ from tqdm import tqdm
 from mote.config import Config
 from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import Record
-from mote.evaluation.features import cache_folder, frame_features, open_cache
-from mote.evaluation.views import evaluation_dataset
+from mote.evaluation.features import Load, cache_folder, frame_features, open_cache
+from mote.evaluation.views import views_of
 from mote.files.hashes import sha256_lines, sha256_tensors
-from mote.inference.classifier import Classifier
-from mote.inference.loading import load
+from mote.inference.classifier import VideoClassifier
+from mote.inference.images import ImageClassifier
+from mote.inference.loading import load, load_video
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import Accelerator
 from mote.parallel.cores import all_cores
@@ -152,7 +153,7 @@ def subject(
 
 
 def _video(run: Path, config: Config, accelerator: Accelerator, samples: int, seed: int, inputs: str | None) -> Subject:
-    classifier = load(str(run), device=accelerator.device)
+    classifier = load_video(str(run), device=accelerator.device)
     data, classes = config.data, classifier.classes
     if classes is None:
         raise ValueError(f"{run}: this model has no classes of its own; diagnose a run that was trained")
@@ -193,18 +194,19 @@ def _video(run: Path, config: Config, accelerator: Accelerator, samples: int, se
 
 def _image(run: Path, config: Config, accelerator: Accelerator, samples: int, seed: int, inputs: str | None) -> Subject:
     from mote.evaluation.views import image_dataset, training_list
-    from mote.inference.images import load_model
 
     if inputs == "features":
         raise ValueError("--inputs features is for task=video; pictures are measured by their pixels")
-    model, meta = load_model(run, config.image)
+    model = load(str(run), device=accelerator.device)
+    assert isinstance(model, ImageClassifier)
+    meta = {"classes": model.classes, "size": model.size}
     data = training_list(config)
     if list(data.classes) != list(meta["classes"]):
         raise ValueError(f"{config.data.train}: its classes are not those of {run}; name the run's own in data.classes")
     chosen, own = _draw(len(data.records), samples, seed, accelerator)
     dataset = image_dataset(config, data, meta["size"], train=False)
     bar = tqdm(chosen[own.numpy()], desc="read", unit="picture", disable=_silent(accelerator))
-    module = ImageLogits(model).to(accelerator.device).eval()
+    module = ImageLogits(model.net).to(accelerator.device).eval()
     return Subject(
         module=module,
         kind="pixels",
@@ -235,20 +237,13 @@ def _silent(accelerator: Accelerator) -> bool | None:
     return None if accelerator.is_main_process else True
 
 
-def _views(classifier: Classifier, records: list[Record], config: Config) -> Any:
+def _views(classifier: VideoClassifier, records: list[Record], config: Config) -> Any:
     settings = config.evaluation.model_copy(update={"clips": 1, "crops": 1})
-    return evaluation_dataset(
-        records,
-        settings,
-        config.data,
-        frames=classifier.frames,
-        size=classifier.size,
-        difference=classifier.difference,
-    )
+    return views_of(classifier, records, settings, config.data)
 
 
 def _features(
-    classifier: Classifier, records: list[Record], chosen: np.ndarray, config: Config, accelerator: Accelerator
+    classifier: VideoClassifier, records: list[Record], chosen: np.ndarray, config: Config, accelerator: Accelerator
 ) -> Float[Tensor, "n T D"]:
     """Frame features of the central views, from the cache where they are."""
     dataset, settings = _views(classifier, records, config), config.evaluation
@@ -260,8 +255,7 @@ def _features(
             dataset,
             [int(i) for i in chosen],
             ordered_map,
-            batch_size=settings.batch_size,
-            workers=config.data.workers,
+            load=Load(settings.batch_size, config.data.workers),
             cache=cache,
         )
         bar = tqdm(found, desc="encode", unit="clip", total=len(chosen), disable=_silent(accelerator))

@@ -21,7 +21,7 @@ from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import provenance
 from mote.files.run_directory import model_folder
 from mote.files.writing import to_json, write_atomic
-from mote.inference.latent import CONFIDENT, LatentModel, load_latent
+from mote.inference.latent import CONFIDENT, LatentModel
 from mote.metrics.latent import agreement, coverage, energy_test, frechet_distance
 from mote.models.image_checkpoints import load_net
 from mote.models.image_nets import ImageClassifier
@@ -215,37 +215,40 @@ def _mean(terms: list[dict[str, Tensor]]) -> dict[str, float]:
     return {name: float(torch.stack([term[name] for term in terms]).mean()) for name in terms[0]}
 
 
-def evaluate_folder(folder: Path, config: Config, accelerator: Accelerator, out: Path) -> dict[str, Any]:
-    """Score the autoencoder of a run directory; returns the summary that was written.
+def evaluate(
+    latent: LatentModel,
+    config: Config,
+    accelerator: Accelerator,
+    out: Path,
+    *,
+    data: ImageList | None = None,
+    judge: Judge | None = None,
+) -> dict[str, Any]:
+    """Score on the listed images, write `out/NAME.json` and the sheets of images, return the summary.
+
+    Args:
+        latent: the autoencoder and its prior.
+        config: what is scored on, and how.
+        accelerator: the main one of its processes does the work.
+        out: folder of the result files.
+        data: the images of `evaluation.manifest`, where they are read already.
+        judge: that of `autoencoder.judge`, where it is loaded already.
 
     Raises:
-        ValueError: no autoencoder there, no list, or one that does not fit.
+        ValueError: no list, or one that does not fit.
     """
-    latent, meta = load_latent(folder)
-    size = latent.model.sizes["size"]
-    data = evaluation_list(config, meta["classes"])
-    latent.model.to(accelerator.device)
-    judge = _judge(config, size)
-    return on_main(accelerator, lambda: evaluate_latent(latent, data, size, config, judge, out, accelerator.device))
-
-
-def evaluate_latent(
-    latent: LatentModel,
-    data: ImageList,
-    size: int,
-    config: Config,
-    judge: Judge | None,
-    out: Path,
-    device: torch.device,
-) -> dict[str, Any]:
-    """Score on `data`, write `out/NAME.json` and the sheets of pictures, return the summary."""
+    data = evaluation_list(config, latent.classes) if data is None else data
     if len(data.records) < 2:
-        raise ValueError(f"{config.evaluation.manifest}: one picture has no distribution; give at least 2")
+        raise ValueError(f"{config.evaluation.manifest}: one image has no distribution; give at least 2")
+    judge = judge or find_judge(config, latent.model.sizes["size"])
+    return on_main(accelerator, lambda: _evaluate(latent, config, out, data, judge))
+
+
+def _evaluate(latent: LatentModel, config: Config, out: Path, data: ImageList, judge: Judge | None) -> dict[str, Any]:
     if judge is not None:
-        judge.net.to(device)
-    loader = evaluation_loader(
-        image_dataset(config, data, size, train=False), config.evaluation.batch_size, config.data.workers
-    )
+        judge.net.to(latent.device)
+    dataset = image_dataset(config, data, latent.model.sizes["size"], train=False)
+    loader = evaluation_loader(dataset, config.evaluation.batch_size, config.data.workers)
     name, training = config.evaluation.name, latent.model.training
     latent.model.eval()
     batch = config.optim.batch_size // config.optim.accumulation
@@ -263,6 +266,7 @@ def evaluate_latent(
     return summary
 
 
-def _judge(config: Config, size: int) -> Judge | None:
+def find_judge(config: Config, size: int) -> Judge | None:
+    """The network of `autoencoder.judge` for images of `size` pixels; None where none is named."""
     judge = config.autoencoder.judge
     return None if judge is None else Judge(judge, size, config.image.channels)

@@ -1,46 +1,40 @@
-"""Any kind of model on a list."""
+"""Any kind of model on a list: one row a kind."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mote.config import Config
-from mote.evaluation.features import cache_folder, usage
-from mote.evaluation.page import page_path
-from mote.evaluation.videos import evaluate
-from mote.inference.loading import load
-from mote.parallel.accelerator import make_accelerator
-from mote.reporting.headline import headline, report
+from mote.evaluation import autoencoder, images, videos
+from mote.inference.model import Model
+from mote.parallel.accelerator import Accelerator
+
+SCORED: Mapping[str, Callable[..., dict[str, Any]]] = {
+    "video": videos.evaluate,
+    "image": images.evaluate,
+    "autoencoder": autoencoder.evaluate,
+}
 
 
-def evaluate_model(
-    model: str, config: Config, out: Path, backbone: str | None = None, union: str | None = None
+def evaluate(
+    model: Model, config: Config, accelerator: Accelerator, out: Path, union: str | None = None
 ) -> dict[str, Any]:
-    """Score any model (see `mote.load`) on `config.evaluation`; returns the summary that was written."""
-    accelerator = make_accelerator("fp32", cpu=config.run.cpu)
-    if config.task in ("image", "expression"):
-        from mote.evaluation.images import evaluate_folder
+    """Score `model` on `config.evaluation`; write NAME.json, NAME.csv and NAME/index.html to `out`.
 
-        summary = evaluate_folder(Path(model), config, accelerator, out)
-        if accelerator.is_main_process:
-            print(f"{out / config.evaluation.name}.json: {headline(summary)}")
-            if (page := page_path(out, config.evaluation.name)).is_file():
-                print(f"{page}: the same with pictures")
-        return summary
-    if config.task == "autoencoder":
-        from mote.evaluation import autoencoder
+    Args:
+        model: any kind of model, in evaluation mode.
+        config: what is scored on, and how.
+        accelerator: the processes that share the work.
+        out: folder of the result files.
+        union: class file whose names compete as well, for video models.
 
-        summary = autoencoder.evaluate_folder(Path(model), config, accelerator, out)
-        if accelerator.is_main_process:
-            print(f"{out / config.evaluation.name}.json: {headline(summary)}")
-        return summary
-    classifier = load(model, backbone=backbone, device=accelerator.device)
-    summary = evaluate(classifier, config, accelerator, out, source={"model": model, "backbone": backbone}, union=union)
-    if accelerator.is_main_process:
-        print(f"{out / config.evaluation.name}.json: {headline(summary)}")
-        if (page := page_path(out, config.evaluation.name)).is_file():
-            print(f"{page}: the same with pictures")
-        report(summary)
-        folder = cache_folder(config.evaluation.cache, classifier)
-        if folder is not None:
-            print(usage(folder))
-    return summary
+    Returns:
+        The summary that was written; its keys depend on the kind of model.
+
+    Raises:
+        ValueError, DecodeError, OSError: a list or setting that does not fit, an undecodable file.
+    """
+    if union is not None and model.kind != "video":
+        raise ValueError("--union-labels is for video models; this one knows its own classes only")
+    more = {} if union is None else {"union": union}
+    return SCORED[model.kind](model, config, accelerator, out, **more)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mote.datasets.images import ImageDataset
 from mote.evaluation.page import page_path
-from mote.inference.images import PostHoc
+from mote.inference.images import ImageClassifier
 from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
 from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections, overlay_sections
@@ -23,7 +23,7 @@ SIDE = 144  # pixels of a face on the page
 
 
 def draw_expression_page(
-    out: Path, name: str, adjusted: PostHoc, dataset: ImageDataset, *, wanted: bool = True
+    out: Path, name: str, adjusted: ImageClassifier, dataset: ImageDataset, *, wanted: bool = True
 ) -> None:
     """Write the page of the result files in `out`; an older one is removed in any case, for its numbers are gone.
 
@@ -44,18 +44,17 @@ def draw_expression_page(
 
 
 def face_pictures(
-    adjusted: PostHoc, dataset: ImageDataset, predictions: Sequence[Mapping[str, str]], minor: set[str]
+    adjusted: ImageClassifier, dataset: ImageDataset, predictions: Sequence[Mapping[str, str]], minor: set[str]
 ) -> tuple[list[ClipPicture], list[ClipPicture]]:
     """(best, worst) faces of the classes `minor`, see `pick_clips`: face, attention of true and of predicted class."""
     places = [place for place, row in enumerate(predictions) if row["label"] in minor]
     chosen = pick_clips([predictions[place] for place in places], FACES)
     names = dataset.data.classes
-    device = next(adjusted.model.parameters()).device
 
     @torch.inference_mode()
     def picture(place: int) -> ClipPicture:
         row, image = predictions[place], dataset.image(0, place)
-        share = adjusted.score(image[None].to(device))[1][0].float().softmax(dim=0).cpu()  # (K, h, w)
+        share = adjusted.logits_and_places(image[None])[1][0].float().softmax(dim=0).cpu()  # (K, h, w)
         pixels = np.repeat(image.permute(1, 2, 0).numpy(), 4 - len(image), axis=2)[..., :3]
         frames = [overlay(pixels, None)]
         frames += [overlay(pixels, share[names.index(row[key])].numpy()) for key in ("label", "predicted")]

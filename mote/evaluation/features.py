@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, UInt8
@@ -24,11 +25,18 @@ from mote.datasets.video import VideoDataset
 from mote.evaluation.views import evaluation_loader
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
 from mote.parallel.cores import OrderedMap
 
 PIECE = 16  # pictures at once on a CPU: what is computed of more no longer fits its caches
 SMALL_TOWER = 5_000_000  # parameters; below (the built-in tiny CLIP), "auto" keeps nothing: encoding costs little
+
+
+class Load(NamedTuple):
+    """How videos are decoded: how many at once, and by how many worker processes."""
+
+    batch_size: int
+    workers: int
 
 
 def default_folder() -> Path:
@@ -36,7 +44,7 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mote" / "features"
 
 
-def cache_folder(cache: str | None, classifier: Classifier) -> Path | None:
+def cache_folder(cache: str | None, classifier: VideoClassifier) -> Path | None:
     """The folder that `evaluation.cache` means for this model: itself, for "auto" the user's; None = no cache."""
     if cache == "auto":
         small = sum(p.numel() for p in classifier.model.visual.parameters()) < SMALL_TOWER
@@ -44,7 +52,7 @@ def cache_folder(cache: str | None, classifier: Classifier) -> Path | None:
     return None if cache is None else Path(cache)
 
 
-def open_cache(folder: Path, classifier: Classifier, dataset: VideoDataset) -> FeatureCache:
+def open_cache(folder: Path, classifier: VideoClassifier, dataset: VideoDataset) -> FeatureCache:
     """The part of a cache folder for this tower, this precision and machine, and this way of cutting views."""
     found = versions()
     return FeatureCache(
@@ -65,7 +73,7 @@ def open_cache(folder: Path, classifier: Classifier, dataset: VideoDataset) -> F
     )
 
 
-def keep_class_features(folder: Path, classifier: Classifier, labels: Sequence[str]) -> None:
+def keep_class_features(folder: Path, classifier: VideoClassifier, labels: Sequence[str]) -> None:
     """Class features of `labels` for the classifier, from a cache folder, into which they are put where missing.
 
     An entry is a whole vocabulary, (1, K, D): a part of it, encoded in other batches, could differ in its last bits.
@@ -109,21 +117,20 @@ def usage(folder: Path) -> str:
 
 
 def frame_features(
-    classifier: Classifier,
+    classifier: VideoClassifier,
     dataset: VideoDataset,
     indices: Sequence[int],
     ordered_map: OrderedMap,
     *,
-    batch_size: int,
-    workers: int,
+    load: Load,
     strict: bool = True,
     cache: FeatureCache | None = None,
     progress: bool = False,
 ) -> Iterator[Float[Tensor, "V T D"] | None]:
     """Features of the records at `indices`, in that order, in float32 on the CPU; None for one that is undecodable.
 
-    dataset: must mark undecodable videos. ordered_map: of `all_cores` for the classifier's device. batch_size, workers:
-    of the loader that decodes what is not cached. progress: show a bar.
+    dataset: must mark undecodable videos. ordered_map: of `all_cores` for the classifier's device. load: of the loader
+    that decodes what is not cached. progress: show a bar.
     Raises DecodeError for the first undecodable video when `strict`.
     """
     keys: list[str | None] = [None] * len(indices)
@@ -133,13 +140,13 @@ def frame_features(
         bar = tqdm(listed, desc="look up", unit="video", disable=not progress, delay=1)
         keys = record_keys(cache, bar, indices_rule(dataset))
         fresh = {*to_encode(cache, keys), *(place for place, key in enumerate(keys) if key is None)}
-    encoded = _encode(classifier, dataset, [indices[i] for i in sorted(fresh)], ordered_map, batch_size, workers)
+    encoded = _encode(classifier, dataset, [indices[i] for i in sorted(fresh)], ordered_map, load)
     for place, (index, key) in enumerate(zip(indices, keys, strict=True)):
         row = None if place in fresh or cache is None or key is None else cache.read(key)
         if place in fresh:
             features = next(encoded)
         elif row is None:  # the same content could not be decoded, or not kept, a moment ago
-            features = next(_encode(classifier, dataset, [index], ordered_map, 1, 0))
+            features = next(_encode(classifier, dataset, [index], ordered_map, Load(1, 0)))
         else:
             features = torch.from_numpy(row)
         if isinstance(features, DecodeError):
@@ -152,16 +159,15 @@ def frame_features(
 
 
 def _encode(
-    classifier: Classifier,
+    classifier: VideoClassifier,
     dataset: VideoDataset,
     indices: Sequence[int],
     ordered_map: OrderedMap,
-    batch_size: int,
-    workers: int,
+    load: Load,
 ) -> Iterator[Float[Tensor, "V T D"] | DecodeError]:
     if not indices:
         return
-    loader = evaluation_loader(dataset, batch_size, workers, indices)
+    loader = evaluation_loader(dataset, load.batch_size, load.workers, indices)
     classifier = classifier.for_encoding()
     if classifier.device.type != "cpu":
         for batch in loader:
@@ -177,7 +183,7 @@ def _encode(
     yield from ordered_map(encode, videos)
 
 
-def encode_once(classifier: Classifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
+def encode_once(classifier: VideoClassifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
     """Features on the CPU; pictures that are equal, as where a video is shorter than its clips, go through once.
 
     On a CPU they do so `PIECE` at a time.

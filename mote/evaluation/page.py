@@ -19,8 +19,8 @@ from mote.config.sections import DataConfig, EvaluationConfig
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
-from mote.evaluation.views import evaluation_dataset
-from mote.inference.classifier import Classifier
+from mote.evaluation.views import views_of
+from mote.inference.classifier import VideoClassifier
 from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
 from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections
@@ -35,7 +35,7 @@ def page_path(out: Path, name: str) -> Path:
 
 def draw_page(
     out: Path,
-    classifier: Classifier,
+    classifier: VideoClassifier,
     labels: Sequence[str],
     settings: EvaluationConfig,
     data: DataConfig,
@@ -55,14 +55,7 @@ def draw_page(
             result = json.loads((out / f"{settings.name}.json").read_text("utf-8", "surrogateescape"))
             predictions = read_predictions(out / f"{settings.name}.csv")
             classifier = classifier.in_precision(settings.precision)
-            views = evaluation_dataset(
-                records,
-                settings,
-                data,
-                frames=classifier.frames,
-                size=classifier.size,
-                difference=classifier.difference,
-            )
+            views = views_of(classifier, records, settings, data)
             clips = clip_pictures(classifier, predictions, labels, settings, views)
             count, note = settings.clips * settings.crops, ""
             if count > 1:
@@ -74,7 +67,7 @@ def draw_page(
 
 
 def clip_pictures(
-    classifier: Classifier,
+    classifier: VideoClassifier,
     predictions: Sequence[Mapping[str, str]],
     labels: Sequence[str],
     settings: EvaluationConfig,

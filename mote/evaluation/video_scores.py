@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from mote.config.sections import DataConfig, EvaluationConfig
 from mote.datasets.lists.manifest import Record
-from mote.evaluation.features import cache_folder, frame_features, keep_class_features, open_cache
-from mote.evaluation.views import evaluation_dataset
-from mote.inference.classifier import Classifier
+from mote.evaluation.features import Load, cache_folder, frame_features, keep_class_features, open_cache
+from mote.evaluation.views import views_of
+from mote.inference.classifier import VideoClassifier
 from mote.metrics.scores import Scores, score
 from mote.parallel.accelerator import Accelerator, add_up
 from mote.parallel.cores import all_cores
@@ -27,7 +27,7 @@ BLOCK_VIEWS = 64  # views that go through the temporal head at once; another num
 
 
 def score_videos(
-    classifier: Classifier,
+    classifier: VideoClassifier,
     records: Sequence[Record],
     labels: Sequence[str],
     settings: EvaluationConfig,
@@ -46,14 +46,7 @@ def score_videos(
     view_logits = classifier.scorer(
         labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
     )
-    dataset = evaluation_dataset(
-        records,
-        settings,
-        data,
-        frames=classifier.frames,
-        size=classifier.size,
-        difference=classifier.difference,
-    )
+    dataset = views_of(classifier, records, settings, data)
     views = settings.clips * settings.crops
     blocks = _own_blocks(len(records), max(1, BLOCK_VIEWS // views), accelerator)
     own = [index for block in blocks for index in block]
@@ -72,8 +65,7 @@ def score_videos(
             dataset,
             own,
             ordered_map,
-            batch_size=settings.batch_size,
-            workers=data.workers,
+            load=Load(settings.batch_size, data.workers),
             strict=settings.bad_videos == "error",
             cache=cache,
             progress=progress,

@@ -18,9 +18,9 @@ from mote.evaluation.results import write_results
 from mote.evaluation.unknown import unknown_records
 from mote.evaluation.video_scores import score_videos
 from mote.evaluation.vocabulary import added_classes, order_warning, own_classes
-from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import provenance
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
+from mote.inference.model import Source
 from mote.metrics.accuracy import rank_classes
 from mote.metrics.imbalance import imbalance_summary
 from mote.metrics.open_set import open_set_report
@@ -31,12 +31,11 @@ from mote.parallel.precision import resolve_precision
 
 
 def evaluate(
-    classifier: Classifier,
+    classifier: VideoClassifier,
     config: Config,
     accelerator: Accelerator,
     out: Path | None,
     *,
-    source: Mapping[str, str | None] | None = None,
     union: str | None = None,
     protocol: Mapping[str, Any] | None = None,
     halves: bool = False,
@@ -47,12 +46,11 @@ def evaluate(
     Without `evaluation.classes` the classes are those the model was tuned on, else those of the manifest.
 
     Args:
-        classifier: what is scored; templates and alpha of the configuration are applied here.
+        classifier: what is scored; templates and alpha of the configuration are applied here. Where it was loaded (see
+            `source`), videos that are also in the training list are warned of.
         config: what is scored on, and how.
         accelerator: the processes that share the work.
         out: folder of the result files.
-        source: what `classifier` was loaded from, `model` and `backbone`; None = it is being trained. With it, videos
-            that are also in the training list are warned of.
         union: class file whose names compete as well; those that the vocabulary has already (up to case and spaces) are
             merged. Temporal feature modulation compares the whole union with the classes of tuning.
         protocol: what the result says about the protocol that it obeys.
@@ -68,17 +66,13 @@ def evaluate(
         raise ValueError("evaluation.manifest is not set; give a list of videos: evaluation.manifest=test.txt")
     own = own_classes(classifier, settings.classes, settings.manifest)
     records = reading.records(settings.manifest, settings.root, own, settings.classes, settings.split)
-    labels = [*own, *added_classes(own, union)]
-    if settings.templates is not None:
-        classifier = classifier.with_templates(reading.templates(settings.templates))
-    if settings.alpha < 1:
-        classifier = classifier.interpolated(settings.alpha)
-    classifier = _adjusted(classifier, config, labels)
-    unknown = unknown_records(settings.unknown, records, labels) if settings.unknown is not None else []
-    scores = score_videos(classifier, records, labels, settings, config.data, accelerator)
-    summary = summarize(scores, labels) | _parts(scores, own, classifier.classes, union)
-    if "counts" in classifier.meta and classifier.is_tuned_on(labels) and len(labels) <= MOST_CLASSES:
-        summary |= imbalance_summary(scores, labels, classifier.meta["counts"])
+    class_names = [*own, *added_classes(own, union)]
+    classifier = _as_asked(classifier, config, class_names)
+    unknown = unknown_records(settings.unknown, records, class_names) if settings.unknown is not None else []
+    scores = score_videos(classifier, records, class_names, settings, config.data, accelerator)
+    summary = summarize(scores, class_names) | _parts(scores, own, classifier.classes, union)
+    if "counts" in classifier.meta and classifier.is_tuned_on(class_names) and len(class_names) <= MOST_CLASSES:
+        summary |= imbalance_summary(scores, class_names, classifier.meta["counts"])
         summary["method"] = {"method": classifier.meta.get("method"), "posthoc": config.imbalance.posthoc}
     if protocol is not None:
         summary["protocol"] = protocol
@@ -87,63 +81,50 @@ def evaluate(
     if halved:
         summary["halves"] = halved
     summary["warnings"] = order_warning(own, classifier.classes)
-    if source is not None:
+    if classifier.source is not None:
         summary["warnings"] += on_main(accelerator, lambda: training_warning(config, records))
     if unknown:
-        others = score_videos(classifier, unknown, labels, settings, config.data, accelerator)
+        others = score_videos(classifier, unknown, class_names, settings, config.data, accelerator)
         summary["open_set"] = open_set_report(scores, others, [str(r.path) for r in unknown], settings.accept)
     if out is None:
         return summary
-    hashes = {
-        "manifest": hash_manifest(settings.manifest, records),
-        "classes": sha256_lines(labels),
-        "templates": sha256_lines(classifier.templates),
-        "weights": sha256_tensors(classifier.model.state_dict()),
-    }
+    hashes = {"manifest": hash_manifest(settings.manifest, records), **classifier.hashes(class_names)}
     if settings.unknown is not None:
         hashes["unknown"] = hash_manifest(settings.unknown, unknown)
-    inputs = {**(source or {"model": config.run.out, "backbone": None}), "union": union, "folder": os.getcwd()}
-    if inputs["model"] is not None and Path(inputs["model"]).exists():  # else it is the name of an architecture
-        inputs["model"] = os.path.abspath(inputs["model"])
-    origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}
-    origin["precision"] = resolve_precision(settings.precision, classifier.device)  # what "auto" was
-    columns = half_predictions(scores, halved["per_subset"], labels) if halved else {}
+    origin = _origin(classifier, config, hashes, union)
+    columns = half_predictions(scores, halved["per_subset"], class_names) if halved else {}
+    files = {"records": records, "classes": class_names, "scores": scores, "provenance": origin, "columns": columns}
 
     def write() -> None:
-        write_results(
-            out,
-            settings.name,
-            summary,
-            records=records,
-            classes=labels,
-            scores=scores,
-            provenance=origin,
-            columns=columns,
-        )
-        draw_page(out, classifier, labels, settings, config.data, records, wanted=page and settings.page)
+        write_results(out, settings.name, summary, **files)
+        draw_page(out, classifier, class_names, settings, config.data, records, wanted=page and settings.page)
 
     on_main(accelerator, write)
     return summary
 
 
-def _adjusted(classifier: Classifier, config: Config, labels: Sequence[str]) -> Classifier:
-    """The classifier as `imbalance.posthoc` wants it used.
-
-    Raises:
-        ValueError: other classes than those of tuning, or a fusion of views that reads the logits as cosines.
-    """
-    posthoc = config.imbalance.posthoc
-    if posthoc == "none":
-        return classifier
-    if not classifier.is_tuned_on(labels):
-        raise ValueError(
-            f"imbalance.posthoc={posthoc} is for the classes that the model was tuned on; leave it at none"
-        )
-    if config.evaluation.fusion == "reference":
+def _as_asked(classifier: VideoClassifier, config: Config, class_names: Sequence[str]) -> VideoClassifier:
+    """The classifier with the templates, the interpolation and the correction that `config` asks for."""
+    settings, posthoc = config.evaluation, config.imbalance.posthoc
+    if settings.templates is not None:
+        classifier = classifier.with_templates(reading.templates(settings.templates))
+    if settings.alpha < 1:
+        classifier = classifier.interpolated(settings.alpha)
+    if posthoc != "none" and settings.fusion == "reference":
         raise ValueError(
             f"imbalance.posthoc={posthoc} corrects logits, evaluation.fusion=reference fuses cosines; take mean_softmax"
         )
-    return classifier.adjusted(config.imbalance.posthoc_tau)
+    return classifier.corrected(config.imbalance, class_names)
+
+
+def _origin(classifier: VideoClassifier, config: Config, hashes: Mapping[str, str], union: str | None) -> dict:
+    """Provenance of a result: settings, hashes, versions, and where the model was loaded from."""
+    source = classifier.source or Source(config.run.out or "")
+    inputs = {"model": source.model or None, "backbone": source.backbone, "union": union, "folder": os.getcwd()}
+    if source.model and Path(source.model).exists():  # else it is the name of an architecture
+        inputs["model"] = os.path.abspath(source.model)
+    origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}
+    return origin | {"precision": resolve_precision(config.evaluation.precision, classifier.device)}  # what "auto" was
 
 
 def half_predictions(scores: Scores, halves: Sequence[Mapping], classes: Sequence[str]) -> dict[str, list[str]]:

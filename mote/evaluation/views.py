@@ -10,6 +10,7 @@ from mote.datasets.images import ImageDataset, ImageList, read_images
 from mote.datasets.lists.manifest import Record, read_class_ids, read_class_names
 from mote.datasets.loader import make_loader
 from mote.datasets.video import VideoDataset
+from mote.inference.classifier import VideoClassifier
 
 
 def training_list(config: Config) -> ImageList:
@@ -68,6 +69,14 @@ def evaluation_dataset(
         on_error="mark",
         timeout=data.decode_timeout,
     )
+
+
+def views_of(
+    classifier: VideoClassifier, records: Sequence[Record], settings: EvaluationConfig, data: DataConfig
+) -> VideoDataset:
+    """`evaluation_dataset` with the frames, size and difference of the classifier."""
+    sizes = {"frames": classifier.frames, "size": classifier.size, "difference": classifier.difference}
+    return evaluation_dataset(records, settings, data, **sizes)
 
 
 def evaluation_loader(

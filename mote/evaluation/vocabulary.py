@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import ManifestError, read_class_names
 from mote.datasets.lists.overlap import letters
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
 
 
-def own_classes(classifier: Classifier, classes: str | None, manifest: str) -> list[str]:
+def own_classes(classifier: VideoClassifier, classes: str | None, manifest: str) -> list[str]:
     """The classes that the labels of a list number: of the class file, else of the model, else of the list itself."""
     if classes is None and classifier.classes is not None:
         return classifier.classes

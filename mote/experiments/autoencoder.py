@@ -1,5 +1,6 @@
-"""What `mote train`, `mote eval` and `mote sample` do for task=autoencoder; pictures and loop are those of images."""
+"""What a configuration with task=autoencoder amounts to; its images and loop are those of an image network."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,82 +11,76 @@ from torch import nn
 from mote.config import Config
 from mote.config.sections import AutoencoderConfig
 from mote.datasets.images import ImageList
-from mote.evaluation.autoencoder import _judge, evaluate_latent
+from mote.evaluation.autoencoder import Judge, evaluate, find_judge
 from mote.evaluation.views import evaluation_list, evaluation_loader, image_dataset, training_list
-from mote.experiments.images import ImageExperiment, picture_size
-from mote.experiments.train import check_run, fit_run
+from mote.experiments.images import ImageExperiment, image_size
 from mote.inference.latent import LatentModel
 from mote.models.autoencoder import ImageAutoencoder, save_autoencoder
-from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
+from mote.parallel.accelerator import Accelerator
 from mote.regularizers.gaussian_mixture import Mixture, axis_centres, isotropic
-from mote.reporting.headline import headline
 from mote.tasks.autoencoder import AutoencoderTask
+from mote.training.optim import Rule
 
 FITTED = 10_000  # training pictures whose codes the mixture of method=ae is fitted to
 
 
-def train_autoencoder(config: Config, resume: bool = False) -> Path:
-    """Train an autoencoder and leave a run directory; see `mote.experiments.train.train`."""
-    out = check_run(config)
-    accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
-    if accelerator.is_fsdp2:
-        raise ValueError("task=autoencoder needs its network whole in every process; launch without FSDP")
-    experiment = assemble_autoencoder(config, accelerator)
-    task, data, size = experiment.task, experiment.data, experiment.size
-    held_out = None
-    if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
-        held_out = evaluation_list(config, data.classes)
-    judge = _judge(config, size)
+@dataclass
+class LatentExperiment(ImageExperiment):
+    """A configuration with task=autoencoder as objects; images and their list are those of an image network.
 
-    def latent_model(task: nn.Module) -> LatentModel:
+    judge: the network of `autoencoder.judge`, where one is named.
+    """
+
+    judge: Judge | None = None
+
+    @property
+    def smallest_batch(self) -> int:  # type: ignore[override]
+        """The latent terms compare the codes of a batch, which must be more than their dimensions."""
+        return self.config.autoencoder.latent + 1
+
+    def rules(self) -> list[Rule]:
+        """One learning rate for all."""
+        return [("*", {"lr_scale": 1.0})]
+
+    def latent_model(self, task: nn.Module) -> LatentModel:
+        """The autoencoder with the weights of `task`, and the prior that its samples are drawn from."""
         task = cast(AutoencoderTask, task)
-        return LatentModel(task.model, _prior(task, config, data, size), task.method, task.conditional)  # type: ignore[arg-type]
+        meta = {"method": task.method, "conditional": task.conditional, "classes": self.data.classes}
+        return LatentModel(task.model, _prior(task, self.config, self.data, self.size), meta)  # type: ignore[arg-type]
 
-    def evaluate_now(task: nn.Module, _epoch: int) -> dict[str, Any]:
-        def score() -> dict[str, Any]:
-            assert held_out is not None
-            results = out / "evaluations"
-            return evaluate_latent(latent_model(task), held_out, size, config, judge, results, accelerator.device)
+    def evaluate(self, task: nn.Module, accelerator: Accelerator, out: Path, *, page: bool) -> dict[str, Any]:
+        """Score the weights of `task`; see `mote.evaluation.autoencoder.evaluate`. There is no page."""
+        latent = self.latent_model(task)
+        return evaluate(latent, self.config, accelerator, out, data=self.held_out, judge=self.judge)
 
-        return on_main(accelerator, score)
-
-    def save(task: nn.Module, selected: str) -> None:
-        latent = latent_model(task)
-        meta = {"method": latent.method, "conditional": latent.conditional, "classes": data.classes}
-        meta |= {"seed": config.seed, "selected": selected}
-        save_autoencoder(out / "best", latent.model, latent.prior._asdict(), meta)
-
-    fit_run(
-        config,
-        task,
-        experiment.loader,
-        accelerator,
-        rules=experiment.rules(),
-        num_classes=len(data.classes),
-        evaluate=evaluate_now,
-        save=save,
-        max_skipped=0,
-        resume=resume,
-        headline=headline,
-    )
-    return out
+    def save(self, task: nn.Module, folder: Path, selected: str) -> None:
+        """Write the network and its prior."""
+        latent = self.latent_model(task)
+        meta = {**latent.meta, "seed": self.config.seed, "selected": selected}
+        save_autoencoder(folder, latent.model, latent.prior._asdict(), meta)
 
 
-def assemble_autoencoder(config: Config, accelerator: Accelerator) -> ImageExperiment:
+def assemble(config: Config, accelerator: Accelerator) -> LatentExperiment:
     """Build everything that `config` names. Writes nothing.
 
     Raises:
         ValueError, OSError: settings or lists that do not fit, or several processes.
     """
+    if accelerator.is_fsdp2:
+        raise ValueError("task=autoencoder needs its network whole in every process; launch without FSDP")
     if accelerator.num_processes > 1:
         raise ValueError(
             "task=autoencoder trains in one process: batch normalisation and the latent terms are of the whole batch, "
             f"and would be of a part of it in each of {accelerator.num_processes}"
         )
     data = training_list(config)
-    size = picture_size(config, data)
+    size = image_size(config, data)
     task = build_task(config, size, data.classes)
-    return ImageExperiment(config, data, size, task, accelerator.device)
+    held_out = None
+    if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
+        held_out = evaluation_list(config, data.classes)
+    judge = find_judge(config, size)
+    return LatentExperiment(config, data, size, task, accelerator.device, held_out=held_out, judge=judge)
 
 
 def build_task(config: Config, size: int, classes: list[str]) -> AutoencoderTask:

@@ -16,8 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mote.config import Config
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.loader import FeatureDataset
-from mote.experiments.images import ImageExperiment, assemble_images
-from mote.experiments.video import Experiment, assemble
+from mote.experiments.assemble import Experiment, assemble
 from mote.parallel.accelerator import Accelerator, make_accelerator
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table
@@ -27,7 +26,6 @@ from mote.training.optim import make_optimizer, parameter_groups
 from mote.training.seeds import routing_generator
 
 Batch = dict[str, Tensor]
-Measured = Experiment | ImageExperiment
 
 
 def dry_run(config: Config, find_batch_size: bool = False) -> dict[str, Any]:
@@ -46,7 +44,7 @@ def dry_run(config: Config, find_batch_size: bool = False) -> dict[str, Any]:
         raise ValueError("a dry run measures one process; start it without a launcher")
     if find_batch_size and accelerator.device.type != "cuda":
         raise ValueError("--find-batch-size needs a GPU: on the CPU a step that does not fit is killed, not refused")
-    experiment = _assemble(config, accelerator)
+    experiment = assemble(config, accelerator)
     groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
     table = parameter_table(experiment.task, groups, config.optim.lr)
     print(text_table(table))
@@ -59,21 +57,12 @@ def dry_run(config: Config, find_batch_size: bool = False) -> dict[str, Any]:
         facts["accumulation"] = config.optim.batch_size // micro
         clips = _of_size(clips, micro)
     facts |= measure(experiment, step, clips, loading, facts.get("accumulation", config.optim.accumulation))
-    item = "clip" if config.task == "video" else "picture"
-    print(text_table([{"": name, "value": value} for name, value in _lines(facts, item)]))
+    print(text_table([{"": name, "value": value} for name, value in _lines(facts, experiment.item)]))
     return facts
 
 
-def _assemble(config: Config, accelerator: Accelerator) -> Measured:
-    if config.task == "autoencoder":
-        from mote.experiments.autoencoder import assemble_autoencoder
-
-        return assemble_autoencoder(config, accelerator)
-    return (assemble if config.task == "video" else assemble_images)(config, accelerator.device)
-
-
 def measure(
-    experiment: Measured, step: Callable[[Batch], Any], clips: Batch, loading: float, accumulation: int
+    experiment: Experiment, step: Callable[[Batch], Any], clips: Batch, loading: float, accumulation: int
 ) -> dict[str, Any]:
     """FLOPs of one clip, and time and memory of the step that `clips`, one micro batch, makes.
 
@@ -82,8 +71,8 @@ def measure(
     `loading`: seconds that one worker needs for one clip.
     """
     config, device = experiment.config, experiment.device
-    task, few = experiment.task, config.autoencoder.latent + 1 if config.task == "autoencoder" else 1
-    one = _of_size(clips, few)  # an autoencoder's loss compares the codes of a batch
+    task, few = experiment.task, experiment.smallest_batch
+    one = _of_size(clips, few)
     forward = flops(lambda: experiment.predict(one)) // few
     training = flops(lambda: task(one, routing_generator(0, 0, 0))[0].backward()) // few
     task.zero_grad(set_to_none=True)
@@ -133,7 +122,7 @@ def flops(run: Callable[[], Any]) -> int:
     return counter.get_total_flops()
 
 
-def _stepper(experiment: Measured, accelerator: Accelerator, groups: list[dict[str, Any]]) -> Callable[[Batch], None]:
+def _stepper(experiment: Experiment, accelerator: Accelerator, groups: list[dict[str, Any]]) -> Callable[[Batch], None]:
     """One forward and backward pass and an update of rate 0: time and memory of training, weights untouched."""
     module, optimizer = accelerator.prepare(experiment.task, make_optimizer(groups, experiment.config.optim.betas))
 
@@ -147,7 +136,7 @@ def _stepper(experiment: Measured, accelerator: Accelerator, groups: list[dict[s
     return step
 
 
-def _clips(experiment: Measured, size: int) -> tuple[Batch, float]:
+def _clips(experiment: Experiment, size: int) -> tuple[Batch, float]:
     """A batch of the first training clips on the device, at most 8 different ones, and seconds to load one clip."""
     loader = experiment.loader()
     dataset: Any = loader.dataset

@@ -14,67 +14,30 @@ from mote.config.imbalance_methods import METHODS
 from mote.datasets.images import ImageList
 from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import Record
-from mote.evaluation.images import evaluate_images
+from mote.evaluation.images import evaluate
 from mote.evaluation.views import evaluation_list, image_dataset, training_list
-from mote.experiments import loaders, parts, video
-from mote.experiments.train import check_run, fit_run
+from mote.experiments import loaders, parts
+from mote.experiments.video import model as video_model
 from mote.files.run_directory import model_folder
+from mote.inference.images import ImageClassifier
 from mote.models import folders
 from mote.models.checkpoints import save_model
 from mote.models.clip import encode_classes
 from mote.models.feature_maps import CLIPImages, load_net_weights
 from mote.models.image_checkpoints import TIMM, image_classifier, load_net, save_net
-from mote.models.image_nets import ImageClassifier
-from mote.parallel.accelerator import make_accelerator
+from mote.models.image_nets import ImageClassifier as ImageNet
+from mote.parallel.accelerator import Accelerator
 from mote.regularizers.long_tail import checked_counts
 from mote.tasks.image import ImageTask
 from mote.training.optim import Rule
-
-
-def train_images(config: Config, resume: bool = False) -> Path:
-    """Train an image network and leave a run directory; see `mote.experiments.train.train`."""
-    out = check_run(config)
-    accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
-    experiment = assemble_images(config, accelerator.device)
-    data, size, counts = experiment.data, experiment.size, experiment.counts
-    held_out = None
-    if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
-        held_out = evaluation_list(config, data.classes)
-    meta: dict[str, Any] = {"net": config.image.net, "classes": data.classes, "size": size}
-    meta |= {"task": config.task, "channels": config.image.channels}
-    if counts is not None:
-        meta |= {"counts": counts, "method": config.imbalance.method}
-
-    def evaluate_now(task: nn.Module, epoch: int) -> dict[str, Any]:
-        assert held_out is not None
-        page = epoch == config.optim.epochs
-        trained = cast(ImageTask, task).model
-        return evaluate_images(trained, held_out, meta, config, accelerator, out / "evaluations", page=page)
-
-    def save(task: nn.Module, selected: str) -> None:
-        more = {**meta, "seed": config.seed, "selected": selected}
-        save_image_model(out / "best", cast(ImageTask, task).model, more, config)
-
-    fit_run(
-        config,
-        experiment.task,
-        experiment.loader,
-        accelerator,
-        rules=experiment.rules(),
-        num_classes=len(data.classes),
-        evaluate=evaluate_now,
-        save=save,
-        max_skipped=0,
-        resume=resume,
-    )
-    return out
 
 
 @dataclass
 class ImageExperiment:
     """A configuration as objects, built but not yet trained.
 
-    `size`: pixels. `counts`: training images of every class where task=expression, else None.
+    `size`: pixels. `counts`: training images of every class where task=expression, else None. `held_out`: the
+    images of `evaluation.manifest`.
     """
 
     config: Config
@@ -83,15 +46,50 @@ class ImageExperiment:
     task: nn.Module
     device: torch.device
     counts: list[int] | None = None
+    held_out: ImageList | None = None
+
+    item = "image"
+    smallest_batch = 1
+    max_skipped = 0
 
     @property
     def records(self) -> list[Record]:
         """What is trained on."""
         return self.data.records
 
+    @property
+    def classes(self) -> list[str]:
+        """Class names."""
+        return self.data.classes
+
+    def evaluate(self, task: nn.Module, accelerator: Accelerator, out: Path, *, page: bool) -> dict[str, Any]:
+        """Score the weights of `task`; see `mote.evaluation.images.evaluate`."""
+        net = cast(ImageTask, task).model
+        model = ImageClassifier(net, self.data.classes, self.meta(), self.device)
+        return evaluate(model, self.config, accelerator, out, data=self.held_out, page=page)
+
+    def save(self, task: nn.Module, folder: Path, selected: str) -> None:
+        """Write a network, or CLIP with its class features."""
+        config, model = self.config, cast(ImageTask, task).model
+        meta = {**self.meta(), "seed": config.seed, "selected": selected}
+        if not isinstance(model, CLIPImages):
+            save_net(folder, cast(ImageNet, model), meta)
+            return
+        del meta["task"]  # it is a whole CLIP, which is loaded as a video model of one frame too
+        meta |= {"backbone": config.model.backbone, "pretrained": config.model.pretrained, "frames": 1}
+        meta["templates"] = reading.templates(config.data.templates)
+        save_model(folder, model.backbone, meta, {"tuned_text": model.text})
+
+    def meta(self) -> dict[str, Any]:
+        """What model.json says beside the sizes of the network."""
+        config = self.config
+        meta = {"net": config.image.net, "classes": self.data.classes, "size": self.size, "task": config.task}
+        meta["channels"] = config.image.channels
+        return meta if self.counts is None else {**meta, "counts": self.counts, "method": config.imbalance.method}
+
     def rules(self) -> list[Rule]:
-        """Learning rates, see `mote.training.loop.fit`."""
-        if self.config.task == "expression" and METHODS[self.config.imbalance.method].head_only:
+        """Learning rates, see `mote.training.optim`."""
+        if self.counts is not None and METHODS[self.config.imbalance.method].head_only:
             return [("model.net.fc.*", {"lr_scale": 1.0}), ("*", {"lr_scale": 0.0})]
         return [
             ("*", {"lr_scale": self.config.optim.backbone_lr_scale if self.config.image.net == "backbone" else 1.0})
@@ -99,7 +97,7 @@ class ImageExperiment:
 
     def loader(self) -> DataLoader:
         """Training batches, augmented."""
-        balanced = self.config.task == "expression" and METHODS[self.config.imbalance.method].balanced_batches
+        balanced = self.counts is not None and METHODS[self.config.imbalance.method].balanced_batches
         labels = [record.label for record in self.records] if balanced else None
         return loaders.training_loader(
             self.config, image_dataset(self.config, self.data, self.size, train=True), labels
@@ -110,46 +108,58 @@ class ImageExperiment:
         return cast(Any, self.task).predict(batch)
 
 
-def assemble_images(config: Config, device: torch.device) -> ImageExperiment:
+def assemble(config: Config, accelerator: Accelerator) -> ImageExperiment:
     """Build everything that `config` names. Writes nothing.
 
     Raises:
         ValueError, OSError: settings, files or lists that do not fit.
     """
-    if config.data.train is None:
-        raise ValueError("data.train is not set; give it as an override, for example data.train=...")
+    return _assemble(config, accelerator.device, training_list(config), None)
+
+
+def assemble_expressions(config: Config, accelerator: Accelerator) -> ImageExperiment:
+    """`assemble` for task=expression: the network attends to places, and `config.imbalance` corrects unequal classes.
+
+    Raises:
+        ValueError, OSError: as `assemble`; a class without training images.
+    """
     data = training_list(config)
-    size, counts = picture_size(config, data), None
-    if config.task == "expression":
-        number = Counter(record.label for record in data.records)
-        counts = [number[label] for label in range(len(data.classes))]
-    model = build_model(config, data.classes, size, device)
+    number = Counter(record.label for record in data.records)
+    return _assemble(config, accelerator.device, data, [number[label] for label in range(len(data.classes))])
+
+
+def _assemble(config: Config, device: torch.device, data: ImageList, counts: list[int] | None) -> ImageExperiment:
+    size = image_size(config, data)
+    model = build_model(config, data.classes, size, device, maps=counts is not None)
     task = parts.image_task(config, model, None if counts is None else checked_counts(counts, data.classes))
-    return ImageExperiment(config, data, size, task, device, counts)
+    held_out = None
+    if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training
+        held_out = evaluation_list(config, data.classes)
+    return ImageExperiment(config, data, size, task, device, counts, held_out)
 
 
-def build_model(config: Config, classes: list[str], size: int, device: torch.device) -> nn.Module:
-    """The network of `config.image`; the same initial weights in every process.
+def build_model(config: Config, classes: list[str], size: int, device: torch.device, *, maps: bool) -> nn.Module:
+    """The network of `config.image`; the same initial weights in every process. `maps`: it must have a feature map.
 
     Raises:
         ValueError: a network that does not exist, has no feature map where the task needs one, or does not fit
             `image.init`.
     """
-    image, expression = config.image, config.task == "expression"
+    image = config.image
     if image.net == "backbone":
         towers = folders.towers(config.model.backbone, config.model.pretrained, config.seed)
         text = encode_classes(towers, classes, reading.templates(config.data.templates), device=device)
         plain = config.model.model_copy(update={"layers": 0, "experts": 1})
-        built = CLIPImages(video.model(plain, towers), text)
-        if expression:
+        built = CLIPImages(video_model(plain, towers), text)
+        if maps:
             with torch.no_grad():  # a tower without patch tokens is refused now
                 built.to(device).eval().encode(torch.zeros(1, 3, size, size, device=device))
         return built.train()
     init = None if image.init is None else Path(image.init)
-    cosine = config.imbalance.scale if expression and METHODS[config.imbalance.method].cosine_head else None
+    cosine = config.imbalance.scale if maps and METHODS[config.imbalance.method].cosine_head else None
     torch.manual_seed(config.seed)
-    if init is not None and not (expression and init.is_file()):
-        return _from_folder(init, config, classes, size, cosine)
+    if init is not None and not (maps and init.is_file()):
+        return _from_folder(init, config, classes, size, cosine, maps=maps)
     net = image_classifier(
         image.net,
         len(classes),
@@ -157,17 +167,19 @@ def build_model(config: Config, classes: list[str], size: int, device: torch.dev
         std=image.std,
         dropout=image.dropout,
         pretrained=image.pretrained,
-        maps=expression,
+        maps=maps,
         cosine=cosine,
         in_channels=image.channels,
         size=size,
     )
     if init is not None:
         load_net_weights(net, init)
-    return net.to(memory_format=torch.channels_last) if expression else net  # type: ignore[call-overload]
+    return net.to(memory_format=torch.channels_last) if maps else net  # type: ignore[call-overload]
 
 
-def _from_folder(folder: Path, config: Config, classes: list[str], size: int, cosine: float | None) -> nn.Module:
+def _from_folder(
+    folder: Path, config: Config, classes: list[str], size: int, cosine: float | None, *, maps: bool
+) -> nn.Module:
     """The network of a run or model folder, with the dropout of the configuration, and a new head where only that
     is trained.
 
@@ -178,7 +190,7 @@ def _from_folder(folder: Path, config: Config, classes: list[str], size: int, co
     model, meta = load_net(model_folder(folder))
     wanted = {"net": image.net, "classes": classes, "size": size, "channels": image.channels}
     odd = [key for key, value in wanted.items() if meta[key] != value]
-    if config.task == "expression":
+    if maps:
         fitting = hasattr(model.net, "forward_features") and hasattr(model.net, "fc")
         odd += [] if fitting and meta["sizes"].get("cosine") == cosine else ["last layer"]
     if odd:
@@ -186,12 +198,12 @@ def _from_folder(folder: Path, config: Config, classes: list[str], size: int, co
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = image.dropout
-    if config.task == "expression" and METHODS[config.imbalance.method].head_only:
+    if maps and METHODS[config.imbalance.method].head_only:
         cast(Any, model.net).fc.reset_parameters()
     return model.train()
 
 
-def picture_size(config: Config, data: ImageList) -> int:
+def image_size(config: Config, data: ImageList) -> int:
     """data.size; else that of packed pixels, or what the backbone takes.
 
     Raises:
@@ -210,19 +222,3 @@ def picture_size(config: Config, data: ImageList) -> int:
     if data.pixels is None:
         raise ValueError("data.size is not set; files may have any size, so say what the network is to see, in pixels")
     return data.pixels.shape[1]
-
-
-def save_image_model(folder: Path, model: nn.Module, meta: dict[str, Any], config: Config) -> None:
-    """Write `best/`: a network, or CLIP with its class features."""
-    if not isinstance(model, CLIPImages):
-        save_net(folder, cast(ImageClassifier, model), meta)
-        return
-    templates = reading.templates(config.data.templates)
-    meta = {key: value for key, value in meta.items() if key != "task"}  # it is a whole CLIP, which mote.load takes too
-    more = {
-        "backbone": config.model.backbone,
-        "pretrained": config.model.pretrained,
-        "templates": templates,
-        "frames": 1,
-    }
-    save_model(folder, model.backbone, {**meta, **more}, {"tuned_text": model.text})

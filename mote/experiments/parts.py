@@ -15,7 +15,7 @@ from mote.tasks.expression import ExpressionTask
 from mote.tasks.image import ImageTask
 from mote.tasks.long_tail import Correction, Deferral, LongTailLoss
 from mote.tasks.video import VideoTask
-from mote.training.step import AfterUpdate
+from mote.training.hooks import AfterUpdate
 
 
 def task(
@@ -51,12 +51,11 @@ def task(
 def image_task(config: Config, built: nn.Module, counts: Int64[Tensor, "K"] | None) -> nn.Module:
     """The task of task=image, or of task=expression with the method of `config.imbalance`.
 
-    `counts`: training images of every class, as of `long_tail.checked_counts`; needed for task=expression.
+    `counts`: training images of every class, as of `long_tail.checked_counts`; None for task=image.
     """
     r_drop = {"r_drop_weight": config.r_drop.weight, "r_drop_temperature": config.r_drop.temperature}
-    if config.task == "image":
+    if counts is None:
         return ImageTask(built, **r_drop)
-    assert counts is not None
     head_only = METHODS[config.imbalance.method].head_only
     return ExpressionTask(built, counts, head_only=head_only, **r_drop, **correction(config.imbalance))
 

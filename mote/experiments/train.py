@@ -3,30 +3,31 @@
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 from torch import nn
-from torch.utils.data import DataLoader
 
 from mote.config import Config, dump
-from mote.evaluation.videos import evaluate
 from mote.experiments import parts
-from mote.experiments.video import Experiment, assemble
+from mote.experiments.assemble import Experiment, assemble
+from mote.files.run_directory import BEST, CONFIG
 from mote.files.writing import write_atomic
-from mote.parallel.accelerator import Accelerator, make_accelerator, on_main, training_precision
+from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
+from mote.parallel.precision import training_precision
 from mote.reporting.headline import headline
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table
-from mote.tasks.video import VideoTask
 from mote.training.checkpoint import open_run, writing
+from mote.training.hooks import Hooks
 from mote.training.loop import fit
-from mote.training.optim import Rule, parameter_groups
+from mote.training.optim import parameter_groups
+from mote.training.run import Keeping
+from mote.training.schedule import Schedule
 from mote.training.signals import Stopped
-from mote.training.step import UNREADABLE, TooManySkippedError, is_missing
+from mote.training.unreadable import UNREADABLE, TooManySkippedError, is_missing
 
+METRICS = "metrics.json"  # in a run directory: the result of the weights in best/
 LOGGED = ("top1", "top5", "mean_class_recall", "reconstruction", "frechet")  # of a summary, where it has them
 
 
@@ -42,51 +43,31 @@ def train(config: Config, resume: bool = False) -> Path:
         NonFiniteError, DecodeError, OSError: see the loop; the last checkpoint stays.
         Stopped: SIGTERM or SIGINT came and all is saved; its message is for the user, empty but in the main process.
     """
-    precision = training_precision(config.optim.precision, cpu=config.run.cpu)
-    if precision != config.optim.precision:  # the run directory says what "auto" was
-        config = config.model_copy(update={"optim": config.optim.model_copy(update={"precision": precision})})
-    if config.task in ("image", "expression"):
-        from mote.experiments.images import train_images
-
-        return train_images(config, resume)
-    if config.task == "autoencoder":
-        from mote.experiments.autoencoder import train_autoencoder
-
-        return train_autoencoder(config, resume)
-    out = check_run(config)
+    config, out = _with_precision(config), check_run(config)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
-    if accelerator.is_fsdp2 and config.tuning.text != "frozen":
-        raise ValueError("tuning.text needs the text tower whole in every process; launch without FSDP")
-    experiment = assemble(config, accelerator.device)
-    groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
+    experiment = assemble(config, accelerator)
     if accelerator.is_main_process:
+        groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
         print(text_table(parameter_table(experiment.task, groups, config.optim.lr)))
-
-    def holding(task: nn.Module) -> Experiment:
-        """The experiment with the weights of `task`, which under FSDP2 is a whole copy of the one in training."""
-        return replace(experiment, task=cast(VideoTask, task), model=cast(VideoTask, task).model)
-
-    def evaluate_now(task: nn.Module, epoch: int) -> dict[str, Any]:
-        # Where the tower learns, every epoch would leave features that no other can use.
-        cache = None if config.vision_learns else config.evaluation.cache
-        settings = config.evaluation.model_copy(update={"cache": cache})
-        now = config.model_copy(update={"evaluation": settings})
-        last = epoch == config.optim.epochs
-        return evaluate(holding(task).classifier(), now, accelerator, out / "evaluations", page=last)
-
-    fit_run(
-        config,
-        experiment.task,
-        experiment.loader,
-        accelerator,
-        rules=experiment.rules(),
-        num_classes=len(experiment.classes),
-        evaluate=evaluate_now,
-        save=lambda task, selected: holding(task).save(out / "best", selected=selected),
-        max_skipped=int(config.data.max_bad_fraction * len(experiment.records) + 1e-9),
-        resume=resume,
-    )
+    resume = on_main(accelerator, lambda: _prepare(out, config, resume))
+    try:
+        _fit(config, experiment, accelerator, out, resume)
+    except TooManySkippedError as error:
+        raise ValueError(f"{error}; {_first_bad(out, error.skipped)}") from error
+    except Stopped as stop:
+        line = f"{out}: {stop}; go on with: mote train {shlex.quote(str(out))} --resume"
+        raise Stopped(line if accelerator.is_main_process else "") from None
+    if accelerator.is_main_process:
+        print(f"{out}: trained {config.optim.epochs} epochs; model in {out / BEST}")
+        if (out / METRICS).is_file():
+            print(headline(json.loads((out / METRICS).read_text())))
     return out
+
+
+def _with_precision(config: Config) -> Config:
+    """The configuration with what `optim.precision=auto` is here, which the run directory then says."""
+    precision = training_precision(config.optim.precision, cpu=config.run.cpu)
+    return config.model_copy(update={"optim": config.optim.model_copy(update={"precision": precision})})
 
 
 def check_run(config: Config) -> Path:
@@ -101,120 +82,53 @@ def check_run(config: Config) -> Path:
     return Path(config.run.out)
 
 
-def fit_run(
-    config: Config,
-    task: nn.Module,
-    loader: Callable[[], DataLoader],
-    accelerator: Accelerator,
-    *,
-    rules: Sequence[Rule],
-    num_classes: int,
-    evaluate: Callable[[nn.Module, int], dict[str, Any]],
-    save: Callable[[nn.Module, str], None],
-    max_skipped: int,
-    resume: bool,
-    headline: Callable[[dict[str, Any]], str] = headline,
-) -> None:
-    """Open the run directory, run the loop with the settings of `config`, say what came out: the same for every task.
-
-    Args:
-        config: all settings.
-        task: what is trained.
-        loader: makes the training loader, once the directory is open.
-        accelerator: the processes.
-        rules: learning rates, see `fit`.
-        num_classes: K, of mixed targets.
-        evaluate: (task with the weights as they are now, epoch) -> summary, written into `evaluations/`.
-        save: (task, how it was selected): write `best/`.
-        max_skipped: undecodable samples allowed in an epoch.
-        resume: go on where the run stands.
-        headline: one line of a summary.
-
-    Raises:
-        ValueError, Stopped: see `train`.
-    """
-    out = Path(config.run.out or "")
-    resume = on_main(accelerator, lambda: _prepare(out, config, resume))
-    try:
-        _fit(config, task, loader(), accelerator, out, rules, num_classes, evaluate, save, max_skipped, resume)
-    except TooManySkippedError as error:
-        raise ValueError(f"{error}; {_first_bad(out, error.skipped)}") from error
-    except Stopped as stop:
-        line = f"{out}: {stop}; go on with: mote train {shlex.quote(str(out))} --resume"
-        raise Stopped(line if accelerator.is_main_process else "") from None
-    if accelerator.is_main_process:
-        print(f"{out}: trained {config.optim.epochs} epochs; model in {out / 'best'}")
-        if (out / "metrics.json").is_file():
-            print(headline(json.loads((out / "metrics.json").read_text())))
-
-
-def _fit(
-    config: Config,
-    task: nn.Module,
-    loader: DataLoader,
-    accelerator: Accelerator,
-    out: Path,
-    rules: Sequence[Rule],
-    num_classes: int,
-    evaluate: Callable[[nn.Module, int], dict[str, Any]],
-    save: Callable[[nn.Module, str], None],
-    max_skipped: int,
-    resume: bool,
-) -> None:
+def _fit(config: Config, experiment: Experiment, accelerator: Accelerator, out: Path, resume: bool) -> None:
     """The loop, with what it calls to evaluate and to keep the best model."""
     select = None if config.run.select == "last" else config.run.select
 
     def evaluate_now(task: nn.Module, epoch: int) -> dict[str, float]:
-        summary = evaluate(task, epoch)
+        last = epoch == config.optim.epochs
+        summary = experiment.evaluate(task, accelerator, out / "evaluations", page=last)
         return {name: summary[name] for name in LOGGED if name in summary}
 
     def save_best(task: nn.Module, metrics: dict[str, float]) -> None:
         selected = f"highest {select} on {config.evaluation.manifest}" if select else "last epoch"
         results = out / "evaluations" / f"{config.evaluation.name}.json"
-        with writing(out / "best"):
-            save(task, selected)
+        with writing(out / BEST):
+            experiment.save(task, out / BEST, selected)
             # No metrics and no file: killed after the last evaluation.
-            if metrics or (results.is_file() and not (out / "metrics.json").is_file()):
-                write_atomic(out / "metrics.json", results.read_text())
+            if metrics or (results.is_file() and not (out / METRICS).is_file()):
+                write_atomic(out / METRICS, results.read_text())
 
-    fit(
-        task,
-        loader,
-        after_update=parts.after_update(config, task),
-        accelerator=accelerator,
+    settings = config.optim.model_dump(exclude={"batch_size", "precision", "backbone_lr_scale"})
+    keeping = Keeping(
         out=out,
-        rules=rules,
-        lr=config.optim.lr,
-        epochs=config.optim.epochs,
-        warmup_epochs=config.optim.warmup_epochs,
-        betas=config.optim.betas,
-        weight_decay=config.optim.weight_decay,
-        no_decay_norm_bias=config.optim.no_decay_norm_bias,
-        accumulation=config.optim.accumulation,
-        clip_norm=config.optim.clip_norm,
-        seed=config.seed,
-        sync_routing=config.optim.sync_routing,
-        evaluate=evaluate_now if config.evaluation.manifest is not None else None,
-        evaluate_every=config.evaluation.every,
-        select=select,
-        save_best=save_best,
-        save_every=config.run.save_every,
-        keep=config.run.keep,
-        max_skipped=max_skipped,
-        mix=parts.mixer(config.mixing, num_classes),
         resume=resume,
         fingerprint=_fingerprint(config),
+        save_every=config.run.save_every,
+        keep=config.run.keep,
+        evaluate_every=config.evaluation.every,
+        select=select,
+        max_skipped=experiment.max_skipped,
     )
+    hooks = Hooks(
+        evaluate=evaluate_now if config.evaluation.manifest is not None else None,
+        save_best=save_best,
+        mix=parts.mixer(config.mixing, len(experiment.classes)),
+        after_update=parts.after_update(config, experiment.task),
+    )
+    schedule = Schedule(**settings, seed=config.seed)
+    fit(experiment.task, experiment.loader(), experiment.rules(), schedule, keeping, hooks, accelerator)
 
 
 def _prepare(out: Path, config: Config, resume: bool) -> bool:
     """Make the run directory; returns whether there is a run to resume."""
-    if resume and not (out / "config.yaml").is_file():
+    if resume and not (out / CONFIG).is_file():
         print(f"{out}: nothing to resume yet, so the run starts")
         resume = False
-    open_run(out, resume, allowed=("config.yaml",))
+    open_run(out, resume, allowed=(CONFIG,))
     if not resume:
-        write_atomic(out / "config.yaml", dump(config))
+        write_atomic(out / CONFIG, dump(config))
     return resume
 
 

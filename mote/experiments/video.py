@@ -1,7 +1,4 @@
-"""From configuration to objects: lists, models and loaders; tasks and what goes with them: `build_task`.
-
-These two are the only translators: modules get keyword arguments and never see the config.
-"""
+"""What a configuration with task=video amounts to: model, task, text and training clips, and how it is saved."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,9 +20,10 @@ from mote.datasets.lists.manifest import (
 )
 from mote.datasets.loader import FeatureDataset
 from mote.datasets.video import VideoDataset
+from mote.evaluation.videos import evaluate
 from mote.evaluation.views import evaluation_dataset, evaluation_loader
-from mote.experiments import loaders, parts, video
-from mote.inference.classifier import Classifier
+from mote.experiments import loaders, parts
+from mote.inference.classifier import VideoClassifier
 from mote.models import folders
 from mote.models.checkpoints import (
     save_model,
@@ -34,6 +32,7 @@ from mote.models.clip import ClassFeatures, TextTower, Towers, encode_classes
 from mote.models.feature_maps import frame_maps
 from mote.models.folders import load_folder
 from mote.models.video_clip import VideoCLIP
+from mote.parallel.accelerator import Accelerator
 from mote.regularizers.long_tail import checked_counts
 from mote.tasks.video import VideoTask
 from mote.training.optim import Rule
@@ -102,7 +101,7 @@ def _adapters(tuning: TuningConfig) -> dict[str, Any]:
 
 
 @dataclass
-class Experiment:
+class VideoExperiment:
     """A configuration as objects.
 
     `classes`: K names. `towers`: with the text tower as it is trained. `own_text`: that tower is not the original
@@ -120,6 +119,33 @@ class Experiment:
     size: int
     device: torch.device
 
+    @property
+    def item(self) -> str:
+        """A sample is a clip."""
+        return "clip"
+
+    @property
+    def smallest_batch(self) -> int:
+        """One clip."""
+        return 1
+
+    @property
+    def max_skipped(self) -> int:
+        """Undecodable clips allowed in an epoch, by `data.max_bad_fraction`."""
+        return int(self.config.data.max_bad_fraction * len(self.records) + 1e-9)
+
+    def holding(self, task: nn.Module) -> "VideoExperiment":
+        """The experiment with the weights of `task`, which under FSDP2 is a whole copy of the one in training."""
+        task = cast(VideoTask, task)
+        return replace(self, task=task, model=task.model)
+
+    def evaluate(self, task: nn.Module, accelerator: Accelerator, out: Path, *, page: bool) -> dict[str, Any]:
+        """Score the weights of `task`; see `mote.evaluation.videos.evaluate`."""
+        config = self.config
+        if config.vision_learns:  # every epoch would leave features in the cache that no other can use
+            config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"cache": None})})
+        return evaluate(self.holding(task).classifier(), config, accelerator, out, page=page)
+
     def class_text(self) -> Float[Tensor, "K D"]:
         """Class features of all templates as the text tower is now."""
         if self.task.class_features is None:
@@ -131,11 +157,11 @@ class Experiment:
         tower = cast(TextTower, self.towers.encode_text)
         return TextTower(_plain(tower.backbone), tower.tokenizer)
 
-    def classifier(self) -> Classifier:
+    def classifier(self) -> VideoClassifier:
         """The weights as they are now, experts folded and adapters merged, with all that a new vocabulary needs."""
         data, folded, build_towers = self.config.data, self.model.fold(), self._original
         folded.visual = _plain(folded.visual)
-        return Classifier(
+        return VideoClassifier(
             folded,
             build_towers if not self.own_text else lambda: replace(build_towers(), encode_text=self.text_tower()),
             classes=list(self.classes),
@@ -145,14 +171,19 @@ class Experiment:
             size=self.size,
             difference=data.difference,
             device=self.device,
+            sampling=self.config.data.sampling,
+            stride=self.config.data.stride,
             meta=self._meta(),
         )
 
-    def save(self, folder: Path, **meta: Any) -> None:
-        """Write a model folder; adapters go into `adapters/vision` and `adapters/text` below it, in peft's format.
+    def save(self, task: nn.Module, folder: Path, selected: str) -> None:
+        """Write a model folder, and `adapters/` where there are any.
 
-        The weights in `model.safetensors` and `text.safetensors` have the adapters merged: loading needs no adapters.
+        In `model.safetensors` and `text.safetensors` the adapters are merged, so loading needs none.
         """
+        self.holding(task)._save(folder, selected)
+
+    def _save(self, folder: Path, selected: str) -> None:
         config, whole = self.config, self.model
         for name, tower, way in (
             ("vision", whole.visual, config.tuning.vision),
@@ -165,10 +196,12 @@ class Experiment:
         whole = whole.sharing_parameters()
         whole.visual = _plain(whole.visual)
         text = self.text_tower() if self.own_text else None
-        save_model(folder, whole, {**self._meta(), **meta}, {"tuned_text": self.class_text()}, text_tower=text)
+        save_model(
+            folder, whole, {**self._meta(), "selected": selected}, {"tuned_text": self.class_text()}, text_tower=text
+        )
 
     def rules(self) -> list[Rule]:
-        """Learning rates, see `mote.training.loop.fit`."""
+        """Learning rates, see `mote.training.optim`."""
         return [*parts.learning_rules(self.config)]
 
     def predict(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "B K"]:
@@ -211,33 +244,34 @@ class Experiment:
         }
 
 
-def assemble(config: Config, device: torch.device) -> Experiment:
+def assemble(config: Config, accelerator: Accelerator) -> VideoExperiment:
     """Build everything that `config` names. Writes nothing.
 
     Raises:
         ValueError, OSError: settings, files or lists that do not fit.
     """
-    data = config.data
-    if data.train is None:
-        raise ValueError("data.train is not set; give it as an override, for example data.train=...")
+    if accelerator.is_fsdp2 and config.tuning.text != "frozen":
+        raise ValueError("tuning.text needs the text tower whole in every process; launch without FSDP")
+    data, device = config.data, accelerator.device
+    assert data.train is not None  # `experiments.assemble.assemble` refuses it
     classes = reading.class_names(data.classes, data.train)
     records = reading.records(data.train, data.root, classes, data.classes, data.split)
-    start = video.init_text(config.model)
+    start = init_text(config.model)
     towers = folders.towers(config.model.backbone, config.model.pretrained, config.seed, start)
     templates = reading.templates(data.templates)
     text = encode_classes(towers, classes, templates, device=device)
     torch.manual_seed(config.seed)  # the same initial weights in every process
-    model = video.model(config.model, towers, config.tuning)
-    tuned = None if config.tuning.text == "frozen" else video.class_features(config, towers, classes, templates)
+    built = model(config.model, towers, config.tuning)
+    tuned = None if config.tuning.text == "frozen" else class_features(config, towers, classes, templates)
     size = data.size or towers.image_size
     counts = class_counts(records, len(classes))
     checked = None if METHODS[config.imbalance.method].plain else checked_counts(counts, classes)
-    task = parts.task(config, model, text, tuned, checked)
+    task = parts.task(config, built, text, tuned, checked)
     if task.long_tail is not None and task.long_tail.strength:
         with torch.no_grad():  # a tower without patch tokens is refused now
-            frame_maps(model, torch.zeros(1, 1, 3, size, size))
+            frame_maps(built, torch.zeros(1, 1, 3, size, size))
     own_text = tuned is not None or start is not None
-    return Experiment(config, classes, records, templates, towers, model, task, own_text, size, device)
+    return VideoExperiment(config, classes, records, templates, towers, built, task, own_text, size, device)
 
 
 def class_counts(records: Sequence[Record], num_classes: int) -> list[int]:

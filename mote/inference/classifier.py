@@ -1,7 +1,7 @@
 """From a video file and a list of names to probabilities: what `mote predict` and `mote.load` use.
 
-A `Classifier` is a folded model (experts merged once), the text tower that names are encoded with, and the sampling
-it was tuned for. Scores are the mean over views of softmax(logit_scale * cosine).
+A `VideoClassifier` is a folded model (experts merged once), the text tower that class names are encoded with, and the
+sampling it was tuned for. Scores are the mean over views of softmax(logit_scale * cosine).
 """
 
 import copy
@@ -14,10 +14,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from mote.config.sections import ImbalanceConfig
 from mote.datasets.face_crop import face_of_clip
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
+from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.shipped import default_templates
+from mote.inference.model import ONE_VIEW, Source, Views
 from mote.metrics.scores import fuse_views
 from mote.models.clip import Towers, encode_classes
 from mote.models.precision import in_bf16
@@ -28,7 +31,7 @@ from mote.regularizers.long_tail import adjust_logits, checked_counts
 
 
 @dataclass
-class Classifier:
+class VideoClassifier:
     """A model that names videos. Attributes are what it was tuned on; see `load`."""
 
     model: VideoCLIP
@@ -50,36 +53,38 @@ class Classifier:
     meta: dict[str, Any] = field(default_factory=dict, repr=False)  # of its model folder: backbone, pretrained, ...
     class_features: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(
         default_factory=dict, repr=False
-    )  # of (labels, templates) met so far
+    )  # of (class names, templates) met so far
+    source: Source | None = None  # None while it is being trained
+    kind: Literal["video"] = "video"
 
     def __post_init__(self):
         self.tuned_templates = list(self.templates) if self.tuned_templates is None else self.tuned_templates
 
-    def text_features(self, labels: Sequence[str]) -> Float[Tensor, "K D"]:
-        """Class features of `labels`, encoded once; the stored ones when labels and templates are those of tuning."""
-        key = tuple(labels), tuple(self.templates)
+    def text_features(self, class_names: Sequence[str]) -> Float[Tensor, "K D"]:
+        """Class features, encoded once; the stored ones when class names and templates are those of tuning."""
+        key = tuple(class_names), tuple(self.templates)
         if key not in self.class_features:
-            found = self.stored_text(labels)
+            found = self.stored_text(class_names)
             if found is None:
-                found = encode_classes(self.towers(), list(labels), self.templates, device=self.device)
+                found = encode_classes(self.towers(), list(class_names), self.templates, device=self.device)
             self.class_features[key] = found.to(self.device)
         return self.class_features[key]
 
-    def stored_text(self, labels: Sequence[str]) -> Float[Tensor, "K D"] | None:
-        """The class features that came with the model, where labels and templates are those of tuning."""
-        tuned = self.is_tuned_on(labels) and self.templates == self.tuned_templates
+    def stored_text(self, class_names: Sequence[str]) -> Float[Tensor, "K D"] | None:
+        """The class features that came with the model, where class_names and templates are those of tuning."""
+        tuned = self.is_tuned_on(class_names) and self.templates == self.tuned_templates
         return self.tuned_text if tuned else None
 
-    def is_tuned_on(self, labels: Sequence[str]) -> bool:
-        """Whether `labels` are the classes of fine-tuning, in their order."""
-        return self.classes is not None and list(labels) == self.classes
+    def is_tuned_on(self, class_names: Sequence[str]) -> bool:
+        """Whether `class_names` are the classes of fine-tuning, in their order."""
+        return self.classes is not None and list(class_names) == self.classes
 
     @property
     def can_gate(self) -> bool:
         """Whether temporal feature modulation works: what it compares with is stored, or there is nothing to damp."""
         return self.model.temporal is None or self.tuned_text is not None
 
-    def gate_text(self, labels: Sequence[str], modulation: bool | None = None) -> Float[Tensor, "F D"] | None:
+    def gate_text(self, class_names: Sequence[str], modulation: bool | None = None) -> Float[Tensor, "F D"] | None:
         """The tuned class features that temporal feature modulation needs, None where it is off; see `scorer`."""
         if self.model.temporal is None:  # there is nothing that a gate could damp
             return None
@@ -88,31 +93,31 @@ class Classifier:
                 "temporal feature modulation compares with the classes of tuning, of which this model stores no "
                 "features; leave it off (evaluation.modulation=false)"
             )
-        gated = not self.is_tuned_on(labels) if modulation is None else modulation
+        gated = not self.is_tuned_on(class_names) if modulation is None else modulation
         return self.tuned_text.to(self.device) if gated and self.tuned_text is not None else None
 
     def scorer(
         self,
-        labels: Sequence[str],
+        class_names: Sequence[str],
         modulation: bool | None = None,
         *,
         k: int = 5,
         gamma: float = 0.05,
     ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
-        """`view_scorer` for `labels`; `modulation=None` gates unless `labels` are the tuned classes.
+        """`view_scorer` for `class_names`; `modulation=None` gates unless `class_names` are the tuned classes.
 
         A model that stores no features of the tuned classes cannot gate: None does not, True raises ValueError.
         """
-        tuned = self.gate_text(labels, modulation)
+        tuned = self.gate_text(class_names, modulation)
         return view_scorer(
             self.model,
-            self.text_features(labels),
+            self.text_features(class_names),
             tuned,
             k=k,
             gamma=gamma,
             gate=self.gate,
             precision=self.precision,
-            offset=self.offset if self.is_tuned_on(labels) else None,
+            offset=self.offset if self.is_tuned_on(class_names) else None,
         )
 
     @torch.inference_mode()
@@ -121,7 +126,7 @@ class Classifier:
         with autocast(self.precision, self.device):
             return encode_views(self.model, frames.to(self.device))
 
-    def in_precision(self, precision: Literal["fp32", "bf16", "auto"]) -> "Classifier":
+    def in_precision(self, precision: Literal["fp32", "bf16", "auto"]) -> "VideoClassifier":
         """This classifier, its matrix products in bfloat16 where that is asked for, see `mote.models.precision`.
 
         The text tower stays in float32: it runs once for a vocabulary.
@@ -135,7 +140,7 @@ class Classifier:
             model.temporal = in_bf16(model.temporal)
         return replace(self, model=model, precision="bf16")
 
-    def for_encoding(self) -> "Classifier":
+    def for_encoding(self) -> "VideoClassifier":
         """This classifier with its visual tower made ready for many calls of `encode`, at the price of a copy."""
         if self.precision == "fp32":
             return self
@@ -146,20 +151,20 @@ class Classifier:
     def classify_video(
         self,
         path: str | Path,
-        labels: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
         *,
         clips: int = 1,
         crops: int = 1,
         modulation: bool | None = None,
         faces: bool = False,
     ) -> dict[str, float]:
-        """Probabilities of `labels` (default: the classes the model was tuned on) for one video file.
+        """Probabilities of `class_names` (default: the classes the model was tuned on) for one video file.
 
         Args:
             path: a video file.
-            labels: class names, at least one; None = those the model was exported for or tuned on.
+            class_names: class names, at least one; None = those the model was exported for or tuned on.
             clips, crops: temporal clips and spatial crops (1 or 3) whose softmax scores are averaged.
-            modulation: temporal feature modulation; None = on unless `labels` are the tuned classes.
+            modulation: temporal feature modulation; None = on unless `class_names` are the tuned classes.
             faces: look at the largest face alone, see `mote.datasets.face_crop`.
 
         Returns:
@@ -167,9 +172,9 @@ class Classifier:
 
         Raises:
             DecodeError: the file cannot be decoded.
-            ValueError: no labels given and none stored, or duplicates among them; no face, or OpenCV is not installed.
+            ValueError: no class names given and none stored, or duplicates among them; no face, or no OpenCV.
         """
-        labels = self.labels_or_own(labels)
+        class_names = self.chosen(class_names)
         video = VideoDataset(
             [Record(Path(path), 0)],
             num_frames=self.frames,
@@ -183,12 +188,12 @@ class Classifier:
             crop=face_of_clip if faces else None,
         )
         views = video.frames(0, 0)[None]  # (1, clips*crops, T, 3, S, S)
-        logits = self.scorer(labels, modulation)({"frames": views.to(self.device)})
+        logits = self.scorer(class_names, modulation)({"frames": views.to(self.device)})
         scores = fuse_views(logits)[0].cpu()
         order = torch.argsort(scores, descending=True, stable=True)
-        return {labels[i]: float(scores[i]) for i in order.tolist()}
+        return {class_names[i]: float(scores[i]) for i in order.tolist()}
 
-    def with_templates(self, templates: Sequence[str]) -> "Classifier":
+    def with_templates(self, templates: Sequence[str]) -> "VideoClassifier":
         """This classifier with other prompts: every vocabulary is encoded with them, that of tuning included.
 
         `tuned_text`, which temporal feature modulation compares with, stays what the model was tuned on.
@@ -197,7 +202,7 @@ class Classifier:
             return self
         return replace(self, templates=list(templates), class_features={})
 
-    def interpolated(self, alpha: float) -> "Classifier":
+    def interpolated(self, alpha: float) -> "VideoClassifier":
         """This classifier with alpha * own + (1 - alpha) * original CLIP weights in visual tower and logit scale.
 
         The temporal head stays. alpha in [0, 1]; the authors' released test scripts use 0.99 (mentioned in no paper).
@@ -210,7 +215,7 @@ class Classifier:
                 state[name].copy_(torch.lerp(tensor.to(state[name]), state[name], alpha))
         return replace(self, model=model)
 
-    def adjusted(self, tau: float) -> "Classifier":
+    def adjusted(self, tau: float) -> "VideoClassifier":
         """This classifier with the logits of its own classes corrected by their training counts, z - tau log p.
 
         Raises:
@@ -222,12 +227,38 @@ class Classifier:
         counts = checked_counts(self.meta["counts"], self.classes).to(self.device)
         return replace(self, offset=adjust_logits(zeros, counts, tau).float())
 
-    def labels_or_own(self, labels: Sequence[str] | None) -> list[str]:
-        """`labels` as a checked list, or the model's own when None; raises ValueError."""
+    def corrected(self, settings: ImbalanceConfig, class_names: Sequence[str]) -> "VideoClassifier":
+        """This classifier with the correction after training that `imbalance.posthoc` asks for.
+
+        Raises:
+            ValueError: `class_names` are not the classes of tuning, or their counts are not known.
+        """
+        if settings.posthoc == "none":
+            return self
+        if not self.is_tuned_on(class_names):
+            raise ValueError(
+                f"imbalance.posthoc={settings.posthoc} is for the classes that the model was tuned on; leave it at none"
+            )
+        return self.adjusted(settings.posthoc_tau)
+
+    def hashes(self, class_names: Sequence[str]) -> dict[str, str]:
+        """SHA-256 of weights, class names and prompt templates."""
+        return {
+            "weights": sha256_tensors(self.model.state_dict()),
+            "classes": sha256_lines(class_names),
+            "templates": sha256_lines(self.templates),
+        }
+
+    def scores(self, path: Path, class_names: Sequence[str], views: Views = ONE_VIEW) -> dict[str, float]:
+        """`classify_video` with the views as one value."""
+        return self.classify_video(path, class_names, **views._asdict())
+
+    def chosen(self, class_names: Sequence[str] | None) -> list[str]:
+        """`class_names` as a checked list, or the model's own when None; raises ValueError."""
         own = self.classes if self.labels is None else self.labels
-        if labels is None and own is None:
+        if class_names is None and own is None:
             raise ValueError("this model has no classes of its own; give the labels to choose among")
-        chosen = list(own or []) if labels is None else list(labels)
+        chosen = list(own or []) if class_names is None else list(class_names)
         if not chosen or len(set(chosen)) < len(chosen):
             raise ValueError(f"expected at least one label and no duplicates, got {chosen}")
         return chosen

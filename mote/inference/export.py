@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from mote.datasets.lists.manifest import Record, read_class_names
+from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions
-from mote.inference.classifier import Classifier
-from mote.inference.loading import load
+from mote.inference.classifier import VideoClassifier
+from mote.inference.loading import load_video
 from mote.inference.predict import find_files, posthoc
 from mote.models.checkpoints import save_model
 from mote.models.export import NOTE, FramesToLogits, write_onnx, write_program
@@ -42,14 +42,11 @@ class ExportError(ValueError):
 
 
 def export(
-    model: str,
+    classifier: VideoClassifier,
     out: str | Path,
     format: str | None = None,
     *,
-    labels: list[str] | None = None,
-    classes: str | None = None,
-    templates: str | None = None,
-    backbone: str | None = None,
+    class_names: Sequence[str] | None = None,
     text_input: bool = False,
     modulation: bool | None = None,
     check: str | None = None,
@@ -58,34 +55,31 @@ def export(
     """Write `out` and return the largest difference of its logits from the model's own.
 
     Args:
-        model, backbone, templates: as in `mote.load`; experts are folded.
+        classifier: the model, on the CPU; its experts are folded.
         out: the file, replaced when it exists; appears only when the comparison holds.
         format: a key of FORMATS; None = by the suffix of `out`.
-        labels, classes: names to choose among, or a file of them; None = the model's own.
-        text_input: class features are an input (K, D) instead, and no labels are stored.
-        modulation: temporal feature modulation; None = as `mote predict`: on unless the labels are the tuned classes.
+        class_names: names to choose among; None = the model's own.
+        text_input: class features are an input (K, D) instead, and no class names are stored.
+        modulation: temporal feature modulation; None = as `mote predict`: on unless the names are the tuned classes.
         check: video or folder to compare on; None = synthetic clips.
         tolerance: largest difference allowed.
 
     Raises:
-        ValueError, FileNotFoundError: settings that do not fit, a package of the format missing, unknown model.
+        ValueError, FileNotFoundError: settings that do not fit, a package of the format missing.
         ExportError: the difference is above `tolerance`.
     """
     out = Path(out)
     format = _format(format, out)
-    if text_input and (labels or classes):
+    if text_input and class_names:
         raise ValueError("labels are not stored when class features are an input; give one or the other")
-    if (settings := posthoc(model)) is not None:
+    if (settings := posthoc(classifier)).posthoc != "none":
         warnings.warn(f"imbalance.posthoc={settings.posthoc} of the run is not part of the exported file", stacklevel=2)
     videos = find_files([check]) if check is not None else []
-    classifier = load(model, backbone=backbone, templates=templates, device="cpu")
-    names = None
-    if not text_input:
-        names = classifier.labels_or_own(read_class_names(classes) if classes else labels)
+    names = None if text_input else classifier.chosen(class_names)
     text = None if names is None else classifier.text_features(names)
     # An input may hold the features of any names. On those of the tuned classes the gate is 1 and changes nothing.
     tuned = classifier.gate_text(names or [], modulation)
-    note = contract(classifier, model, names, text, modulation=tuned is not None)
+    note = contract(classifier, names, text, modulation=tuned is not None)
     temporary = out.with_name(f".{os.getpid()}.{out.name}")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -105,8 +99,7 @@ def export(
 
 
 def contract(
-    classifier: Classifier,
-    source: str,
+    classifier: VideoClassifier,
     labels: Sequence[str] | None,
     text: Float[Tensor, "K D"] | None,
     *,
@@ -149,7 +142,7 @@ def contract(
         "labels": None if labels is None else list(labels),
         "tuned_classes": classifier.classes,
         "templates": classifier.templates,
-        "source": source,
+        "source": None if classifier.source is None else classifier.source.model,
         "backbone": {key: classifier.meta.get(key) for key in ("backbone", "pretrained")},
         "hashes": hashes,
         "versions": versions(),
@@ -173,7 +166,12 @@ def _format(format: str | None, out: Path) -> str:
 
 
 def _write(
-    format: str, path: Path, classifier: Classifier, text: Tensor | None, tuned: Tensor | None, note: dict[str, Any]
+    format: str,
+    path: Path,
+    classifier: VideoClassifier,
+    text: Tensor | None,
+    tuned: Tensor | None,
+    note: dict[str, Any],
 ) -> None:
     if format != "safetensors":
         write = write_onnx if format == "onnx" else write_program
@@ -196,11 +194,11 @@ def _write(
 def _runner(format: str, path: Path, text_input: bool) -> Logits:
     """The written file as a function of frames and class features; what is built in is not passed on."""
     if format == "safetensors":
-        loaded = load(str(path), device="cpu")
+        loaded = load_video(str(path), device="cpu")
         if text_input:
             gate = loaded.gate_text([])
             return lambda frames, text: view_scorer(loaded.model, text, gate)({"frames": frames[:, None]})[:, 0]
-        scores = loaded.scorer(loaded.labels_or_own(None))
+        scores = loaded.scorer(loaded.chosen(None))
         return lambda frames, _: scores({"frames": frames[:, None]})[:, 0]
     if format == "torch-export":
         program = torch.export.load(path).module()
@@ -218,7 +216,7 @@ def _runner(format: str, path: Path, text_input: bool) -> Logits:
 
 @torch.no_grad()
 def _compare(
-    exported: Logits, classifier: Classifier, text: Tensor | None, tuned: Tensor | None, videos: Sequence[Path]
+    exported: Logits, classifier: VideoClassifier, text: Tensor | None, tuned: Tensor | None, videos: Sequence[Path]
 ) -> float:
     """Largest difference between the logits of the file and of the model, over clips in batches of 1 and of 3."""
     if text is None:  # any features will do, and another number of them than the file was traced with
@@ -237,7 +235,7 @@ def _compare(
     return largest
 
 
-def _clips(classifier: Classifier, videos: Sequence[Path]) -> Iterator[UInt8[Tensor, "T 3 S S"]]:
+def _clips(classifier: VideoClassifier, videos: Sequence[Path]) -> Iterator[UInt8[Tensor, "T 3 S S"]]:
     """One view of every video, as `mote predict` sees it; raises DecodeError."""
     dataset = VideoDataset(
         [Record(path, 0) for path in videos],
@@ -252,7 +250,7 @@ def _clips(classifier: Classifier, videos: Sequence[Path]) -> Iterator[UInt8[Ten
         yield dataset.frames(0, index)[0]
 
 
-def _synthetic(classifier: Classifier) -> Iterator[UInt8[Tensor, "T 3 S S"]]:
+def _synthetic(classifier: VideoClassifier) -> Iterator[UInt8[Tensor, "T 3 S S"]]:
     """Four clips of coloured patches that change from frame to frame, the same every time."""
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):

@@ -1,9 +1,10 @@
 """An autoencoder in use: codes, pictures, samples."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mote.files.run_directory import model_folder
+from mote.inference.model import Source
 from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, sample_posterior
 from mote.regularizers.gaussian_mixture import (
     Mixture,
@@ -22,13 +24,35 @@ from mote.reporting.image_grid import write_image_grid
 CONFIDENT = 0.9  # probability above which the judge is sure of what a sample shows
 
 
-class LatentModel(NamedTuple):
-    """A trained autoencoder with the prior that its samples are drawn from."""
+@dataclass(frozen=True)
+class LatentModel:
+    """A trained autoencoder with the prior that its samples are drawn from; `meta`: content of its model.json."""
 
     model: ImageAutoencoder
     prior: Mixture
-    method: str
-    conditional: bool
+    meta: Mapping[str, Any]
+    source: Source | None = None
+    kind: Literal["autoencoder"] = "autoencoder"
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names of the list it was trained on."""
+        return self.meta["classes"]
+
+    @property
+    def method(self) -> str:
+        """autoencoder.method of its training."""
+        return self.meta["method"]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether class k is mode k of the prior."""
+        return self.meta["conditional"]
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return next(self.model.parameters()).device
 
     def codes(self, images: Tensor, generator: torch.Generator) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"]]:
         """(the codes that are decoded, those that should follow the prior): a vae's means and draws, else equal."""
@@ -42,22 +66,17 @@ class LatentModel(NamedTuple):
         self, modes: Int64[Tensor, "N"], generator: torch.Generator
     ) -> Iterator[tuple[Float[Tensor, "B d"], Float[Tensor, "B C S S"]]]:
         """Codes and decoded pictures of each of `modes`, some at a time; the same on any device."""
-        device = next(self.model.parameters()).device
         for part in modes.split(500):
             z = sample_mixture(self.prior, part, generator)
-            yield z, self.model.decode(z.to(device)).float().cpu()
+            yield z, self.model.decode(z.to(self.device)).float().cpu()
 
 
-def load_latent(folder: Path) -> tuple[LatentModel, dict[str, Any]]:
-    """The autoencoder of a run directory or model folder on the CPU, and its description.
-
-    Raises:
-        ValueError: there is none, or it is not one of pictures.
-    """
-    model, prior, meta = load_autoencoder(model_folder(folder))
+def load_latent(path: Path) -> LatentModel:
+    """The autoencoder of a run directory or model folder, on the CPU; raises ValueError where there is none."""
+    model, prior, meta = load_autoencoder(model_folder(path))
     if not isinstance(model, ImageAutoencoder):
-        raise ValueError(f"{folder}: an autoencoder of features, not of pictures")
-    return LatentModel(model, Mixture(**prior), meta["method"], meta["conditional"]), meta
+        raise ValueError(f"{path}: an autoencoder of features, not of images")
+    return LatentModel(model.eval(), Mixture(**prior), meta)
 
 
 @torch.inference_mode()
@@ -74,7 +93,7 @@ def sample_run(folder: str, count: int, out: str, *, mode: int | None = None, se
         raise ValueError(f"--out {out}: expected a name that ends in .png (the arrays go to .npz beside it)")
     if count < 1:
         raise ValueError(f"--count: expected at least 1 picture, got {count}")
-    latent, _ = load_latent(Path(folder))
+    latent = load_latent(Path(folder))
     num_modes = len(latent.prior.priors)
     if mode is not None and not 0 <= mode < num_modes:
         raise ValueError(f"--mode: {folder} has the modes 0 to {num_modes - 1}, got {mode}")

@@ -1,18 +1,28 @@
-"""A `Classifier` from any kind of model: run, folder, file, published checkpoint, plain CLIP, Hugging Face Hub."""
+"""A `VideoClassifier` from any kind of model: run, folder, file, published checkpoint, plain CLIP, Hugging Face Hub."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch.nn import functional as F
 
 from mote.datasets.lists.manifest import read_class_names, read_templates
+from mote.files.run_directory import model_folder, read_description
 from mote.files.shipped import data_file
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
 from mote.inference.hub import download, is_local, is_repo_id
+from mote.inference.images import ImageClassifier, load_images
+from mote.inference.latent import LatentModel, load_latent
+from mote.inference.model import Source
+from mote.models.autoencoder import is_autoencoder
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
 from mote.models.clip import Towers, load_backbone, parse_model_name
 from mote.models.folders import load_folder, towers
+from mote.models.image_checkpoints import is_image_model
 from mote.models.video_clip import VideoCLIP
+
+KINDS = {"video": "a video model", "image": "a network for still images", "autoencoder": "an autoencoder"}
+KINDS["clip images"] = KINDS["image"]
 
 
 def load(
@@ -22,8 +32,8 @@ def load(
     backbone: str | None = None,
     templates: str | Path | None = None,
     device: str | torch.device | None = None,
-) -> Classifier:
-    """A `Classifier` from any kind of model.
+) -> VideoClassifier | ImageClassifier | LatentModel:
+    """Any kind of model, in evaluation mode.
 
     Args:
         model: run directory or its `best` folder; file of `mote export --format safetensors`; authors' checkpoint file
@@ -35,30 +45,74 @@ def load(
         device: where to run; None = the first GPU, else the CPU.
 
     Raises:
-        ValueError, FileNotFoundError: unknown name, or damaged or missing files; one line.
+        ValueError, FileNotFoundError: unknown name, damaged or missing files, or an option that this kind of model does
+            not take; one line.
     """
-    path = Path(model)
-    if is_reference_checkpoint(path):
-        classifier = _from_reference(load_folder(path), backbone)
-    elif path.is_dir() or path.suffix == ".safetensors":
-        classifier = _from_folder(load_folder(path))
-    elif pretrained is None and is_local(model):
-        raise FileNotFoundError(f"{model}: there is no such run directory, model folder or file")
-    elif pretrained is None and is_repo_id(model):
-        classifier = _from_folder(load_folder(download(model)))
-    else:
-        name, tag = parse_model_name(model)
-        classifier = _from_backbone(load_backbone(name, pretrained or tag))
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    source = Source(model, backbone)
+    if (kind := folder_kind(Path(model))) != "video":
+        options = {"pretrained": pretrained, "backbone": backbone, "templates": templates}
+        if given := [name for name, value in options.items() if value is not None]:
+            raise ValueError(f"{model}: holds {KINDS[kind]}, which has no text tower; leave {given[0]} out")
+        if kind == "autoencoder":
+            latent = load_latent(Path(model))
+            latent.model.to(where).requires_grad_(False)
+            return replace(latent, source=source)
+        images = load_images(Path(model), clip_images=kind == "clip images")
+        images.net.to(where).requires_grad_(False)
+        return replace(images, device=where, source=source)
+    classifier = _video(model, pretrained, backbone)
     if templates is not None:
         classifier.templates = read_templates(templates)
-    classifier.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    classifier.model.to(classifier.device).eval().requires_grad_(False)
+    classifier.device, classifier.source = where, source
+    classifier.model.to(where).eval().requires_grad_(False)
     return classifier
 
 
-def _from_folder(loaded: LoadedModel) -> Classifier:
+def load_video(
+    model: str,
+    *,
+    backbone: str | None = None,
+    templates: str | Path | None = None,
+    device: str | torch.device | None = None,
+) -> VideoClassifier:
+    """A video model, see `load`; raises ValueError for any other kind."""
+    found = load(model, backbone=backbone, templates=templates, device=device)
+    if not isinstance(found, VideoClassifier):
+        raise ValueError(f"{model}: holds {KINDS[found.kind]}, and this needs a video model")
+    return found
+
+
+def folder_kind(path: Path) -> str:
+    """A key of KINDS for a run directory or model folder; "video" for anything else that can be named."""
+    folder = model_folder(path)
+    if is_autoencoder(folder):
+        return "autoencoder"
+    if is_image_model(folder):
+        return "image"
+    try:
+        return "clip images" if "net" in read_description(folder) else "video"  # written by experiments.images
+    except (OSError, ValueError):
+        return "video"
+
+
+def _video(model: str, pretrained: str | None, backbone: str | None) -> VideoClassifier:
+    path = Path(model)
+    if is_reference_checkpoint(path):
+        return _from_reference(load_folder(path), backbone)
+    if path.is_dir() or path.suffix == ".safetensors":
+        return _from_folder(load_folder(path))
+    if pretrained is None and is_local(model):
+        raise FileNotFoundError(f"{model}: there is no such run directory, model folder or file")
+    if pretrained is None and is_repo_id(model):
+        return _from_folder(load_folder(download(model)))
+    name, tag = parse_model_name(model)
+    return _from_backbone(load_backbone(name, pretrained or tag))
+
+
+def _from_folder(loaded: LoadedModel) -> VideoClassifier:
     meta = loaded.meta
-    return Classifier(
+    return VideoClassifier(
         loaded.model.fold(loaded.merge_routing),
         lambda: towers(meta["backbone"], meta["pretrained"], meta["seed"], loaded.text_weights),
         classes=loaded.classes,
@@ -76,7 +130,7 @@ def _from_folder(loaded: LoadedModel) -> Classifier:
     )
 
 
-def _from_reference(loaded: LoadedModel, backbone: str | None) -> Classifier:
+def _from_reference(loaded: LoadedModel, backbone: str | None) -> VideoClassifier:
     name, tag = parse_model_name(backbone) if backbone else (loaded.meta["backbone"], loaded.meta["pretrained"])
 
     def original() -> Towers:
@@ -87,7 +141,7 @@ def _from_reference(loaded: LoadedModel, backbone: str | None) -> Classifier:
     count = 0 if loaded.tuned_text is None else len(loaded.tuned_text)
     kinetics = read_class_names(data_file("classes/kinetics400.txt"))
     classes = kinetics if count == len(kinetics) else [f"class {i}" for i in range(count)]
-    return Classifier(
+    return VideoClassifier(
         loaded.model.fold(loaded.merge_routing),
         original,
         classes=classes or None,
@@ -97,9 +151,9 @@ def _from_reference(loaded: LoadedModel, backbone: str | None) -> Classifier:
     )
 
 
-def _from_backbone(towers: Towers) -> Classifier:
+def _from_backbone(towers: Towers) -> VideoClassifier:
     meta = {"backbone": towers.name, "pretrained": towers.pretrained, "seed": 0}
-    return Classifier(build_plain(towers), lambda: towers, size=towers.image_size, meta=meta)
+    return VideoClassifier(build_plain(towers), lambda: towers, size=towers.image_size, meta=meta)
 
 
 def build_plain(towers: Towers) -> VideoCLIP:

@@ -18,14 +18,12 @@ from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.decoding.frame_folder import find_clips
 from mote.datasets.face_crop import NoFaceError, check_installed
 from mote.datasets.images import BadImageError
-from mote.datasets.lists.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, read_class_names, video_files
-from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.datasets.lists.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, video_files
 from mote.files.provenance import versions
 from mote.files.run_directory import config_file
 from mote.files.writing import write_atomic
-from mote.inference.classifier import Classifier
-from mote.inference.images import image_config, load_predictor
 from mote.inference.loading import load
+from mote.inference.model import ONE_VIEW, Model, Namer, Views
 from mote.inference.threshold import read_threshold
 
 NONE = "none of these"
@@ -60,95 +58,94 @@ def find_files(places: Sequence[str | Path], kind: str = "video") -> list[Path]:
     return found
 
 
-def predict(
-    model: str,
-    places: Sequence[str],
-    *,
-    labels: list[str] | None = None,
-    classes: str | None = None,
-    templates: str | None = None,
-    backbone: str | None = None,
-    clips: int = 1,
-    crops: int = 1,
-    top: int = 5,
-    threshold: str | None = None,
-    faces: bool = False,
-    csv_file: str | None = None,
-    json_file: str | None = None,
-) -> int:
-    """Print the `top` names of every video, write all scores to the files asked for; 0, or 1 when a file was bad.
+@dataclass(frozen=True)
+class Request:
+    """What `mote predict` is asked for.
 
-    threshold: a probability or a result file that holds one (see `unknown.read_threshold`); a video whose best name
-    does not reach it is answered "none of these".
-    faces: look at the largest face alone; a file without one is bad.
+    Args:
+        model: see `mote.load`; it must name files.
+        places: files, or folders that are searched for them.
+        class_names: names to choose among; None = the model's own.
+        templates, backbone: see `mote.load`.
+        views: how often each file is looked at; images have one view.
+        top: names printed for each file.
+        threshold: a probability, or a result file that holds one (see `read_threshold`); a file whose best name does
+            not reach it is answered "none of these".
+        csv_file, json_file: where all scores are written.
+    """
+
+    model: str
+    places: Sequence[str]
+    class_names: list[str] | None = None
+    templates: str | None = None
+    backbone: str | None = None
+    views: Views = ONE_VIEW
+    top: int = 5
+    threshold: str | None = None
+    csv_file: str | None = None
+    json_file: str | None = None
+
+
+def predict(request: Request) -> int:
+    """Print the best names of every file and write all scores; the exit code: 0, or 1 when a file was bad.
 
     Raises:
-        ValueError, FileNotFoundError: unknown model, no labels, no such video, a threshold of something else.
+        ValueError, FileNotFoundError: unknown model, no class names, no such file, a threshold of something else.
     """
-    if faces:
+    views = request.views
+    if views.faces:
         check_installed()
-    given = read_class_names(classes) if classes else labels
-    if (config := image_config(model)) is not None:
-        kind, files = "image", find_files(places, "image")
-        predictor = load_predictor(model, config, given, faces)
-        names, hashes, scores_of = predictor.classes, predictor.hashes, predictor.scores
-    else:
-        kind, files = "video", find_files(places)
-        classifier = load(model, backbone=backbone, templates=templates)
-        names = classifier.labels_or_own(given)
-        classifier = _corrected(classifier, model, names)
-
-        def hashes() -> dict[str, str]:
-            tensors, templates = classifier.model.state_dict(), classifier.templates
-            lists = {"classes": sha256_lines(names), "templates": sha256_lines(templates)}
-            return {"weights": sha256_tensors(tensors), **lists}
-
-        def scores_of(path: Path) -> dict[str, float]:
-            return classifier.classify_video(path, names, clips=clips, crops=crops, faces=faces)
-
-    least = read_threshold(threshold, hashes, clips=clips, crops=crops) if threshold is not None else 0.0
+    model = load(request.model, backbone=request.backbone, templates=request.templates)
+    if not isinstance(model, Namer):
+        raise ValueError(f"{request.model}: an autoencoder names nothing; use mote sample or mote eval")
+    if model.kind == "image" and (views.clips, views.crops) != (1, 1):
+        raise ValueError(f"--clips and --crops are for videos; {request.model} holds a network for still images")
+    files = find_files(request.places, model.kind)
+    names = model.chosen(request.class_names)
+    model = corrected(model, names)
+    least = 0.0
+    if request.threshold is not None:
+        least = read_threshold(request.threshold, lambda: model.hashes(names), clips=views.clips, crops=views.crops)
     predictions = []
-    for path in (bar := tqdm(files, unit=kind, disable=None if len(files) > 1 else True)):
+    for path in (bar := tqdm(files, unit=model.kind, disable=None if len(files) > 1 else True)):
         try:
-            scores = scores_of(path)
+            scores = model.scores(path, names, views)
             name, highest = next(iter(scores.items()))
             found = highest >= least
             predictions.append(Prediction(path, scores, name=name if found else None))
-            best = ", ".join(f"{name} {score:.3f}" for name, score in list(scores.items())[:top])
+            best = ", ".join(f"{name} {score:.3f}" for name, score in list(scores.items())[: request.top])
             bar.write(f"{path}: {best}" if found else f"{path}: {NONE} ({best})")
         except (DecodeError, BadImageError, NoFaceError) as error:
             predictions.append(Prediction(path, {}, str(error)))
             bar.write(f"mote: skipped: {error}", file=sys.stderr)
-    if csv_file:
-        write_atomic(Path(csv_file), _as_csv(predictions, names))
-    if json_file:
-        settings = {"model": model, "labels": names, "clips": clips, "crops": crops, "versions": versions()}
-        settings |= {"faces": True} if faces else {}
-        settings |= {"threshold": least} if threshold is not None else {}
-        write_atomic(
-            Path(json_file), json.dumps({**settings, f"{kind}s": [_as_json(p) for p in predictions]}, indent=1)
-        )
+    if request.csv_file:
+        write_atomic(Path(request.csv_file), _as_csv(predictions, names))
+    if request.json_file:
+        settings = {"model": request.model, "labels": names, "clips": views.clips, "crops": views.crops}
+        settings |= {"versions": versions()} | ({"faces": True} if views.faces else {})
+        settings |= {"threshold": least} if request.threshold is not None else {}
+        document = {**settings, f"{model.kind}s": [_as_json(p) for p in predictions]}
+        write_atomic(Path(request.json_file), json.dumps(document, indent=1))
     bad = sum(p.error is not None for p in predictions)
     if bad:
-        print(f"mote: {bad} of {len(files)} {kind}s could not be {'used' if faces else 'decoded'}", file=sys.stderr)
+        what = "used" if views.faces else "decoded"
+        print(f"mote: {bad} of {len(files)} {model.kind}s could not be {what}", file=sys.stderr)
     return int(bad > 0)
 
 
-def posthoc(model: str) -> ImbalanceConfig | None:
-    """The correction after training that the configuration of a run asks for; None for none, or where there is none."""
-    file = config_file(model)
-    settings = load_config([file]).imbalance if file is not None else ImbalanceConfig()
-    return None if settings.posthoc == "none" else settings
+def posthoc(model: Model) -> ImbalanceConfig:
+    """The correction after training that the configuration of the model's run asks for."""
+    file = config_file(model.source.model) if model.source is not None else None
+    return ImbalanceConfig() if file is None else load_config([file]).imbalance
 
 
-def _corrected(classifier: Classifier, model: str, names: Sequence[str]) -> Classifier:
-    """The classifier corrected as its run is evaluated; what is not a class of the run cannot be."""
-    if (settings := posthoc(model)) is None:
-        return classifier
-    if not classifier.is_tuned_on(names):
+def corrected(model: Namer, class_names: Sequence[str]) -> Namer:
+    """The model corrected as its run is evaluated; other class names than its own cannot be, which a warning says."""
+    settings = posthoc(model)
+    if settings.posthoc != "none" and [*class_names] != model.classes:
         warnings.warn(f"imbalance.posthoc={settings.posthoc} is for the run's own classes: not applied", stacklevel=2)
-        return classifier
-    return classifier.adjusted(settings.posthoc_tau)
+        return model
+    return model.corrected(settings, class_names)
 
 
 def _as_json(prediction: Prediction) -> dict:

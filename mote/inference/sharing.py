@@ -21,22 +21,12 @@ import yaml
 from mote.config import read_run_tree
 from mote.files.hashes import sha256_tensors
 from mote.files.run_directory import CONFIG, DESCRIPTION, TEXT, WEIGHTS, config_file, model_folder, read_description
-from mote.inference.hub import HubError, download, is_repo_id
+from mote.inference.hub import HubError, is_repo_id
 from mote.models.clip_weights import one_line
 from mote.reporting.model_card import model_card
 
 if TYPE_CHECKING:
-    from mote.inference.classifier import Classifier
-
-
-def from_pretrained(name: str | Path, revision: str | None = None, **settings: Any) -> "Classifier":
-    """A classifier from a shared folder or a repository id; `settings` as in `mote.load`.
-
-    `revision`: branch, tag or commit of the repository; None = its main branch.
-    """
-    from mote.inference.loading import load
-
-    return load(str(name if Path(name).is_dir() else download(str(name), revision)), **settings)
+    pass
 
 
 def save_pretrained(
@@ -145,9 +135,9 @@ def push(run: str, target: str, *, private: bool = False, license: str | None = 
 
 def _results(run: Path) -> list[dict[str, Any]]:
     """The run's result files that were measured on the weights of `best/`; others are named on stderr."""
-    from mote.inference.loading import load
+    from mote.inference.loading import load_video
 
-    hashes = {sha256_tensors(load(str(run), device="cpu").model.state_dict())}
+    hashes = {sha256_tensors(load_video(str(run), device="cpu").model.state_dict())}
     found: dict[str, dict[str, Any]] = {}
     metrics = run / "metrics.json"  # written with best/; folded on another device, the last bits may differ
     for file in [metrics, *sorted((run / "evaluations").glob("*.json"))]:

@@ -9,12 +9,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
-from typing import Any
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 
-OrderedMap = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]  # `map`, or what behaves like it
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+@runtime_checkable
+class OrderedMap(Protocol):
+    """`map`, or what behaves like it: results in the order of the items."""
+
+    def __call__(self, function: Callable[[S], T], items: Iterable[S], /) -> Iterator[T]:
+        """function(item) of each item."""
+        ...
 
 
 @contextmanager
@@ -30,18 +39,18 @@ def all_cores(device: torch.device) -> Iterator[OrderedMap]:
         return
     torch.set_num_threads(1)  # here too: idle threads of an operation would spin on the cores that the pool needs
     pool = ThreadPoolExecutor(threads, "mote", initializer=torch.set_num_threads, initargs=(1,))
+
+    def ordered(function: Callable[[S], T], items: Iterable[S], /) -> Iterator[T]:
+        pending: deque[Future[T]] = deque()
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
     try:
-        yield partial(_map, pool, 2 * threads)
+        yield ordered
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
-
-
-def _map(pool: ThreadPoolExecutor, ahead: int, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
-    pending: deque[Future] = deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()

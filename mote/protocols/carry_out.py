@@ -18,8 +18,8 @@ from mote.evaluation.videos import evaluate
 from mote.files.hashes import sha256_file
 from mote.files.shipped import data_file
 from mote.files.writing import to_json, write_atomic
-from mote.inference.classifier import Classifier
-from mote.inference.loading import load
+from mote.inference.classifier import VideoClassifier
+from mote.inference.loading import load_video
 from mote.metrics.statistics import mean_and_std
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
 from mote.parallel.precision import resolve_precision
@@ -50,9 +50,8 @@ def evaluate_protocol(
     if accelerator.is_main_process:
         print(f"{protocol.identifier}{f' ({protocol.subset} videos)' if protocol.subset else ''} {digest(protocol)}")
     found = find_lists(protocol, lists, root)
-    classifier = load(model, backbone=backbone, device=accelerator.device)
-    source = {"model": model, "backbone": backbone}
-    result = run_protocol(classifier, protocol, found, config, accelerator, out, source=source, union=union, name=name)
+    classifier = load_video(model, backbone=backbone, device=accelerator.device)
+    result = run_protocol(classifier, protocol, found, config, accelerator, out, union=union, name=name)
     if accelerator.is_main_process:
         for one, part in result["lists"].items():
             print(f"{one}: {headline(part)}")
@@ -63,14 +62,13 @@ def evaluate_protocol(
 
 
 def run_protocol(
-    classifier: Classifier,
+    classifier: VideoClassifier,
     protocol: Protocol,
     lists: list[ProtocolList],
     config: Config,
     accelerator: Accelerator,
     out: Path | None = None,
     *,
-    source: Mapping[str, str | None] | None = None,
     union: str | None = None,
     name: str | None = None,
 ) -> dict[str, Any]:
@@ -91,20 +89,19 @@ def run_protocol(
         DecodeError: an undecodable video, unless `evaluation.bad_videos=count_wrong`.
     """
     name = name or protocol.name
-    given = {"source": source, "union": union, "name": name}
+    given = {"union": union, "name": name}
     summaries, block = score_lists(classifier, protocol, lists, config, accelerator, out, **given)
     return concluded(name, summaries, block, accelerator, out)
 
 
 def score_lists(
-    classifier: Classifier,
+    classifier: VideoClassifier,
     protocol: Protocol,
     lists: Sequence[ProtocolList],
     config: Config,
     accelerator: Accelerator,
     out: Path | None,
     *,
-    source: Mapping[str, str | None] | None,
     union: str | None,
     name: str,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
@@ -124,7 +121,6 @@ def score_lists(
             settings,
             accelerator,
             out,
-            source=source,
             union=union,
             protocol={**block, "list": one.name},
             halves=halves,
@@ -208,7 +204,7 @@ def settled(config: Config, protocol: Protocol, one: ProtocolList, name: str, fr
 
 
 def _departures(
-    classifier: Classifier, protocol: Protocol, lists: Sequence[ProtocolList], config: Config, union: str | None
+    classifier: VideoClassifier, protocol: Protocol, lists: Sequence[ProtocolList], config: Config, union: str | None
 ) -> list[str]:
     """Everything in which this run is not the protocol to the letter."""
     lines = [*protocol.differences(), *(line for one in lists for line in one.departures)]

@@ -7,7 +7,7 @@ from typing import Any
 from mote.config import Config
 from mote.evaluation.videos import training_warning
 from mote.files.writing import write_atomic
-from mote.inference.loading import load
+from mote.inference.loading import load_video
 from mote.parallel.accelerator import Accelerator, make_accelerator
 from mote.protocols.carry_out import concluded, digest, score_lists
 from mote.protocols.lists import ProtocolList, find_lists
@@ -65,8 +65,8 @@ def run_folds(
             raise ValueError(f"{model}, for {one.name}: {seen[0]}; give the runs in the order {wanted}")
     summaries, blocks = {}, []
     for model, config, one in zip(models, configs, lists, strict=True):
-        classifier = load(model, device=accelerator.device)
-        given = {"source": {"model": model, "backbone": None}, "union": None, "name": name}
+        classifier = load_video(model, device=accelerator.device)
+        given = {"union": None, "name": name}
         found, block = score_lists(classifier, protocol, [one], config, accelerator, out, **given)
         summaries |= found
         blocks.append(block)

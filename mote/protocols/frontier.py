@@ -23,8 +23,8 @@ from mote.evaluation.vocabulary import own_classes
 from mote.files.hashes import sha256_tensors
 from mote.files.provenance import provenance
 from mote.files.writing import to_json, write_atomic
-from mote.inference.classifier import Classifier
-from mote.inference.loading import load
+from mote.inference.classifier import VideoClassifier
+from mote.inference.loading import load_video
 from mote.metrics.frontier import frontier_csv, frontier_row, with_pareto
 from mote.models import folders
 from mote.models.routing import same_expert
@@ -57,7 +57,7 @@ class Setting:
     name: str
     sweep: str
     value: int | float | None
-    classifier: Callable[[], Classifier]
+    classifier: Callable[[], VideoClassifier]
     alpha: float | None = None
     modulation: bool | None = None
 
@@ -95,7 +95,7 @@ def frontier(
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{', '.join(sorted(twice))}: named twice; every list needs a name of its own")
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
-    classifier = load(model, backbone=backbone, device=accelerator.device)
+    classifier = load_video(model, backbone=backbone, device=accelerator.device)
     rows = []
     settings = list(_settings(model, classifier, alphas, gates))
     with _features_kept(config, classifier, out, accelerator) as folder:
@@ -152,7 +152,9 @@ def find_target(text: str, config: Config, root: str | None = None) -> Target:
     )
 
 
-def _settings(model: str, classifier: Classifier, alphas: Sequence[float], gates: Sequence[float]) -> Iterator[Setting]:
+def _settings(
+    model: str, classifier: VideoClassifier, alphas: Sequence[float], gates: Sequence[float]
+) -> Iterator[Setting]:
     yield Setting("model", "model", None, lambda: classifier)
     for alpha in alphas:
         if alpha < 1:
@@ -167,7 +169,7 @@ def _settings(model: str, classifier: Classifier, alphas: Sequence[float], gates
     stacked = folders.load_folder(model).model
     for expert in range(stacked.num_experts if stacked.num_experts > 1 else 0):
 
-        def alone(expert: int = expert) -> Classifier:
+        def alone(expert: int = expert) -> VideoClassifier:
             return replace(classifier, model=single_expert(stacked, expert).to(classifier.device))
 
         yield Setting(f"expert {expert + 1}", "expert", expert + 1, alone)
@@ -181,7 +183,7 @@ def single_expert(stacked: VideoCLIP, expert: int) -> VideoCLIP:
 
 
 @contextmanager
-def _features_kept(config: Config, classifier: Classifier, out: Path, accelerator: Accelerator) -> Iterator[Path]:
+def _features_kept(config: Config, classifier: VideoClassifier, out: Path, accelerator: Accelerator) -> Iterator[Path]:
     """The feature cache of the configuration, or a folder that lasts as long as the sweeps do."""
     folder = cache_folder(config.evaluation.cache, classifier)
     if folder is not None:
@@ -222,7 +224,7 @@ def _measure(setting: Setting, target: Target, folder: Path, accelerator: Accele
     return {"top1": found["top1"], "top1_interval": [sum(side) / len(limits) for side in zip(*limits, strict=True)]}
 
 
-def _hashes(targets: Sequence[Target], classifier: Classifier) -> dict[str, str]:
+def _hashes(targets: Sequence[Target], classifier: VideoClassifier) -> dict[str, str]:
     hashes = {"weights": sha256_tensors(classifier.model.state_dict())}
     for target in targets:
         settings = target.config.evaluation

@@ -17,8 +17,8 @@ from mote.datasets.lists.reading import hash_manifest
 from mote.evaluation.unknown import unknown_records
 from mote.evaluation.vocabulary import added_classes, own_classes
 from mote.files.hashes import sha256_file, sha256_lines, sha256_tensors
-from mote.inference.classifier import Classifier
-from mote.inference.loading import load
+from mote.inference.classifier import VideoClassifier
+from mote.inference.loading import load_video
 from mote.metrics.from_table import differences
 from mote.protocols.carry_out import digest, joined
 from mote.protocols.table import PROTOCOLS, Protocol
@@ -113,11 +113,11 @@ def _verify_list(path: Path, result: Mapping[str, Any], model: str | None) -> li
     return [_check(path, what, check) for what, check in checks.items()]
 
 
-def _model(model: str | None, backbone: str | None, config: Config) -> Classifier:
+def _model(model: str | None, backbone: str | None, config: Config) -> VideoClassifier:
     """The model of a result, with the templates and the interpolation it was evaluated with."""
     if model is None:
         raise ValueError("the result does not say which model it is about; give the model before --verify")
-    classifier = load(model, backbone=backbone, device="cpu")
+    classifier = load_video(model, backbone=backbone, device="cpu")
     if config.evaluation.templates is not None:
         classifier = classifier.with_templates(reading.templates(config.evaluation.templates))
     return classifier if config.evaluation.alpha == 1 else classifier.interpolated(config.evaluation.alpha)

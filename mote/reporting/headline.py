@@ -45,7 +45,7 @@ def report(summary: Mapping[str, Any]) -> None:
     if union := summary.get("union"):
         share = percent(union["fell_on_other"], union["fell_on_other_interval"])
         print(f"  {union['num_other']} classes added: {share} % of the predictions fell on them")
-    for line in summary["warnings"]:
+    for line in summary.get("warnings", ()):
         print(f"mote: warning: {line}", file=sys.stderr)
 
 

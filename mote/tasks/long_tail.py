@@ -115,7 +115,7 @@ class LongTailLoss(nn.Module):
 class Deferral:
     """Deferred re-weighting (Cao et al. 2019): class weights are used from the share `start` of all updates on.
 
-    Called after every update, see `training.step.AfterUpdate`. A buffer of the loss is its state, which resumes with
+    Called after every update, see `training.hooks.AfterUpdate`. A buffer of the loss is its state, which resumes with
     the weights of the task.
     """
 

@@ -6,8 +6,9 @@ processes and any accumulation, and a resumed epoch starts at step s by dropping
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 
@@ -19,7 +20,7 @@ class EpochOrder(Protocol):
         """Choose the epoch of the next iteration."""
         ...
 
-    def __iter__(self) -> Iterator[Any]: ...
+    def __iter__(self) -> Iterator[object]: ...
 
     def __len__(self) -> int: ...
 
@@ -59,7 +60,7 @@ class StepBatches:
     def __len__(self) -> int:
         return (self.steps - self.first_step) * self.accumulation
 
-    def __iter__(self) -> Iterator[list[Any]]:
+    def __iter__(self) -> Iterator[list[object]]:
         self.order.set_epoch(self.epoch)
         samples = list(self.order)
         for step in range(self.first_step, self.steps):
@@ -82,3 +83,24 @@ def with_batches(loader: DataLoader, batches: StepBatches) -> DataLoader:
         prefetch_factor=loader.prefetch_factor,
         persistent_workers=loader.persistent_workers,
     )
+
+
+def step_batches(loader: DataLoader, accelerator: Accelerator, accumulation: int) -> StepBatches:
+    """The batches of this process, in the order of `loader`'s sampler; its batch size is that of an optimizer step.
+
+    Raises:
+        ValueError: a loader without batch size or `set_epoch`, a batch that cannot be cut, or too few samples for one.
+    """
+    order = loader.sampler
+    if not isinstance(loader.batch_size, int) or not isinstance(order, EpochOrder):
+        raise ValueError("the training loader needs a batch_size (of one optimizer step) and a sampler with set_epoch")
+    batches = StepBatches(
+        order,
+        batch_size=loader.batch_size,
+        accumulation=accumulation,
+        processes=accelerator.num_processes,
+        rank=accelerator.process_index,
+    )
+    if not batches.steps:
+        raise ValueError(f"{len(order)} training clips do not fill one batch of {loader.batch_size}; lower batch_size")
+    return batches

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass
@@ -43,6 +43,30 @@ class Progress:
     def epoch(self) -> int:
         """Epochs completed."""
         return self.step // self.steps_per_epoch
+
+
+class OptimizerState(TypedDict):
+    """The state dict of a torch optimizer: moments by parameter number, settings by group."""
+
+    state: dict[int, dict[str, Tensor]]
+    param_groups: list[dict[str, Any]]
+
+
+class TrainingState(TypedDict):
+    """What `optimizer-STEP.pt` holds; `scaler` is of fp16, `after_update` of what changes weights after updates."""
+
+    optimizer: OptimizerState
+    scaler: dict[str, Any] | None
+    after_update: NotRequired[dict[str, Any]]
+
+
+class _Written(TypedDict):
+    """A checkpoint as `state.json` names it."""
+
+    weights: str
+    optimizer: str
+    epoch: int
+    progress: dict[str, Any]
 
 
 def open_run(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> None:
@@ -89,13 +113,13 @@ def _replace(temporary: Path, path: Path) -> None:
     os.replace(temporary, path)
 
 
-def save_checkpoint(folder: Path, task: nn.Module, training: dict[str, Any], progress: Progress, keep: int = 1) -> None:
+def save_checkpoint(folder: Path, task: nn.Module, training: TrainingState, progress: Progress, keep: int = 1) -> None:
     """Write weights, optimizer state and progress so that a kill at any moment leaves one complete checkpoint.
 
     Args:
         folder: `last/` of the run.
         task: the unwrapped module; all its parameters and buffers are saved.
-        training: state dicts of the optimizer and the gradient scaler.
+        training: the state of what updates the weights.
         progress: where the run stands.
         keep: checkpoints kept, this one included, >= 1.
 
@@ -103,7 +127,7 @@ def save_checkpoint(folder: Path, task: nn.Module, training: dict[str, Any], pro
         OSError: naming the folder, with the reason; the checkpoint from before is intact.
     """
     weights, optimizer = f"weights-{progress.step:08d}.safetensors", f"optimizer-{progress.step:08d}.pt"
-    state = {"weights": weights, "optimizer": optimizer, "epoch": progress.epoch, "progress": asdict(progress)}
+    state = _Written(weights=weights, optimizer=optimizer, epoch=progress.epoch, progress=asdict(progress))
     temporary = folder / "writing.tmp"
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -125,7 +149,7 @@ def save_checkpoint(folder: Path, task: nn.Module, training: dict[str, Any], pro
                 path.unlink()
 
 
-def _states(path: Path) -> list[dict[str, Any]]:
+def _states(path: Path) -> list[_Written]:
     """The checkpoints that `state.json` names, newest first; none where there is no such file or it is damaged."""
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
@@ -134,8 +158,8 @@ def _states(path: Path) -> list[dict[str, Any]]:
         return []
 
 
-def load_checkpoint(folder: Path, task: nn.Module) -> tuple[Progress, dict[str, Any]] | None:
-    """Load weights into `task` (on any device) and return progress and training state; None where none was written.
+def load_checkpoint(folder: Path, task: nn.Module) -> tuple[Progress, TrainingState] | None:
+    """Progress and training state, with the weights loaded into `task` (on any device); None where none was written.
 
     Where the newest checkpoint is damaged and an older one is kept, that one is loaded, with a warning.
 
@@ -158,7 +182,7 @@ def load_checkpoint(folder: Path, task: nn.Module) -> tuple[Progress, dict[str, 
     return None
 
 
-def _load(folder: Path, state: dict[str, Any], task: nn.Module) -> tuple[Progress, dict[str, Any]]:
+def _load(folder: Path, state: _Written, task: nn.Module) -> tuple[Progress, TrainingState]:
     path = folder / "state.json"
     try:
         progress = Progress(**state["progress"])
@@ -171,3 +195,23 @@ def _load(folder: Path, state: dict[str, Any], task: nn.Module) -> tuple[Progres
     except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         raise ValueError(f"{path}: cannot be resumed from: {' '.join(str(error).split())}") from error
     return progress, training
+
+
+def resumed(out: Path, task: nn.Module, new: Progress) -> tuple[Progress, TrainingState | None]:
+    """Where the run in `out` goes on; its weights are loaded into `task`. `new` where nothing was saved yet.
+
+    Raises:
+        ValueError: the checkpoint is damaged, of another configuration, or of an epoch with other steps than `new` has.
+    """
+    found = load_checkpoint(out / "last", task)
+    if found is None:
+        return new, None
+    progress = found[0]
+    if progress.fingerprint != new.fingerprint:
+        raise ValueError(f"{out}: belongs to another configuration ({progress.fingerprint} != {new.fingerprint})")
+    if progress.steps_per_epoch != new.steps_per_epoch:
+        raise ValueError(
+            f"{out}: had {progress.steps_per_epoch} steps per epoch, now {new.steps_per_epoch}; "
+            "resume with the same training list and batch size"
+        )
+    return found

@@ -7,6 +7,7 @@ One JSON object per line, each with an integer `step`; a line is flushed as a wh
 import errno
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ class JsonlWriter:
     def __init__(self, path: Path):
         self.path, self.file = path, path.open("ab", buffering=0)
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, record: Mapping[str, object]) -> None:
         """Append one record.
 
         Raises ValueError for a number that JSON cannot hold (NaN, infinity), OSError where the disk is full.

@@ -1,4 +1,6 @@
-"""Learning rate as a pure function of the optimizer step: linear warm-up, then half a cosine.
+"""How weights are learned, and the learning rate as a pure function of the optimizer step.
+
+The rate is a linear warm-up, then half a cosine.
 
 With s = `step` (updates already made), W = `warmup_steps`, S = `total_steps`:
     s <  W:  base * (s + 1) / W                                           (the first update has a rate above zero)
@@ -7,6 +9,40 @@ Nothing is stored, so a resumed run needs only the step, and no number of proces
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All that updates depend on beside the task, its samples and the rules of its parameter groups.
+
+    The names are those of the settings in `optim`; `seed` is the run's.
+    """
+
+    lr: float  # highest rate
+    epochs: int
+    warmup_epochs: float = 0.0  # may be a fraction
+    min_lr_ratio: float = 0.0  # final rate divided by lr, in [0, 1]
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.2
+    no_decay_norm_bias: bool = False  # see `optim.parameter_groups`
+    accumulation: int = 1  # micro steps of one optimizer step
+    clip_norm: float | None = None  # greatest L2 norm of the gradient; None measures it only
+    sync_routing: bool = False  # equal routing draws in all processes, else each draws its own
+    seed: int = 0  # of routing draws, mixing and dropout; samples are the sampler's business
+
+    def rate(self, steps_per_epoch: int) -> Callable[[int], float]:
+        """Updates made so far -> learning rate of the next one.
+
+        Raises:
+            ValueError: the warm-up does not fit into the epochs.
+        """
+        total, warmup = self.epochs * steps_per_epoch, round(self.warmup_epochs * steps_per_epoch)
+        rate = partial(learning_rate, total_steps=total, warmup_steps=warmup, base=self.lr, min_ratio=self.min_lr_ratio)
+        rate(0)  # a schedule that does not fit fails here
+        return rate
 
 
 def learning_rate(step: int, *, total_steps: int, warmup_steps: int, base: float, min_ratio: float = 0.0) -> float:

@@ -40,21 +40,26 @@ def drawn() -> tuple[Mixture, torch.Tensor, torch.Tensor]:
 
 def test_a_perfect_latent_scores_one_and_its_modes_are_found(drawn):
     prior, modes, codes = drawn
-    latent = LatentModel(Perfect(codes).eval(), prior, "gm", True)
+    latent = LatentModel(Perfect(codes).eval(), prior, {"method": "gm", "conditional": True})
     summary, held_out = score_latent(latent, loader(600, modes), None, list("abcd"), batch=100, seed=0)
     assert torch.equal(held_out.codes, codes) and summary["listed"] == 600
     for terms in (summary["latent"], summary["class_latent"]):
         assert all(terms[name] == pytest.approx(1, abs=0.5) for name in ("cdf", "covariance", "mean"))  # 6 batches
     assert summary["energy"]["p"] > 0.01 and summary["energy"]["distance"] < 3 * summary["energy"]["null"]
     assert summary["coverage"]["used"] == 4 and summary["agreement"]["own"] > 0.98
-    shifted = LatentModel(Perfect(codes + 1).eval(), prior, "gm", False)
+    shifted = LatentModel(Perfect(codes + 1).eval(), prior, {"method": "gm", "conditional": False})
     worse, _ = score_latent(shifted, loader(600, modes), None, list("abcd"), batch=100, seed=0)
     assert worse["latent"]["mean"] > 5 and worse["latent"]["cdf"] > 3 and worse["energy"]["p"] == 0.005
 
 
 def test_the_pictures_shown_are_those_of_the_numbers_shown(drawn):
     prior, modes, codes = drawn
-    held_out = encode(LatentModel(Perfect(codes).eval(), prior, "gm", False), loader(600, modes), None, seed=3)
+    held_out = encode(
+        LatentModel(Perfect(codes).eval(), prior, {"method": "gm", "conditional": False}),
+        loader(600, modes),
+        None,
+        seed=3,
+    )
     number = (255 * held_out.pictures[:, 0, 0]).round().long()
     assert torch.equal(number[:, 0] + 256 * number[:, 1], held_out.shown)
     assert len(held_out.shown.unique()) == 100 and not torch.equal(held_out.shown, held_out.shown.sort().values)

@@ -38,7 +38,7 @@ def test_importance_is_the_logit_without_the_frame(clips, tmp_path, gated):
     model = load(str(tmp_path / "MoTE.pt"))
     pixels = eval_transform(read_frames(clips / "clip 0.mp4", lambda n: segment_indices(n, 5)), 16)  # (1, 5, 3, 16, 16)
     text = checkpoint["fusion_model_state_dict"]["spe_cls_feature"].double().numpy()
-    scorer = model.scorer(model.labels_or_own(None), gated)
+    scorer = model.scorer(model.chosen(None), gated)
     found = page.frame_importance(scorer, model.encode(pixels[None])[0, 0], predicted=2)
     frames = pixels.numpy()
     whole = mote_reference.logits(checkpoint, frames, text, gated)[0][2]

@@ -26,7 +26,7 @@ from mote.datasets.synthetic.clips import render_clip
 from mote.evaluation.features import cache_folder, default_folder, usage
 from mote.evaluation.video_scores import BLOCK_VIEWS, score_videos
 from mote.evaluation.views import evaluation_dataset
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
 from mote.metrics.scores import Scores, fuse_views
 from mote.models.clip import encode_classes
 from mote.models.video_clip import VideoCLIP
@@ -51,14 +51,14 @@ def records(tmp_path_factory) -> list[Record]:
 
 
 @pytest.fixture(scope="module")
-def classifier() -> Classifier:
+def classifier() -> VideoClassifier:
     """Tiny CLIP with a random temporal head of two layers and three experts, folded."""
     plain = load("tiny", device="cpu")
     torch.manual_seed(0)
     options = {"embed_dim": 128, "mean": [0.4] * 3, "std": [0.3] * 3, "num_layers": 2, "num_experts": 3, "num_heads": 2}
     model = VideoCLIP(plain.model.visual, plain.model.logit_scale, **options).eval().requires_grad_(False).fold()
     text = torch.nn.functional.normalize(torch.randn(3, 128), dim=-1)
-    return Classifier(model, plain.towers, classes=CLASSES, tuned_text=text, frames=4, size=64)
+    return VideoClassifier(model, plain.towers, classes=CLASSES, tuned_text=text, frames=4, size=64)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def config(cache: Path | None = None, workers: int = 0, **settings) -> Config:
     )
 
 
-def scores(classifier: Classifier, records: list[Record], labels: list[str] | None = None, **options) -> Scores:
+def scores(classifier: VideoClassifier, records: list[Record], labels: list[str] | None = None, **options) -> Scores:
     settings = config(**options)
     labels = labels or CLASSES
     return score_videos(classifier, records, labels, settings.evaluation, settings.data, make_accelerator(cpu=True))
@@ -182,7 +182,7 @@ def test_class_features_are_computed_once_and_come_back_to_the_bit(classifier, r
     assert encoded[2:] == [OTHER_CLASSES[::-1], OTHER_CLASSES]
 
 
-def fresh(classifier: Classifier) -> Classifier:
+def fresh(classifier: VideoClassifier) -> VideoClassifier:
     """As loaded anew: no class features but those of tuning."""
     return dataclasses.replace(classifier, class_features={})
 

@@ -9,8 +9,9 @@ from mote.config import load as load_config
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.experiments import dry_run
-from mote.experiments.video import assemble
+from mote.experiments.assemble import assemble
 from mote.models.clip import build_backbone
+from mote.parallel.accelerator import make_accelerator
 from mote.training.memory import fitting_micro_batch
 
 
@@ -45,7 +46,7 @@ def tower_by_hand(width, layers, tokens, patch, embed, last):
 
 
 def test_flops_of_a_clip_are_those_counted_by_hand(clips):
-    experiment = assemble(load_config([], settings(clips)), torch.device("cpu"))
+    experiment = assemble(load_config([], settings(clips)), make_accelerator(cpu=True))
     model, frames = experiment.model, 4
     batch = {"frames": torch.zeros(1, frames, 3, 64, 64, dtype=torch.uint8), "label": torch.zeros(1, dtype=torch.int64)}
     width, embed = 128, model.embed_dim

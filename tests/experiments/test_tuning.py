@@ -18,9 +18,10 @@ from mote.config.unused import unused
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.experiments import parts
+from mote.experiments.assemble import assemble
 from mote.experiments.train import train
-from mote.experiments.video import assemble
 from mote.models.clip import encode_classes, load_backbone
+from mote.parallel.accelerator import make_accelerator
 from mote.reporting.parameters import parameter_table
 from mote.training.optim import parameter_groups
 
@@ -81,8 +82,8 @@ def test_saved_adapters_on_the_original_towers_give_the_saved_model(run):
     assert all(torch.equal(saved[f"visual.{name}"], t) for name, t in vision.items())
     text = merged(load_adapters(towers.encode_text.backbone, run / "best" / "adapters" / "text")).state_dict()
     saved = load_file(run / "best" / "text.safetensors")
-    assert {name.removeprefix("clip.") for name in saved} == set(text)
-    assert all(torch.equal(saved[f"clip.{name}"], t) for name, t in text.items())
+    assert {name.removeprefix("backbone.") for name in saved} == set(text)
+    assert all(torch.equal(saved[f"backbone.{name}"], t) for name, t in text.items())
     assert json.loads((run / "best" / "adapters" / "text" / "adapter_config.json").read_text())["peft_type"] == "LORA"
 
 
@@ -107,7 +108,7 @@ def test_a_run_that_starts_from_tuned_towers_keeps_their_text(run, clips, tmp_pa
     ],
 )
 def test_one_step_moves_what_is_named_and_leaves_the_rest_bit_for_bit(clips, tuning, moved):
-    experiment = assemble(load_config([], settings(clips, *tuning)), torch.device("cpu"))
+    experiment = assemble(load_config([], settings(clips, *tuning)), make_accelerator(cpu=True))
     task = experiment.task.train()
     before = {name: t.clone() for name, t in task.state_dict().items()}
     groups = parameter_groups(task, parts.learning_rules(experiment.config))
@@ -139,7 +140,7 @@ def test_one_step_moves_what_is_named_and_leaves_the_rest_bit_for_bit(clips, tun
 
 def test_class_features_in_the_step_are_those_of_the_prompts_with_gradient(clips):
     config = load_config([], settings(clips, "tuning.text=full", "tuning.text_prompts=3"))
-    experiment = assemble(config, torch.device("cpu"))
+    experiment = assemble(config, make_accelerator(cpu=True))
     expected = encode_classes(load_backbone("tiny"), CLASSES, experiment.templates[:3])
     ours = experiment.task.class_text()
     torch.testing.assert_close(ours.detach(), expected, rtol=1e-5, atol=1e-6)
@@ -173,13 +174,13 @@ def train_in_processes(arguments: list[str], kill_after: int | None = None) -> i
     """`mote train` on two CPU processes; with `kill_after` they die by SIGKILL at that update."""
     script = f"""
 import os, signal, sys
-from mote.training import loop
-original, kill = loop.update, {kill_after}
-def update(run, *rest):
-    if kill is not None and run.progress.step + 1 == kill:
+from mote.training import run
+original, kill = run.update, {kill_after}
+def update(layout, clip_norm, means, progress):
+    if kill is not None and progress.step + 1 == kill:
         os.kill(os.getpid(), signal.SIGKILL)
-    return original(run, *rest)
-loop.update = update
+    return original(layout, clip_norm, means, progress)
+run.update = update
 from mote.cli import main
 main(["train", *{arguments!r}])
 """
@@ -203,6 +204,6 @@ def test_settings_that_contradict_each_other_or_do_nothing_are_said():
 
 def test_a_freeze_pattern_that_takes_nothing_is_an_error(clips):
     config = load_config([], settings(clips, "tuning.freeze=[model.vision.*]"))
-    experiment = assemble(config, torch.device("cpu"))
+    experiment = assemble(config, make_accelerator(cpu=True))
     with pytest.raises(ValueError, match=r"patterns \['model\.vision\.\*'\] take no parameter"):
         parameter_groups(experiment.task, parts.learning_rules(config))

@@ -20,8 +20,9 @@ from mote.datasets.decoding.encode import write_video
 from mote.datasets.lists.manifest import Record, video_files
 from mote.datasets.synthetic.clips import render_clip
 from mote.datasets.video import VideoDataset
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
 from mote.inference.export import ExportError, contract, export
+from mote.inference.loading import load_video
 from mote.models.checkpoints import build_visual, save_model
 from mote.models.video_clip import VideoCLIP
 
@@ -63,6 +64,10 @@ note = session.get_modelmeta().custom_metadata_map["mote"]
 PROJECT = {"mote", "open_clip", "timm", "einops", "jaxtyping", "safetensors", "accelerate", "torchvision", "peft"}
 
 
+def on_cpu(model: str | Path):
+    return load_video(str(model), device="cpu")
+
+
 def elsewhere(file: Path, tmp_path: Path, **inputs: torch.Tensor) -> tuple[torch.Tensor, dict]:
     """Logits and contract of an exported file, from a process that can import torch or onnxruntime only."""
     blocked = PROJECT | ({"torch", "onnx", "onnxscript"} if file.suffix == ".onnx" else {"onnx", "onnxruntime"})
@@ -75,7 +80,7 @@ def elsewhere(file: Path, tmp_path: Path, **inputs: torch.Tensor) -> tuple[torch
     return torch.from_numpy(np.load(tmp_path / "out.npy")), json.loads(done.stdout)
 
 
-def real_frames(model: Classifier, folder: Path) -> torch.Tensor:
+def real_frames(model: VideoClassifier, folder: Path) -> torch.Tensor:
     records = [Record(path, 0) for path in video_files(folder)]
     dataset = VideoDataset(records, num_frames=model.frames, size=model.size, train=False, sampling=model.sampling)
     return torch.stack([dataset.frames(0, i)[0] for i in range(len(records))])  # (N, T, 3, S, S)
@@ -108,12 +113,12 @@ def video(tmp_path_factory) -> Path:
     return path
 
 
-def noise(model: Classifier, num: int = 3) -> torch.Tensor:
+def noise(model: VideoClassifier, num: int = 3) -> torch.Tensor:
     shape = (num, model.frames, 3, model.size, model.size)
     return torch.from_numpy(np.random.default_rng(5).integers(0, 256, size=shape, dtype=np.uint8))
 
 
-def expected(model: Classifier, frames: torch.Tensor, labels: list[str], **options) -> torch.Tensor:
+def expected(model: VideoClassifier, frames: torch.Tensor, labels: list[str], **options) -> torch.Tensor:
     return model.scorer(labels, **options)({"frames": frames[:, None]})[:, 0]
 
 
@@ -121,7 +126,7 @@ def expected(model: Classifier, frames: torch.Tensor, labels: list[str], **optio
 def test_real_clips_get_the_same_logits_in_a_process_without_this_package(folder, real_data, tmp_path, suffix):
     clips = real_data / "hmdb51_5clips"
     file = tmp_path / f"model{suffix}"
-    assert export(str(folder), file, labels=LABELS, check=str(clips)) <= 1e-4
+    assert export(on_cpu(folder), file, class_names=LABELS, check=str(clips)) <= 1e-4
     model = load(str(folder), device="cpu")
     frames = real_frames(model, clips)
     wanted = expected(model, frames, LABELS)
@@ -135,7 +140,7 @@ def test_real_clips_get_the_same_logits_in_a_process_without_this_package(folder
 @pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=pytest.mark.slow)])
 def test_class_features_as_an_input_take_any_number_of_clips_and_classes(folder, tmp_path, suffix):
     file = tmp_path / f"model{suffix}"
-    export(str(folder), file, text_input=True)
+    export(on_cpu(folder), file, text_input=True)
     model = load(str(folder), device="cpu")
     program = torch.export.load(file).module() if suffix == ".pt2" else None
     session = onnxruntime.InferenceSession(file) if suffix == ".onnx" else None
@@ -149,7 +154,7 @@ def test_class_features_as_an_input_take_any_number_of_clips_and_classes(folder,
 @pytest.mark.slow
 def test_a_safetensors_file_loads_again_in_a_fresh_process_with_its_labels(folder, video, tmp_path):
     file = tmp_path / "model.safetensors"
-    assert export(str(folder), file, labels=LABELS, check=str(video)) == 0
+    assert export(on_cpu(folder), file, class_names=LABELS, check=str(video)) == 0
     code = "import json, sys, mote; print(json.dumps(mote.load(sys.argv[1], device='cpu').classify_video(sys.argv[2])))"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -163,11 +168,11 @@ def test_a_safetensors_file_loads_again_in_a_fresh_process_with_its_labels(folde
     assert note["labels"] == LABELS and note["tuned_classes"] == TUNED
     again = load(str(file), device="cpu")
     assert again.classify_video(video, TUNED) == load(str(folder), device="cpu").classify_video(video, TUNED)
-    assert load(str(file), templates=None).labels_or_own(None) == LABELS
+    assert load(str(file), templates=None).chosen(None) == LABELS
 
 
 def test_other_templates_are_not_answered_with_stored_features(folder, tmp_path):
-    export(str(folder), tmp_path / "model.safetensors", labels=LABELS)
+    export(on_cpu(folder), tmp_path / "model.safetensors", class_names=LABELS)
     (tmp_path / "templates.txt").write_text("{}\n")
     again = load(str(tmp_path / "model.safetensors"), templates=tmp_path / "templates.txt", device="cpu")
     plain = load(str(folder), templates=tmp_path / "templates.txt", device="cpu")
@@ -179,7 +184,9 @@ def test_other_templates_are_not_answered_with_stored_features(folder, tmp_path)
 def test_modulation_is_as_asked_for_else_as_in_prediction(folder, tmp_path, modulation, labels):
     model = load(str(folder), device="cpu")
     frames, names = noise(model), labels or TUNED
-    export(str(folder), tmp_path / "model.safetensors", labels=labels, modulation=modulation)
+    export(
+        load_video(str(folder), device="cpu"), tmp_path / "model.safetensors", class_names=labels, modulation=modulation
+    )
     found = expected(load(str(tmp_path / "model.safetensors"), device="cpu"), frames, names)
     torch.testing.assert_close(found, expected(model, frames, names, modulation=modulation), atol=1e-4, rtol=0)
 
@@ -194,7 +201,7 @@ def test_modulation_is_refused_where_there_is_nothing_to_compare_with(folder):
 
 
 def test_modulation_can_be_left_out_of_a_graph(folder, tmp_path):
-    export(str(folder), tmp_path / "model.pt2", labels=LABELS, modulation=False)
+    export(on_cpu(folder), tmp_path / "model.pt2", class_names=LABELS, modulation=False)
     model = load(str(folder), device="cpu")
     note = {"mote": ""}
     found = torch.export.load(tmp_path / "model.pt2", extra_files=note).module()(noise(model))
@@ -205,8 +212,8 @@ def test_modulation_can_be_left_out_of_a_graph(folder, tmp_path):
 def test_an_authors_checkpoint_is_exported_with_its_own_merge(tmp_path):
     checkpoint = mote_reference.random_checkpoint(torch.Generator().manual_seed(3), embed=96, width=192)
     torch.save(checkpoint, tmp_path / "MoTE.pt")
-    assert export(str(tmp_path / "MoTE.pt"), tmp_path / "model.safetensors") == 0
-    assert export(str(tmp_path / "MoTE.pt"), tmp_path / "model.pt2") <= 1e-4
+    assert export(load_video(str(tmp_path / "MoTE.pt"), device="cpu"), tmp_path / "model.safetensors") == 0
+    assert export(load_video(str(tmp_path / "MoTE.pt"), device="cpu"), tmp_path / "model.pt2") <= 1e-4
     frames = noise(load(str(tmp_path / "MoTE.pt"), device="cpu"), 2)
     found = torch.export.load(tmp_path / "model.pt2").module()(frames)
     text = checkpoint["fusion_model_state_dict"]["spe_cls_feature"].double().numpy()
@@ -228,12 +235,12 @@ def test_towers_of_timm_are_exported(folder, tmp_path, timm_name):
     meta |= {"frames": 3, "size": 160, "seed": 0}
     save_model(tmp_path / "timm", model, meta, {"tuned_text": torch.eye(3, 24)})
     for suffix in (".pt2", ".onnx"):
-        assert export(str(tmp_path / "timm"), tmp_path / f"model{suffix}") <= 1e-4
+        assert export(load_video(str(tmp_path / "timm"), device="cpu"), tmp_path / f"model{suffix}") <= 1e-4
 
 
 @pytest.mark.slow
 def test_plain_clip_and_difference_pictures(tmp_path, video):
-    assert export("tiny", tmp_path / "tiny.onnx", "onnx", labels=LABELS, check=str(video)) <= 1e-4
+    assert export(on_cpu("tiny"), tmp_path / "tiny.onnx", "onnx", class_names=LABELS, check=str(video)) <= 1e-4
     assert onnx.load(tmp_path / "tiny.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     model = load("tiny", device="cpu")
     model.difference = 2
@@ -252,7 +259,7 @@ def test_a_file_with_other_logits_is_not_kept(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "save_model", wrong)
     with pytest.raises(ExportError, match=r"not written: its logits differ .* more than 0\.0001"):
-        export(str(folder), out, labels=LABELS)
+        export(on_cpu(folder), out, class_names=LABELS)
     assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"] and out.read_text() == "older"
 
 
@@ -260,15 +267,15 @@ def test_mistakes_are_one_line(folder, tmp_path, monkeypatch):
     for arguments, message in (
         ({"out": tmp_path / "model.bin"}, "expected one of safetensors, torch-export, onnx"),
         ({"out": tmp_path / "model.pt2", "format": "onnx"}, r"ends in \.onnx"),
-        ({"out": tmp_path / "model.pt2", "labels": LABELS, "text_input": True}, "one or the other"),
+        ({"out": tmp_path / "model.pt2", "class_names": LABELS, "text_input": True}, "one or the other"),
         ({"out": tmp_path / "model.pt2", "check": str(tmp_path)}, "no video in this folder"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
-            export(str(folder), **arguments)
+            export(on_cpu(folder), **arguments)
     with pytest.raises(ValueError, match="no classes of its own"):
-        export("tiny", tmp_path / "model.pt2")
+        export(on_cpu("tiny"), tmp_path / "model.pt2")
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name))
     with pytest.raises(ValueError, match="onnx export needs onnxscript: pip install onnxscript"):
-        export(str(folder), tmp_path / "model.onnx")
+        export(on_cpu(folder), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

@@ -14,7 +14,8 @@ from mote.cli import main
 from mote.config import load as load_config
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
-from mote.experiments.video import assemble
+from mote.experiments.assemble import assemble
+from mote.parallel.accelerator import make_accelerator
 from mote.training.checkpoint import load_checkpoint
 
 CLASSES = ("red star", "blue arrow", "green ball")
@@ -94,7 +95,7 @@ def run_file(file: Path, frames: torch.Tensor) -> torch.Tensor:
     if file.suffix == ".onnx":
         return torch.from_numpy(onnxruntime.InferenceSession(file).run(["logits"], {"frames": frames.numpy()})[0])
     model = load(str(file), device="cpu")
-    return model.scorer(model.labels_or_own(None))({"frames": frames[:, None]})[:, 0]
+    return model.scorer(model.chosen(None))({"frames": frames[:, None]})[:, 0]
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt2", pytest.param(".onnx", marks=pytest.mark.slow)])
@@ -102,11 +103,11 @@ def test_the_file_of_a_run_with_adapters_gives_the_logits_of_its_checkpoint(adap
     """Against the training state, in which the adapters still stand beside the towers' weights."""
     assert mote("export", adapted, "--out", tmp_path / f"a{suffix}", "--check", clips) == 0
     frames = clip_frames(load(str(adapted), device="cpu"), clips)
-    experiment = assemble(load_config([adapted / "config.yaml"]), torch.device("cpu"))
+    experiment = assemble(load_config([adapted / "config.yaml"]), make_accelerator(cpu=True))
     assert load_checkpoint(adapted / "last", experiment.task) is not None
     assert any("lora" in name for name, _ in experiment.model.named_parameters())
     experiment.task.eval()
-    plain = assemble(load_config([adapted / "config.yaml"]), torch.device("cpu"))  # adapters that do nothing yet
+    plain = assemble(load_config([adapted / "config.yaml"]), make_accelerator(cpu=True))  # adapters that do nothing yet
     with torch.no_grad():
         video = experiment.model.head(experiment.model.encode_frames(frames))
         expected = experiment.model.classify(video, experiment.class_text())

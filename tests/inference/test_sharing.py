@@ -18,7 +18,7 @@ from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.inference import hub, sharing
 from mote.inference.hub import HubError, is_repo_id
-from mote.inference.sharing import from_pretrained, push, push_to_hub, save_pretrained
+from mote.inference.sharing import push, push_to_hub, save_pretrained
 from mote.models.checkpoints import save_model
 from mote.models.tiny import TINY_WEIGHTS
 
@@ -53,7 +53,7 @@ def test_a_shared_folder_is_complete_and_gives_the_same_scores(run, tmp_path):
     video = run.parent / "0.mp4"
     scores = load(str(run), device="cpu").classify_video(video)
     assert load(str(folder), device="cpu").classify_video(video) == scores
-    assert from_pretrained(folder, device="cpu").classify_video(video) == scores
+    assert load(str(folder), device="cpu").classify_video(video) == scores
 
 
 def test_a_shared_folder_names_no_folders_of_this_machine(run, tmp_path, monkeypatch):
@@ -81,7 +81,7 @@ def test_the_card_says_what_the_files_say(run, tmp_path):
     assert first["value"] == pytest.approx(100 * result["top1"])
     assert first["args"]["interval_95"] == [round(100 * end, 2) for end in result["top1_interval"]]
     assert "eval (test list.txt)" in text and "1 clips x 1 crops, mean_softmax" in text and "2 of 2" in text
-    assert "red star, blue ball" in text and "clip: tiny" in text and "mote.load(" in text
+    assert "red star, blue ball" in text and "backbone: tiny" in text and "mote.load(" in text
     save_pretrained(run, tmp_path / "b")
     assert "license" not in yaml.safe_load((tmp_path / "b" / "README.md").read_text().split("---")[1])
 
@@ -110,7 +110,7 @@ def test_weights_of_a_local_clip_are_shared_too(run, tmp_path, capsys):
     expected = load(str(other), device="cpu").text_features(new)
     assert not torch.equal(expected, load(str(run), device="cpu").text_features(new))
     shared = save_pretrained(other, tmp_path / "shared")
-    assert "my tower.safetensors: CLIP weights of a file, copied as clip.safetensors" in capsys.readouterr().err
+    assert "my tower.safetensors: CLIP weights of a file, copied as backbone.safetensors" in capsys.readouterr().err
     weights.unlink()
     again = save_pretrained(shared, tmp_path / "again")
     shutil.rmtree(shared)
@@ -135,7 +135,7 @@ def test_a_repository_is_loaded_from_the_clients_cache(run, tmp_path, monkeypatc
     video = run.parent / "1.mp4"
     scores = load(str(run), device="cpu").classify_video(video)
     assert load("lab/video", device="cpu").classify_video(video) == scores
-    assert from_pretrained("lab/video", "a" * 40, device="cpu").classify_video(video) == scores
+    assert load("lab/video", device="cpu").classify_video(video) == scores
     with pytest.raises(HubError, match="lab/other: no such folder here, and it could not be fetched") as error:
         load("lab/other")
     assert "\n" not in str(error.value)

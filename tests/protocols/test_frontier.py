@@ -17,7 +17,7 @@ from mote.datasets.decoding.decode import read_frames
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.evaluation.videos import evaluate
-from mote.inference.classifier import Classifier
+from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load
 from mote.metrics.frontier import pareto
 from mote.models.checkpoints import load_model
@@ -89,7 +89,7 @@ def table(folder: Path) -> dict[str, dict[str, str]]:
         return {row["name"]: row for row in csv.DictReader(file)}
 
 
-def accuracy(classifier: Classifier, world: Path, name: str, **settings) -> float:
+def accuracy(classifier: VideoClassifier, world: Path, name: str, **settings) -> float:
     config = load_config([world / "run" / "config.yaml"], [f"evaluation.manifest={world / name}.txt"])
     if name == "new":
         settings["classes"] = str(world / "new_classes.txt")
@@ -120,7 +120,7 @@ def test_every_point_is_what_an_evaluation_says(swept, world):
     rows, model = table(swept[0]), load(str(world / "run"), device="cpu")
     stacked = load_model(world / "run" / "best").model
 
-    def expert(number: int) -> Classifier:
+    def expert(number: int) -> VideoClassifier:
         torch.manual_seed(0)
         alone = stacked.sharing_parameters()  # fold by hand: the parameters of that expert
         alone.temporal.fold_(stacked.routing(lambda count, experts: torch.full((count, experts), 1 / experts)))

@@ -1,6 +1,5 @@
 """The launch files against accelerate's own reading of them, and what they start where there is no GPU."""
 
-import importlib.util
 import json
 import os
 import re
@@ -12,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.commands import launch
+
+from mote.parallel.accelerator import make_accelerator
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs" / "accelerate").glob("*.yaml"))
@@ -38,7 +39,6 @@ def test_accelerate_understands_the_file_and_the_command_in_it(file, monkeypatch
     assert arguments.mixed_precision == "no" and not arguments.use_cpu
     assert (arguments.multi_gpu, arguments.use_fsdp, arguments.num_machines) == {
         "one_gpu": (False, False, 1), "multi_node": (True, False, 2), "fsdp2": (False, True, 1),
-        "deepspeed_zero2": (False, False, 1),
     }.get(file.stem, (True, False, 1))  # fmt: skip
     if arguments.use_fsdp or arguments.multi_gpu:
         arguments.main_process_port = arguments.main_process_port or 0
@@ -117,51 +117,9 @@ def test_shards_on_the_cpu_are_refused_rather_than_left_out(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="needs deepspeed, which mote does not")
-@pytest.mark.skipif(torch.cuda.is_available(), reason="runs on the CPU")
-def test_deepspeed_changes_nothing_and_a_run_goes_on_with_and_without_it(tmp_path):
-    """ZeRO 2 against DDP: logs, evaluation, one process and two, and each resumes what the other has saved."""
-    options = {"sync_routing": True, "evaluated": True, "accumulation": 2, "clip_norm": 0.5}
-    for name, out, processes in (("cpu", "ddp", 2), ("deepspeed_zero2", "two", 2), ("deepspeed_zero2", "one", 1)):
-        done = start(name, processes=processes, out=tmp_path / out, **options)
-        assert done.returncode == 0, done.stderr
-    whole = records(tmp_path / "ddp")
-    assert any(record.get("grad_norm", 0) > 0.5 for record in whole)  # so clipping is compared as well
-    same(records(tmp_path / "two"), whole)
-    same(records(tmp_path / "one"), whole)
-    for first, second in (("cpu", "deepspeed_zero2"), ("deepspeed_zero2", "cpu")):
-        out = tmp_path / f"{first} first"
-        done = start(first, out=out, stop_at=7, **options)
-        assert done.returncode and "Stopped" in done.stderr and 0 < len(records(out)) < len(whole), done.stderr
-        done = start(second, out=out, resume=True, **options)
-        assert done.returncode == 0, done.stderr
-        same(records(out), whole)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="needs deepspeed, which mote does not")
-@pytest.mark.skipif(torch.cuda.is_available(), reason="runs on the CPU")
-def test_with_deepspeed_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
-    done = start("deepspeed_zero2", out=tmp_path / "run", nan_at=3, save_every=1)
-    assert done.returncode and "step 3 (epoch 0) is not finite" in done.stderr
-    assert json.loads((tmp_path / "run" / "last" / "state.json").read_text())["progress"]["step"] == 2
-
-
-@pytest.mark.parametrize(
-    ("stage", "precision", "installed", "message"),
-    [
-        ("2", "fp32", False, "DeepSpeed was asked for, but is not installed"),
-        ("3", "fp32", True, "ZeRO stage 3 is not supported"),
-        ("2", "bf16", True, "optim.precision=bf16 is not supported with DeepSpeed"),
-    ],
-)
-def test_what_deepspeed_cannot_do_here_is_refused(monkeypatch, stage, precision, installed, message):
-    from mote.parallel.accelerator import make_accelerator
-    from mote.training import zero
-
+@pytest.mark.parametrize("precision", ["fp32", "auto"])
+def test_deepspeed_is_refused_in_one_line_that_names_what_there_is(monkeypatch, precision):
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", stage)
-    monkeypatch.setattr(zero, "find_spec", lambda _name: object() if installed else None)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"DeepSpeed is not supported.*fsdp2\.yaml.*multi_gpu\.yaml") as caught:
         make_accelerator(precision, cpu=True)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,91 @@
+"""A configuration as objects, built but not yet trained; the only place that asks which kind of task it is."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from mote.config import Config
+from mote.datasets.lists.manifest import Record
+from mote.parallel.accelerator import Accelerator
+from mote.training.optim import Rule
+
+ASSEMBLERS = {  # task -> (module of this folder, its function)
+    "video": ("video", "assemble"),
+    "image": ("images", "assemble"),
+    "expression": ("images", "assemble_expressions"),
+    "autoencoder": ("autoencoder", "assemble"),
+}
+
+
+@runtime_checkable
+class Experiment(Protocol):
+    """What `mote train` trains and `mote train --dry-run` measures: one class for each kind of task.
+
+    config: all settings. task: (batch, generator) -> (loss, {name: weighted term}). device: where the model is used.
+    """
+
+    config: Config
+    task: nn.Module
+    device: torch.device
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Class names, K."""
+        ...
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """The training list."""
+        ...
+
+    @property
+    def item(self) -> str:
+        """What a sample is called: "clip" or "image"."""
+        ...
+
+    @property
+    def smallest_batch(self) -> int:
+        """Fewest samples of which the loss is defined."""
+        ...
+
+    @property
+    def max_skipped(self) -> int:
+        """Undecodable samples allowed in an epoch."""
+        ...
+
+    def rules(self) -> list[Rule]:
+        """Learning rates by parameter pattern, see `mote.training.optim.parameter_groups`."""
+        ...
+
+    def loader(self) -> DataLoader:
+        """Training batches."""
+        ...
+
+    def predict(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the network makes of a training batch, without the loss."""
+        ...
+
+    def evaluate(self, task: nn.Module, accelerator: Accelerator, out: Path, *, page: bool) -> dict[str, Any]:
+        """The summary of `config.evaluation` for the weights of `task`, written to `out`; call it in every process."""
+        ...
+
+    def save(self, task: nn.Module, folder: Path, selected: str) -> None:
+        """Write the weights of `task` as a model folder; `selected` says how they were chosen."""
+        ...
+
+
+def assemble(config: Config, accelerator: Accelerator) -> Experiment:
+    """Everything that `config` names, built but not yet trained. Writes nothing.
+
+    Raises:
+        ValueError, OSError: settings, files or lists that do not fit.
+    """
+    if config.data.train is None:
+        raise ValueError("data.train is not set; give it as an override, for example data.train=...")
+    module, function = ASSEMBLERS[config.task]
+    return getattr(import_module(f"mote.experiments.{module}"), function)(config, accelerator)

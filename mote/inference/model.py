@@ -1,0 +1,81 @@
+"""A trained model in use: what `mote.load` gives, whatever lies in the folder.
+
+`mote.evaluation.evaluate` scores any of them; `mote predict` takes those that name files.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import torch
+
+from mote.config.sections import ImbalanceConfig
+
+
+class Source(NamedTuple):
+    """Where a model was loaded from: a path or name, and the CLIP that an authors' checkpoint was given."""
+
+    model: str
+    backbone: str | None = None
+
+
+class Views(NamedTuple):
+    """How often a file is looked at: temporal clips, spatial crops (1 or 3), and whether only at its largest face."""
+
+    clips: int = 1
+    crops: int = 1
+    faces: bool = False
+
+
+ONE_VIEW = Views()
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A trained model, in evaluation mode, with what belongs to it."""
+
+    @property
+    def kind(self) -> Literal["video", "image", "autoencoder"]:
+        """What it takes and what it is for."""
+        ...
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the classes it was trained on."""
+        ...
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """Content of its model.json."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        ...
+
+    @property
+    def source(self) -> Source | None:
+        """What it was loaded from; None while it is being trained."""
+        ...
+
+
+@runtime_checkable
+class Namer(Model, Protocol):
+    """A model that names files: `mote predict` needs no more."""
+
+    def chosen(self, class_names: Sequence[str] | None) -> list[str]:
+        """The class names to choose among, checked; raises ValueError where the model cannot."""
+        ...
+
+    def corrected(self, settings: ImbalanceConfig, class_names: Sequence[str]) -> "Namer":
+        """The model with the correction of `imbalance.posthoc`; raises ValueError where it cannot be corrected."""
+        ...
+
+    def hashes(self, class_names: Sequence[str]) -> dict[str, str]:
+        """SHA-256 of what the scores depend on: weights, class names, and prompt templates where there are any."""
+        ...
+
+    def scores(self, path: Path, class_names: Sequence[str], views: Views = ONE_VIEW) -> dict[str, float]:
+        """{class name: probability} of a file, most probable first; raises ValueError, naming the file."""
+        ...
