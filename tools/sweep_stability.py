@@ -33,7 +33,7 @@ from mote.experiments.assemble import assemble
 from mote.experiments.video import VideoExperiment as Experiment
 from mote.files.provenance import versions
 from mote.files.writing import to_json, write_atomic
-from mote.metrics.rank_correlation import spearman
+from mote.metrics.statistics import rank_correlation
 from mote.parallel.accelerator import make_accelerator
 
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "stability_sweep.yaml"
@@ -126,7 +126,7 @@ def trends(rows: list[dict]) -> list[str]:
         values = np.array([row[name] for row in fitted])
         for what, axis in (("lr", [r["lr"] for r in fitted]), ("batch", [-r["batch_size"] for r in fitted]),
                            ("lr / batch", noise)):  # fmt: skip
-            found = spearman(np.array(axis, dtype=float), values) if len(fitted) >= 3 else None
+            found = rank_correlation(np.array(axis, dtype=float), values) if len(fitted) >= 3 else None
             if found is None:
                 continue
             rho, p = found

@@ -1,9 +1,8 @@
-"""The configuration tree: strict, frozen, and validated before torch is imported.
+"""Reading a configuration: YAML files merged left to right, then `a.b=c` overrides, then one validation.
 
-YAML files merge left to right, then `a.b=c` overrides, then one validation. Numbers are read by the rules of YAML 1.2
-(`1e-4` is a float; PyYAML's own resolver would give a string). Validation goes through JSON, so a YAML list becomes a
-tuple and `true` is refused where an integer is expected. `load` raises `ConfigError`, one line per mistake.
-Paths are relative to the working directory.
+Numbers are read by the rules of YAML 1.2 (`1e-4` is a float; PyYAML's own resolver would give a string). Validation
+goes through JSON, so a YAML list becomes a tuple and `true` is refused where an integer is expected. Paths are relative
+to the working directory.
 """
 
 import difflib
@@ -11,18 +10,19 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
+from mote.config.sections import Section
 from mote.config.tree import Config
 
-OLD_KEYS = {  # (section, key) -> today's key: run directories written before these were renamed
-    ("model", "clip"): "backbone",
-    ("optim", "clip_lr_scale"): "backbone_lr_scale",
-}
-OLD_VALUES = {("image", "net", "clip"): "backbone"}
+Tree: TypeAlias = dict[str, object]  # settings as plain values: section -> {key: value}, and keys of no section
+# Names in run directories that were written before these settings were renamed.
+OLD_KEYS = {("model", "clip"): "backbone", ("optim", "clip_lr_scale"): "backbone_lr_scale"}  # (section, key) -> new key
+OLD_VALUES = {("image", "net", "clip"): "backbone"}  # (section, key, value) -> new value
 
 
 class ConfigError(ValueError):
@@ -44,13 +44,13 @@ _Loader.add_implicit_resolver(
 )
 
 
-def parse_yaml(text: str) -> Any:
-    """One YAML document as plain Python values."""
+def parse_yaml(text: str) -> object:
+    """One YAML document as plain Python values; raises yaml.YAMLError."""
     return yaml.load(text, Loader=_Loader)
 
 
 def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Config:
-    """Merge YAML `files` left to right, apply `a.b=c` overrides, validate once.
+    """The configuration of YAML `files`, merged left to right, with `a.b=c` overrides, validated once.
 
     Raises:
         ConfigError: missing file, bad YAML, unknown key, wrong type or value; one line per mistake.
@@ -58,9 +58,15 @@ def load(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Con
     return validate(merge(files, overrides))
 
 
-def merge(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> dict[str, Any]:
-    """What `load` validates: the settings that the files and overrides name, and no others."""
-    tree: dict[str, Any] = {}
+def merge(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Tree:
+    """The settings that the files and overrides name, not validated: what `load` validates.
+
+    The file of a run directory, `config.yaml`, may have the settings' old names.
+
+    Raises:
+        ConfigError: missing file, bad YAML, an override without `=`.
+    """
+    tree: Tree = {}
     for file in files:
         read = read_run_tree if Path(file).name == "config.yaml" else _read
         _merge(tree, read(Path(file)))
@@ -69,49 +75,51 @@ def merge(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> di
         if not equals or not key:
             raise ConfigError(f"override {override!r}: expected key=value, for example optim.lr=1e-4")
         try:
-            nested: Any = parse_yaml(value)
+            nested = parse_yaml(value)
         except yaml.YAMLError:
             nested = value
-        for part in reversed(key.split(".")):
+        first, *inner = key.split(".")
+        for part in reversed(inner):
             nested = {part: nested}
-        _merge(tree, nested)
+        _merge(tree, {first: nested})
     return tree
 
 
-def validate(tree: Mapping[str, Any]) -> Config:
-    """Check a plain tree; raises ConfigError with one line per mistake."""
+def validate(tree: Mapping[str, object]) -> Config:
+    """The configuration of a plain tree; raises ConfigError with one line per mistake."""
     try:
         return Config.model_validate_json(json.dumps(tree, default=str))
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(item) for item in error.errors())) from None
 
 
-def with_todays_names(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run or result as they are named now; an older one may have other names."""
-    return {
-        section: {
+def with_todays_names(tree: Mapping[str, object]) -> Tree:
+    """`tree`, which may have been written by an older version, with the names that settings have now."""
+
+    def renamed(section: str, keys: object) -> object:
+        if not isinstance(keys, Mapping):
+            return keys
+        return {
             OLD_KEYS.get((section, key), key): OLD_VALUES.get((section, key, value), value)
             if isinstance(value, str)
             else value
             for key, value in keys.items()
         }
-        if isinstance(keys, Mapping)
-        else keys
-        for section, keys in tree.items()
-    }
+
+    return {section: renamed(section, keys) for section, keys in tree.items()}
 
 
-def read_run_tree(path: Path) -> dict[str, Any]:
-    """The settings in the config.yaml of a run directory, not validated; raises ConfigError."""
+def read_run_tree(path: Path) -> Tree:
+    """The settings in the `config.yaml` of a run directory, with today's names, not validated; raises ConfigError."""
     return with_todays_names(_read(path))
 
 
 def dump(config: Config) -> str:
-    """The resolved tree as YAML; `load` of it gives an equal object."""
+    """All settings as YAML; `load` of it gives an equal object."""
     return yaml.safe_dump(config.model_dump(), sort_keys=False)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Tree:
     try:
         tree = parse_yaml(path.read_text())
     except OSError as error:
@@ -123,24 +131,31 @@ def _read(path: Path) -> dict[str, Any]:
     return tree or {}
 
 
-def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
+def _merge(into: Tree, other: Mapping[str, object]) -> None:
+    """Write `other` into `into`: sections key by key, anything else whole."""
     for key, value in other.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+        present = into.get(key)
+        if isinstance(value, Mapping) and isinstance(present, dict):
+            _merge(present, value)
         else:
             into[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _explain(item: Any) -> str:
+def _explain(item: ErrorDetails) -> str:
+    """One mistake in a line: where it is, what was expected, what was given."""
     location = [str(part) for part in item["loc"]]
     name = ".".join(location)
     if item["type"] != "extra_forbidden":
         where = f"{name}: " if name else ""
         got = f", got {item['input']!r}" if name else ""
         return f"{where}{item['msg'].removeprefix('Value error, ')}{got}"
-    section: Any = Config
+    section: type[Section] = Config
     for part in location[:-1]:
-        section = section.model_fields[part].annotation
+        inner = section.model_fields[part].annotation
+        assert isinstance(inner, type) and issubclass(inner, Section)
+        section = inner
+    if renamed := OLD_KEYS.get((location[0], location[-1])):
+        return f"{name}: unknown key; did you mean '{renamed}'? The setting was renamed"
     close = difflib.get_close_matches(location[-1], section.model_fields, n=1)
     known = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(section.model_fields)}"
     return f"{name}: unknown key; {known}"

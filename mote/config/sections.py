@@ -1,13 +1,18 @@
-"""The sections of the configuration: every setting with its default, its range and what it means; no torch."""
+"""Every setting of the configuration, by section: its default, its range, and a comment on its meaning and unit.
+
+Ranges are those of the types, checked when a configuration is read. Imports no torch.
+"""
 
 import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Unit = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]  # a fraction or a probability, 0 to 1
 Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+AboveZero = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -17,167 +22,164 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """The network: CLIP towers and the temporal head on top of them."""
+    """The network of task=video: the towers of a CLIP model, its backbone, and the temporal head on top of them."""
 
-    backbone: str = "tiny"  # "tiny", or any open_clip architecture
-    pretrained: str | None = None  # open_clip tag, or a local checkpoint file; "random" for random weights
-    layers: Annotated[int, Field(ge=0)] = 4  # temporal layers; 0 = mean pooling
-    experts: Positive = 4  # experts per layer; 1 = plain temporal transformer
-    heads: Positive | None = None  # attention heads of the temporal layers; None = text width // 64
-    same_init: bool = False  # all experts start equal (the paper's ablation)
-    expert_part: Literal["ffn", "up", "down", "separate"] = "ffn"  # what is routed: both layers of the FFN as one, ...
-    init: str | None = None  # model folder to start the weights from
-    gradient_checkpointing: bool = False
+    backbone: str = "tiny"  # the CLIP model: `tiny` (built in), or the name of an open_clip architecture
+    pretrained: str | None = None  # its weights: open_clip tag, checkpoint file, or `random`; null for tiny
+    layers: Natural = 4  # temporal transformer layers; 0 = no temporal head, frame features are averaged
+    experts: Positive = 4  # feed-forward experts of each temporal layer; 1 = a plain temporal transformer
+    heads: Positive | None = None  # attention heads of each temporal layer; null = width of the text tower // 64
+    same_init: bool = False  # all experts start from the same weights (an ablation of the paper)
+    # What an expert is: the feed-forward network as a whole (ffn), its first or its second layer alone (up, down; the
+    # other layer is shared), or both layers, each with a draw of its own (separate).
+    expert_part: Literal["ffn", "up", "down", "separate"] = "ffn"
+    init: str | None = None  # run directory or model folder whose weights training starts from; null = new weights
+    gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, more time
 
 
 class DataConfig(Section):
-    """Training videos and how clips are cut from them."""
+    """The training list, how clips are cut from videos, and how they are augmented."""
 
-    train: str | None = None  # manifest or class-per-folder directory
-    root: str | None = None  # what relative paths in the manifest are relative to; None = its folder
-    split: str | None = None  # value of the CSV manifest's split column to keep
-    classes: str | None = None  # class-name file; None = the names in the manifest or the folders
-    templates: str | None = None  # prompt-template file; None = the 28 of the method
-    frames: Positive = 8
-    size: Positive | None = None  # pixels; None = what the CLIP tower takes
-    sampling: Literal["segment", "dense"] = "segment"
-    stride: Positive = 4  # frames between samples when dense
-    difference: Annotated[int, Field(ge=0)] = 0  # > 0: the model sees each frame minus that so many frames earlier
-    shuffle_shards: Positive | None = None  # archives of `mote data shard` shuffled together; None = the whole list
-    near_keyframes: bool = False  # training clips take the key frame next to each sampled one: cheaper, see docs
-    crop_scale: tuple[Unit, Unit] = (0.08, 1.0)  # area of the random-resized crop
-    flip: Unit = 0.5  # probability; set 0 where left and right are classes
-    grayscale: Unit = 0.2  # probability
-    workers: Annotated[int, Field(ge=0)] = 2
-    cache_features: bool = (
-        False  # encode every training clip once, without augmentation (needs optim.backbone_lr_scale=0)
-    )
-    max_bad_fraction: Unit = 0.0  # undecodable training videos tolerated; they are skipped, counted and listed
-    decode_timeout: Annotated[float, Field(gt=0)] | None = 60.0  # seconds until a file counts as bad; None waits
+    train: str | None = None  # training list: a manifest, or a folder with one folder per class
+    root: str | None = None  # folder that relative paths of the list start from; null = the folder of the list
+    split: str | None = None  # value of the column `split` of a .csv list to keep; null = all rows
+    classes: str | None = None  # class-name file; null = the names in the list or of the folders
+    templates: str | None = None  # prompt-template file, one {} per line; null = the 28 templates of the method
+    frames: Positive = 8  # frames of a clip
+    size: Positive | None = None  # height and width of the network's input in pixels; null = what the network expects
+    sampling: Literal["segment", "dense"] = "segment"  # a frame from each equal part of the video, or every stride-th
+    stride: Positive = 4  # distance between the frames of a dense clip, in frames of the video
+    difference: Natural = 0  # > 0: the network sees each frame minus the one so many frames before it
+    shuffle_shards: Positive | None = None  # archives of `mote data shard` shuffled together; null = the whole list
+    near_keyframes: bool = False  # training reads the key frame nearest to each sampled frame: cheaper decoding
+    crop_scale: tuple[Share, Share] = (0.08, 1.0)  # smallest and largest area of a random crop, as shares of the frame
+    flip: Share = 0.5  # probability of mirroring left and right; 0 where they tell classes apart
+    grayscale: Share = 0.2  # probability of removing the colours
+    workers: Natural = 2  # processes that decode, for each training process; 0 = the training process itself
+    cache_features: bool = False  # encode each training clip once, without augmentation; needs a frozen visual tower
+    max_bad_fraction: Share = 0.0  # share of undecodable training videos that is skipped and listed; more is an error
+    decode_timeout: AboveZero | None = 60.0  # seconds after which a file counts as undecodable; null = no limit
 
 
 class TuningConfig(Section):
-    """Which weights of the CLIP towers are tuned, and through what. The temporal head is always tuned whole."""
+    """How the towers of the backbone are tuned. The temporal head is always tuned whole."""
 
-    vision: Literal["frozen", "lora", "full"] = "full"  # "full" learns at optim.lr * optim.backbone_lr_scale
-    text: Literal["frozen", "lora", "full"] = "frozen"  # tuned: class features are recomputed inside every step
+    vision: Literal["frozen", "lora", "full"] = "full"  # visual tower; full learns at optim.backbone_lr_scale
+    text: Literal["frozen", "lora", "full"] = "frozen"  # text tower; if tuned, every step computes the class features
     adapt: Literal["attention", "mlp", "all"] = "all"  # layers that get LoRA adapters
-    rank: Positive = 16  # of the adapters
-    alpha: Annotated[float, Field(gt=0)] = 16.0  # the adapters' update is scaled by alpha / rank
-    lr_scale: Annotated[float, Field(gt=0)] = 1.0  # learning rate of the adapters relative to optim.lr
+    rank: Positive = 16  # rank of the adapters
+    alpha: AboveZero = 16.0  # the adapters' update is multiplied by alpha / rank
+    lr_scale: AboveZero = 1.0  # learning rate of the adapters as a multiple of optim.lr
     text_prompts: Positive = 1  # prompts per class in a training step while text is tuned: the first of data.templates
-    freeze: tuple[str, ...] = ()  # parameters that stay as they are, by pattern: "model.visual.*resblocks.[0-5].*"
+    freeze: tuple[str, ...] = ()  # name patterns of parameters that stay fixed: "model.visual.*resblocks.[0-5].*"
 
 
 class LossConfig(Section):
-    """Weights of the loss terms (MoTE eq. 10) and the draws behind them."""
+    """Weights of the loss terms (MoTE, eq. 10) and the random draws of experts."""
 
-    merged_weight: NonNegative = 0.5
-    anchor_weight: NonNegative = 0.1
-    anchor: Literal["released", "paper"] = "released"
-    routing: Literal["one", "all"] = "one"  # an expert is drawn for each step, or every batch goes through all of them
-    merged: Literal["ce", "kl", "mse"] = "ce"  # of the merged pass: with the labels, or with what the routed pass says
-    route_temperature: Annotated[float, Field(gt=0)] = 1.0  # P(i) = softmax(i / it); .inf: uniform, 1e-3: the last only
-    merge_temperatures: tuple[float, ...] = Field(
+    merged_weight: NonNegative = 0.5  # weight of the loss of randomly merged experts (lambda of the paper)
+    anchor_weight: NonNegative = 0.1  # weight of the squared distance of the head's output from its input (eta)
+    anchor: Literal["released", "paper"] = "released"  # that distance as in the authors' code, or as in the paper
+    routing: Literal["one", "all"] = "one"  # draw one expert per layer and step, or run the batch through each expert
+    merged: Literal["ce", "kl", "mse"] = "ce"  # merged pass learns from labels (ce), or the routed pass (kl, mse)
+    route_temperature: AboveZero = 1.0  # expert i is drawn by softmax(i / temperature); .inf = all alike
+    merge_temperatures: tuple[float, ...] = Field(  # set from which the merging temperature of a layer is drawn
         default=(-9.6, -4.8, -2.4, -1.2, -0.6, 0.6, 1.2, 2.4, 4.8, 9.6, math.inf), min_length=1
     )
 
 
 class MixingConfig(Section):
-    """Mixed-sample augmentation of the training batches (mote/datasets/mixing.py); off without methods."""
+    """Mixed-sample augmentation of training batches (mote/datasets/mixing.py). Off without methods."""
 
     methods: tuple[Literal["mixup", "cutmix", "hmix", "gmix"], ...] = ()  # of several, one is drawn each time
-    alpha: Annotated[float, Field(gt=0)] = 1.0  # lambda is drawn from Beta(alpha, alpha)
-    ratio: Annotated[float, Field(gt=0, le=1)] = 0.5  # of hmix: its box over that of cutmix
-    extent: Literal["space", "spacetime", "time"] = "space"  # what the mask varies over; space: the same for all frames
-    probability: Unit = 1.0  # of a sample (a batch) being mixed
-    per_sample: bool = True  # draw method, lambda and box for each sample; false: once for the batch
+    alpha: AboveZero = 1.0  # the share lambda of the first sample is drawn from Beta(alpha, alpha)
+    ratio: Annotated[float, Field(gt=0, le=1)] = 0.5  # hmix: volume of its box over the volume of the box of cutmix
+    extent: Literal["space", "spacetime", "time"] = "space"  # axes the mask varies along; space: alike in all frames
+    probability: Share = 1.0  # probability that a sample (per_sample) or a batch is mixed
+    per_sample: bool = True  # draw method, lambda and mask for each sample; false = once for the batch
 
 
 class RDropConfig(Section):
     """R-Drop (mote/regularizers/r_drop.py): two random passes should agree. Off with weight 0."""
 
-    weight: NonNegative = 0.0  # alpha of the paper, on the mean over samples; independent of the batch size
-    temperature: Annotated[float, Field(gt=0)] = 1.0  # divides the logits inside the KL
+    weight: NonNegative = 0.0  # weight of the divergence of the two passes, a mean over samples (alpha of the paper)
+    temperature: AboveZero = 1.0  # divides the logits inside the divergence
 
 
 class ImageConfig(Section):
-    """The network and the pictures of task=image and task=expression."""
+    """The network and the images of task=image and task=expression."""
 
-    net: str = (
-        "resnet20"  # lenet, mlp, resnet8, resnet20, resnet32, timm:NAME, or backbone: model.backbone with class names
-    )
-    pretrained: bool = False  # timm: download its weights
-    init: str | None = (
-        None  # run or model folder of the same net to start from, such as what `mote compact` wrote; with
-    )
-    # task=expression also a file of weights, of which everything but the head is taken
-    channels: Literal[1, 3] = 3
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    pad: Annotated[int, Field(ge=0)] = 0  # > 0: pad and crop at random, in place of data.crop_scale
-    mean: tuple[float, ...] = (0.5,)  # of pixels in [0, 1], one or one a channel; timm and clip have their own
-    std: tuple[Annotated[float, Field(gt=0)], ...] = (0.25,)
+    # lenet, mlp, resnet8, resnet20, resnet32, timm:NAME, or backbone: the visual tower of model.backbone, with class
+    # names as the head.
+    net: str = "resnet20"
+    pretrained: bool = False  # timm: start from its published weights, which are downloaded
+    # Run directory or model folder of the same net to start from, as of `mote compact`; with task=expression also a
+    # file of weights, whose head is left out.
+    init: str | None = None
+    channels: Literal[1, 3] = 3  # 1 = gray, 3 = colour
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # probability of dropping a feature before the head
+    pad: Natural = 0  # > 0: pad by so many pixels and crop at random, in place of data.crop_scale
+    mean: tuple[float, ...] = (0.5,)  # of pixels in [0, 1], one or one per channel; timm and backbone have their own
+    std: tuple[AboveZero, ...] = (0.25,)  # likewise
 
 
 class ImbalanceConfig(Section):
-    """What task=expression and task=video do about classes of unequal size; losses: mote/regularizers/long_tail.py."""
+    """What task=expression and task=video do about classes of unequal size (mote/config/imbalance_methods.py)."""
 
     method: Literal[
-        "ce",
-        "weighted",
-        "sampler",
-        "focal",
-        "class_balanced",
-        "ldam_drw",
-        "logit_adjustment",
-        "balanced_softmax",
-        "crt",  # the head anew, on balanced batches; the rest is the run of image.init
-        "smoothing",
-        "consistency",  # EAC: all classes alike
-        "mek",
+        "ce",  # cross-entropy, nothing else
+        "weighted",  # cross-entropy, class c weighted by 1 / n_c, n_c its number of training samples
+        "sampler",  # batches draw all classes equally often
+        "focal",  # focal loss
+        "class_balanced",  # cross-entropy weighted by the inverse effective number of samples
+        "ldam_drw",  # margins that grow with rarity, and class weights late in training
+        "logit_adjustment",  # log class frequencies are added to the logits in training
+        "balanced_softmax",  # the same at tau 1
+        "crt",  # a new head on balanced batches; the network below is that of image.init
+        "smoothing",  # uniform label smoothing
+        "consistency",  # attention must agree with that of the mirror image (EAC), all classes alike
+        "mek",  # consistency and smooth labels, both weighted by 1 / n_c (MEK)
     ] = "ce"
-    strength: NonNegative = (
-        1.0  # Lambda of consistency and mek: the published lambda times the sum of its weights; on cosines with CLIP
-    )
-    epsilon: Unit = 0.1  # of smoothing and mek
-    tau: NonNegative = 1.0  # of logit_adjustment
-    gamma: NonNegative = 2.0  # of focal
-    beta: Annotated[float, Field(ge=0, lt=1)] = 0.9999  # of class_balanced and ldam_drw
-    margin: NonNegative = 0.5  # of the rarest class, ldam_drw
-    scale: Annotated[float, Field(gt=0)] = 30.0  # of the cosine head of ldam_drw
-    defer: Unit = 0.8  # share of the training of ldam_drw before its weights
-    posthoc: Literal["none", "logit_adjustment", "tau_norm"] = "none"  # in evaluation and prediction only
-    posthoc_tau: NonNegative = 1.0
+    strength: NonNegative = 1.0  # consistency, mek: weight of the attention term, see regularizers/extra_knowledge.py
+    epsilon: Share = 0.1  # smoothing, mek: share of the target that the other classes get
+    tau: NonNegative = 1.0  # logit_adjustment: factor of the log frequencies
+    gamma: NonNegative = 2.0  # focal: exponent
+    beta: Annotated[float, Field(ge=0, lt=1)] = 0.9999  # class_balanced, ldam_drw: of the effective number; 0 = equal
+    margin: NonNegative = 0.5  # ldam_drw: margin of the rarest class, in cosines
+    scale: AboveZero = 30.0  # ldam_drw: multiplier of the cosines of the head
+    defer: Share = 0.8  # ldam_drw: share of training before its class weights are used
+    posthoc: Literal["none", "logit_adjustment", "tau_norm"] = "none"  # correction in evaluation and prediction only
+    posthoc_tau: NonNegative = 1.0  # strength of that correction; 0 = none
 
 
 class OptimConfig(Section):
-    """AdamW, warm-up and half cosine on optimizer steps."""
+    """AdamW; the learning rate rises linearly, then falls by half a cosine, step by step."""
 
-    lr: Annotated[float, Field(gt=0)] = 5e-5
-    backbone_lr_scale: NonNegative = 0.07  # learning rate of the CLIP tower relative to lr; 0 = frozen
-    weight_decay: NonNegative = 0.2
-    betas: tuple[Unit, Unit] = (0.9, 0.999)
-    no_decay_norm_bias: bool = False
-    epochs: Positive = 30
-    warmup_epochs: NonNegative = 5.0
-    batch_size: Positive = 144  # clips per optimizer step, over all processes and accumulation steps
-    accumulation: Positive = 1
-    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    lr: AboveZero = 5e-5  # learning rate of the temporal head, or of an image network
+    backbone_lr_scale: NonNegative = 0.07  # learning rate of the backbone as a multiple of lr; 0 = frozen
+    weight_decay: NonNegative = 0.2  # decoupled weight decay
+    betas: tuple[Share, Share] = (0.9, 0.999)  # decay of the running means of gradients and of their squares
+    no_decay_norm_bias: bool = False  # no weight decay on biases and normalisation layers
+    epochs: Positive = 30  # passes over the training list
+    warmup_epochs: NonNegative = 5.0  # epochs of the linear rise
+    batch_size: Positive = 144  # samples per optimizer step, over all processes and accumulation steps
+    accumulation: Positive = 1  # forward and backward passes per optimizer step: less memory, the same batch
+    clip_norm: AboveZero | None = None  # largest norm of the gradient, longer ones are scaled down; null = no limit
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"  # auto = bf16 where the hardware has it, else fp32
-    sync_routing: bool = False  # the same expert draws on every process
+    sync_routing: bool = False  # all processes draw the same experts in a step
 
 
 class SparsityConfig(Section):
     """Structured sparsity by group lasso (mote/sparsity); `mote compact` then removes what is zero."""
 
-    strength: NonNegative = 0.0  # 0 = off; under AdamW at most 1: the share of updates a group must agree on to live
-    groups: tuple[Literal["units", "heads", "sublayers", "filters", "channels", "shapes"], ...] = ("units",)
-    layers: dict[str, NonNegative] = Field(
+    strength: NonNegative = 0.0  # 0 = off; at most 1: share of its updates that a group must agree upon to stay
+    groups: tuple[Literal["units", "heads", "sublayers", "filters", "channels", "shapes"], ...] = ("units",)  # kinds
+    layers: dict[str, NonNegative] = Field(  # name pattern of a layer -> factor of strength; the first match counts
         default={"*": 1.0}, min_length=1
-    )  # name pattern -> factor; first match counts
-    start: Unit = 0.0  # fraction of the run before the penalty
-    ramp: Unit = 0.1  # fraction of the run over which it grows to full strength
-    stop: Unit = 0.7  # fraction of the run after which living groups are fine-tuned and dead ones stay dead
+    )
+    start: Share = 0.0  # share of training before the penalty
+    ramp: Share = 0.1  # share of training over which the penalty grows to its full strength
+    stop: Share = 0.7  # share of training after which the penalty ends; groups that are zero stay zero
 
     @model_validator(mode="after")
     def _ordered(self) -> "SparsityConfig":
@@ -187,21 +189,23 @@ class SparsityConfig(Section):
 
 
 class AutoencoderConfig(Section):
-    """The network, prior and loss of task=autoencoder, whose pictures are those of `data` and `image.channels`."""
+    """Network, prior and loss of task=autoencoder; its images are those of `data`, `image.channels` and `image.pad`."""
 
-    method: Literal["gm", "ae", "vae", "wae_mmd"] = "gm"  # gm: mixture prior; ae: a mixture is fitted afterwards; ...
-    latent: Positive = 16  # dimensions of the latent
-    width: Positive = 16  # channels of the first convolution; doubled at each halving
-    modes: Positive = 10  # Gaussians of the mixture; a vae has one
-    separation: Annotated[float, Field(gt=0)] = 6.0  # distance of the modes in std; below 4 no batch can tell them
-    conditional: bool = False  # gm: class k is mode k, from the labels; needs as many modes as classes
-    reconstruction_weight: NonNegative = 2000.0  # of the mean squared error of pixels in [0, 1]: 1 / the error aimed at
-    cdf_weight: NonNegative = 1.0  # gm: of each latent term over its value for a perfect encoder, so 1 is its null
-    covariance_weight: NonNegative = 1.0
-    mean_weight: NonNegative = 1.0
+    # gm: codes follow a Gaussian mixture; ae: plain, a mixture is fitted to the codes afterwards; vae: variational;
+    # wae_mmd: Wasserstein autoencoder with MMD to the mixture.
+    method: Literal["gm", "ae", "vae", "wae_mmd"] = "gm"
+    latent: Positive = 16  # dimensions of a code
+    width: Positive = 16  # channels of the first convolution, doubled at each halving of the image
+    modes: Positive = 10  # gm, ae, wae_mmd: Gaussians of the mixture
+    separation: AboveZero = 6.0  # gm, wae_mmd: distance of the Gaussians in standard deviations; below 4 they overlap
+    conditional: bool = False  # gm: Gaussian k is class k, by the labels; needs modes = number of classes
+    reconstruction_weight: NonNegative = 2000.0  # of the mean squared error of pixels in [0, 1]; 1 / the error aimed at
+    cdf_weight: NonNegative = 1.0  # gm: of the term of distributions; gm terms are 1 for a perfect encoder
+    covariance_weight: NonNegative = 1.0  # gm: of the term of covariances
+    mean_weight: NonNegative = 1.0  # gm: of the term of means
     kl_weight: NonNegative = 1.0  # vae: of the KL divergence in nats
-    mmd_weight: NonNegative = 100.0  # wae_mmd: of MMD^2 to the mixture
-    judge: str | None = None  # run of task=image whose features and classes score the samples; None = neither
+    mmd_weight: NonNegative = 100.0  # wae_mmd: of the squared MMD to the mixture
+    judge: str | None = None  # run of task=image whose features and classes score the samples; null = neither
 
     @model_validator(mode="after")
     def _fitting(self) -> "AutoencoderConfig":
@@ -216,39 +220,37 @@ class AutoencoderConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """What is scored and how; empty class list = the training classes (closed-set)."""
+    """The list that is scored, and how."""
 
-    manifest: str | None = None
-    root: str | None = None
-    split: str | None = None
-    classes: str | None = None  # None = the classes the model was tuned on; a file = zero-shot vocabulary
-    templates: str | None = None
-    clips: Positive = 1
-    crops: Literal[1, 3] = 1
-    fusion: Literal["mean_softmax", "reference", "mean_logits"] = "mean_softmax"
-    modulation: bool | None = None  # temporal feature modulation; None = on for zero-shot, off for closed-set
-    modulation_k: Positive = 5
-    modulation_gamma: Annotated[float, Field(gt=0)] = 0.05
-    alpha: Unit = 1.0  # alpha * tuned + (1 - alpha) * original CLIP weights; the released test scripts use 0.99
-    bad_videos: Literal["error", "count_wrong"] = "error"
+    manifest: str | None = None  # list to score: a manifest, or a folder with one folder per class
+    root: str | None = None  # as data.root
+    split: str | None = None  # as data.split
+    classes: str | None = None  # class-name file for a zero-shot vocabulary; null = the classes of training
+    templates: str | None = None  # as data.templates; null = those of the model
+    clips: Positive = 1  # clips per video, spread over its length
+    crops: Literal[1, 3] = 1  # crops per frame: the central square, or three along the longer side
+    fusion: Literal["mean_softmax", "reference", "mean_logits"] = "mean_softmax"  # mean over clips and crops of what
+    modulation: bool | None = None  # temporal feature modulation; null = for other classes than those of training
+    modulation_k: Positive = 5  # modulation: nearest training classes that a class is compared with
+    modulation_gamma: AboveZero = 0.05  # modulation: smaller = less of the temporal head for classes unlike those
+    alpha: Share = 1.0  # weights used: alpha * tuned + (1 - alpha) * original CLIP
+    bad_videos: Literal["error", "count_wrong"] = "error"  # an undecodable video is an error, or counts as wrong
     batch_size: Positive = 16  # videos decoded at once in a process; on a GPU, also encoded at once
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of matrix products; auto = bf16 where the hardware has it
-    cache: str | None = "auto"  # folder of frame features; auto = the user's cache, none for tiny CLIP; null = none
+    cache: str | None = "auto"  # folder of frame features; auto = the user's cache (none for tiny), null = none
     every: Positive = 1  # epochs between evaluations during training
-    unknown: str | None = None  # list or folder of clips of no listed class, to measure "none of these" on
-    accept: Annotated[float, Field(gt=0, le=1)] = 0.95  # share of the listed clips that "none of these" must spare
-    page: bool = True  # draw NAME/index.html (in training after the last epoch only)
-    name: str = "eval"  # stem of the result files
+    unknown: str | None = None  # list or folder of clips of no listed class, to measure the answer "none of these"
+    accept: Annotated[float, Field(gt=0, le=1)] = 0.95  # share of listed clips that must not get that answer
+    page: bool = True  # write NAME/index.html; in training after the last epoch only
+    name: str = "eval"  # NAME of the result files NAME.json and NAME.csv
 
 
 class RunConfig(Section):
-    """Where the run lives and what it keeps."""
+    """The run directory, what is kept in it, and where training runs."""
 
-    out: str | None = None
-    save_every: Positive | None = None  # optimizer steps between checkpoints; None = once an epoch
+    out: str | None = None  # run directory
+    save_every: Positive | None = None  # optimizer steps between checkpoints; null = once an epoch
     keep: Positive = 1  # checkpoints kept in last/
-    select: Literal["last", "top1", "top5", "mean_class_recall"] = (
-        "last"  # best/: the last epoch, or the highest metric
-    )
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
-    cpu: bool = False  # stay on the CPU though there is a GPU
+    select: Literal["last", "top1", "top5", "mean_class_recall"] = "last"  # best/: last epoch, or highest such metric
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # programs that also get the log
+    cpu: bool = False  # train on the CPU even where there is a GPU

@@ -1,8 +1,8 @@
 """The whole configuration tree, and the checks that see two sections at once."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from mote.config.imbalance_methods import METHODS, POSTHOC_METHODS
 from mote.config.sections import (
@@ -14,6 +14,7 @@ from mote.config.sections import (
     LossConfig,
     MixingConfig,
     ModelConfig,
+    Natural,
     OptimConfig,
     RDropConfig,
     RunConfig,
@@ -26,7 +27,9 @@ from mote.config.sections import (
 class Config(Section):
     """The whole tree. A run directory holds it as `config.yaml`."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Natural = 0  # of every random draw; the same seed gives the same run
+    # What is trained: video, a CLIP model with a temporal head; image, a network for still images; expression, one for
+    # faces whose classes are unequal in size; autoencoder, an image autoencoder to draw samples from.
     task: Literal["video", "image", "expression", "autoencoder"] = "video"
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()

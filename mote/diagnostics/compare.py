@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from mote.diagnostics.report import MEANINGS
 from mote.files.hashes import sha256_file
 from mote.files.provenance import versions
 from mote.files.writing import to_json, write_atomic
-from mote.metrics.rank_correlation import ranks, spearman
+from mote.metrics.statistics import rank_correlation
 from mote.reporting.diagnose_plot import correlation_plot
 from mote.reporting.page import text_table
 
@@ -125,11 +126,11 @@ def _ranked(matched: Sequence[dict[str, Any]], seed: int) -> dict[str, dict[str,
         if key in LEFT_OUT or not all(key in row["quantities"] for row in matched):
             continue
         values = np.array([row["quantities"][key] for row in matched])
-        related = None if len(matched) < 3 or np.isnan(values).any() else spearman(values, accuracy, seed)
+        related = None if len(matched) < 3 or np.isnan(values).any() else rank_correlation(values, accuracy, seed)
         found[key] = {
             "runs": [row["run"] for row in matched],
             "values": values.tolist(),
-            "ranks": ranks(values).tolist(),
+            "ranks": rankdata(values).tolist(),
             "rho": None if related is None else related[0],
             "p": None if related is None else related[1],
         }

@@ -10,6 +10,7 @@ Every fraction comes with the counts it was divided from. A clip that was not de
 accuracy, as in `closed_set`; where it has no say (calibration, open set) it is left out and the count says so.
 """
 
+import math
 from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
@@ -88,6 +89,36 @@ def mcnemar(only_a: int, only_b: int) -> float:
         term = term * (total - i) // (i + 1)
         tail += term
     return min(1.0, 2 * tail / 2**total)
+
+
+def rank_correlation(
+    a: Float[np.ndarray, "n"], b: Float[np.ndarray, "n"], seed: int = 0, draws: int = 20_000
+) -> tuple[float, float] | None:
+    """(rho, p): Spearman's rank correlation in [-1, 1] and its two-sided permutation p-value; None for a constant side.
+
+    p is the share of orders of one side whose |rho| is at least as large: of all orders for up to 8 pairs, else of
+    `draws` random ones and the observed one. Tied values share the mean of their ranks.
+
+    Raises:
+        ValueError: fewer than 3 pairs, or a value that is NaN.
+    """
+    from scipy.stats import permutation_test, rankdata  # slow to import
+
+    if len(a) != len(b) or len(a) < 3 or np.isnan(a).any() or np.isnan(b).any():
+        raise ValueError(f"expected at least 3 pairs of numbers, got {len(a)} and {len(b)}")
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return None
+    first, second = rankdata(a) - (len(a) + 1) / 2, rankdata(b)
+    test = permutation_test(
+        (second,),
+        lambda order, axis: np.abs(order @ first),  # |rho| up to a factor, without rounding
+        permutation_type="pairings",
+        alternative="greater",
+        n_resamples=draws if len(a) > 8 else math.factorial(8),
+        vectorized=True,
+        rng=np.random.default_rng(seed),
+    )
+    return float(np.corrcoef(first, second)[0, 1]), float(test.pvalue)
 
 
 def expected_calibration_error(

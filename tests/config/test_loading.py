@@ -1,10 +1,13 @@
+from pathlib import Path
+
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mote.config import Config, ConfigError, dump, load, parse_yaml
-from mote.config.unused import unused
+from mote.config import Config, ConfigError, dump, load, parse_yaml, read_run_tree
+
+BEFORE = Path(__file__).with_name("run_before_the_rename") / "config.yaml"  # of a run when the backbone was "clip"
 
 
 def test_defaults_survive_a_round_trip(tmp_path):
@@ -42,6 +45,8 @@ def test_plain_words_and_versions_stay_strings():
         ("evaluation.crops=2", "evaluation.crops: Input should be 1 or 3, got 2"),
         ("optim=3", "optim: Input should be an object"),
         ("lr", "override 'lr': expected key=value"),
+        ("model.clip=tiny", "model.clip: unknown key; did you mean 'backbone'? The setting was renamed"),
+        ("optim.clip_lr_scale=0", "optim.clip_lr_scale: unknown key; did you mean 'backbone_lr_scale'? The setting"),
     ],
 )
 def test_a_mistake_is_one_helpful_line(override, message):
@@ -74,7 +79,25 @@ def test_combinations_that_cannot_train_are_refused():
         load([], ["data.cache_features=true"])
 
 
-def test_settings_without_effect_are_named():
-    idle = unused(load([], ["model.layers=0", "model.experts=2", "loss.merged_weight=1", "data.stride=2"]))
-    assert [line.split(":")[0] for line in idle] == ["model.experts", "loss.merged_weight", "data.stride"]
-    assert unused(Config()) == []
+def test_a_run_directory_may_have_the_old_names_of_settings(tmp_path):
+    config = load([BEFORE], ["seed=3"])
+    assert (config.model.backbone, config.optim.backbone_lr_scale, config.image.net) == ("ViT-B-32", 0.1, "backbone")
+    assert (config.data.frames, config.run.out, config.seed) == (16, "runs/fight", 3)
+    tree, text = read_run_tree(BEFORE), BEFORE.read_text()
+    assert len(text.splitlines()) == len(yaml.safe_dump(tree).splitlines())  # nothing else is lost or added
+    for old, new in (("clip:", "backbone:"), ("clip_lr_scale:", "backbone_lr_scale:"), ("net: clip", "net: backbone")):
+        assert f"  {old}" in text
+        text = text.replace(f"  {old}", f"  {new}")
+    assert parse_yaml(text) == tree
+    (tmp_path / "config.yaml").write_text(dump(config))
+    assert read_run_tree(tmp_path / "config.yaml") == parse_yaml(dump(config))  # today's names stay
+
+
+def test_a_file_of_the_users_own_must_have_todays_names(tmp_path):
+    (tmp_path / "mine.yaml").write_text(BEFORE.read_text())
+    with pytest.raises(ConfigError) as error:
+        load([tmp_path / "mine.yaml"])
+    assert str(error.value).splitlines() == [
+        "model.clip: unknown key; did you mean 'backbone'? The setting was renamed",
+        "optim.clip_lr_scale: unknown key; did you mean 'backbone_lr_scale'? The setting was renamed",
+    ]
