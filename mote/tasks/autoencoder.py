@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mote.models.autoencoder import FeatureAutoencoder, ImageAutoencoder, sample_posterior
+from mote.models.autoencoder import ImageAutoencoder, sample_posterior
 from mote.regularizers.gaussian_mixture import (
     Mixture,
     class_latent_terms,
@@ -50,7 +50,7 @@ class AutoencoderTask(nn.Module):
 
     def __init__(
         self,
-        model: ImageAutoencoder | FeatureAutoencoder,
+        model: ImageAutoencoder,
         prior: Mixture | None = None,
         *,
         method: str = "gm",
@@ -77,24 +77,23 @@ class AutoencoderTask(nn.Module):
         """Loss and its already weighted terms (scalars), all differentiable.
 
         Args:
-            batch: `images` (B, C, S, S), or `features` (B, D); `label` (B,) where conditional; optionally `valid`.
+            batch: `images` (B, C, S, S); `label` (B,) where conditional; optionally `valid`.
             generator: of a vae's noise and wae_mmd's draws, on the CPU.
         """
-        inputs = batch["images"] if "images" in batch else batch["features"]
-        valid = batch.get("valid")
+        images, valid = batch["images"], batch.get("valid")
         if valid is not None and not valid.all():
-            batch, inputs = {**batch, "label": batch["label"][valid]}, inputs[valid]
-        codes = self.model.encode(inputs)
+            batch, images = {**batch, "label": batch["label"][valid]}, images[valid]
+        codes = self.model.encode(images)
         with torch.autocast(codes.device.type, enabled=False):  # statistics of the batch want all their digits
             z, terms = self._latent(codes.float(), batch, generator)
-        errors = (self.model.decode(z).float() - self.model.target(inputs)).square()
+        errors = (self.model.decode(z).float() - self.model.target(images)).square()
         terms = {"reconstruction": errors.mean(), **terms}
         weighted = {name: self.weights[name] * value for name, value in terms.items() if self.weights[name]}
         return torch.stack(list(weighted.values())).sum(), weighted
 
     def predict(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Reconstructions of `images` (B, C, S, S) or `features` (B, D); a vae's from the means of its codes."""
-        codes = self.model.encode(batch["images"] if "images" in batch else batch["features"])
+        """Reconstructions of `images` (B, C, S, S); a vae's from the means of its codes."""
+        codes = self.model.encode(batch["images"])
         return self.model.decode(codes.chunk(2, dim=1)[0] if self.method == "vae" else codes)
 
     def _latent(
