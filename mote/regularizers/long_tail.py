@@ -62,13 +62,6 @@ def effective_number_weights(counts: Real[Tensor, "K"], beta: float = 0.9999) ->
     return weight / weight.mean()
 
 
-def deferred_weights(
-    counts: Real[Tensor, "K"], epoch: int, start_epoch: int, beta: float = 0.9999
-) -> Float[Tensor, "K"]:
-    """Deferred re-weighting (DRW, Cao et al. 2019): ones before ``start_epoch``, then effective-number weights."""
-    return effective_number_weights(counts, beta if epoch >= start_epoch else 0.0)
-
-
 def log_prior(counts: Real[Tensor, "K"]) -> Float[Tensor, "K"]:
     """log p_c in double precision."""
     return counts.double().log() - counts.double().sum().log()
@@ -129,7 +122,7 @@ def ldam(
         counts: training samples of every class.
         max_margin: margin of the rarest class, in cosines.
         scale: of the head (the multiplier itself), for the margins.
-        weight: of the classes, such as ``deferred_weights``; None: ones.
+        weight: of the classes, such as `effective_number_weights` from a later epoch on (Cao et al.); None: ones.
     """
     margin = counts.double() ** -0.25
     margin = (max_margin * margin / margin.max()).to(logits) * scale
