@@ -29,10 +29,12 @@ from mote.files.run_directory import DESCRIPTION, TEXT, WEIGHTS, parse_descripti
 from mote.files.writing import write_whole
 from mote.models.narrow import narrow
 from mote.models.reference import check_names, read_reference
+from mote.models.temporal import TemporalHead
 from mote.models.tensor_files import Tensors
 from mote.models.video_clip import VideoCLIP
 
-SIZES = ("embed_dim", "mean", "std", "num_layers", "num_experts", "num_heads", "ln_eps", "ffn_ratio", "max_frames")
+HEAD_SIZES = ("num_layers", "num_heads", "num_experts", "max_frames", "ln_eps", "ffn_ratio", "expert_part")
+SIZES = ("embed_dim", "mean", "std", *(name for name in HEAD_SIZES if name != "expert_part"))
 TENSORS = ("tuned_text", "text", "merge_routing")  # what may lie beside the parameters
 
 
@@ -176,6 +178,7 @@ def load_reference(path: Path | str) -> LoadedModel:
     path = Path(path)
     found = read_reference(path)
     constants = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD, "ln_eps": 1e-12}
+    constants |= {"expert_part": "ffn"}
     model = _rebuild(found.architecture, found.sizes | constants, found.state, path)
     meta = {"backbone": found.backbone, "pretrained": found.backbone and "openai", "architecture": found.architecture}
     meta |= {"classes": None, **_sizes(model)}
@@ -260,7 +263,10 @@ def _rebuild(
 ) -> VideoCLIP:
     """The model of these sizes with the parameters ``state``, whose names and shapes must match exactly."""
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
-        model = VideoCLIP(build_visual(architecture), torch.zeros(()), **sizes)
+        visual, width = build_visual(architecture), sizes["embed_dim"]
+        head = TemporalHead(width, **{name: sizes[name] for name in HEAD_SIZES}) if sizes["num_layers"] else None
+        statistics = {"mean": sizes["mean"], "std": sizes["std"]}
+        model = VideoCLIP(visual, torch.zeros(()), head, embed_dim=width, **statistics)
     if widths:
         narrow(model, {name: torch.arange(width) for name, width in widths.items()})
     own = model.state_dict()

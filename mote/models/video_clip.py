@@ -6,7 +6,7 @@ the gate of temporal feature modulation and y_k the normalised text feature of c
     z = mean_i (e_i + rho * h(e)_i);   logit_k = exp(logit_scale) * <z / |z|, y_k>
 
 The text tower is not part of the model: class features are computed once per vocabulary. Without a temporal head
-(``num_layers=0``) this is CLIP with mean pooling; with one expert it is the plain temporal transformer.
+(`temporal=None`) this is CLIP with mean pooling; with one expert it is the plain temporal transformer.
 """
 
 import copy
@@ -30,13 +30,9 @@ class VideoCLIP(nn.Module):
         visual: images (N, 3, S, S), normalised floats -> (N, D); its last block is changed, see
             ``class_token``.
         logit_scale: logarithm of the factor on the cosines, as in CLIP; copied, trainable.
+        temporal: of width D; None is mean pooling.
         embed_dim: D.
         mean, std: statistics of the tower's pixels in [0, 1], three numbers each.
-        num_layers: L; 0 builds no temporal head and ``temporal`` is None.
-        num_experts, num_heads, ln_eps, ffn_ratio, same_init, max_frames, expert_part: of the ``TemporalHead``.
-
-    Raises:
-        ValueError: when the sizes of the temporal head do not fit.
     """
 
     mean: Tensor
@@ -46,28 +42,17 @@ class VideoCLIP(nn.Module):
         self,
         visual: nn.Module,
         logit_scale: Float[Tensor, ""],
+        temporal: TemporalHead | None = None,
         *,
         embed_dim: int,
         mean: Sequence[float],
         std: Sequence[float],
-        num_layers: int,
-        num_experts: int,
-        num_heads: int,
-        ln_eps: float = 1e-5,
-        ffn_ratio: int | float = 4,
-        same_init: bool = False,
-        max_frames: int = 77,
-        expert_part: str = "ffn",
     ):
         super().__init__()
         only_class_token(visual)
         self.visual = visual
         self.logit_scale = nn.Parameter(logit_scale.detach().clone())
-        self.temporal = None
-        if num_layers:
-            self.temporal = TemporalHead(
-                embed_dim, num_layers, num_heads, num_experts, max_frames, ln_eps, ffn_ratio, same_init, expert_part
-            )
+        self.temporal = temporal
         for name, value in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
         self.embed_dim = embed_dim
