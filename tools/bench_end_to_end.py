@@ -37,7 +37,7 @@ from mote.evaluation.video_scores import score_videos
 from mote.evaluation.views import evaluation_dataset
 from mote.inference.classifier import Classifier
 from mote.models import folders
-from mote.models.class_token import all_tokens
+from mote.models.open_clip_blocks import all_tokens
 from mote.models.precision import in_bf16
 from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP

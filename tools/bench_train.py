@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from mote.models import folders
-from mote.models.class_token import all_tokens
+from mote.models.open_clip_blocks import all_tokens
 from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.precision import has_bf16

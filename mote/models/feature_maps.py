@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mote.models.class_token import all_tokens
 from mote.models.image_nets import ImageClassifier, make_head
 from mote.models.old_names import reads_old_name
+from mote.models.open_clip_blocks import all_tokens
 from mote.models.video_clip import VideoCLIP
 
 

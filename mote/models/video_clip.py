@@ -18,7 +18,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mote.models.class_token import only_class_token
+from mote.models.open_clip_blocks import only_class_token
 from mote.models.routing import uniform_merge
 from mote.models.temporal import TemporalHead
 
@@ -28,7 +28,7 @@ class VideoCLIP(nn.Module):
 
     Args:
         visual: images (N, 3, S, S), normalised floats -> (N, D); its last block is changed, see
-            ``class_token``.
+            `open_clip_blocks`.
         logit_scale: logarithm of the factor on the cosines, as in CLIP; copied, trainable.
         temporal: of width D; None is mean pooling.
         embed_dim: D.
