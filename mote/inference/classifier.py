@@ -20,6 +20,7 @@ from mote.datasets.video import VideoDataset
 from mote.files.shipped import default_templates
 from mote.metrics.scores import fuse_views
 from mote.models.clip import Towers, encode_classes
+from mote.models.modulation import GATE, Gate
 from mote.models.precision import in_bf16
 from mote.models.video_clip import VideoCLIP
 from mote.models.view_scorer import Batch, autocast, encode_views, view_scorer
@@ -96,10 +97,9 @@ class Classifier:
         labels: Sequence[str],
         modulation: bool | None = None,
         *,
-        k: int = 5,
-        gamma: float = 0.05,
+        gate: Gate = GATE,
     ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
-        """`view_scorer` for `labels`; `modulation=None` gates unless `labels` are the tuned classes.
+        """`view_scorer` for `labels`; `modulation=None` gates, by `gate`, unless `labels` are the tuned classes.
 
         A model that stores no features of the tuned classes cannot gate: None does not, True raises ValueError.
         """
@@ -108,9 +108,8 @@ class Classifier:
             self.model,
             self.text_features(labels),
             tuned,
-            k=k,
-            gamma=gamma,
-            gate=self.gate,
+            gate=gate,
+            factor=self.gate,
             precision=self.precision,
             offset=self.offset if self.is_tuned_on(labels) else None,
         )
