@@ -90,7 +90,7 @@ KIND = "image"  # in `model.json`; there were others
 
 
 class LoadedAutoencoder(NamedTuple):
-    """From disk, in evaluation mode on the CPU; ``prior``: tensors by name; ``meta``: its ``model.json``."""
+    """From disk, in evaluation mode on the CPU; `prior`: tensors by name; `meta`: its `model.json`."""
 
     model: ImageAutoencoder
     prior: dict[str, Tensor]
@@ -100,7 +100,7 @@ class LoadedAutoencoder(NamedTuple):
 def save_autoencoder(
     folder: Path, model: ImageAutoencoder, prior: Mapping[str, Tensor], meta: Mapping[str, Any]
 ) -> None:
-    """Write ``model.safetensors`` and ``model.json`` (with ``meta``: JSON values), each whole or not at all."""
+    """Write `model.safetensors` and `model.json` (with `meta`: JSON values), each whole or not at all."""
     description = {"task": "autoencoder", **meta, "kind": KIND, "sizes": model.sizes}
     tensors = {**model.state_dict(), **{PRIOR + name: value for name, value in prior.items()}}
     state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
@@ -111,7 +111,7 @@ def save_autoencoder(
 
 
 def is_autoencoder(folder: Path) -> bool:
-    """Whether ``folder`` holds a model of this file."""
+    """Whether `folder` holds a model of this file."""
     try:
         return read_description(folder).get("task") == "autoencoder"
     except (OSError, ValueError, AttributeError):
@@ -119,7 +119,7 @@ def is_autoencoder(folder: Path) -> bool:
 
 
 def load_autoencoder(folder: Path) -> LoadedAutoencoder:
-    """Rebuild a model written by ``save_autoencoder``.
+    """Rebuild a model written by `save_autoencoder`.
 
     Raises:
         ValueError: naming the file that is missing, damaged, of another kind of model, or does not fit the other.

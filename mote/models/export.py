@@ -2,7 +2,7 @@
 
 The graph takes uint8 frames (B, T, 3, H, W), any B, and gives logits (B, K): pixels are normalised inside, class
 features are constants of the graph or a second input (K, D), any K >= 1. Temporal feature modulation, where it is on,
-is part of the graph (see ``modulation``). What a caller must do before is told by the text stored under ``NOTE``.
+is part of the graph (see `modulation`). What a caller must do before is told by the text stored under `NOTE`.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ class FramesToLogits(nn.Module):
 
     Args:
         model: folded, in evaluation mode; used, not copied.
-        text: class features (K, D), L2-normalised; None makes them the second argument of ``forward``.
+        text: class features (K, D), L2-normalised; None makes them the second argument of `forward`.
         tuned_text: features of the fine-tuning classes, for the gate of modulation; None = no gate.
         gate: settings of the gate.
     """
@@ -59,9 +59,9 @@ class FramesToLogits(nn.Module):
 
 
 def write_program(module: FramesToLogits, path: Path, note: str, *, frames: int, size: int) -> None:
-    """Write a torch.export program (.pt2); ``torch.export.load(path).module()(frames)`` needs only torch.
+    """Write a torch.export program (.pt2); `torch.export.load(path).module()(frames)` needs only torch.
 
-    ``frames``, ``size``: T and H = W of the clips. ``note`` comes back in ``extra_files`` of ``torch.export.load``.
+    `frames`, `size`: T and H = W of the clips. `note` comes back in `extra_files` of `torch.export.load`.
     """
     args, shapes = _example(module, frames, size)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def write_program(module: FramesToLogits, path: Path, note: str, *, frames: int,
 
 
 def write_onnx(module: FramesToLogits, path: Path, note: str, *, frames: int, size: int) -> None:
-    """Write an ONNX file with inputs ``frames`` (and ``text``) and output ``logits``; ``note`` is in its metadata.
+    """Write an ONNX file with inputs `frames` (and `text`) and output `logits`; `note` is in its metadata.
 
     Raises:
         ValueError: more weights than fit into one ONNX file.

@@ -101,10 +101,10 @@ class VideoCLIP(nn.Module):
         routing: Float[Tensor, "*passes L N"] | None = None,
         gate: int | float | Float[Tensor, "B"] = 1.0,
     ) -> Float[Tensor, "... B T D"]:
-        """features + gate * h(features), with the experts merged by ``routing`` (None: uniformly).
+        """features + gate * h(features), with the experts merged by `routing` (None: uniformly).
 
         R routings (R, L, E) give R results (R, B, T, D), in less time than R calls. Without a temporal head the
-        features come back as they are, once. Raises ValueError as ``TemporalHead.forward``.
+        features come back as they are, once. Raises ValueError as `TemporalHead.forward`.
         """
         if self.temporal is None:
             return features
@@ -116,7 +116,7 @@ class VideoCLIP(nn.Module):
         return features + gate * temporal
 
     def classify(self, video: Float[Tensor, "B T D"], text: Float[Tensor, "K D"]) -> Float[Tensor, "B K"]:
-        """Logits: exp(logit_scale) * cosine of the mean over frames with each row of ``text`` (L2-normalised).
+        """Logits: exp(logit_scale) * cosine of the mean over frames with each row of `text` (L2-normalised).
 
         Computed in float32 also under autocast: at a scale of 100, bfloat16 cosines would err by 0.4.
         """
@@ -127,7 +127,7 @@ class VideoCLIP(nn.Module):
     def fold(self, routing: Float[Tensor, "L N"] | None = None) -> "VideoCLIP":
         """The model with the experts merged for good into plain feed-forward networks (None: uniformly).
 
-        Gives the outputs of ``head(features, routing)`` at the cost of one expert. All other parameters are shared with
+        Gives the outputs of `head(features, routing)` at the cost of one expert. All other parameters are shared with
         this model, which is left as it is; deepcopy the result for one that can be trained on its own.
         """
         folded = self.sharing_parameters()

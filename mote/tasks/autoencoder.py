@@ -4,10 +4,10 @@
 
 | method | z | latent terms, weighted | source |
 |---|---|---|---|
-| gm | E(x) | cdf, covariance, mean of ``regularizers.gaussian_mixture``; ``conditional``: by class | Saseendran 2021 |
+| gm | E(x) | cdf, covariance, mean of `regularizers.gaussian_mixture`; `conditional`: by class | Saseendran 2021 |
 | ae | E(x) | none; a mixture is fitted to the codes afterwards | Ghosh 2020 |
 | vae | m + e^(l/2) eps, (m, l) = E(x) | kl = kl_weight * mean_b KL(N(m, diag e^l) || N(0, I)), nats | Kingma 2014 |
-| wae_mmd | E(x) | mmd = mmd_weight * MMD^2(z, draws of the mixture) of ``regularizers.mmd`` | Tolstikhin 2018 |
+| wae_mmd | E(x) | mmd = mmd_weight * MMD^2(z, draws of the mixture) of `regularizers.mmd` | Tolstikhin 2018 |
 
 The latent terms of gm are over their value for a perfect encoder: with weight 1 they are read against 1. They are of
 the codes of one forward pass, so each accumulation step matches the prior on its own part of the batch.
@@ -42,7 +42,7 @@ class AutoencoderTask(nn.Module):
         prior: what gm and wae_mmd match; None for the others.
         method: of the table above.
         conditional: gm: mode = label.
-        weights: ``reconstruction`` and those of the method's latent terms by name.
+        weights: `reconstruction` and those of the method's latent terms by name.
 
     Raises:
         ValueError: an unknown method, one without the prior it needs, or a negative weight.

@@ -1,6 +1,6 @@
 """The loss of every sample where classes are very unequal in number: what the tasks for faces and for clips share.
 
-Losses: ``regularizers.long_tail``; smooth labels and attention consistency: ``regularizers.extra_knowledge``
+Losses: `regularizers.long_tail`; smooth labels and attention consistency: `regularizers.extra_knowledge`
 (MEK, Zhang et al., NeurIPS 2023). A target that is soft already, as mixed samples have it, is smoothed class by class:
 smoothing is linear, so this is the mixture of the smoothed labels, and nothing is mixed twice.
 """
@@ -26,8 +26,8 @@ class LongTailLoss(nn.Module):
     """logits, targets, scale -> the loss of every sample; its buffers are all it has.
 
     Args:
-        counts: training samples of every class, as of ``long_tail.checked_counts``.
-        loss: a name of ``long_tail.LOSSES``.
+        counts: training samples of every class, as of `long_tail.checked_counts`.
+        loss: a name of `long_tail.LOSSES`.
         options: keyword arguments of that loss.
         epsilon: of the re-balanced smooth labels; 0 leaves the targets as they are.
         strength: Lambda of the attention consistency, >= 0; 0: the task computes no map.
@@ -103,9 +103,9 @@ class LongTailLoss(nn.Module):
 
 
 class Deferral:
-    """Deferred re-weighting (Cao et al. 2019): after ``start`` of all updates the deferred weights count.
+    """Deferred re-weighting (Cao et al. 2019): after `start` of all updates the deferred weights count.
 
-    Called after every update, see ``training.step.AfterUpdate``; the loss's buffer resumes with its weights.
+    Called after every update, see `training.step.AfterUpdate`; the loss's buffer resumes with its weights.
     """
 
     def __init__(self, loss: LongTailLoss, start: float):
