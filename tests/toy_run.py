@@ -13,6 +13,7 @@ from accelerate import DistributedType, PartialState
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import make_accelerator
 from mote.tasks.video import VideoTask
@@ -86,10 +87,8 @@ class FaultyTask(VideoTask):
 def make_task(experts: int = 3, layers: int = 2, dropout: float = 0.0, checkpointing=False, **faults) -> FaultyTask:
     torch.manual_seed(0)
     visual = nn.Sequential(nn.Flatten(), nn.Linear(48, WIDTH), nn.Dropout(dropout))
-    model = VideoCLIP(
-        visual, torch.tensor(1.0), embed_dim=WIDTH, mean=(0.5,) * 3, std=(0.5,) * 3,
-        num_layers=layers, num_experts=experts, num_heads=2,
-    )  # fmt: skip
+    head = TemporalHead(WIDTH, layers, num_heads=2, num_experts=experts) if layers else None
+    model = VideoCLIP(visual, torch.tensor(1.0), head, embed_dim=WIDTH, mean=(0.5,) * 3, std=(0.5,) * 3)
     task = FaultyTask(model, nn.functional.normalize(torch.randn(CLASSES, WIDTH), dim=-1), anchor_weight=0.5)
     if checkpointing:
         model.visual.set_grad_checkpointing = lambda enabled: None

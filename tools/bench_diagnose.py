@@ -27,6 +27,7 @@ from mote.diagnostics.measure import Measure
 from mote.diagnostics.report import FEATURES_AT_ONCE, PARTS, measure_parts
 from mote.diagnostics.subject import HeadLogits, Subject
 from mote.files.provenance import versions
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import make_accelerator
 from mote.tasks.video import VideoTask
@@ -36,8 +37,8 @@ def made(given: argparse.Namespace) -> tuple[VideoCLIP, torch.Tensor, torch.Tens
     """(model with four experts, text features, clips, labels)."""
     torch.manual_seed(0)
     statistics = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "embed_dim": given.width}
-    sizes = {"num_layers": given.layers, "num_experts": 4, "num_heads": given.width // 64}
-    model = VideoCLIP(nn.Identity(), torch.tensor(3.6), **statistics, **sizes)
+    head = TemporalHead(given.width, given.layers, num_heads=given.width // 64, num_experts=4)
+    model = VideoCLIP(nn.Identity(), torch.tensor(3.6), head, **statistics)
     text = F.normalize(torch.randn(given.classes, given.width), dim=-1)
     features = F.normalize(torch.randn(given.clips, given.frames, given.width), dim=-1)
     return model, text, features, torch.arange(given.clips) % given.classes

@@ -37,8 +37,9 @@ from mote.evaluation.video_scores import score_videos
 from mote.evaluation.views import evaluation_dataset
 from mote.inference.classifier import VideoClassifier
 from mote.models import folders
-from mote.models.class_token import all_tokens
+from mote.models.open_clip_blocks import all_tokens
 from mote.models.precision import in_bf16
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.models.view_scorer import autocast
 from mote.parallel.accelerator import make_accelerator
@@ -54,8 +55,9 @@ def make_model() -> tuple[VideoCLIP, VideoClassifier]:
     """The model with its experts, and as it is used: folded, with random text features of 400 classes."""
     towers = folders.towers("ViT-B-32-quickgelu", "random", 0)
     torch.manual_seed(0)
-    sizes = {"embed_dim": towers.embed_dim, "mean": towers.mean, "std": towers.std, **HEAD}
-    model = VideoCLIP(towers.visual, towers.logit_scale, **sizes).eval().requires_grad_(False)
+    sizes = {"embed_dim": towers.embed_dim, "mean": towers.mean, "std": towers.std}
+    head = TemporalHead(towers.embed_dim, **HEAD)
+    model = VideoCLIP(towers.visual, towers.logit_scale, head, **sizes).eval().requires_grad_(False)
     text = F.normalize(torch.randn(len(CLASSES), towers.embed_dim), dim=-1)
     return model, VideoClassifier(model.fold(), lambda: towers, classes=CLASSES, tuned_text=text)
 

@@ -35,6 +35,7 @@ from mote.evaluation.views import evaluation_dataset
 from mote.inference.loading import load
 from mote.models import folders
 from mote.models.checkpoints import save_model
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import make_accelerator
 from mote.parallel.precision import resolve_precision
@@ -46,8 +47,9 @@ def make_model(folder: Path) -> None:
     """ViT-B/16 and a temporal head with random weights, tuned on 400 classes with random text features."""
     torch.manual_seed(0)
     towers = folders.towers("ViT-B-16-quickgelu", "random", 0)
-    sizes = {"embed_dim": towers.embed_dim, "num_layers": 4, "num_experts": 4, "num_heads": 8}
-    model = VideoCLIP(towers.visual, towers.logit_scale, mean=towers.mean, std=towers.std, **sizes)
+    head = TemporalHead(towers.embed_dim, num_layers=4, num_heads=8, num_experts=4)
+    statistics = {"mean": towers.mean, "std": towers.std}
+    model = VideoCLIP(towers.visual, towers.logit_scale, head, embed_dim=towers.embed_dim, **statistics)
     text = torch.nn.functional.normalize(torch.randn(len(CLASSES), towers.embed_dim), dim=-1)
     meta = {"backbone": "ViT-B-16-quickgelu", "pretrained": "random", "seed": 0, "templates": ["a video of {}."]}
     save_model(folder / "model", model, {**meta, "classes": CLASSES, "frames": 8, "size": 224}, {"tuned_text": text})

@@ -33,6 +33,7 @@ from torch.nn import functional as F
 
 from mote.models.experts import quick_gelu
 from mote.models.routing import one_expert, random_merge
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.regularizers.weight_merging import anchor_loss
 
@@ -105,8 +106,8 @@ class Encoder(nn.Module):
 def make_model() -> VideoCLIP:
     """A head on features: the visual tower is a placeholder."""
     constants = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-    sizes = {"num_layers": LAYERS, "num_experts": EXPERTS, "num_heads": HEADS}
-    return VideoCLIP(nn.Identity(), torch.tensor(4.6), embed_dim=WIDTH, **constants, **sizes)
+    head = TemporalHead(WIDTH, LAYERS, HEADS, EXPERTS)
+    return VideoCLIP(nn.Identity(), torch.tensor(4.6), head, embed_dim=WIDTH, **constants)
 
 
 def interleaved(candidates: dict[str, Callable[[], object]], repeats: int, clock: Clock) -> dict[str, float]:

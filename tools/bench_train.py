@@ -30,7 +30,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from mote.models import folders
-from mote.models.class_token import all_tokens
+from mote.models.open_clip_blocks import all_tokens
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.precision import has_bf16
 from mote.tasks.video import VideoTask
@@ -47,8 +48,8 @@ def make_task(name: str) -> VideoTask:
     towers = folders.towers(name, "random", 0)
     torch.manual_seed(0)
     sizes = {"embed_dim": towers.embed_dim, "mean": towers.mean, "std": towers.std}
-    heads = {"num_layers": 4, "num_experts": 4, "num_heads": towers.embed_dim // 64}
-    model = VideoCLIP(towers.visual, towers.logit_scale, **sizes, **heads)
+    head = TemporalHead(towers.embed_dim, num_layers=4, num_heads=towers.embed_dim // 64, num_experts=4)
+    model = VideoCLIP(towers.visual, towers.logit_scale, head, **sizes)
     return VideoTask(model, F.normalize(torch.randn(CLASSES, towers.embed_dim), dim=-1)).to(DEVICE).train()
 
 

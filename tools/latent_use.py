@@ -3,17 +3,14 @@
 - `minor`: MNIST made long-tailed (the k-th class keeps MOST / RATIO^(k / 9) pictures, which digit is k drawn by the
   seed). A LeNet is trained on that (configs/mnist_lenet.yaml), its 500 features are frozen, and a new linear head is
   trained on them: plain; with logit adjustment; and plain on classes filled up to equal size with features drawn from
-  a Gaussian (the class mean, the covariance pooled over classes) or from the class's mode of a feature autoencoder.
-  All heads take the same steps. Drawn features are never tested on: the test is MNIST's own.
+  a Gaussian (the class mean, the covariance pooled over classes). All heads take the same steps.
+  Drawn features are never tested on: the test is MNIST's own.
 - `ood`: is a picture a digit? The log density of its code under the prior of a run of configs/mnist_gmae.yaml, beside
   its reconstruction error and the judge's highest probability: AUROC of the MNIST test against other pictures in grey
   at 28 pixels, and against the test digits turned upside down.
-- `clips`: frame features of listed clips by a model of `mote` (through the feature cache where one is kept), and an
-  autoencoder of them with class = mode: what comes back, and how near the codes of test clips are to the prior.
 
     python tools/latent_use.py minor --data mnist.npz
     python tools/latent_use.py ood --data mnist.npz --run runs/gmae --judge runs/lenet --others FOLDER/LABELS.csv
-    python tools/latent_use.py clips --run tiny --data FOLDER/LABELS.csv      # or --world FOLDER: synthetic clips
 """
 
 import argparse
@@ -32,28 +29,13 @@ from mote.config import load
 from mote.datasets.images import ImageDataset, ImageList, read_images
 from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import ManifestError
-from mote.datasets.synthetic.clips import CLASSES, make_world
 from mote.evaluation.autoencoder import Judge
-from mote.evaluation.features import Load, cache_folder, frame_features, open_cache
-from mote.evaluation.views import evaluation_dataset
 from mote.experiments.train import train
 from mote.files.provenance import versions
 from mote.inference.latent import load_latent
-from mote.inference.loading import load as load_classifier
 from mote.metrics.open_set import auroc, auroc_interval
-from mote.models.autoencoder import FeatureAutoencoder
-from mote.parallel.cores import all_cores
-from mote.regularizers.gaussian_mixture import (
-    Mixture,
-    axis_centres,
-    class_latent_terms,
-    isotropic,
-    log_density,
-    mode_log_density,
-    sample_mixture,
-)
+from mote.regularizers.gaussian_mixture import log_density
 from mote.regularizers.long_tail import checked_counts, logit_adjustment
-from mote.tasks.autoencoder import AutoencoderTask
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MOST, RATIO = 4000, 100
@@ -63,18 +45,17 @@ Features = tuple[Tensor, Tensor]  # (N, D), labels (N,)
 def main() -> None:
     """Print the table of one use."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("use", choices=("minor", "ood", "clips"))
-    parser.add_argument("--data", default="../shared/data/mnist.npz", help="MNIST as an .npz; of `clips` a list")
+    parser.add_argument("use", choices=("minor", "ood"))
+    parser.add_argument("--data", default="../shared/data/mnist.npz", help="MNIST as an .npz")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--runs", type=Path, default=Path("runs/latent_use"), help="where LeNets are kept")
-    parser.add_argument("--run", help="`ood`: run of configs/mnist_gmae.yaml; `clips`: a model of mote")
-    parser.add_argument("--world", type=Path, help="`clips`: folder for clips of 24 synthetic objects, ten each")
+    parser.add_argument("--run", help="`ood`: run of configs/mnist_gmae.yaml")
     parser.add_argument("--judge", help="`ood`: run of configs/mnist_lenet.yaml")
     parser.add_argument("--others", nargs="*", default=[], help="`ood`: lists of pictures that are no digits")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = {"minor": minor, "ood": ood, "clips": clips}[arguments.use](arguments)
+    found = {"minor": minor, "ood": ood}[arguments.use](arguments)
     if arguments.out is not None:
         document = {"use": arguments.use, "result": found, "versions": versions()}
         arguments.out.write_text(json.dumps(document, indent=1) + "\n")
@@ -86,7 +67,6 @@ def minor(arguments: argparse.Namespace) -> dict[str, dict[int, dict[str, float]
         "plain": lambda x, y, seed: fit_head((x, y), None, seed),
         "logit adjustment": lambda x, y, seed: fit_head((x, y), checked_counts(torch.bincount(y).tolist()), seed),
         "pooled Gaussian": lambda x, y, seed: fit_head(filled((x, y), gaussian_draws(x, y, seed)), None, seed),
-        "class mixture": lambda x, y, seed: fit_head(filled((x, y), mixture_draws(x, y, seed)), None, seed),
     }
     results: dict[str, dict[int, dict[str, float]]] = {name: {} for name in heads}
     for seed in arguments.seeds:
@@ -173,42 +153,6 @@ def gaussian_draws(x: Tensor, y: Tensor, seed: int) -> Callable[[int, int], Tens
     return lambda c, n: (means[c] + torch.randn(n, x.shape[1], generator=generator) @ tril.T).clamp_min(0)
 
 
-def mixture_draws(x: Tensor, y: Tensor, seed: int) -> Callable[[int, int], Tensor]:
-    """(class, n) -> decoded draws of the class's mode, cut at 0 as the features are."""
-    task, prior = fit_features(x, y, seed)
-    generator = torch.Generator().manual_seed(seed)
-
-    @torch.inference_mode()
-    def draw(c: int, n: int) -> Tensor:
-        return task.model.decode(sample_mixture(prior, torch.full((n,), c), generator)).clamp_min(0).clone()
-
-    return draw
-
-
-def fit_features(
-    x: Tensor, y: Tensor, seed: int, *, unit: bool = False, steps: int = 3000
-) -> tuple[AutoencoderTask, Mixture]:
-    """A class-conditional feature autoencoder with a latent of 16, on class-balanced batches of 20 codes a class."""
-    classes = int(y.max()) + 1
-    latent = max(16, classes)
-    torch.manual_seed(seed)
-    model = FeatureAutoencoder(features=x.shape[1], latent=latent, hidden=256, unit=unit)
-    prior = isotropic(axis_centres(classes, latent, 6.0))
-    weights = {"reconstruction": 100.0 / float(x.var()), "cdf": 1.0, "covariance": 1.0, "mean": 1.0}
-    task = AutoencoderTask(model, prior, conditional=True, weights=weights)
-    optimizer = torch.optim.AdamW(task.parameters(), lr=1e-3)
-    members = [(y == c).nonzero()[:, 0] for c in range(classes)]
-    generator = torch.Generator().manual_seed(seed)
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 1e-3 * 0.5 * (1 + np.cos(np.pi * step / steps))
-        rows = torch.cat([m[torch.randint(len(m), (20,), generator=generator)] for m in members])
-        loss, _ = task({"features": x[rows], "label": y[rows]}, generator)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return task.eval(), prior
-
-
 @torch.inference_mode()
 def ood(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """AUROC of MNIST's test pictures against others, by three scores."""
@@ -250,46 +194,6 @@ def grey(data: ImageList) -> Tensor:
     """All pictures of a list at 28 pixels in grey, uint8 (N, 1, 28, 28)."""
     dataset = ImageDataset(data, size=28, channels=1, train=False)
     return torch.stack([dataset.image(0, i) for i in range(len(dataset))])
-
-
-@torch.no_grad()
-def clips(arguments: argparse.Namespace) -> dict[str, float]:
-    """Cosine of what comes back, latent terms of the test codes, and the share of frames whose mode is their class."""
-    classifier = load_classifier(arguments.run, device=torch.device("cpu"))
-    data = arguments.data if arguments.world is None else world_list(arguments.world)
-    classes = reading.class_names(None, data)
-    parts = {}
-    for split in ("train", "test"):
-        records = reading.records(data, None, classes, None, split)
-        config = load()
-        settings = {"frames": 8, "size": classifier.size, "difference": 0}
-        dataset = evaluation_dataset(records, config.evaluation, config.data, **settings)
-        folder = cache_folder("auto", classifier)
-        cache = None if folder is None else open_cache(folder, classifier, dataset)
-        with all_cores(classifier.device) as ordered_map:
-            given = {"load": Load(8, 0), "cache": cache}
-            rows = frame_features(classifier, dataset, range(len(records)), ordered_map, **given)
-            features = torch.stack([row for row in rows if row is not None])  # (N, V, T, D)
-        label = torch.tensor([record.label for record in records]).repeat_interleave(features[0, :, :, 0].numel())
-        parts[split] = (F.normalize(features.flatten(0, 2), dim=1), label)
-    with torch.enable_grad():
-        task, prior = fit_features(*parts["train"], arguments.seeds[0], unit=True)
-    (x, y), z = parts["test"], task.model.encode(parts["test"][0])
-    found = {"frames": len(x), "cosine": float((task.model.decode(z) * x).sum(1).mean())}
-    found |= {name: float(value) for name, value in class_latent_terms(z, y, prior).items()}
-    found["mode is class"] = float((mode_log_density(z, prior).argmax(1) == y).double().mean())
-    print(" | ".join(f"{name} {value:.3f}" for name, value in found.items()))
-    return found
-
-
-def world_list(folder: Path) -> str:
-    """A list of the demo world's clips that show an object each, the last three of ten for the test."""
-    files = make_world(folder, clips_per_class=dict.fromkeys(CLASSES, 0) | {"appearance": 10})["appearance"]
-    titles, lines = files.classes.read_text().splitlines(), ["path,label,split"]
-    for i, (path, label) in enumerate(line.split(" ") for line in files.manifest.read_text().splitlines()):
-        lines.append(f"{path},{titles[int(label)]},{'train' if i % 10 < 7 else 'test'}")
-    (folder / "objects.csv").write_text("\n".join(lines) + "\n")
-    return str(folder / "objects.csv")
 
 
 def _spread(values: list[float]) -> str:

@@ -21,6 +21,7 @@ from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.evaluation.views import views_of
 from mote.inference.classifier import VideoClassifier
+from mote.models.modulation import Gate
 from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
 from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections
@@ -77,9 +78,8 @@ def clip_pictures(
 
     predictions: rows of the result's CSV file, in the order of `views`.
     """
-    view_logits = classifier.scorer(
-        labels, settings.modulation, k=settings.modulation_k, gamma=settings.modulation_gamma
-    )
+    gate = Gate(settings.modulation_k, settings.modulation_gamma)
+    view_logits = classifier.scorer(labels, settings.modulation, gate=gate)
     middle = settings.clips // 2 * settings.crops + settings.crops // 2
     pictures = []
     best, worst = pick_clips(predictions, CLIPS)

@@ -31,6 +31,7 @@ from mote.models.checkpoints import (
 from mote.models.clip import ClassFeatures, TextTower, Towers, encode_classes
 from mote.models.feature_maps import frame_maps
 from mote.models.folders import load_folder
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import Accelerator
 from mote.regularizers.long_tail import checked_counts
@@ -59,18 +60,11 @@ def model(config: ModelConfig, towers: Towers, tuning: TuningConfig | None = Non
             raise ValueError(f"model.init {config.init}: has {found}, the configuration says {wanted}; make them equal")
         built = loaded.requires_grad_(True)
     else:
-        built = VideoCLIP(
-            towers.visual,
-            towers.logit_scale,
-            embed_dim=towers.embed_dim,
-            mean=towers.mean,
-            std=towers.std,
-            num_layers=config.layers,
-            num_experts=config.experts,
-            num_heads=heads,
-            same_init=config.same_init,
-            expert_part=config.expert_part,
-        )
+        sizes = {"same_init": config.same_init, "expert_part": config.expert_part}
+        width, layers = towers.embed_dim, config.layers
+        head = TemporalHead(width, layers, heads, config.experts, **sizes) if layers else None
+        statistics = {"mean": towers.mean, "std": towers.std}
+        built = VideoCLIP(towers.visual, towers.logit_scale, head, embed_dim=width, **statistics)
     if tuning is not None and tuning.vision == "lora":
         from mote.models.lora import add_adapters
 

@@ -23,6 +23,7 @@ from mote.files.shipped import default_templates
 from mote.inference.model import ONE_VIEW, Source, Views
 from mote.metrics.scores import fuse_views
 from mote.models.clip import Towers, encode_classes
+from mote.models.modulation import GATE, Gate
 from mote.models.precision import in_bf16
 from mote.models.video_clip import VideoCLIP
 from mote.models.view_scorer import Batch, autocast, encode_views, view_scorer
@@ -101,8 +102,7 @@ class VideoClassifier:
         class_names: Sequence[str],
         modulation: bool | None = None,
         *,
-        k: int = 5,
-        gamma: float = 0.05,
+        gate: Gate = GATE,
     ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
         """`view_scorer` for `class_names`; `modulation=None` gates unless `class_names` are the tuned classes.
 
@@ -113,9 +113,8 @@ class VideoClassifier:
             self.model,
             self.text_features(class_names),
             tuned,
-            k=k,
-            gamma=gamma,
-            gate=self.gate,
+            gate=gate,
+            factor=self.gate,
             precision=self.precision,
             offset=self.offset if self.is_tuned_on(class_names) else None,
         )

@@ -9,6 +9,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,11 @@ from mote.inference.loading import load_video
 from mote.inference.predict import find_files, posthoc
 from mote.models.checkpoints import save_model
 from mote.models.export import NOTE, FramesToLogits, write_onnx, write_program
+from mote.models.modulation import GATE
 from mote.models.view_scorer import view_scorer
 
 FORMATS = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onnx"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-K, GAMMA = 5, 0.05  # of modulation, as in prediction
 
 Logits = Callable[[Tensor, Tensor], Tensor]  # frames (B,T,3,H,W), class features (K,D) -> logits (B,K)
 
@@ -138,7 +139,7 @@ def contract(
         },
         "fusion": "mean over views (clips, crops) of softmax(logits)",
         "logit_scale": model.logit_scale.exp().item(),
-        "modulation": {"k": K, "gamma": GAMMA} if modulation else None,
+        "modulation": asdict(GATE) if modulation else None,
         "labels": None if labels is None else list(labels),
         "tuned_classes": classifier.classes,
         "templates": classifier.templates,
@@ -175,7 +176,7 @@ def _write(
 ) -> None:
     if format != "safetensors":
         write = write_onnx if format == "onnx" else write_program
-        module = FramesToLogits(classifier.model, text, tuned, K, GAMMA)
+        module = FramesToLogits(classifier.model, text, tuned)
         write(module, path, json.dumps(note, indent=1), frames=classifier.frames, size=classifier.size)
         return
     own = {"classes": classifier.classes, "templates": classifier.templates, "frames": classifier.frames}
@@ -223,7 +224,7 @@ def _compare(
         text = F.normalize(
             torch.randn(3, classifier.model.embed_dim, generator=torch.Generator().manual_seed(0)), dim=-1
         )
-    scores = view_scorer(classifier.model, text, tuned, k=K, gamma=GAMMA)
+    scores = view_scorer(classifier.model, text, tuned)
     largest, waiting = 0.0, []
     clips = _clips(classifier, videos) if videos else _synthetic(classifier)
     for clip in tqdm(clips, desc="compare", unit="clip", total=len(videos) or 4, disable=None):

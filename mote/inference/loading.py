@@ -158,13 +158,4 @@ def _from_backbone(towers: Towers) -> VideoClassifier:
 
 def build_plain(towers: Towers) -> VideoCLIP:
     """CLIP as it is, mean over frames: no temporal layers."""
-    return VideoCLIP(
-        towers.visual,
-        towers.logit_scale,
-        embed_dim=towers.embed_dim,
-        mean=towers.mean,
-        std=towers.std,
-        num_layers=0,
-        num_experts=1,
-        num_heads=1,
-    )
+    return VideoCLIP(towers.visual, towers.logit_scale, embed_dim=towers.embed_dim, mean=towers.mean, std=towers.std)

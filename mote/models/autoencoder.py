@@ -1,12 +1,11 @@
-"""Deterministic autoencoders of small pictures and of feature vectors, on disk with the prior of their latent space.
+"""Autoencoder of small images, on disk with the prior of its latent space.
 
-Both have ``encode`` (to ``codes`` numbers: the latent, or mean and log-variance of a VAE's) and ``decode`` (from the
-latent). Pictures (B, C, S, S) in 0..255 become numbers in [0, 1]: strided 4x4 convolutions with batch normalisation
-halve the picture until 4 to 7 pixels are left, doubling the width each time, and one linear layer makes the code;
-the decoder is its mirror image and ends in a sigmoid. Features (B, D) go through one hidden layer each way; with
-``unit`` the decoder's output has length 1, as CLIP's features have.
+`encode` gives `codes` numbers per image: the latent, or mean and log-variance of a VAE; `decode` takes the latent.
+Images (B, C, S, S) in 0..255 become numbers in [0, 1]: strided 4x4 convolutions with batch normalisation halve the
+image until 4 to 7 pixels are left, doubling the width each time, and one linear layer makes the code; the decoder is
+the mirror image of the encoder and ends in a sigmoid.
 
-On disk: ``model.safetensors`` (parameters; the prior under ``prior.``), ``model.json`` with "task": "autoencoder".
+On disk: `model.safetensors` (parameters; the prior under `prior.`), `model.json` with "task": "autoencoder".
 """
 
 import json
@@ -20,7 +19,6 @@ from jaxtyping import Float, Num
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
 from mote.files.writing import write_whole
@@ -88,61 +86,22 @@ class ImageAutoencoder(nn.Module):
         return self.decode(self.encode(images)[:, : self.sizes["latent"]])
 
 
-class FeatureAutoencoder(nn.Module):
-    """Features (B, D) of a frozen model; ``hidden`` units each way, no normalisation of batches.
-
-    Args:
-        features: D.
-        latent, codes: see ``ImageAutoencoder``.
-        hidden: units.
-        unit: the features have length 1, and so has the output.
-    """
-
-    def __init__(
-        self, *, features: int, latent: int = 16, codes: int | None = None, hidden: int = 256, unit: bool = False
-    ):
-        super().__init__()
-        codes = codes or latent
-        self.sizes: dict[str, Any] = {"features": features, "latent": latent, "codes": codes}
-        self.sizes |= {"hidden": hidden, "unit": unit}
-        self.encoder = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, codes))
-        self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, features))
-
-    def target(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """What the decoder should give: the features."""
-        return features
-
-    def encode(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B codes"]:
-        """Codes."""
-        return self.encoder(features)
-
-    def decode(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B D"]:
-        """Features."""
-        out = self.decoder(z)
-        return F.normalize(out, dim=-1) if self.sizes["unit"] else out
-
-    def forward(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """The reconstruction, through the first d codes."""
-        return self.decode(self.encode(features)[:, : self.sizes["latent"]])
-
-
-AUTOENCODERS = {"image": ImageAutoencoder, "feature": FeatureAutoencoder}
+KIND = "image"  # in `model.json`; there were others
 
 
 class LoadedAutoencoder(NamedTuple):
-    """From disk, in evaluation mode on the CPU; ``prior``: tensors by name; ``meta``: its ``model.json``."""
+    """From disk, in evaluation mode on the CPU; `prior`: tensors by name; `meta`: its `model.json`."""
 
-    model: ImageAutoencoder | FeatureAutoencoder
+    model: ImageAutoencoder
     prior: dict[str, Tensor]
     meta: dict[str, Any]
 
 
 def save_autoencoder(
-    folder: Path, model: ImageAutoencoder | FeatureAutoencoder, prior: Mapping[str, Tensor], meta: Mapping[str, Any]
+    folder: Path, model: ImageAutoencoder, prior: Mapping[str, Tensor], meta: Mapping[str, Any]
 ) -> None:
-    """Write ``model.safetensors`` and ``model.json`` (with ``meta``: JSON values), each whole or not at all."""
-    kind = next(name for name, kind in AUTOENCODERS.items() if type(model) is kind)
-    description = {"task": "autoencoder", **meta, "kind": kind, "sizes": model.sizes}
+    """Write `model.safetensors` and `model.json` (with `meta`: JSON values), each whole or not at all."""
+    description = {"task": "autoencoder", **meta, "kind": KIND, "sizes": model.sizes}
     tensors = {**model.state_dict(), **{PRIOR + name: value for name, value in prior.items()}}
     state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +111,7 @@ def save_autoencoder(
 
 
 def is_autoencoder(folder: Path) -> bool:
-    """Whether ``folder`` holds a model of this file."""
+    """Whether `folder` holds a model of this file."""
     try:
         return read_description(folder).get("task") == "autoencoder"
     except (OSError, ValueError, AttributeError):
@@ -160,7 +119,7 @@ def is_autoencoder(folder: Path) -> bool:
 
 
 def load_autoencoder(folder: Path) -> LoadedAutoencoder:
-    """Rebuild a model written by ``save_autoencoder``.
+    """Rebuild a model written by `save_autoencoder`.
 
     Raises:
         ValueError: naming the file that is missing, damaged, of another kind of model, or does not fit the other.
@@ -169,8 +128,10 @@ def load_autoencoder(folder: Path) -> LoadedAutoencoder:
         raise ValueError(f"{folder}: holds no autoencoder; give the directory of a finished run with task=autoencoder")
     try:
         meta = read_description(folder)
+        if meta["kind"] != KIND:
+            raise ValueError(f"its kind is {meta['kind']!r}, expected {KIND!r}")
         with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
-            model = AUTOENCODERS[meta["kind"]](**meta["sizes"])
+            model = ImageAutoencoder(**meta["sizes"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{folder / DESCRIPTION}: does not describe an autoencoder: {error}") from None
     try:

@@ -1,12 +1,12 @@
 """Models on disk: folders of our own, and checkpoints in the format published with the MoTE paper.
 
-A model folder holds ``model.safetensors`` (all parameters, and tensors that belong to them such as ``tuned_text``) and
-``model.json``: the sizes of the model, the architecture of its visual tower (so that it is rebuilt without a download),
-the CLIP whose text tower belongs to it (``backbone``, ``pretrained``), class names and templates, and ``widths`` where
-units or heads were removed. A shared folder may hold the CLIP's weights too, in a file that ``backbone_file`` names; it
-is ``pretrained`` then. Where the text tower was tuned, ``text.safetensors`` holds its weights. A single file
-``NAME.safetensors`` is the same with that JSON in its metadata, under "model", and without a text tower. Each file is
-written under a temporary name and renamed. The published format is described in ``reference``.
+A model folder holds `model.safetensors` (all parameters, and tensors that belong to them such as `tuned_text`) and
+`model.json`: the sizes of the model, the architecture of its visual tower (so that it is rebuilt without a download),
+the CLIP whose text tower belongs to it (`backbone`, `pretrained`), class names and templates, and `widths` where
+units or heads were removed. A shared folder may hold the CLIP's weights too, in a file that `backbone_file` names; it
+is `pretrained` then. Where the text tower was tuned, `text.safetensors` holds its weights. A single file
+`NAME.safetensors` is the same with that JSON in its metadata, under "model", and without a text tower. Each file is
+written under a temporary name and renamed. The published format is described in `reference`.
 """
 
 import hashlib
@@ -29,10 +29,12 @@ from mote.files.run_directory import DESCRIPTION, TEXT, WEIGHTS, parse_descripti
 from mote.files.writing import write_whole
 from mote.models.narrow import narrow
 from mote.models.reference import check_names, read_reference
+from mote.models.temporal import TemporalHead
 from mote.models.tensor_files import Tensors
 from mote.models.video_clip import VideoCLIP
 
-SIZES = ("embed_dim", "mean", "std", "num_layers", "num_experts", "num_heads", "ln_eps", "ffn_ratio", "max_frames")
+HEAD_SIZES = ("num_layers", "num_heads", "num_experts", "max_frames", "ln_eps", "ffn_ratio", "expert_part")
+SIZES = ("embed_dim", "mean", "std", *(name for name in HEAD_SIZES if name != "expert_part"))
 TENSORS = ("tuned_text", "text", "merge_routing")  # what may lie beside the parameters
 
 
@@ -40,10 +42,10 @@ TENSORS = ("tuned_text", "text", "merge_routing")  # what may lie beside the par
 class LoadedModel:
     """A model from disk, in evaluation mode on the CPU, and what belongs to it.
 
-    ``tuned_text``: features of the fine-tuning classes, for temporal feature modulation. ``classes``: their names,
-    where known. ``meta``: the content of ``model.json``; its ``backbone`` and ``pretrained`` name the CLIP with the
-    text tower (None: not known). ``merge_routing``: how to merge the experts (None: uniformly). ``text``: features of
-    the names in ``meta["labels"]``, which an exported model chooses among. ``text_weights``: the file for ``load_text``
+    `tuned_text`: features of the fine-tuning classes, for temporal feature modulation. `classes`: their names,
+    where known. `meta`: the content of `model.json`; its `backbone` and `pretrained` name the CLIP with the
+    text tower (None: not known). `merge_routing`: how to merge the experts (None: uniformly). `text`: features of
+    the names in `meta["labels"]`, which an exported model chooses among. `text_weights`: the file for `load_text`
     where the text tower was tuned.
     """
 
@@ -64,19 +66,19 @@ def save_model(
     notes: Mapping[str, str] | None = None,
     text_tower: nn.Module | None = None,
 ) -> None:
-    """Write ``model.safetensors`` and ``model.json`` into ``folder``, each whole or not at all; or one file.
+    """Write `model.safetensors` and `model.json` into `folder`, each whole or not at all; or one file.
 
     Args:
         folder: made when missing; an older model in it is replaced. With a name in .safetensors it is one file instead.
         model: what to save, not wrapped for distributed training.
-        meta: JSON values for ``model.json``; needs ``backbone`` (a name for ``load_backbone``) or ``architecture`` (as
-            in the ``meta`` of a loaded model). Useful: ``pretrained``, ``classes``, ``templates``.
-        tensors: ``tuned_text`` (F, D), ``text`` (K, D) and ``merge_routing`` (L, E), all optional.
+        meta: JSON values for `model.json`; needs `backbone` (a name for `load_backbone`) or `architecture` (as
+            in the `meta` of a loaded model). Useful: `pretrained`, `classes`, `templates`.
+        tensors: `tuned_text` (F, D), `text` (K, D) and `merge_routing` (L, E), all optional.
         notes: more text for the metadata of the safetensors file.
-        text_tower: the text tower (without adapters) where it is not that of ``clip``.
+        text_tower: the text tower (without adapters) where it is not that of `clip`.
 
     Raises:
-        ValueError: for unknown tensors, or when ``meta`` does not say how to rebuild the visual tower.
+        ValueError: for unknown tensors, or when `meta` does not say how to rebuild the visual tower.
     """
     tensors = dict(tensors or {})
     if unknown := set(tensors) - set(TENSORS):
@@ -99,7 +101,7 @@ def save_model(
 
 
 def load_model(folder: Path | str) -> LoadedModel:
-    """Rebuild a model written by ``save_model``, a folder or a file; needs no network.
+    """Rebuild a model written by `save_model`, a folder or a file; needs no network.
 
     Raises:
         FileNotFoundError: when one of the two files is missing.
@@ -144,7 +146,7 @@ def load_model(folder: Path | str) -> LoadedModel:
 
 
 def load_text(path: Path, tower: nn.Module) -> None:
-    """Fill a text tower with the tuned weights of ``text.safetensors``.
+    """Fill a text tower with the tuned weights of `text.safetensors`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -167,7 +169,7 @@ def is_reference_checkpoint(path: Path | str) -> bool:
 def load_reference(path: Path | str) -> LoadedModel:
     """Load a checkpoint in the published format, experts still stacked; any sizes, any number of classes.
 
-    Merge the experts by ``merge_routing``, as in ``loaded.model.fold(loaded.merge_routing)``.
+    Merge the experts by `merge_routing`, as in `loaded.model.fold(loaded.merge_routing)`.
 
     Raises:
         FileNotFoundError: when there is no such file.
@@ -176,6 +178,7 @@ def load_reference(path: Path | str) -> LoadedModel:
     path = Path(path)
     found = read_reference(path)
     constants = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD, "ln_eps": 1e-12}
+    constants |= {"expert_part": "ffn"}
     model = _rebuild(found.architecture, found.sizes | constants, found.state, path)
     meta = {"backbone": found.backbone, "pretrained": found.backbone and "openai", "architecture": found.architecture}
     meta |= {"classes": None, **_sizes(model)}
@@ -186,7 +189,7 @@ def build_visual(architecture: Mapping[str, Any]) -> nn.Module:
     """A visual tower with random weights from open_clip's factory, without its text tower.
 
     Args:
-        architecture: ``embed_dim``, ``vision_cfg`` and ``quick_gelu`` as in an open_clip model config.
+        architecture: `embed_dim`, `vision_cfg` and `quick_gelu` as in an open_clip model config.
     """
     text = {"context_length": 4, "vocab_size": 4, "width": 64, "heads": 1, "layers": 1}  # the factory wants one
     config = json.dumps({**architecture, "text_cfg": text}, sort_keys=True)
@@ -216,7 +219,7 @@ def _metadata(weights: Path) -> str:
 
 
 def _architecture(backbone: str | None, visual: nn.Module) -> dict[str, Any]:
-    """The config of a CLIP's visual tower, with the activation and image size that ``visual`` really has."""
+    """The config of a CLIP's visual tower, with the activation and image size that `visual` really has."""
     if backbone == "tiny":
         from mote.models.tiny import tiny_config
 
@@ -235,7 +238,7 @@ def _architecture(backbone: str | None, visual: nn.Module) -> dict[str, Any]:
 
 
 def _sizes(model: VideoCLIP) -> dict[str, Any]:
-    """The arguments that rebuild ``model`` around its visual tower."""
+    """The arguments that rebuild `model` around its visual tower."""
     sizes: dict[str, Any] = {"embed_dim": model.embed_dim, "num_layers": model.num_layers}
     sizes |= {name: [float(x) for x in getattr(model, name).flatten()] for name in ("mean", "std")}
     if model.temporal is None:
@@ -258,9 +261,12 @@ def _rebuild(
     path: Path,
     widths: Mapping[str, int] | None = None,  # of a model from which something was removed
 ) -> VideoCLIP:
-    """The model of these sizes with the parameters ``state``, whose names and shapes must match exactly."""
+    """The model of these sizes with the parameters `state`, whose names and shapes must match exactly."""
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
-        model = VideoCLIP(build_visual(architecture), torch.zeros(()), **sizes)
+        visual, width = build_visual(architecture), sizes["embed_dim"]
+        head = TemporalHead(width, **{name: sizes[name] for name in HEAD_SIZES}) if sizes["num_layers"] else None
+        statistics = {"mean": sizes["mean"], "std": sizes["std"]}
+        model = VideoCLIP(visual, torch.zeros(()), head, embed_dim=width, **statistics)
     if widths:
         narrow(model, {name: torch.arange(width) for name, width in widths.items()})
     own = model.state_dict()

@@ -1,6 +1,6 @@
 """Experts of a temporal layer: E feed-forward networks of which a weighted mean of the *weights* is run.
 
-Paper: MoTE (Zhu et al., NeurIPS 2024), section 2.2 and eq. 5 to 7. For a routing row r (``routing``, shape (E,)):
+Paper: MoTE (Zhu et al., NeurIPS 2024), section 2.2 and eq. 5 to 7. For a routing row r (`routing`, shape (E,)):
 
     FFN(x) = W_down g(W_up x + b_up) + b_down,   W = sum_e r_e W_e,   g(u) = u * sigmoid(1.702 u)   (QuickGELU)
 
@@ -8,7 +8,7 @@ The experts are stacked along a first axis and merged by one contraction. Runnin
 experts that were not drawn get gradients that are zero rather than absent: distributed training needs no search for
 unused parameters. With E = 1 the row can only be [1] and merging is a view.
 
-What an expert is (``part``; table 7a): the whole network ("ffn", the method), its first or its second layer ("up",
+What an expert is (`part`; table 7a): the whole network ("ffn", the method), its first or its second layer ("up",
 "down"; the other layer exists once), or both layers with a row each ("separate": the row is then the one of the first
 layer followed by the one of the second, 2E numbers).
 """
@@ -58,9 +58,9 @@ def merge(stack: Float[Tensor, "E *shape"], routing: Float[Tensor, "*passes N"])
 class ExpertFFN(nn.Module):
     """E feed-forward networks (D -> H -> D) sharing one forward pass through merged weights.
 
-    Parameters: ``up_weight`` (E, H, D), ``up_bias`` (E, H), ``down_weight`` (E, D, H), ``down_bias`` (E, D), with 1 in
+    Parameters: `up_weight` (E, H, D), `up_bias` (E, H), `down_weight` (E, D, H), `down_bias` (E, D), with 1 in
     the place of E for the layer that is not routed. Weights start from N(0, 0.02), biases from 0; every expert from its
-    own draw, or all from one with ``same_init``. ``part``: what an expert is, see the top of this file.
+    own draw, or all from one with `same_init`. `part`: what an expert is, see the top of this file.
     """
 
     def __init__(self, width: int, hidden: int, num_experts: int, same_init: bool = False, part: str = "ffn"):
@@ -96,7 +96,7 @@ class ExpertFFN(nn.Module):
         return (one if self.part == "down" else routing), (one if self.part == "up" else routing)
 
     def merged(self, routing: Float[Tensor, "*passes N"]) -> list[Tensor]:
-        """The four parameters merged, in the order of ``feed_forward``."""
+        """The four parameters merged, in the order of `feed_forward`."""
         up, down = self.layer_rows(routing)
         stacks = ((self.up_weight, up), (self.up_bias, up), (self.down_weight, down), (self.down_bias, down))
         return [merge(stack, row) for stack, row in stacks]

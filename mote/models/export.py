@@ -2,7 +2,7 @@
 
 The graph takes uint8 frames (B, T, 3, H, W), any B, and gives logits (B, K): pixels are normalised inside, class
 features are constants of the graph or a second input (K, D), any K >= 1. Temporal feature modulation, where it is on,
-is part of the graph (see ``modulation``). What a caller must do before is told by the text stored under ``NOTE``.
+is part of the graph (see `modulation`). What a caller must do before is told by the text stored under `NOTE`.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.export import Dim
 
-from mote.models.modulation import modulation_gate
+from mote.models.modulation import GATE, Gate, modulation_gate
 from mote.models.video_clip import VideoCLIP
 
 NOTE = "mote"  # name of the text in the metadata of every exported file
@@ -25,9 +25,9 @@ class FramesToLogits(nn.Module):
 
     Args:
         model: folded, in evaluation mode; used, not copied.
-        text: class features (K, D), L2-normalised; None makes them the second argument of ``forward``.
+        text: class features (K, D), L2-normalised; None makes them the second argument of `forward`.
         tuned_text: features of the fine-tuning classes, for the gate of modulation; None = no gate.
-        k, gamma: of the gate.
+        gate: settings of the gate.
     """
 
     text: Tensor | None
@@ -38,11 +38,10 @@ class FramesToLogits(nn.Module):
         model: VideoCLIP,
         text: Float[Tensor, "K D"] | None,
         tuned_text: Float[Tensor, "F D"] | None = None,
-        k: int = 5,
-        gamma: float = 0.05,
+        gate: Gate = GATE,
     ):
         super().__init__()
-        self.model, self.k, self.gamma = model, k, gamma
+        self.model, self.gate = model, gate
         # Copies: the exporter takes tensors of one storage for one tensor, also when one of them is an input.
         self.register_buffer("text", None if text is None else text.clone())
         self.register_buffer("tuned_text", None if tuned_text is None else tuned_text.clone())
@@ -55,14 +54,14 @@ class FramesToLogits(nn.Module):
         assert text is not None
         features, gate = self.model.encode_frames(frames), 1.0
         if self.tuned_text is not None:
-            gate = modulation_gate(features.mean(1), text, self.tuned_text, k=self.k, gamma=self.gamma)
+            gate = modulation_gate(features.mean(1), text, self.tuned_text, self.gate)
         return self.model.classify(self.model.head(features, gate=gate), text)
 
 
 def write_program(module: FramesToLogits, path: Path, note: str, *, frames: int, size: int) -> None:
-    """Write a torch.export program (.pt2); ``torch.export.load(path).module()(frames)`` needs only torch.
+    """Write a torch.export program (.pt2); `torch.export.load(path).module()(frames)` needs only torch.
 
-    ``frames``, ``size``: T and H = W of the clips. ``note`` comes back in ``extra_files`` of ``torch.export.load``.
+    `frames`, `size`: T and H = W of the clips. `note` comes back in `extra_files` of `torch.export.load`.
     """
     args, shapes = _example(module, frames, size)
     with torch.no_grad():
@@ -71,7 +70,7 @@ def write_program(module: FramesToLogits, path: Path, note: str, *, frames: int,
 
 
 def write_onnx(module: FramesToLogits, path: Path, note: str, *, frames: int, size: int) -> None:
-    """Write an ONNX file with inputs ``frames`` (and ``text``) and output ``logits``; ``note`` is in its metadata.
+    """Write an ONNX file with inputs `frames` (and `text`) and output `logits`; `note` is in its metadata.
 
     Raises:
         ValueError: more weights than fit into one ONNX file.

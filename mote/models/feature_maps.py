@@ -1,10 +1,10 @@
 """Networks that show where they look: a last feature map beside the logits, for class activation maps.
 
-``TimmMaps`` takes any network of timm up to its last feature map F (B, D, h, w) and puts mean, dropout and a linear
+`TimmMaps` takes any network of timm up to its last feature map F (B, D, h, w) and puts mean, dropout and a linear
 layer behind it, so that the mean over places of W F is the logit without bias, exactly, for every architecture:
 convolutional, Swin (whose maps are channels-last) and ViT (patch tokens; class tokens are left out).
 
-``CLIPImages`` is CLIP on still pictures. Its map are the patch tokens in the joint space, normalised, so that their
+`CLIPImages` is CLIP on still pictures. Its map are the patch tokens in the joint space, normalised, so that their
 products with class features are cosines; the logits come from the image feature as ever, so there the mean of a map is
 not the logit.
 """
@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mote.models.class_token import all_tokens
 from mote.models.image_nets import ImageClassifier, make_head
 from mote.models.old_names import reads_old_name
+from mote.models.open_clip_blocks import all_tokens
 from mote.models.video_clip import VideoCLIP
 
 
@@ -36,7 +36,7 @@ class TimmMaps(nn.Module):
         in_channels, size: of the pictures.
         dropout: before the last layer.
         pretrained: download its weights.
-        cosine: see ``image_nets.make_head``.
+        cosine: see `image_nets.make_head`.
 
     Raises:
         ValueError: a network whose features are no map.
@@ -87,7 +87,7 @@ class TimmMaps(nn.Module):
 
 
 class CLIPImages(nn.Module):
-    """CLIP on still pictures: images (B, 3, H, W) in 0..255 -> scaled cosines with the class features ``text``."""
+    """CLIP on still pictures: images (B, 3, H, W) in 0..255 -> scaled cosines with the class features `text`."""
 
     text: Tensor
 
@@ -102,7 +102,7 @@ class CLIPImages(nn.Module):
         return self.classify(self.backbone.encode_frames(images[:, None])[:, 0])
 
     def encode(self, images: Num[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D h w"]]:
-        """The image feature, which ``classify`` takes, and the normalised patch tokens in the joint space.
+        """The image feature, which `classify` takes, and the normalised patch tokens in the joint space.
 
         Raises:
             ValueError: a tower whose patch tokens cannot be projected.
@@ -131,7 +131,7 @@ class CLIPImages(nn.Module):
 def frame_maps(
     backbone: VideoCLIP, frames: Num[Tensor, "B T 3 H W"]
 ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B T D h w"]]:
-    """Frame features as ``backbone.encode_frames`` has them, and normalised patch tokens of every frame, in one pass.
+    """Frame features as `backbone.encode_frames` has them, and normalised patch tokens of every frame, in one pass.
 
     Raises:
         ValueError: a tower whose patch tokens cannot be projected.
@@ -167,9 +167,9 @@ def patch_tokens(
 
 
 def load_net_weights(model: ImageClassifier, file: Path) -> None:
-    """Put the weights of ``file`` (.safetensors, or a state dict of torch.save) into the network, all but its head.
+    """Put the weights of `file` (.safetensors, or a state dict of torch.save) into the network, all but its head.
 
-    Prefixes (``module.``, ``backbone.``, ``net.``, ``net.body.``) and wrappers (``state_dict``, ``model``) are
+    Prefixes (`module.`, `backbone.`, `net.`, `net.body.`) and wrappers (`state_dict`, `model`) are
     understood, and so is another head.
 
     Raises:

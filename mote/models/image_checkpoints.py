@@ -1,6 +1,6 @@
-"""Image networks on disk: a folder with ``model.safetensors`` and ``model.json``, as for the video models.
+"""Image networks on disk: a folder with `model.safetensors` and `model.json`, as for the video models.
 
-``model.json`` says ``"task": "image"`` or ``"expression"``, the name of the network and the sizes that rebuild it, the
+`model.json` says `"task": "image"` or `"expression"`, the name of the network and the sizes that rebuild it, the
 statistics of its pixels, the classes, and what kind of picture it takes; of expressions also the training counts. A
 network of fewer units than usual needs nothing else.
 """
@@ -26,7 +26,7 @@ TASKS = ("image", "expression")
 
 
 class LoadedNet(NamedTuple):
-    """An image classifier from disk, in evaluation mode on the CPU, and its ``model.json``."""
+    """An image classifier from disk, in evaluation mode on the CPU, and its `model.json`."""
 
     model: ImageClassifier
     meta: dict[str, Any]
@@ -44,17 +44,17 @@ def image_classifier(
     cosine: float | None = None,
     **sizes: Any,
 ) -> ImageClassifier:
-    """A network of ``image_nets``, or ``timm:NAME`` with the pixel statistics of its weights.
+    """A network of `image_nets`, or `timm:NAME` with the pixel statistics of its weights.
 
     Args:
         net: the name.
         num_classes: K.
         mean, std: of pixels in [0, 1]; not read for timm.
-        dropout: before the last layer, see ``image_nets``.
+        dropout: before the last layer, see `image_nets`.
         pretrained: timm only: download its weights.
-        maps: the network must have a feature map and a linear head, see ``feature_maps``.
+        maps: the network must have a feature map and a linear head, see `feature_maps`.
         cosine: scale of a cosine head, for a network with maps.
-        sizes: ``in_channels``, ``size`` and the widths of ``image_nets``.
+        sizes: `in_channels`, `size` and the widths of `image_nets`.
 
     Raises:
         ValueError: an unknown network, sizes that do not fit it, or no feature map where one is asked for.
@@ -87,9 +87,9 @@ def _statistics(net: Any, channels: int) -> dict[str, Any]:
 
 
 def save_net(folder: Path, model: ImageClassifier, meta: Mapping[str, Any]) -> None:
-    """Write ``model.safetensors`` and ``model.json``, each whole or not at all.
+    """Write `model.safetensors` and `model.json`, each whole or not at all.
 
-    ``meta``: JSON values; needs ``net`` and ``classes``.
+    `meta`: JSON values; needs `net` and `classes`.
     """
     sizes = dict(getattr(model.net, "sizes", {}))
     statistics = {name: getattr(model, name).flatten().tolist() for name in ("mean", "std")}
@@ -101,7 +101,7 @@ def save_net(folder: Path, model: ImageClassifier, meta: Mapping[str, Any]) -> N
 
 
 def is_image_model(folder: Path) -> bool:
-    """Whether ``folder`` holds an image model of this file."""
+    """Whether `folder` holds an image model of this file."""
     try:
         return read_description(folder).get("task") in TASKS
     except (OSError, ValueError, AttributeError):
@@ -109,7 +109,7 @@ def is_image_model(folder: Path) -> bool:
 
 
 def load_net(folder: Path) -> LoadedNet:
-    """Rebuild a model written by ``save_net``.
+    """Rebuild a model written by `save_net`.
 
     Raises:
         ValueError: naming the file that is damaged, or does not fit the other.

@@ -1,13 +1,13 @@
 """Small image networks on which structured sparsity and R-Drop were published, and the wrapper that classifies pixels.
 
-- ``LeNet``: the network of Caffe's MNIST example (20-50-500-10, LeCun et al. 1998): two 5x5 convolutions without an
+- `LeNet`: the network of Caffe's MNIST example (20-50-500-10, LeCun et al. 1998): two 5x5 convolutions without an
   activation, each followed by 2x2 max pooling, one hidden layer with ReLU. 28 x 28 pixels give 800 inputs to it.
-- ``MLP``: 784-500-300-10 with ReLU (Wen et al., NIPS 2016, figure 4a).
-- ``ResNet``: for 32 x 32 pixels (He et al., CVPR 2016, section 4.2): 3 stages of n blocks, widths 16, 32, 64, depth
+- `MLP`: 784-500-300-10 with ReLU (Wen et al., NIPS 2016, figure 4a).
+- `ResNet`: for 32 x 32 pixels (He et al., CVPR 2016, section 4.2): 3 stages of n blocks, widths 16, 32, 64, depth
   6 n + 2. Where the shape changes the shortcut is a 1x1 convolution, as in Wen et al., not a padded identity.
 
 Every width is an argument, so that a network from which units were removed is the same class with smaller numbers;
-``sizes`` gives the arguments that rebuild it. Dropout stands before the last layer, and after every hidden one of the
+`sizes` gives the arguments that rebuild it. Dropout stands before the last layer, and after every hidden one of the
 MLP: R-Drop needs some.
 """
 
@@ -97,14 +97,14 @@ class CosineHead(nn.Module):
 
 
 def make_head(width: int, num_classes: int, cosine: float | None) -> nn.Linear | CosineHead:
-    """The last layer: linear, or cosines times ``cosine``."""
+    """The last layer: linear, or cosines times `cosine`."""
     return nn.Linear(width, num_classes) if cosine is None else CosineHead(width, num_classes, cosine)
 
 
 class ResidualBlock(nn.Module):
-    """relu(shortcut(x) + bn2(conv2(relu(bn1(conv1 x))))), 3x3 convolutions, ``inner`` channels between the two.
+    """relu(shortcut(x) + bn2(conv2(relu(bn1(conv1 x))))), 3x3 convolutions, `inner` channels between the two.
 
-    With ``inner`` 0 the first three layers are None and the branch is what bn2 makes of nothing, as if they were zero.
+    With `inner` 0 the first three layers are None and the branch is what bn2 makes of nothing, as if they were zero.
     """
 
     def __init__(self, width_in: int, width: int, inner: int, stride: int):
@@ -133,7 +133,7 @@ class ResNet(nn.Module):
         in_channels: 1 or 3.
         inner: channels inside each of the 3 n blocks; None = the width of the block's stage.
         dropout: before the last layer.
-        cosine: scale of a ``CosineHead`` in the place of the linear last layer.
+        cosine: scale of a `CosineHead` in the place of the linear last layer.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ DEPTHS = {"resnet8": 1, "resnet20": 3, "resnet32": 5}  # name -> blocks in a sta
 
 
 class ImageClassifier(nn.Module):
-    """A network on pixels: normalises images (B, C, H, W) in 0..255 on the device, then ``net`` -> logits (B, K).
+    """A network on pixels: normalises images (B, C, H, W) in 0..255 on the device, then `net` -> logits (B, K).
 
     Args:
         net: normalised images -> logits.
@@ -202,9 +202,9 @@ class ImageClassifier(nn.Module):
         return self.net(self._normalized(images))
 
     def encode(self, images: Num[Tensor, "B C H W"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D h w"]]:
-        """What ``classify`` takes, and the last feature map, whose mean it is.
+        """What `classify` takes, and the last feature map, whose mean it is.
 
-        For networks with ``forward_features``, ``dropout`` and a last layer ``fc``.
+        For networks with `forward_features`, `dropout` and a last layer `fc`.
         """
         features = self.net.forward_features(self._normalized(images))  # type: ignore[operator]
         return features.mean((2, 3)), features
@@ -232,9 +232,9 @@ class ImageClassifier(nn.Module):
 
 
 def build_net(name: str, num_classes: int, **sizes: Any) -> nn.Module:
-    """``lenet``, ``mlp``, ``resnet`` (with ``blocks``), ``resnet8``, ``resnet20`` or ``resnet32``; ``sizes``: theirs.
+    """`lenet`, `mlp`, `resnet` (with `blocks`), `resnet8`, `resnet20` or `resnet32`; `sizes`: theirs.
 
-    A residual network takes any picture, so a ``size`` given to it is dropped.
+    A residual network takes any picture, so a `size` given to it is dropped.
 
     Raises:
         ValueError: an unknown name.

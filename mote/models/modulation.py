@@ -1,9 +1,9 @@
-"""Temporal feature modulation: how far to trust the temporal branch on a new vocabulary, at test time only.
+"""Temporal feature modulation: a factor on the temporal branch for a new vocabulary, at test time only.
 
-Paper: MoTE (Zhu et al., NeurIPS 2024), eq. 11. For a clip with mean frame feature e (``video``):
+Paper: MoTE (Zhu et al., NeurIPS 2024), eq. 11. For a clip with mean frame feature e (`video`):
 
-    Y_t = the k classes of the test vocabulary (``text``) nearest to e,
-    Y_f = the k classes of the fine-tuning vocabulary (``tuned_text``) nearest to e,
+    Y_t = the k classes of the test vocabulary (`text`) nearest to e,
+    Y_f = the k classes of the fine-tuning vocabulary (`tuned_text`) nearest to e,
     s   = mean over t in Y_t of max over f in Y_f of cos(t, f),
     rho = exp(-(1 - s) / gamma)      and the clip is represented by  e_i + rho * h(e)_i.
 
@@ -11,18 +11,42 @@ On the fine-tuning vocabulary itself both sets coincide, s = 1 and rho = 1. Devi
 classes gives all of them (the paper has none under 5), and all features are normalised here, so callers need not.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
 
+@dataclass(frozen=True)
+class Gate:
+    """Settings of the gate rho; the defaults are those of the paper.
+
+    Args:
+        k: neighbours in each vocabulary, at least 1.
+        gamma: > 0; the smaller, the sooner the temporal branch is switched off.
+
+    Raises:
+        ValueError: k or gamma out of range.
+    """
+
+    k: int = 5
+    gamma: float = 0.05
+
+    def __post_init__(self):
+        if self.k < 1 or not self.gamma > 0:
+            raise ValueError(f"modulation needs k >= 1 and gamma > 0, got k={self.k} and gamma={self.gamma}")
+
+
+GATE = Gate()
+
+
 def modulation_gate(
     video: Float[Tensor, "B D"],
     text: Float[Tensor, "K D"],
     tuned_text: Float[Tensor, "F D"],
-    k: int = 5,
-    gamma: float = 0.05,
+    gate: Gate = GATE,
 ) -> Float[Tensor, "B"]:
     """rho of each clip, in (0, 1], in float32.
 
@@ -30,31 +54,28 @@ def modulation_gate(
         video: mean frame feature of each clip, before the temporal head.
         text: features of the classes to be told apart now.
         tuned_text: features of the classes of fine-tuning.
-        k: neighbours in each vocabulary, at least 1.
-        gamma: sharpness, > 0; smaller switches the temporal branch off sooner.
+        gate: k and gamma.
 
     Raises:
-        ValueError: for an empty vocabulary, or k or gamma out of range.
+        ValueError: for an empty vocabulary.
     """
-    if k < 1 or not gamma > 0:
-        raise ValueError(f"modulation needs k >= 1 and gamma > 0, got k={k} and gamma={gamma}")
     num_classes, num_tuned = text.shape[0], tuned_text.shape[0]  # len() would fix the number in an exported graph
     if not num_classes or not num_tuned:
         raise ValueError(f"modulation needs classes: got {num_classes} to test and {num_tuned} of fine-tuning")
     with torch.autocast(video.device.type, enabled=False):
         video, text, tuned_text = (F.normalize(x.float(), dim=-1) for x in (video, text, tuned_text))
-        near, present = _nearest(video, text, k)
-        near_tuned, present_tuned = _nearest(video, tuned_text, k)
+        near, present = _nearest(video, text, gate.k)
+        near_tuned, present_tuned = _nearest(video, tuned_text, gate.k)
         cosine = near @ near_tuned.transpose(1, 2)  # (B, k test, k tuned)
         closest = cosine.masked_fill(~present_tuned[:, None, :], -torch.inf).amax(dim=2)  # (B, k)
         similarity = (closest * present).sum(dim=1) / present.sum(dim=1)
-        return torch.exp(-(1 - similarity.clamp(max=1)) / gamma)  # rounding may pass 1
+        return torch.exp(-(1 - similarity.clamp(max=1)) / gate.gamma)  # rounding may pass 1
 
 
 def _nearest(
     video: Float[Tensor, "B D"], text: Float[Tensor, "K D"], k: int
 ) -> tuple[Float[Tensor, "B k D"], Bool[Tensor, "B k"]]:
-    """The k rows of ``text`` nearest to each clip, and which of them exist: zeros fill up where K < k.
+    """The k rows of `text` nearest to each clip, and which of them exist: zeros fill up where K < k.
 
     Filling up, because taking min(k, K) would fix K in an exported graph.
     """

@@ -6,14 +6,13 @@ were left, whatever their values, and loading the weights on top.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
 
-from mote.models.attention import NarrowAttention
 from mote.models.image_nets import MLP, LeNet, ResidualBlock, ResNet
+from mote.models.open_clip_blocks import NarrowAttention
 from mote.models.sites import Site, sites
 from mote.models.temporal import Attention
 from mote.models.video_clip import VideoCLIP
@@ -40,14 +39,15 @@ def narrow(model: nn.Module, kept: Mapping[str, Int64[Tensor, "n"]]) -> None:
             raise ValueError(f"{name}: all parts would go and with them the network; keep one")
     _cut(model, [(known[name], index) for name, index in kept.items()])
     for name, index in kept.items():
-        _refresh(model, name, len(index))
+        _update_site(model, name, len(index))
     for module in model.modules():
-        _sizes(module)
+        _update_sizes(module)
     if isinstance(model, VideoCLIP):
         model.widths = {**model.widths, **{name: len(index) for name, index in kept.items()}}
 
 
 def _cut(model: nn.Module, kept: list[tuple[Site, Tensor]]) -> None:
+    """Remove the slices of all other parts from the tensors of the model."""
     gone: dict[tuple[str, int], list[Tensor]] = {}
     for site, index in kept:
         lost = torch.ones(len(site), dtype=torch.bool)
@@ -66,31 +66,32 @@ def _cut(model: nn.Module, kept: list[tuple[Site, Tensor]]) -> None:
         setattr(module, leaf, nn.Parameter(cut, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else cut)
 
 
-def _refresh(model: nn.Module, name: str, count: int) -> None:
-    """What a module at a site says about itself, and a module that can have no width at all."""
-    module: Any = model.get_submodule(name)
+def _update_site(model: nn.Module, name: str, count: int) -> None:
+    """Set the number of parts of a module at a site, or replace it by a module that can have so few."""
+    module = model.get_submodule(name)
     if isinstance(module, nn.MultiheadAttention) and count < module.num_heads:
+        module = NarrowAttention(module)
         path, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(path), leaf, NarrowAttention(module))
-        module = model.get_submodule(name)
+        setattr(model.get_submodule(path), leaf, module)
     if isinstance(module, (Attention, NarrowAttention)):
         module.num_heads = count
     elif isinstance(module, ResidualBlock) and not count:
         module.conv1 = module.bn1 = module.conv2 = None
 
 
-def _sizes(part: nn.Module) -> None:
-    module: Any = part
-    if isinstance(part, nn.Linear):
+def _update_sizes(module: nn.Module) -> None:
+    """Make the sizes that a module reports those of its tensors."""
+    if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
-    elif isinstance(part, nn.Conv2d) and module.groups == 1:
+    elif isinstance(module, nn.Conv2d) and module.groups == 1:
         module.out_channels, module.in_channels = module.weight.shape[:2]
-    elif isinstance(part, nn.BatchNorm2d):
+    elif isinstance(module, nn.BatchNorm2d):
         module.num_features = len(module.weight)
-    elif isinstance(part, LeNet):
+    elif isinstance(module, LeNet):
         left = {"conv1": len(module.conv1.weight), "conv2": len(module.conv2.weight), "hidden": len(module.fc1.weight)}
         module.sizes |= left
-    elif isinstance(part, MLP):
-        module.sizes["hidden"] = [len(layer.weight) for layer in module.layers]
-    elif isinstance(part, ResNet):
-        module.sizes["inner"] = [0 if block.conv1 is None else len(block.conv1.weight) for block in module.blocks]
+    elif isinstance(module, MLP):
+        module.sizes["hidden"] = [len(layer.weight) for layer in module.layers if isinstance(layer, nn.Linear)]
+    elif isinstance(module, ResNet):
+        blocks = (block.conv1 for block in module.blocks if isinstance(block, ResidualBlock))
+        module.sizes["inner"] = [0 if conv is None else len(conv.weight) for conv in blocks]

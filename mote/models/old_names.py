@@ -7,7 +7,7 @@ from torch import nn
 
 
 def reads_old_name(module: nn.Module, old: str, new: str) -> None:
-    """Let ``module`` load a state dict in which its child ``new`` is still called ``old``."""
+    """Let `module` load a state dict in which its child `new` is still called `old`."""
     module.register_load_state_dict_pre_hook(partial(_rename, old, new))
 
 

@@ -1,10 +1,10 @@
 """The checkpoint format published with the MoTE paper (Zhu et al., NeurIPS 2024), translated to our names.
 
-A pickled dict with ``model_state_dict``: ``visual.*`` and ``logit_scale`` named as by OpenAI's CLIP; and with
-``fusion_model_state_dict``: ``spe_cls_feature`` (text features of the fine-tuning classes),
-``frame_position_embeddings.weight`` and ``transformer.resblocks.N.{attn,ln_1,ln_2,mlp}``, where expert E of a layer is
-``mlp.fc_up.E`` with ``mlp.fc_dn.E`` and the experts are merged by softmax(``mlp.mote_fusion_weight``). Names of either
-part may carry the ``module.`` prefix of distributed training. All sizes are read from the shapes; heads are width over
+A pickled dict with `model_state_dict`: `visual.*` and `logit_scale` named as by OpenAI's CLIP; and with
+`fusion_model_state_dict`: `spe_cls_feature` (text features of the fine-tuning classes),
+`frame_position_embeddings.weight` and `transformer.resblocks.N.{attn,ln_1,ln_2,mlp}`, where expert E of a layer is
+`mlp.fc_up.E` with `mlp.fc_dn.E` and the experts are merged by softmax(`mlp.mote_fusion_weight`). Names of either
+part may carry the `module.` prefix of distributed training. All sizes are read from the shapes; heads are width over
 64, and the width of the text tower, which sets those of the temporal head, is taken to be D. Only tensors are
 unpickled, never objects.
 """
@@ -34,9 +34,9 @@ SHARED = (*SHARED, "attn.out_proj.bias", "ln_2.weight", "ln_2.bias")
 class Reference(NamedTuple):
     """A translated checkpoint.
 
-    ``state``: parameters under the names of ``VideoCLIP``. ``sizes``: its arguments embed_dim, num_layers, num_experts,
-    num_heads, ffn_ratio, max_frames. ``architecture``: open_clip config of the visual tower. ``clip``: open_clip's name
-    of the tower, or None. ``merge_routing``: None without a temporal head.
+    `state`: parameters under the names of `VideoCLIP`. `sizes`: its arguments embed_dim, num_layers, num_experts,
+    num_heads, ffn_ratio, max_frames. `architecture`: open_clip config of the visual tower. `clip`: open_clip's name
+    of the tower, or None. `merge_routing`: None without a temporal head.
     """
 
     state: dict[str, Tensor]
@@ -70,7 +70,7 @@ def read_reference(path: Path) -> Reference:
 
 
 def check_names(names: Iterable[str], problem: str, path: Path) -> None:
-    """Raise ValueError, in one line, when any tensor of the file at ``path`` has this problem; ``names`` are theirs."""
+    """Raise ValueError, in one line, when any tensor of the file at `path` has this problem; `names` are theirs."""
     names = sorted(names)
     if names:
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""

@@ -1,12 +1,12 @@
 """Routing: which experts of a temporal layer take part in a forward pass, as a value.
 
-Paper: MoTE (Zhu et al., NeurIPS 2024), eq. 5 to 7. A routing is a matrix ``(L, E)``, one row per temporal layer, of
+Paper: MoTE (Zhu et al., NeurIPS 2024), eq. 5 to 7. A routing is a matrix `(L, E)`, one row per temporal layer, of
 non-negative weights summing to one. With i = 1..E the index of an expert:
 
-- ``one_expert``: one-hot rows, P(i) = softmax(i / temperature), independent per layer (eq. 5, stochastic routing);
-- ``random_merge``: softmax(i / tau) with tau drawn per layer from a finite set (eq. 7, weight-merging regularisation);
-- ``uniform_merge``: 1 / E everywhere (eq. 6, inference);
-- ``same_expert``: the expert of one number in every layer.
+- `one_expert`: one-hot rows, P(i) = softmax(i / temperature), independent per layer (eq. 5, stochastic routing);
+- `random_merge`: softmax(i / tau) with tau drawn per layer from a finite set (eq. 7, weight-merging regularisation);
+- `uniform_merge`: 1 / E everywhere (eq. 6, inference);
+- `same_expert`: the expert of one number in every layer.
 
 Rows are drawn on the CPU from a generator that the caller owns, so that runs repeat and processes can be synchronised.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 
 
 def merge_temperatures(beta: float = 0.6, levels: int = 5) -> tuple[float, ...]:
-    """The set of tau for ``random_merge``: ±beta * 2^n for n = 0..levels-1, and infinity (the uniform merge).
+    """The set of tau for `random_merge`: ±beta * 2^n for n = 0..levels-1, and infinity (the uniform merge).
 
     Args:
         beta: smallest positive temperature, > 0; the paper's is 0.6.
@@ -60,7 +60,7 @@ def one_expert(
 ) -> Float[Tensor, "L E"]:
     """One expert per layer, drawn with P(i) = softmax(i / temperature): one-hot rows on the CPU.
 
-    The generator must live on the CPU. Raises ValueError as ``expert_weights``.
+    The generator must live on the CPU. Raises ValueError as `expert_weights`.
     """
     weights = expert_weights(num_experts, temperature)
     chosen = torch.multinomial(weights, num_layers, replacement=True, generator=generator)
@@ -73,9 +73,9 @@ def random_merge(
     generator: torch.Generator,
     temperatures: Sequence[float] = DEFAULT_TEMPERATURES,
 ) -> Float[Tensor, "L E"]:
-    """Rows softmax(i / tau), tau drawn uniformly from ``temperatures`` for each layer, on the CPU.
+    """Rows softmax(i / tau), tau drawn uniformly from `temperatures` for each layer, on the CPU.
 
-    The generator must live on the CPU. Raises ValueError for an empty set, and as ``expert_weights``.
+    The generator must live on the CPU. Raises ValueError for an empty set, and as `expert_weights`.
     """
     if not temperatures:
         raise ValueError("random_merge needs at least one temperature, got none")
@@ -89,5 +89,5 @@ def uniform_merge(num_layers: int, num_experts: int) -> Float[Tensor, "L E"]:
 
 
 def same_expert(num_layers: int, num_experts: int, index: int) -> Float[Tensor, "L E"]:
-    """Expert ``index`` (0..E-1) of every layer: one-hot rows. Draws nothing."""
+    """Expert `index` (0..E-1) of every layer: one-hot rows. Draws nothing."""
     return torch.eye(num_experts)[index].expand(num_layers, num_experts)

@@ -8,31 +8,31 @@ A site is a row of N equal parts (the units of a hidden layer, the heads of an a
 
 A part whose outgoing weights are zero is not read by anyone. A part whose incoming weights are zero emits a constant
 (g(b) for a unit of bias b; b_v for a head, as softmax rows sum to one), which the next layer sums into its bias: then
-the part can go once W_out times that constant is in ``fold``. Where the constant cannot move (zero-padded borders,
-several experts merged before the activation) ``fold`` is None and the part can go only if the constant is 0.
+the part can go once W_out times that constant is in `fold`. Where the constant cannot move (zero-padded borders,
+several experts merged before the activation) `fold` is None and the part can go only if the constant is 0.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
-from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mote.models.attention import NarrowAttention
+from mote.models import open_clip_blocks
 from mote.models.experts import ExpertFFN, quick_gelu
 from mote.models.image_nets import MLP, LeNet, ResidualBlock
+from mote.models.open_clip_blocks import NarrowAttention
 from mote.models.temporal import Attention
 
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """Row n of ``indices`` (N, k) along ``axis`` of a parameter or buffer belongs to part n.
+    """Row n of `indices` (N, k) along `axis` of a parameter or buffer belongs to part n.
 
-    ``flat``: all axes from ``axis`` on are one, as in the weight matrix of a convolution, (filters, c * m * k).
+    `flat`: all axes from `axis` on are one, as in the weight matrix of a convolution, (filters, c * m * k).
     """
 
     name: str
@@ -43,12 +43,13 @@ class Slice:
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """N parts that can go one by one; see the module.
+    """N parts that can be removed one by one, see the top of this file.
 
-    Several incoming slices act one after the other, so that any of them being zero leaves a constant.
-    ``emitted``: what each part gives to each of its outgoing indices when its incoming weights are zero, (N, k).
-    ``fold``: the vector of the next layer that takes W_out times that; None where the constant cannot move.
-    ``closing``: (weights, biases) that go too when all parts go, where they are a residual branch; None: one must stay.
+    Attributes:
+        incoming: several act one after the other, so that any of them being zero leaves a constant.
+        emitted: gives (N, k), what each part adds to each of its outgoing indices when its incoming weights are zero.
+        fold: name of the vector of the next layer that takes W_out times that; None where the constant cannot move.
+        closing: (weights, biases) of a residual branch, which go too when all parts go; None: one part must stay.
     """
 
     name: str
@@ -64,19 +65,19 @@ class Site:
         return len(self.incoming[0].indices)
 
     def slices(self) -> tuple[Slice, ...]:
-        """All of them."""
+        """Incoming, outgoing and tied slices."""
         return (*self.incoming, *self.outgoing, *self.tied)
 
 
 def rows(count: int, size: int = 1, start: int = 0) -> Int64[Tensor, "N k"]:
-    """``size`` consecutive indices for each of ``count`` parts."""
+    """`size` consecutive indices for each of `count` parts, from `start` on."""
     return torch.arange(start, start + count * size).view(count, size)
 
 
 def sites(model: nn.Module) -> list[Site]:
-    """All sites of the layers that are known in ``model``: temporal head, open_clip ViT blocks, small image networks.
+    """Sites of the layers of `model` that are known: temporal head, open_clip's ViT blocks, small image networks.
 
-    Names are those of ``model.named_parameters()``: a task around a model gives longer ones. Sites that have lost all
+    Names are those of `model.named_parameters()`: a task around a model gives longer ones. Sites that have lost all
     their parts are not listed.
     """
     found: list[Site] = []
@@ -86,11 +87,10 @@ def sites(model: nn.Module) -> list[Site]:
             found.append(_heads(name, module))
         elif isinstance(module, ExpertFFN):
             found.append(_experts(name, module))
-        elif isinstance(module, ResidualAttentionBlock) and _plain(module):
-            mlp: Any = module.mlp
-            found.append(_heads(f"{prefix}attn", module.attn))
-            fc, proj = f"{prefix}mlp.c_fc", f"{prefix}mlp.c_proj"
-            found.append(_pair(model, f"{prefix}mlp", fc, proj, mlp.gelu, branch=True))
+        elif block := open_clip_blocks.plain_block(module):
+            found.append(_heads(prefix + open_clip_blocks.ATTENTION, block.attention))
+            layers = (prefix + open_clip_blocks.FIRST, prefix + open_clip_blocks.SECOND)
+            found.append(_pair(model, prefix + open_clip_blocks.FEED_FORWARD, *layers, block.activation, branch=True))
         elif isinstance(module, (LeNet, MLP)):
             found += _chain(model, prefix, module)
         elif isinstance(module, ResidualBlock) and module.conv1 is not None:
@@ -98,26 +98,24 @@ def sites(model: nn.Module) -> list[Site]:
     return [site for site in found if len(site)]
 
 
-def _plain(block: ResidualAttentionBlock) -> bool:
-    """No cross-attention, and no adapters around its layers."""
-    layers: list[Any] = [block.mlp.c_fc, block.mlp.c_proj]
-    attention = type(block.attn) in (nn.MultiheadAttention, NarrowAttention)
-    return attention and all(type(layer) is nn.Linear for layer in layers) and not hasattr(block, "ln_1_kv")
-
-
-def _heads(name: str, module: Any) -> Site:
-    """Heads, value and output side; queries and keys go with them (zero there alone is uniform attention)."""
+def _heads(name: str, module: Attention | NarrowAttention | nn.MultiheadAttention) -> Site:
+    """Heads: their value and output side. Queries and keys are tied: zero there alone is uniform attention."""
     count, inner = module.num_heads, module.out_proj.weight.shape[1]
     size = inner // count if count else 0
     q, k, v = (rows(count, size, part * inner) for part in range(3))
     weight, bias, out = f"{name}.in_proj_weight", f"{name}.in_proj_bias", f"{name}.out_proj"
+
+    def emitted() -> Tensor:
+        assert module.in_proj_bias is not None
+        return module.in_proj_bias.detach()[v.to(module.in_proj_bias.device)]
+
     return Site(
         name,
         "heads",
         incoming=(Slice(weight, 0, v),),
         outgoing=(Slice(f"{out}.weight", 1, rows(count, size)),),
         tied=(Slice(weight, 0, torch.cat([q, k], 1)), Slice(bias, 0, torch.cat([q, k, v], 1))),
-        emitted=lambda: module.in_proj_bias.detach()[v.to(module.in_proj_bias.device)],
+        emitted=emitted,
         fold=f"{out}.bias",
         closing=((), (_whole(f"{out}.bias", module.out_proj.bias),)),
     )
@@ -151,19 +149,24 @@ def _experts(name: str, module: ExpertFFN) -> Site:
 def _pair(
     model: nn.Module, name: str, writer: str, reader: str, activation: Callable[[Tensor], Tensor], branch: bool = False
 ) -> Site:
-    """Outputs of one linear layer or convolution, an activation, and the layer that reads them (maybe flattened)."""
-    a: Any = model.get_submodule(writer)
-    b: Any = model.get_submodule(reader)
+    """Outputs of a linear layer or convolution that an activation and a second layer follow (maybe flattened)."""
+    a, b = model.get_submodule(writer), model.get_submodule(reader)
+    assert isinstance(a, (nn.Linear, nn.Conv2d)) and isinstance(b, (nn.Linear, nn.Conv2d))
     count = len(a.weight)
     spread = b.weight.shape[1] // max(1, count)  # inputs of the reader for each output: pixels, where it was flattened
     padded = isinstance(b, nn.Conv2d) and any(b.padding)
+
+    def emitted() -> Tensor:
+        assert a.bias is not None
+        return activation(a.bias.detach())[:, None].expand(-1, spread)
+
     return Site(
         name,
         "units",
         incoming=(Slice(f"{writer}.weight", 0, rows(count)),),
         outgoing=(Slice(f"{reader}.weight", 1, rows(count, spread)),),
         tied=(Slice(f"{writer}.bias", 0, rows(count)),),
-        emitted=lambda: activation(a.bias.detach())[:, None].expand(-1, spread),
+        emitted=emitted,
         fold=None if padded else f"{reader}.bias",
         closing=((), (_whole(f"{reader}.bias", b.bias),)) if branch else None,
     )
@@ -209,5 +212,6 @@ def _residual(name: str, block: ResidualBlock) -> Site:
     )
 
 
-def _whole(name: str, vector: Any) -> Slice:
-    return Slice(name, 0, rows(1, len(vector)))
+def _whole(name: str, vector: Tensor | None) -> Slice:
+    """All of a vector as one part."""
+    return Slice(name, 0, rows(1, 0 if vector is None else len(vector)))

@@ -1,7 +1,7 @@
 """Temporal head: a small transformer over frame features whose feed-forward networks are experts.
 
 Paper: MoTE (Zhu et al., NeurIPS 2024), eq. 3 and section 2.2; the shape of the head is that of Text4Vis (Wu et al.,
-AAAI 2023). For frame features e (``features``, (B, T, D)) it computes the temporal branch h(e) only; the caller adds e:
+AAAI 2023). For frame features e (`features`, (B, T, D)) it computes the temporal branch h(e) only; the caller adds e:
 
     x = e + position[:T];   L times: x = x + attention(norm_1 x);  x = x + experts(norm_2 x);   h(e) = x
 
@@ -52,7 +52,7 @@ class Block(nn.Module):
     def forward(
         self, x: Float[Tensor, "*given B T D"], routing: Float[Tensor, "*passes N"]
     ) -> Float[Tensor, "*passes B T D"]:
-        """One layer with the experts merged by ``routing``; passes may still share x, as before the first layer."""
+        """One layer with the experts merged by `routing`; passes may still share x, as before the first layer."""
         x = x + self.attn(self.ln_1(x))
         return x + self.mlp(self.ln_2(x), routing)
 
@@ -61,7 +61,7 @@ class TemporalHead(nn.Module):
     """The temporal branch h(e).
 
     Args:
-        width: D, of the frame features; a multiple of ``num_heads``.
+        width: D, of the frame features; a multiple of `num_heads`.
         num_layers: L >= 1 (for mean pooling, L = 0, build no head at all).
         num_heads: attention heads.
         num_experts: E >= 1; 1 is the plain temporal transformer.
@@ -69,7 +69,7 @@ class TemporalHead(nn.Module):
         ln_eps: epsilon of the layer norms; the authors' checkpoints need 1e-12.
         ffn_ratio: hidden width of an expert over D.
         same_init: start all experts of a layer from the same weights (ablation, table 2a).
-        expert_part: what an expert is, "ffn", "up", "down" or "separate", see ``ExpertFFN`` (ablation, table 7a).
+        expert_part: what an expert is, "ffn", "up", "down" or "separate", see `ExpertFFN` (ablation, table 7a).
 
     Raises:
         ValueError: when the sizes do not fit.
@@ -125,12 +125,12 @@ class TemporalHead(nn.Module):
     def forward(
         self, features: Float[Tensor, "B T D"], routing: Float[Tensor, "*passes L N"]
     ) -> Float[Tensor, "*passes B T D"]:
-        """h(features) with the experts of layer l merged by ``routing[l]``.
+        """h(features) with the experts of layer l merged by `routing[l]`.
 
         R routings (R, L, E) give R results (R, B, T, D), in less time than R calls.
 
         Raises:
-            ValueError: for more than ``max_frames`` frames, or a routing of another number of layers or experts.
+            ValueError: for more than `max_frames` frames, or a routing of another number of layers or experts.
         """
         frames = features.shape[1]
         if frames > len(self.position):

@@ -6,7 +6,7 @@ the gate of temporal feature modulation and y_k the normalised text feature of c
     z = mean_i (e_i + rho * h(e)_i);   logit_k = exp(logit_scale) * <z / |z|, y_k>
 
 The text tower is not part of the model: class features are computed once per vocabulary. Without a temporal head
-(``num_layers=0``) this is CLIP with mean pooling; with one expert it is the plain temporal transformer.
+(`temporal=None`) this is CLIP with mean pooling; with one expert it is the plain temporal transformer.
 """
 
 import copy
@@ -18,7 +18,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mote.models.class_token import only_class_token
+from mote.models.open_clip_blocks import only_class_token
 from mote.models.routing import uniform_merge
 from mote.models.temporal import TemporalHead
 
@@ -28,15 +28,11 @@ class VideoCLIP(nn.Module):
 
     Args:
         visual: images (N, 3, S, S), normalised floats -> (N, D); its last block is changed, see
-            ``class_token``.
+            `open_clip_blocks`.
         logit_scale: logarithm of the factor on the cosines, as in CLIP; copied, trainable.
+        temporal: of width D; None is mean pooling.
         embed_dim: D.
         mean, std: statistics of the tower's pixels in [0, 1], three numbers each.
-        num_layers: L; 0 builds no temporal head and ``temporal`` is None.
-        num_experts, num_heads, ln_eps, ffn_ratio, same_init, max_frames, expert_part: of the ``TemporalHead``.
-
-    Raises:
-        ValueError: when the sizes of the temporal head do not fit.
     """
 
     mean: Tensor
@@ -46,28 +42,17 @@ class VideoCLIP(nn.Module):
         self,
         visual: nn.Module,
         logit_scale: Float[Tensor, ""],
+        temporal: TemporalHead | None = None,
         *,
         embed_dim: int,
         mean: Sequence[float],
         std: Sequence[float],
-        num_layers: int,
-        num_experts: int,
-        num_heads: int,
-        ln_eps: float = 1e-5,
-        ffn_ratio: int | float = 4,
-        same_init: bool = False,
-        max_frames: int = 77,
-        expert_part: str = "ffn",
     ):
         super().__init__()
         only_class_token(visual)
         self.visual = visual
         self.logit_scale = nn.Parameter(logit_scale.detach().clone())
-        self.temporal = None
-        if num_layers:
-            self.temporal = TemporalHead(
-                embed_dim, num_layers, num_heads, num_experts, max_frames, ln_eps, ffn_ratio, same_init, expert_part
-            )
+        self.temporal = temporal
         for name, value in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
         self.embed_dim = embed_dim
@@ -116,10 +101,10 @@ class VideoCLIP(nn.Module):
         routing: Float[Tensor, "*passes L N"] | None = None,
         gate: int | float | Float[Tensor, "B"] = 1.0,
     ) -> Float[Tensor, "... B T D"]:
-        """features + gate * h(features), with the experts merged by ``routing`` (None: uniformly).
+        """features + gate * h(features), with the experts merged by `routing` (None: uniformly).
 
         R routings (R, L, E) give R results (R, B, T, D), in less time than R calls. Without a temporal head the
-        features come back as they are, once. Raises ValueError as ``TemporalHead.forward``.
+        features come back as they are, once. Raises ValueError as `TemporalHead.forward`.
         """
         if self.temporal is None:
             return features
@@ -131,7 +116,7 @@ class VideoCLIP(nn.Module):
         return features + gate * temporal
 
     def classify(self, video: Float[Tensor, "B T D"], text: Float[Tensor, "K D"]) -> Float[Tensor, "B K"]:
-        """Logits: exp(logit_scale) * cosine of the mean over frames with each row of ``text`` (L2-normalised).
+        """Logits: exp(logit_scale) * cosine of the mean over frames with each row of `text` (L2-normalised).
 
         Computed in float32 also under autocast: at a scale of 100, bfloat16 cosines would err by 0.4.
         """
@@ -142,7 +127,7 @@ class VideoCLIP(nn.Module):
     def fold(self, routing: Float[Tensor, "L N"] | None = None) -> "VideoCLIP":
         """The model with the experts merged for good into plain feed-forward networks (None: uniformly).
 
-        Gives the outputs of ``head(features, routing)`` at the cost of one expert. All other parameters are shared with
+        Gives the outputs of `head(features, routing)` at the cost of one expert. All other parameters are shared with
         this model, which is left as it is; deepcopy the result for one that can be trained on its own.
         """
         folded = self.sharing_parameters()

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mote.models.modulation import modulation_gate
+from mote.models.modulation import GATE, Gate, modulation_gate
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.precision import Precision
 
@@ -23,17 +23,24 @@ def view_scorer(
     text: Float[Tensor, "K D"],
     tuned_text: Float[Tensor, "F D"] | None = None,
     *,
-    k: int = 5,
-    gamma: float = 0.05,
-    gate: float = 1.0,
+    gate: Gate = GATE,
+    factor: float = 1.0,
     precision: Precision = "fp32",
     offset: Float[Tensor, "K"] | None = None,
 ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
     """A function from a batch to scaled logits (B,V,K).
 
-    The batch has `features` (B,V,T,D) of the frames, or `frames` (B,V,T,3,H,W) uint8. With `tuned_text` the temporal
-    branch is gated per view by temporal feature modulation (MoTE eq. 11), else by `gate`. `offset`: added to
-    the logits.
+    The batch has `features` (B,V,T,D) of the frames, or `frames` (B,V,T,3,H,W) uint8.
+
+    Args:
+        model: in evaluation mode.
+        text: class features, L2-normalised.
+        tuned_text: features of the fine-tuning classes: the temporal branch of every view is multiplied by temporal
+            feature modulation (MoTE eq. 11). None: by `factor`.
+        gate: settings of the modulation.
+        factor: of the temporal branch where there is no `tuned_text`.
+        precision: of the matrix products.
+        offset: added to the logits.
     """
 
     @torch.inference_mode()
@@ -41,7 +48,7 @@ def view_scorer(
         with autocast(precision, text.device):
             given = batch["features"] if "features" in batch else encode_views(model, batch["frames"])
             features = rearrange(given, "b v t d -> (b v) t d")
-            rho = gate if tuned_text is None else modulation_gate(features.mean(1), text, tuned_text, k=k, gamma=gamma)
+            rho = factor if tuned_text is None else modulation_gate(features.mean(1), text, tuned_text, gate)
             logits = model.classify(model.head(features, gate=rho), text)
             logits = logits if offset is None else logits + offset
         return rearrange(logits, "(b v) k -> b v k", v=given.shape[1])

@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from mote.models.modulation import Gate
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -38,8 +40,8 @@ class Protocol:
     crops: Literal[1, 3] = 1
     fusion: Literal["mean_softmax", "reference", "mean_logits"] = "mean_softmax"
     modulation: bool = False
-    modulation_k: int = 5
-    modulation_gamma: float = 0.05
+    modulation_k: int = Gate.k
+    modulation_gamma: float = Gate.gamma
     alpha: float = 1.0
     # "halves": the temporal gate sees all class names, as in the field; "folds": a model for each list, see below
     subsets: Literal["all", "halves", "folds"] = "all"

@@ -1,7 +1,7 @@
 """A Gaussian mixture as the prior of a latent space, and how far a batch of codes is from it.
 
 Source: Saseendran et al., "Shape your Space", NeurIPS 2021, from the equations. Symbols: codes z (N, d); the mixture
-p(z) = sum_k pi_k N(mu_k, S_k) with K modes, S_k = L_k L_k^T (``scale_tril`` L); F_j its marginal distribution function
+p(z) = sum_k pi_k N(mu_k, S_k) with K modes, S_k = L_k L_k^T (`scale_tril` L); F_j its marginal distribution function
 of coordinate j; z_(1j) <= ... <= z_(Nj) the sorted codes.
 
     cdf         D = 1/(N d) sum_ij (F_j(z_(ij)) - i/N)^2            a Cramer-von Mises distance for each coordinate
@@ -10,7 +10,7 @@ of coordinate j; z_(1j) <= ... <= z_(Nj) the sorted codes.
 
 Each is divided by its expectation over batches of N codes of the prior itself, so 1 is a perfect encoder, and a value
 well below 1 a batch more regular than chance would make it. The expectations are closed forms: E[D] = (N + 1)/(6 N^2)
-for any mixture, E[M] = tr C_p / (N d), E[V] from the fourth moments (``expected_covariance_distance``).
+for any mixture, E[M] = tr C_p / (N d), E[V] from the fourth moments (`expected_covariance_distance`).
 
 With labels (class = mode) the residuals r_i = z_i - mu_{y_i} are compared with N(0, S_{y_i}) within each class, with
 n_c codes in it: D_c and M_c over their expectations at n_c, averaged over the classes of the batch; V of the pooled
@@ -18,7 +18,7 @@ within-class covariance, each class around its own mean.
 
 Deviations, on purpose: the released code draws batches to estimate the expectations, has no mean term (only D holds the
 mean, weakly), mixes up std and variance, and puts the modes at unit vectors with std 1, which is sqrt 2 std apart:
-there no batch can tell the mixture from one Gaussian. Here ``separation`` is in std; 6 by default.
+there no batch can tell the mixture from one Gaussian. Here `separation` is in std; 6 by default.
 """
 
 import math
@@ -30,14 +30,14 @@ from torch import Tensor
 
 
 class Mixture(NamedTuple):
-    """K Gaussians in d dimensions: ``centres``, lower triangular ``scale_tril`` of the covariances, ``priors``."""
+    """K Gaussians in d dimensions: `centres`, lower triangular `scale_tril` of the covariances, `priors`."""
 
     centres: Float[Tensor, "K d"]
     scale_tril: Float[Tensor, "K d d"]
     priors: Float[Tensor, "K"]
 
     def to(self, like: Tensor) -> "Mixture":
-        """On the device and of the type of ``like``."""
+        """On the device and of the type of `like`."""
         return Mixture(*(part.to(like) for part in self))
 
 
@@ -49,7 +49,7 @@ def isotropic(centres: Float[Tensor, "K d"], std: float = 1.0, priors: Float[Ten
 
 
 def axis_centres(num_modes: int, dim: int, separation: float = 6.0, std: float = 1.0) -> Float[Tensor, "K d"]:
-    """Mode k on axis k, every two modes ``separation`` times ``std`` apart: what the per-coordinate D sees best.
+    """Mode k on axis k, every two modes `separation` times `std` apart: what the per-coordinate D sees best.
 
     Raises:
         ValueError: more modes than dimensions, or a separation that is not positive.
@@ -79,7 +79,7 @@ def cdf_distance(z: Float[Tensor, "N d"], mixture: Mixture) -> Float[Tensor, "d"
 
 
 def expected_cdf_distance(num: int) -> float:
-    """E[D] over batches of ``num`` codes of the prior: (N + 1)/(6 N^2)."""
+    """E[D] over batches of `num` codes of the prior: (N + 1)/(6 N^2)."""
     return (num + 1) / (6 * num**2)
 
 
@@ -98,7 +98,7 @@ def covariance_distance(z: Float[Tensor, "N d"], mixture: Mixture) -> Float[Tens
 
 
 def expected_covariance_distance(num: int, mixture: Mixture) -> Float[Tensor, ""]:
-    """E[V] over batches of ``num`` codes of the prior, exactly.
+    """E[V] over batches of `num` codes of the prior, exactly.
 
     With N S/(N-1) = the unbiased covariance, Var S_ij = 1/N [mu_iijj - (N-2)/(N-1) C_ij^2 + C_ii C_jj/(N-1)], and
     sum_ij mu_iijj = E||z - m||^4, which for a mixture is a sum over its modes.
@@ -115,7 +115,7 @@ def expected_covariance_distance(num: int, mixture: Mixture) -> Float[Tensor, ""
 
 
 def latent_terms(z: Float[Tensor, "N d"], mixture: Mixture) -> dict[str, Float[Tensor, ""]]:
-    """``cdf``, ``covariance`` and ``mean`` over their expectations.
+    """`cdf`, `covariance` and `mean` over their expectations.
 
     Raises:
         ValueError: fewer than two codes, which have no covariance.
@@ -181,17 +181,17 @@ def log_density(z: Float[Tensor, "N d"], mixture: Mixture) -> Float[Tensor, "N"]
 def sample_mixture(
     mixture: Mixture, mode: Int64[Tensor, "N"], generator: torch.Generator | None = None
 ) -> Float[Tensor, "N d"]:
-    """A code of each of the modes ``mode``; see ``draw_modes``."""
+    """A code of each of the modes `mode`; see `draw_modes`."""
     noise = torch.randn(len(mode), mixture.centres.shape[1], generator=generator).to(mixture.centres)
     return mixture.centres[mode] + torch.einsum("nij,nj->ni", mixture.scale_tril[mode], noise)
 
 
 def draw_modes(mixture: Mixture, count: int, generator: torch.Generator | None = None) -> Int64[Tensor, "N"]:
-    """``count`` modes drawn by their priors."""
+    """`count` modes drawn by their priors."""
     return torch.multinomial(mixture.priors.cpu(), count, replacement=True, generator=generator)
 
 
 def interpolate(start: Float[Tensor, "N d"], end: Float[Tensor, "N d"], steps: int) -> Float[Tensor, "N steps d"]:
-    """Codes on the straight line between ``start`` and ``end``, both included; ``steps`` >= 2."""
+    """Codes on the straight line between `start` and `end`, both included; `steps` >= 2."""
     share = torch.linspace(0, 1, steps).to(start)[:, None]
     return torch.lerp(start[:, None], end[:, None], share)

@@ -1,7 +1,7 @@
 """Losses for long-tailed classes: logits and targets in, the loss of every sample out; the caller takes the mean.
 
 Symbols: z logits (N, K) of the head, scale included; y target, a label (N,) or the probabilities (N, K) of a mixed or
-smoothed one; n_c training samples of class c (``counts``), all at least 1 (``checked_counts``); N_train = sum n_c,
+smoothed one; n_c training samples of class c (`counts`), all at least 1 (`checked_counts`); N_train = sum n_c,
 p_c = n_c / N_train; CE the cross-entropy. A soft target costs sum_c y_c L(z, c), where L(z, c) is the loss at label c.
 
 | name | per sample | source |
@@ -19,7 +19,7 @@ Deviations, on purpose. Weighted losses are divided by the number of samples, no
 does: so the gradient of a batch does not depend on how it was cut into micro-batches or processes. LDAM multiplies only
 the margin by the head's scale s, as z has it already: with z = s cos this is the paper's s (cos - Delta). Uniform
 smoothing leaves nothing of eps on the target, unlike torch's, so that it is the equal-weight case of
-``extra_knowledge.smooth_label_matrix`` at the same eps.
+`extra_knowledge.smooth_label_matrix` at the same eps.
 
 Each loss corrects the prior once. A balanced sampler, a second one of these, or weights on top correct it again.
 """
@@ -33,7 +33,7 @@ from torch import Tensor
 
 
 def checked_counts(counts: Sequence[int], names: Sequence[str] | None = None) -> Int64[Tensor, "K"]:
-    """``counts`` as a tensor, for the functions below.
+    """`counts` as a tensor, for the functions below.
 
     Raises:
         ValueError: fewer than two classes, or one without a training sample.
@@ -62,13 +62,6 @@ def effective_number_weights(counts: Real[Tensor, "K"], beta: float = 0.9999) ->
     return weight / weight.mean()
 
 
-def deferred_weights(
-    counts: Real[Tensor, "K"], epoch: int, start_epoch: int, beta: float = 0.9999
-) -> Float[Tensor, "K"]:
-    """Deferred re-weighting (DRW, Cao et al. 2019): ones before ``start_epoch``, then effective-number weights."""
-    return effective_number_weights(counts, beta if epoch >= start_epoch else 0.0)
-
-
 def log_prior(counts: Real[Tensor, "K"]) -> Float[Tensor, "K"]:
     """log p_c in double precision."""
     return counts.double().log() - counts.double().sum().log()
@@ -84,7 +77,7 @@ def cross_entropy(
 def label_smoothing(
     logits: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"], counts: Real[Tensor, "K"], epsilon: float = 0.1
 ) -> Float[Tensor, "N"]:
-    """Uniform label smoothing, all of ``epsilon`` off the target; the counts have no say."""
+    """Uniform label smoothing, all of `epsilon` off the target; the counts have no say."""
     off_target = epsilon / (logits.shape[1] - 1)
     soft = _one_hot(target, logits) * (1 - epsilon - off_target) + off_target
     return _cross_entropy(logits, soft)
@@ -93,14 +86,14 @@ def label_smoothing(
 def weighted_cross_entropy(
     logits: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"], counts: Real[Tensor, "K"]
 ) -> Float[Tensor, "N"]:
-    """Cross-entropy weighted by ``inverse_weights``."""
+    """Cross-entropy weighted by `inverse_weights`."""
     return _expected(-F.log_softmax(logits, dim=1) * inverse_weights(counts).to(logits), target)
 
 
 def focal(
     logits: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"], counts: Real[Tensor, "K"], gamma: float = 2.0
 ) -> Float[Tensor, "N"]:
-    """Softmax focal loss, ``gamma`` >= 0, without class weights; gamma = 0 is cross-entropy. The counts have no say."""
+    """Softmax focal loss, `gamma` >= 0, without class weights; gamma = 0 is cross-entropy. The counts have no say."""
     losses = -F.log_softmax(logits, dim=1)
     # 1 - p from log p; at least 1e-12 so that the gradient of x^gamma at 0 is finite for gamma < 1
     return _expected((-torch.expm1(-losses)).clamp_min(1e-12) ** gamma * losses, target)
@@ -109,7 +102,7 @@ def focal(
 def class_balanced(
     logits: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"], counts: Real[Tensor, "K"], beta: float = 0.9999
 ) -> Float[Tensor, "N"]:
-    """Cross-entropy weighted by ``effective_number_weights``."""
+    """Cross-entropy weighted by `effective_number_weights`."""
     return _expected(-F.log_softmax(logits, dim=1) * effective_number_weights(counts, beta).to(logits), target)
 
 
@@ -124,12 +117,12 @@ def ldam(
     """Label-distribution-aware margins on a cosine head.
 
     Args:
-        logits: ``scale`` times cosines.
+        logits: `scale` times cosines.
         target: labels, or probabilities (which cost K times the memory).
         counts: training samples of every class.
         max_margin: margin of the rarest class, in cosines.
         scale: of the head (the multiplier itself), for the margins.
-        weight: of the classes, such as ``deferred_weights``; None: ones.
+        weight: of the classes, such as `effective_number_weights` from a later epoch on (Cao et al.); None: ones.
     """
     margin = counts.double() ** -0.25
     margin = (max_margin * margin / margin.max()).to(logits) * scale
@@ -194,7 +187,7 @@ def _one_hot(target: Shaped[Tensor, "N *K"], logits: Float[Tensor, "N K"]) -> Fl
 
 
 def _expected(losses: Float[Tensor, "N K"], target: Shaped[Tensor, "N *K"]) -> Float[Tensor, "N"]:
-    """The loss at the label, or its mean over the labels of a soft target; ``losses``: at every label."""
+    """The loss at the label, or its mean over the labels of a soft target; `losses`: at every label."""
     if target.ndim == 1:
         return losses.gather(1, target[:, None])[:, 0]
     return (losses * target.to(losses)).sum(dim=1)

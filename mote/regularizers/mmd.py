@@ -17,7 +17,7 @@ SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 def mmd(z: Float[Tensor, "N d"], prior: Float[Tensor, "N d"], distance: float) -> Float[Tensor, ""]:
-    """MMD^2 of two samples of one size; ``distance``: C, > 0.
+    """MMD^2 of two samples of one size; `distance`: C, > 0.
 
     Raises:
         ValueError: samples of unequal size, or of fewer than two.

@@ -4,11 +4,11 @@ Paper: Liang et al., NeurIPS 2021, eq. 2 to 4. With P1, P2 the class distributio
 
     L_NLL = -log P1(y) - log P2(y)          L_KL = 1/2 [KL(P1 || P2) + KL(P2 || P1)]          L = L_NLL + alpha L_KL
 
-``first`` and ``second`` are the logits of P1 and P2; ``symmetric_kl`` is L_KL. There is no factor 1/2 on L_NLL and no
+`first` and `second` are the logits of P1 and P2; `symmetric_kl` is L_KL. There is no factor 1/2 on L_NLL and no
 stopped gradient: both passes learn. Everything is per sample and the caller takes the mean, so alpha means the same for
 every batch size; the authors' ViT and BERT code sums over the batch instead, which multiplies alpha by its size.
 
-Deviation: ``temperature`` divides the logits inside L_KL only. CLIP's logits are cosines times up to 100, whose softmax
+Deviation: `temperature` divides the logits inside L_KL only. CLIP's logits are cosines times up to 100, whose softmax
 is nearly one-hot; with temperature 1 this is the paper.
 """
 

@@ -27,7 +27,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @torch.no_grad()
 def compact(model: Network) -> Network:
-    """A copy of ``model`` without its zero parts, equal to it in evaluation mode up to rounding.
+    """A copy of `model` without its zero parts, equal to it in evaluation mode up to rounding.
 
     The copy has parameters of its own and can be trained; it knows its widths (see `mote.models.narrow`). In training
     mode constants that were folded no longer learn in their old place.

@@ -30,7 +30,7 @@ KINDS = ("units", "heads", "sublayers", "filters", "channels", "shapes")
 class Groups:
     """N groups of the same make: group n is row n of the indices of every slice.
 
-    ``counted``: weights whose norm is penalised. ``scale``: factor on the strength. ``size``: counted scalars of one.
+    `counted`: weights whose norm is penalised. `scale`: factor on the strength. `size`: counted scalars of one.
     """
 
     kind: str
@@ -52,11 +52,11 @@ class Groups:
 def find_groups(
     model: nn.Module, kinds: Sequence[str], scales: Mapping[str, int | float] | None = None
 ) -> list[Groups]:
-    """The groups of these kinds in ``model``, children before parents (by size).
+    """The groups of these kinds in `model`, children before parents (by size).
 
     Args:
         model: with any wrapper around it that has the parameters to be trained.
-        kinds: from ``KINDS``.
+        kinds: from `KINDS`.
         scales: pattern of a layer's name -> factor on the strength; the first match counts, what matches nothing or has
             0 is left alone. None penalises everything alike.
 

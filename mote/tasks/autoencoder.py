@@ -4,10 +4,10 @@
 
 | method | z | latent terms, weighted | source |
 |---|---|---|---|
-| gm | E(x) | cdf, covariance, mean of ``regularizers.gaussian_mixture``; ``conditional``: by class | Saseendran 2021 |
+| gm | E(x) | cdf, covariance, mean of `regularizers.gaussian_mixture`; `conditional`: by class | Saseendran 2021 |
 | ae | E(x) | none; a mixture is fitted to the codes afterwards | Ghosh 2020 |
 | vae | m + e^(l/2) eps, (m, l) = E(x) | kl = kl_weight * mean_b KL(N(m, diag e^l) || N(0, I)), nats | Kingma 2014 |
-| wae_mmd | E(x) | mmd = mmd_weight * MMD^2(z, draws of the mixture) of ``regularizers.mmd`` | Tolstikhin 2018 |
+| wae_mmd | E(x) | mmd = mmd_weight * MMD^2(z, draws of the mixture) of `regularizers.mmd` | Tolstikhin 2018 |
 
 The latent terms of gm are over their value for a perfect encoder: with weight 1 they are read against 1. They are of
 the codes of one forward pass, so each accumulation step matches the prior on its own part of the batch.
@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mote.models.autoencoder import FeatureAutoencoder, ImageAutoencoder, sample_posterior
+from mote.models.autoencoder import ImageAutoencoder, sample_posterior
 from mote.regularizers.gaussian_mixture import (
     Mixture,
     class_latent_terms,
@@ -42,7 +42,7 @@ class AutoencoderTask(nn.Module):
         prior: what gm and wae_mmd match; None for the others.
         method: of the table above.
         conditional: gm: mode = label.
-        weights: ``reconstruction`` and those of the method's latent terms by name.
+        weights: `reconstruction` and those of the method's latent terms by name.
 
     Raises:
         ValueError: an unknown method, one without the prior it needs, or a negative weight.
@@ -50,7 +50,7 @@ class AutoencoderTask(nn.Module):
 
     def __init__(
         self,
-        model: ImageAutoencoder | FeatureAutoencoder,
+        model: ImageAutoencoder,
         prior: Mixture | None = None,
         *,
         method: str = "gm",
@@ -77,24 +77,23 @@ class AutoencoderTask(nn.Module):
         """Loss and its already weighted terms (scalars), all differentiable.
 
         Args:
-            batch: `images` (B, C, S, S), or `features` (B, D); `label` (B,) where conditional; optionally `valid`.
+            batch: `images` (B, C, S, S); `label` (B,) where conditional; optionally `valid`.
             generator: of a vae's noise and wae_mmd's draws, on the CPU.
         """
-        inputs = batch["images"] if "images" in batch else batch["features"]
-        valid = batch.get("valid")
+        images, valid = batch["images"], batch.get("valid")
         if valid is not None and not valid.all():
-            batch, inputs = {**batch, "label": batch["label"][valid]}, inputs[valid]
-        codes = self.model.encode(inputs)
+            batch, images = {**batch, "label": batch["label"][valid]}, images[valid]
+        codes = self.model.encode(images)
         with torch.autocast(codes.device.type, enabled=False):  # statistics of the batch want all their digits
             z, terms = self._latent(codes.float(), batch, generator)
-        errors = (self.model.decode(z).float() - self.model.target(inputs)).square()
+        errors = (self.model.decode(z).float() - self.model.target(images)).square()
         terms = {"reconstruction": errors.mean(), **terms}
         weighted = {name: self.weights[name] * value for name, value in terms.items() if self.weights[name]}
         return torch.stack(list(weighted.values())).sum(), weighted
 
     def predict(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Reconstructions of `images` (B, C, S, S) or `features` (B, D); a vae's from the means of its codes."""
-        codes = self.model.encode(batch["images"] if "images" in batch else batch["features"])
+        """Reconstructions of `images` (B, C, S, S); a vae's from the means of its codes."""
+        codes = self.model.encode(batch["images"])
         return self.model.decode(codes.chunk(2, dim=1)[0] if self.method == "vae" else codes)
 
     def _latent(

@@ -1,16 +1,16 @@
 """Classification of faces whose classes are very unequal in number: re-balanced losses, and mined extra knowledge.
 
-Losses and maps: ``tasks.long_tail``. With x' the mirrored images, M and M' the class activation maps of both (head
+Losses and maps: `tasks.long_tail`. With x' the mirrored images, M and M' the class activation maps of both (head
 detached) and q the target, smoothed where that is wanted:
 
     ce        = mean_b loss(logits_b, q_b)                          (with R-Drop: the sum of both passes)
     attention = strength * mean_b RAC(M_b, M'_b)                    Lambda of the note on normalised weights
-    r_drop    = r_drop_weight * mean_b L_KL                         see ``regularizers.r_drop``
+    r_drop    = r_drop_weight * mean_b L_KL                         see `regularizers.r_drop`
 
 The mirror is taken of the images as they come, after all augmentation and mixing, and goes through the network in the
-same call, so that under data parallelism a step is one forward pass. It is seen by ``attention`` only. What R-Drop
+same call, so that under data parallelism a step is one forward pass. It is seen by `attention` only. What R-Drop
 draws twice is the dropout before the head; the network below runs once. A term of weight 0 is absent and costs nothing.
-Images with ``valid`` false weigh nothing. The classes must not change under mirroring (left and right do).
+Images with `valid` false weigh nothing. The classes must not change under mirroring (left and right do).
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from mote.tasks.long_tail import LongTailLoss
 
 
 class MapModel(Protocol):
-    """What the task needs of a network; ``models.image_nets.ImageClassifier`` and ``models.feature_maps.CLIPImages``.
+    """What the task needs of a network; `models.image_nets.ImageClassifier` and `models.feature_maps.CLIPImages`.
 
     encode: images -> (pooled features (B, D), feature map (B, D, h, w)); classify: pooled features -> logits (B, K);
     directions: (K, D), whose products with the map are the class activation maps; scale: of the logits.
@@ -41,11 +41,11 @@ class ExpressionTask(nn.Module):
     """batch, generator -> (loss, terms).
 
     Args:
-        model: a network with a feature map, see ``MapModel``.
-        counts: training samples of every class, as of ``long_tail.checked_counts``.
+        model: a network with a feature map, see `MapModel`.
+        counts: training samples of every class, as of `long_tail.checked_counts`.
         head_only: only the head is trained: the network below stays in evaluation mode.
-        r_drop_weight, r_drop_temperature: see ``tasks.image``.
-        correction: what ``LongTailLoss`` takes; the scale of ldam is the model's.
+        r_drop_weight, r_drop_temperature: see `tasks.image`.
+        correction: what `LongTailLoss` takes; the scale of ldam is the model's.
 
     Raises:
         ValueError: an unknown loss, a negative weight, epsilon outside [0, 1]; at the first batch, R-Drop without

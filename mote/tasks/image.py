@@ -1,11 +1,11 @@
 """Classification of still images, with R-Drop where it is wanted.
 
     ce     = mean_b CE(logits_b, target_b)                 (with R-Drop: the sum of both passes, L_NLL of its eq. 3)
-    r_drop = r_drop_weight * mean_b L_KL                   see ``regularizers.r_drop``
+    r_drop = r_drop_weight * mean_b L_KL                   see `regularizers.r_drop`
 
 The two passes of R-Drop are one pass over [x; x], as in its algorithm 1: dropout draws for every row of a batch. A
-batch that was mixed (see ``mote.datasets.mixing``) brings its soft ``target`` and is mixed once, for both passes.
-A term of weight 0 is absent and costs nothing. Images with ``valid`` false weigh nothing.
+batch that was mixed (see `mote.datasets.mixing`) brings its soft `target` and is mixed once, for both passes.
+A term of weight 0 is absent and costs nothing. Images with `valid` false weigh nothing.
 """
 
 from collections.abc import Mapping

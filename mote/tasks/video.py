@@ -23,14 +23,14 @@ A term of weight 0 is absent and costs nothing. With one expert both passes are 
 the anchor reads the only pass. Without a temporal head there is `ce` alone. Where the text tower is tuned too
 (`class_features`), the class features of all cross-entropies are computed once per forward pass, with gradient. Clips
 with `valid` false weigh nothing: every term is the mean over the valid clips of the batch, and zero where there are
-none. A batch that was mixed (see ``mote.datasets.mixing``) brings its soft ``target``.
+none. A batch that was mixed (see `mote.datasets.mixing`) brings its soft `target`.
 
-R-Drop (see ``regularizers.r_drop``) takes a second, independent routing r2 over the same frame features, so it costs a
-pass of the head and none of CLIP; ``ce`` is then the sum over both passes, L_NLL of its eq. 3. What is random between
+R-Drop (see `regularizers.r_drop`) takes a second, independent routing r2 over the same frame features, so it costs a
+pass of the head and none of CLIP; `ce` is then the sum over both passes, L_NLL of its eq. 3. What is random between
 the passes is the routing alone: the towers' features are shared and the head has no dropout. In a step where r2 happens
 to equal r the term is zero.
 
-Where classes are very unequal in number, ``long_tail`` (see ``tasks.long_tail``; MEK, Zhang et al., NeurIPS 2023, here
+Where classes are very unequal in number, `long_tail` (see `tasks.long_tail`; MEK, Zhang et al., NeurIPS 2023, here
 for clips) takes the place of every CE above: of the routed pass, of the merged one, and of R-Drop's second one. Its
 attention consistency adds one term. With F the normalised patch tokens of every frame in the joint space, from the CLIP
 tower alone, F' those of the mirrored clip (all frames together), and y_k detached:
@@ -75,7 +75,7 @@ class VideoTask(nn.Module):
         r_drop_weight: alpha, >= 0; 0 runs no second pass.
         r_drop_temperature: > 0, divides the logits inside the KL.
         long_tail: in the place of cross-entropy, see above; with maps, batches must have `frames`, and the tower be one
-            of ``feature_maps.frame_maps``.
+            of `feature_maps.frame_maps`.
 
     Raises:
         ValueError: a negative weight, an unknown loss or routing, a text width that is not the model's, R-Drop where no

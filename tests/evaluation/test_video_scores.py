@@ -29,6 +29,7 @@ from mote.evaluation.views import evaluation_dataset
 from mote.inference.classifier import VideoClassifier
 from mote.metrics.scores import Scores, fuse_views
 from mote.models.clip import encode_classes
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import make_accelerator
 from mote.parallel.cores import all_cores
@@ -55,8 +56,9 @@ def classifier() -> VideoClassifier:
     """Tiny CLIP with a random temporal head of two layers and three experts, folded."""
     plain = load("tiny", device="cpu")
     torch.manual_seed(0)
-    options = {"embed_dim": 128, "mean": [0.4] * 3, "std": [0.3] * 3, "num_layers": 2, "num_experts": 3, "num_heads": 2}
-    model = VideoCLIP(plain.model.visual, plain.model.logit_scale, **options).eval().requires_grad_(False).fold()
+    options = {"embed_dim": 128, "mean": [0.4] * 3, "std": [0.3] * 3}
+    head = TemporalHead(128, num_layers=2, num_heads=2, num_experts=3)
+    model = VideoCLIP(plain.model.visual, plain.model.logit_scale, head, **options).eval().requires_grad_(False).fold()
     text = torch.nn.functional.normalize(torch.randn(3, 128), dim=-1)
     return VideoClassifier(model, plain.towers, classes=CLASSES, tuned_text=text, frames=4, size=64)
 

@@ -24,6 +24,7 @@ from mote.inference.classifier import VideoClassifier
 from mote.inference.export import ExportError, contract, export
 from mote.inference.loading import load_video
 from mote.models.checkpoints import build_visual, save_model
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 
 LABELS = ["red star", "blue ball", "green ring"]
@@ -91,8 +92,8 @@ def tuned_folder(folder: Path, **options) -> Path:
     plain = load("tiny", device="cpu")
     torch.manual_seed(1)
     sizes = {"num_layers": 2, "num_experts": 3, "num_heads": 2, **options}
-    tower = plain.model.visual
-    model = VideoCLIP(tower, plain.model.logit_scale, embed_dim=128, mean=(0.5,) * 3, std=(0.25,) * 3, **sizes)
+    tower, head = plain.model.visual, TemporalHead(128, **sizes) if sizes["num_layers"] else None
+    model = VideoCLIP(tower, plain.model.logit_scale, head, embed_dim=128, mean=(0.5,) * 3, std=(0.25,) * 3)
     for parameter in model.temporal.parameters() if model.temporal else ():
         parameter.data.mul_(3)
     meta = {"backbone": "tiny", "pretrained": None, "classes": TUNED, "templates": plain.templates, "seed": 0}
@@ -227,10 +228,8 @@ def test_towers_of_timm_are_exported(folder, tmp_path, timm_name):
     vision["timm_pool"] = "token" if "vit" in timm_name else "avg"
     architecture = {"embed_dim": 24, "vision_cfg": {**vision, "image_size": 160}, "quick_gelu": False}
     torch.manual_seed(0)
-    sizes = {"num_layers": 1, "num_experts": 2, "num_heads": 4}
-    model = VideoCLIP(
-        build_visual(architecture), torch.tensor(2.0), embed_dim=24, mean=(0.5,) * 3, std=(0.2,) * 3, **sizes
-    )
+    visual, head = build_visual(architecture), TemporalHead(24, num_layers=1, num_heads=4, num_experts=2)
+    model = VideoCLIP(visual, torch.tensor(2.0), head, embed_dim=24, mean=(0.5,) * 3, std=(0.2,) * 3)
     meta = {"backbone": None, "pretrained": None, "architecture": architecture, "classes": TUNED, "templates": ["{}"]}
     meta |= {"frames": 3, "size": 160, "seed": 0}
     save_model(tmp_path / "timm", model, meta, {"tuned_text": torch.eye(3, 24)})

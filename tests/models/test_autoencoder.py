@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mote.models.autoencoder import FeatureAutoencoder, ImageAutoencoder, load_autoencoder, save_autoencoder
+from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, save_autoencoder
 
 
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (48, 1), (64, 3)])
@@ -20,13 +20,8 @@ def test_a_size_that_cannot_be_halved_is_refused(size):
         ImageAutoencoder(size=size)
 
 
-def test_unit_features_come_back_with_length_one():
-    model = FeatureAutoencoder(features=12, latent=3, hidden=8, unit=True)
-    assert torch.allclose(model(torch.randn(4, 12)).norm(dim=1), torch.ones(4))
-
-
-@pytest.mark.parametrize("model", [ImageAutoencoder(size=8, latent=3, width=4), FeatureAutoencoder(features=6)])
-def test_a_folder_gives_the_same_network_back(tmp_path, model):
+def test_a_folder_gives_the_same_network_back(tmp_path):
+    model = ImageAutoencoder(size=8, latent=3, width=4)
     prior = {"centres": torch.randn(2, 3), "priors": torch.tensor([0.5, 0.5])}
     save_autoencoder(tmp_path, model, prior, {"method": "gm"})
     loaded = load_autoencoder(tmp_path)
@@ -39,7 +34,7 @@ def test_a_folder_gives_the_same_network_back(tmp_path, model):
 def test_damaged_folders_are_one_line(tmp_path):
     with pytest.raises(ValueError, match="holds no autoencoder"):
         load_autoencoder(tmp_path)
-    save_autoencoder(tmp_path, FeatureAutoencoder(features=6), {}, {})
+    save_autoencoder(tmp_path, ImageAutoencoder(size=8, latent=3, width=4), {}, {})
     (tmp_path / "model.safetensors").write_bytes(b"no")
     with pytest.raises(ValueError, match="does not fit"):
         load_autoencoder(tmp_path)

@@ -13,6 +13,7 @@ from oracles import mote_reference as oracle
 from mote.models import checkpoints
 from mote.models.checkpoints import build_visual, is_reference_checkpoint, load_model, load_reference, save_model
 from mote.models.modulation import modulation_gate
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 
 VISION = {"image_size": 16, "patch_size": 8, "layers": 2, "width": 32, "head_width": 16}
@@ -30,7 +31,8 @@ def make(**options):
     torch.manual_seed(0)
     sizes = {"num_layers": 2, "num_experts": 3, "num_heads": 4, "ln_eps": 1e-6, "ffn_ratio": 2.5, **options}
     mean, std = (0.5, 0.25, 0.125), (0.2, 0.25, 0.3)
-    return VideoCLIP(build_visual(ARCHITECTURE), torch.tensor(1.5), embed_dim=24, mean=mean, std=std, **sizes).eval()
+    visual, head = build_visual(ARCHITECTURE), TemporalHead(24, **sizes) if sizes["num_layers"] else None
+    return VideoCLIP(visual, torch.tensor(1.5), head, embed_dim=24, mean=mean, std=std).eval()
 
 
 def clips(num=2, frames=3, size=16, seed=0):
@@ -85,8 +87,9 @@ def test_the_tiny_clip_is_rebuilt_from_its_name(tmp_path):
 
     config = tiny_config()
     visual = build_visual({name: config.get(name, False) for name in ("embed_dim", "vision_cfg", "quick_gelu")})
-    sizes = {"embed_dim": config["embed_dim"], "num_layers": 1, "num_experts": 2, "num_heads": 2}
-    model = VideoCLIP(visual, torch.tensor(0.0), mean=(0.5,) * 3, std=(0.5,) * 3, **sizes).eval()
+    width, statistics = config["embed_dim"], {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    head = TemporalHead(width, num_layers=1, num_heads=2, num_experts=2)
+    model = VideoCLIP(visual, torch.tensor(0.0), head, embed_dim=width, **statistics).eval()
     save_model(tmp_path, model, {"backbone": "tiny"})
     loaded, frames = load_model(tmp_path).model, clips(size=config["vision_cfg"]["image_size"])
     with torch.no_grad():

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import mote_reference as oracle
 
-from mote.models.modulation import modulation_gate
+from mote.config.sections import EvaluationConfig
+from mote.models.modulation import Gate, modulation_gate
 
 
 def draw(seed, *shape):
@@ -19,7 +20,7 @@ def draw(seed, *shape):
 def test_gate_equals_the_loops_for_vocabularies_of_any_size(num_classes, num_tuned, k, seed):
     features, text, tuned = draw(seed, 3, 4, 6), draw(seed + 1, num_classes, 6), draw(seed + 2, num_tuned, 6)
     text, tuned = text + 2, tuned + 2  # alike enough that rho is not nearly 0
-    ours = modulation_gate(features.mean(dim=1), text, tuned, k=k, gamma=0.3)
+    ours = modulation_gate(features.mean(dim=1), text, tuned, Gate(k, 0.3))
     loops = [oracle.gate(f, text.double().numpy(), tuned.double().numpy(), k, 0.3) for f in features.double().numpy()]
     np.testing.assert_allclose(ours, loops, atol=2e-5)
 
@@ -51,11 +52,15 @@ def test_known_values_of_the_paper():
         )
 
 
+def test_the_settings_have_the_same_defaults():
+    assert Gate() == Gate(EvaluationConfig().modulation_k, EvaluationConfig().modulation_gamma)
+
+
 def test_bad_arguments_are_refused():
     video, text = torch.ones(1, 4), torch.ones(2, 4)
     with pytest.raises(ValueError, match="k >= 1 and gamma > 0"):
-        modulation_gate(video, text, text, k=0)
+        Gate(k=0)
     with pytest.raises(ValueError, match="k >= 1 and gamma > 0"):
-        modulation_gate(video, text, text, gamma=0.0)
+        Gate(gamma=0.0)
     with pytest.raises(ValueError, match="needs classes: got 0 to test and 2 of fine-tuning"):
         modulation_gate(video, torch.ones(0, 4), text)

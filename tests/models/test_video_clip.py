@@ -10,6 +10,7 @@ from torch import nn
 
 from mote.models.checkpoints import build_visual
 from mote.models.routing import one_expert, random_merge, uniform_merge
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -31,7 +32,8 @@ class Patches(nn.Module):
 def make(**options):
     torch.manual_seed(0)
     sizes = {"num_layers": 2, "num_experts": 3, "num_heads": 4, **options}
-    return VideoCLIP(Patches(), torch.tensor(2.0), embed_dim=16, mean=MEAN, std=STD, **sizes)
+    visual, head = Patches(), TemporalHead(16, **sizes) if sizes["num_layers"] else None
+    return VideoCLIP(visual, torch.tensor(2.0), head, embed_dim=16, mean=MEAN, std=STD)
 
 
 def clip(*shape):
@@ -154,9 +156,8 @@ def test_logits_stay_in_full_precision_under_autocast():
 def test_gradient_checkpointing_is_on_in_training_only_and_changes_no_gradient():
     config = {"image_size": 8, "patch_size": 4, "layers": 2, "width": 16, "head_width": 8}
     visual = build_visual({"embed_dim": 16, "vision_cfg": config, "quick_gelu": True})
-    model = VideoCLIP(
-        visual, torch.tensor(0.0), embed_dim=16, mean=MEAN, std=STD, num_layers=1, num_experts=2, num_heads=2
-    )
+    head = TemporalHead(16, num_layers=1, num_heads=2, num_experts=2)
+    model = VideoCLIP(visual, torch.tensor(0.0), head, embed_dim=16, mean=MEAN, std=STD)
 
     def gradients():
         loss = model.classify(model.head(model.encode_frames(clip(2, 3))), torch.eye(16)).square().sum()

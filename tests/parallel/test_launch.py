@@ -59,11 +59,13 @@ def test_the_readme_names_every_file_and_the_shards_are_cut_where_it_says():
     text = (ROOT / "README.md").read_text()
     assert [file.name for file in FILES if f"{file.name}" not in text] == []
     from mote.models.folders import towers
+    from mote.models.temporal import TemporalHead
     from mote.models.video_clip import VideoCLIP
 
     tiny = towers("tiny", None, 0)
-    head = {"num_layers": 1, "num_experts": 2, "num_heads": 1}
-    model = VideoCLIP(tiny.visual, tiny.logit_scale, embed_dim=tiny.embed_dim, mean=tiny.mean, std=tiny.std, **head)
+    head = TemporalHead(tiny.embed_dim, num_layers=1, num_heads=1, num_experts=2)
+    sizes = {"embed_dim": tiny.embed_dim, "mean": tiny.mean, "std": tiny.std}
+    model = VideoCLIP(tiny.visual, tiny.logit_scale, head, **sizes)
     assert {type(module).__name__ for module in model.modules()} >= BLOCKS
 
 

@@ -9,7 +9,6 @@ from mote.regularizers import long_tail
 from mote.regularizers.long_tail import (
     adjust_logits,
     checked_counts,
-    deferred_weights,
     effective_number_weights,
     inverse_weights,
     log_prior,
@@ -104,15 +103,13 @@ def test_weights():
     assert effective_number_weights(COUNTS, 0.99).mean().item() == pytest.approx(1)
     nearly_one = effective_number_weights(COUNTS, 1 - 1e-9)  # towards 1 / n
     torch.testing.assert_close(nearly_one * COUNTS, (nearly_one * COUNTS).mean().expand(4), rtol=1e-6, atol=0)
-    assert deferred_weights(COUNTS, 159, 160).tolist() == [1, 1, 1, 1]
-    assert torch.equal(deferred_weights(COUNTS, 160, 160), effective_number_weights(COUNTS))
     with pytest.raises(ValueError, match=r"expected beta in \[0, 1\), got 1"):
         effective_number_weights(COUNTS, 1.0)
 
 
-def test_ldam_takes_deferred_weights_and_scales_only_the_margin():
+def test_ldam_takes_class_weights_and_scales_only_the_margin():
     logits, target = draw()
-    weight = deferred_weights(COUNTS, 5, 5)
+    weight = effective_number_weights(COUNTS)
     alone = [ldam(logits[i : i + 1], target[i : i + 1], COUNTS) * weight[target[i]] for i in range(len(target))]
     torch.testing.assert_close(ldam(logits, target, COUNTS, weight=weight), torch.stack(alone).mean())
     rare = torch.tensor([[2.0, 2.0, 2.0, 2.0]])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mote.models.autoencoder import FeatureAutoencoder, ImageAutoencoder
+from mote.models.autoencoder import ImageAutoencoder
 from mote.regularizers.gaussian_mixture import axis_centres, class_latent_terms, isotropic, latent_terms
 from mote.tasks.autoencoder import AutoencoderTask
 
@@ -79,15 +79,6 @@ def test_a_term_of_weight_zero_is_absent_and_an_invalid_picture_weighs_nothing()
     marked["valid"][5] = False
     rest = {name: torch.cat([value[:5], value[6:]]) for name, value in batch().items()}
     assert float(built(marked, generator())[0]) == pytest.approx(float(built(rest, generator())[0]), rel=1e-6)
-
-
-@torch.no_grad()
-def test_features_are_reconstructed_too():
-    built = AutoencoderTask(
-        FeatureAutoencoder(features=12, latent=4), isotropic(axis_centres(3, 4)), conditional=True, weights=WEIGHTS
-    )
-    loss, terms = built({"features": torch.randn(9, 12), "label": torch.arange(9) % 3}, generator())
-    assert loss.isfinite() and len(terms) == 4
 
 
 def test_mistakes_are_named():

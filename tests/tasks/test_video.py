@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from mote.models.routing import one_expert, random_merge
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.tasks.video import VideoTask
 
@@ -24,12 +25,15 @@ class Counted(nn.Module):
         return self.proj(images.flatten(1))
 
 
-def make_task(layers=2, experts=3, part="ffn", **options) -> VideoTask:
+def make_model(layers=2, experts=3, **options) -> VideoCLIP:
     torch.manual_seed(0)
-    model = VideoCLIP(
-        Counted(), torch.tensor(1.5), embed_dim=D, mean=(0.4,) * 3, std=(0.3,) * 3,
-        num_layers=layers, num_experts=experts, num_heads=2, expert_part=part,
-    )  # fmt: skip
+    visual = Counted()
+    head = TemporalHead(D, layers, num_heads=2, num_experts=experts, **options) if layers else None
+    return VideoCLIP(visual, torch.tensor(1.5), head, embed_dim=D, mean=(0.4,) * 3, std=(0.3,) * 3)
+
+
+def make_task(layers=2, experts=3, part="ffn", **options) -> VideoTask:
+    model = make_model(layers, experts, expert_part=part)
     return VideoTask(model, nn.functional.normalize(torch.randn(K, D), dim=-1), **options)
 
 
@@ -275,11 +279,7 @@ def test_targets_go_before_labels_and_mixed_pixels_are_read():
 
 @pytest.mark.parametrize("part", ["ffn", "up", "down", "separate"])
 def test_both_passes_of_r_drop_reach_the_experts_they_drew(part):
-    torch.manual_seed(0)
-    model = VideoCLIP(
-        Counted(), torch.tensor(1.5), embed_dim=D, mean=(0.4,) * 3, std=(0.3,) * 3,
-        num_layers=2, num_experts=3, num_heads=2, expert_part=part,
-    )  # fmt: skip
+    model = make_model(expert_part=part)
     text = nn.functional.normalize(torch.randn(K, D), dim=-1)
     task = VideoTask(model, text, merged_weight=0.0, anchor_weight=0.0, r_drop_weight=1.0)
     draws = task.draw(seeded())
@@ -345,11 +345,7 @@ def test_all_data_reaches_every_expert_and_equal_ones_stay_equal():
     task(make_batch(), seeded())[0].backward()
     for block in task.model.temporal.blocks:
         assert (block.mlp.up_weight.grad.abs().amax((1, 2)) > 0).all()
-    torch.manual_seed(0)
-    model = VideoCLIP(
-        Counted(), torch.tensor(1.5), embed_dim=D, mean=(0.4,) * 3, std=(0.3,) * 3,
-        num_layers=2, num_experts=3, num_heads=2, same_init=True,
-    )  # fmt: skip
+    model = make_model(same_init=True)
     same = VideoTask(model, task.text, routing="all", merged_weight=0.0, anchor_weight=0.0)
     same(make_batch(), seeded())[0].backward()
     for block in model.temporal.blocks:

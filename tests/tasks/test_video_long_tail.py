@@ -12,6 +12,7 @@ from mote.config.unused import questionable, unused
 from mote.datasets.mixing import Mixer
 from mote.experiments import parts
 from mote.models.routing import one_expert, random_merge
+from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.regularizers.long_tail import checked_counts
 from mote.tasks.long_tail import LongTailLoss
@@ -47,10 +48,8 @@ class Patches(nn.Module):
 
 def make_task(correction=None, layers=1, experts=3, **options) -> VideoTask:
     torch.manual_seed(0)
-    model = VideoCLIP(
-        Patches(), torch.tensor(1.5), embed_dim=D, mean=(0.4,) * 3, std=(0.3,) * 3,
-        num_layers=layers, num_experts=experts, num_heads=2,
-    )  # fmt: skip
+    visual, head = Patches(), TemporalHead(D, layers, num_heads=2, num_experts=experts)
+    model = VideoCLIP(visual, torch.tensor(1.5), head, embed_dim=D, mean=(0.4,) * 3, std=(0.3,) * 3)
     long_tail = None if correction is None else LongTailLoss(COUNTS, **correction)
     return VideoTask(model, F.normalize(torch.randn(K, D), dim=-1), long_tail=long_tail, **options)
 

@@ -7,11 +7,11 @@ import open_clip
 import pytest
 import torch
 
-from mote.models.class_token import ClassTokenBlock, all_tokens, only_class_token
 from mote.models.clip import load_backbone
 from mote.models.feature_maps import patch_tokens
 from mote.models.lora import add_adapters, merged
 from mote.models.narrow import narrow
+from mote.models.open_clip_blocks import ClassTokenBlock, all_tokens, only_class_token
 from mote.models.sites import sites
 
 VISION = {"image_size": 32, "patch_size": 8, "width": 48, "layers": 3, "head_width": 12, "mlp_ratio": 2.0}
@@ -40,7 +40,7 @@ def test_features_and_gradients_are_those_of_the_whole_block(more, training):
     whole = make_tower(**more).train(training)
     short = copy.deepcopy(whole)
     only_class_token(short)
-    assert type(short.transformer.resblocks[-1]) is ClassTokenBlock
+    assert type(short.transformer.resblocks[-1]) is ClassTokenBlock and repr(short) != repr(whole)
     assert list(short.state_dict()) == list(whole.state_dict())
     pixels = images()
     expected, found = whole(pixels), short(pixels)
@@ -80,6 +80,7 @@ def test_adapters_are_used_and_merge():
     assert (plain(images()) - expected).abs().max() > 0.01
     all_tokens(plain)
     close(plain(images()), tower(images()))
+    assert repr(plain) == repr(make_tower())
 
 
 def test_lost_heads():
@@ -102,7 +103,10 @@ def test_readers_of_patch_tokens_get_all_of_them():
     only_class_token(tower)
     for found, right in zip(patch_tokens(tower, pixels), expected, strict=True):
         close(found, right)
-    assert tower.transformer.resblocks[-1].__class__ is not ClassTokenBlock
+    close(tower(pixels), expected[0])
+    again = copy.deepcopy(tower).train()  # the block is run once more in the backward pass, of all tokens too
+    again.set_grad_checkpointing()
+    patch_tokens(again, pixels)[1].sum().backward()
 
 
 @pytest.mark.parametrize(
