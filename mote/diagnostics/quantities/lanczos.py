@@ -134,13 +134,3 @@ def hutchinson_trace(
     values = torch.tensor(found, dtype=torch.float64)
     error = None if probes == 1 else float(values.std(correction=1) / probes**0.5)
     return float(values.mean()), error
-
-
-def exact_trace(product: Product, like: Float[Tensor, "P"]) -> float:
-    """tr A, by a product for every coordinate: for small P."""
-    total = 0.0
-    for i in range(len(like)):
-        unit = torch.zeros_like(like)
-        unit[i] = 1
-        total += product(unit)[i].double().item()
-    return total

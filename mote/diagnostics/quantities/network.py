@@ -115,11 +115,6 @@ def _softmax_factor(logits: Float[Tensor, "K"]) -> Float[Tensor, "K K"]:
 
 
 CROSS_ENTROPY = Loss(lambda z, y: cross_entropy(z, y, reduction="none"), _softmax_curvature, _softmax_factor)
-SQUARED = Loss(  # 1/2 |z - onehot(y)|^2; torch's MSELoss is 2/K of it, so a rate of K/2 there is one of 1 here
-    lambda z, y: 0.5 * (z - (y[:, None] == torch.arange(z.shape[-1], device=z.device)).to(z)).square().sum(-1),
-    lambda z, u: u,
-    lambda z: torch.eye(len(z), dtype=z.dtype, device=z.device),
-)
 
 
 @dataclass(frozen=True)
