@@ -24,8 +24,9 @@ from torch.nn import functional as F
 
 from mote.config import Config
 from mote.diagnostics.measure import Measure
-from mote.diagnostics.report import FEATURES_AT_ONCE, PARTS, measure_parts
-from mote.diagnostics.subject import HeadLogits, Subject
+from mote.diagnostics.report import FEATURES_AT_ONCE, measure_parts
+from mote.diagnostics.request import PARTS, Request
+from mote.diagnostics.subject import Subject, VideoLogits
 from mote.files.provenance import versions
 from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
@@ -58,7 +59,7 @@ def train_step(given: argparse.Namespace) -> None:
 def diagnose(given: argparse.Namespace) -> None:
     """All quantities, with the defaults of the command."""
     model, text, features, label = made(given)
-    module = HeadLogits(model.fold(), text).eval()
+    module = VideoLogits(model.fold(), text, lambda features: features).eval()
     of = Subject(
         module=module,
         kind="features",
@@ -74,11 +75,9 @@ def diagnose(given: argparse.Namespace) -> None:
         hashes={},
         device=torch.device("cpu"),
     )
-    lanczos = {"tolerance": 1e-2, "max_products": 60, "basis": 10}
-    accelerator = make_accelerator(cpu=True)
-    measure = Measure(of, accelerator, batch_size=FEATURES_AT_ONCE, seed=0, probes=8, lanczos=lanczos)
-    result, _, _ = measure_parts(measure, set(PARTS), Config())
-    found = {name: len(part["ritz"]) for name, part in result["lanczos"].items()}
+    measure = Measure(of, make_accelerator(cpu=True), Request(), FEATURES_AT_ONCE)
+    spectra = measure_parts(measure, PARTS, Config()).spectra
+    found = {name: len(pair.history) for name, pair in spectra.items()}
     print(f"products of Lanczos: {found}", file=sys.stderr)
 
 

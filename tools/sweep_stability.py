@@ -28,6 +28,7 @@ from mote.datasets.loader import FeatureDataset
 from mote.datasets.synthetic.clips import make_world
 from mote.diagnostics.compare import compare_runs
 from mote.diagnostics.report import diagnose
+from mote.diagnostics.request import Request
 from mote.evaluation.videos import evaluate
 from mote.experiments.assemble import assemble
 from mote.experiments.video import VideoExperiment as Experiment
@@ -96,7 +97,7 @@ def fit(experiment: Experiment, data: FeatureDataset, target: float, epochs: int
 
 
 def run_cell(config: Config, data: FeatureDataset, target: float, epochs: int, samples: int) -> dict:
-    """Train, score and diagnose one cell; the numbers that the picture needs."""
+    """Train, score and diagnose one cell; the numbers that the figure needs."""
     out, start = Path(config.run.out or ""), time.monotonic()
     experiment = assemble(config, make_accelerator(cpu=True))
     loss, steps = fit(experiment, data, target, epochs)
@@ -107,9 +108,9 @@ def run_cell(config: Config, data: FeatureDataset, target: float, epochs: int, s
         write_atomic(out / "config.yaml", dump(config))
         summary = evaluate(experiment.classifier(), config, make_accelerator(cpu=True), out / "evaluations", page=False)
         write_atomic(out / "metrics.json", to_json(summary))
-        parts = ("margin", "gradients", "gauss_newton")
-        document = diagnose(out, config, out / "diagnostics", samples=samples, parts=parts, probes=4)
-        row |= {key: document["quantities"][key] for key in (*FLAT, *SMOOTH, "train_loss")}
+        request = Request(samples=samples, parts=("margin", "gradients", "gauss_newton"), probes=4)
+        quantities = diagnose(out, config, out / "diagnostics", request)
+        row |= {key: quantities[key] for key in (*FLAT, *SMOOTH, "train_loss")}
         row["balanced_accuracy"] = summary["mean_class_recall"]
     row["seconds"] = time.monotonic() - start
     write_atomic(out / "cell.json", to_json(row))
@@ -136,7 +137,7 @@ def trends(rows: list[dict]) -> list[str]:
     return lines
 
 
-def picture(rows: list[dict], path: Path) -> None:
+def draw(rows: list[dict], path: Path) -> None:
     """Flatness and smoothness against rate (one line a batch size) and batch size (one line a rate)."""
     figure = Figure(figsize=(13, 6), layout="constrained")
     FigureCanvasAgg(figure)
@@ -198,7 +199,7 @@ def main() -> None:
     lines = trends(rows)
     print("\n".join(lines))
     if len(fitted) >= 2:
-        picture(rows, given.out / "sweep")
+        draw(rows, given.out / "sweep")
         compare_runs([name for name, row in zip(names, rows, strict=True) if row["fitted"]], given.out / "comparison")
     document = {"loss": given.loss, "cells": rows, "not_fitted": missing, "trends": lines, "versions": versions()}
     write_atomic(given.out / "sweep.json", to_json(document))

@@ -77,8 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
     if "quantities" in given:
         given["parts"] = tuple(part for part in given.pop("quantities").split(",") if part)
     from mote.diagnostics.report import diagnose
+    from mote.diagnostics.request import Request
 
-    diagnose(folder, config, Path(arguments.out or folder / "diagnostics"), seed=arguments.seed, **given)
+    diagnose(folder, config, Path(arguments.out or folder / "diagnostics"), Request(seed=arguments.seed, **given))
     return 0
 
 

@@ -9,7 +9,6 @@ from mote.files.run_directory import config_file
 
 if TYPE_CHECKING:
     from mote.config import Config
-    from mote.protocols.table import Protocol
 
 
 def add(verbs: Verbs) -> None:
@@ -45,57 +44,45 @@ def run(arguments: argparse.Namespace) -> int:
         return _verify(Path(arguments.verify), arguments.model)
     if arguments.model is None:
         raise ValueError("give a model: a run directory, an authors' checkpoint (.pt), `tiny`, or open_clip name:tag")
-    is_run = config_file(arguments.model) is not None
-    out = Path(arguments.out or (Path(arguments.model) / "evaluations" if is_run else "evaluations"))
     switches = {"evaluation.page=false": arguments.no_page, "evaluation.cache=null": arguments.no_cache}
-    config = load_config(
-        [*_own_settings(arguments), *(key for key, given in switches.items() if given)], arguments.model
-    )
-    given = {"backbone": arguments.backbone, "union": arguments.union_labels}
-    if arguments.protocol is None:
-        if extra := [name for name in ("lists", "root", "subset") if getattr(arguments, name) is not None]:
-            raise ValueError(f"--{extra[0]} belongs to a protocol; name it with --protocol")
-        _evaluate(arguments.model, config, out, **given)
-        return 0
-    from mote.protocols.carry_out import evaluate_protocol
+    switched = [key for key, given in switches.items() if given]
+    is_run = config_file(arguments.model) is not None
+    out = Path(arguments.model) / "evaluations" if is_run else Path("evaluations")
+    if arguments.protocol is not None:
+        return _by_protocol(arguments, out, switched)
+    if extra := [name for name in ("lists", "root", "subset") if getattr(arguments, name) is not None]:
+        raise ValueError(f"--{extra[0]} belongs to a protocol; name it with --protocol")
+    config = load_config([*arguments.config, *switched], arguments.model)
+    _evaluate(arguments.model, config, Path(arguments.out or out), arguments.backbone, arguments.union_labels)
+    return 0
+
+
+def _by_protocol(arguments: argparse.Namespace, out: Path, switched: list[str]) -> int:
+    """Score one model by a protocol, or a run for each list of a protocol of folds."""
+    from mote.inference.model import Source
+    from mote.protocols.carry_out import Entry, evaluate_protocol
     from mote.protocols.lists import check_settings
     from mote.protocols.table import protocol_named
 
     protocol = protocol_named(arguments.protocol).declared(arguments.subset)
     if arguments.lists is None:
         raise ValueError(f"{protocol.identifier} needs --lists, the folder with {', '.join(protocol.lists)}")
-    if protocol.subsets == "folds":
-        return _folds(arguments, protocol, Path(arguments.out or "evaluations"), switches)
-    named = named_settings(arguments.config)
-    check_settings(protocol, named, config)
-    name = config.evaluation.name if "evaluation.name" in named else None
-    evaluate_protocol(arguments.model, protocol, arguments.lists, arguments.root, config, out, name=name, **given)
-    return 0
-
-
-def _own_settings(arguments: argparse.Namespace) -> list[str]:
-    """The configuration arguments that are no run of a fold."""
-    if arguments.protocol is None:
-        return arguments.config
-    return [item for item in arguments.config if "=" in item or not Path(item).is_dir()]
-
-
-def _folds(arguments: argparse.Namespace, protocol: "Protocol", out: Path, switches: dict[str, bool]) -> int:
-    from mote.protocols.folds import evaluate_folds
-    from mote.protocols.lists import check_settings
-
-    if arguments.backbone is not None or arguments.union_labels is not None:
+    folds, models, settings = protocol.subsets == "folds", [arguments.model], []
+    for item in arguments.config:
+        (models if "=" not in item and Path(item).is_dir() else settings).append(item)
+    if folds and (arguments.backbone is not None or arguments.union_labels is not None):
         raise ValueError(
             f"{protocol.identifier} scores runs on their own classes; leave out --backbone and --union-labels"
         )
-    models = [arguments.model, *(item for item in arguments.config if "=" not in item and Path(item).is_dir())]
-    rest = _own_settings(arguments)
-    named, configs = named_settings(rest), []
+    if len(models) > 1 and not folds:
+        raise ValueError(f"{protocol.identifier} scores one model, got {' '.join(models)}; several are for folds")
+    named, entries = named_settings(settings), []
     for model in models:
-        configs.append(load_config([*rest, *(key for key, given in switches.items() if given)], model))
-        check_settings(protocol, named, configs[-1])
-    name = configs[0].evaluation.name if "evaluation.name" in named else None
-    evaluate_folds(models, protocol, arguments.lists, arguments.root, configs, out, name=name)
+        entries.append(Entry(Source(model, arguments.backbone), load_config([*settings, *switched], model)))
+        check_settings(protocol, named, entries[-1].config)
+    name = entries[0].config.evaluation.name if "evaluation.name" in named else None
+    out = Path(arguments.out or ("evaluations" if folds else out))
+    evaluate_protocol(entries, protocol, arguments.lists, arguments.root, out, union=arguments.union_labels, name=name)
     return 0
 
 
@@ -122,7 +109,6 @@ def _evaluate(model: str, config: "Config", out: Path, backbone: str | None, uni
 
 
 def _list_protocols() -> int:
-    from mote.protocols.carry_out import digest
     from mote.protocols.table import PROTOCOLS
     from mote.reporting.page import text_table
 
@@ -140,7 +126,7 @@ def _list_protocols() -> int:
                 "modulation": "on" if protocol.modulation else "off",
                 "alpha": f"{protocol.alpha:g}",
                 "classes": protocol.subsets,
-                "hash": digest(protocol),
+                "hash": protocol.digest(),
             }
         )
     print(text_table(rows))

@@ -32,11 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
         for name in ("alphas", "gates")
         if getattr(arguments, name) is not None
     }
+    from mote.inference.model import Source
     from mote.protocols.frontier import frontier
 
     out = Path(arguments.out or (Path(arguments.model) / "frontier" if config_file(arguments.model) else "frontier"))
-    given = {"backbone": arguments.backbone, "root": arguments.root, **values}
-    frontier(arguments.model, arguments.closed, arguments.zero_shot, config, out, **given)
+    source = Source(arguments.model, arguments.backbone)
+    frontier(source, arguments.closed, arguments.zero_shot, config, out, root=arguments.root, **values)
     return 0
 
 

@@ -1,10 +1,10 @@
-"""`mote demo faces`: unequal expressions in clips, on two CPU cores without a download.
+"""The verb `mote demo faces`: unequal expressions in clips, on two CPU cores without a download.
 
 Drawn faces whose expression comes up over the clip, 240 clips of the most frequent class and 12 of the rarest; the
 built-in tiny CLIP with a small temporal head. Three runs that differ in `imbalance.method` alone: cross-entropy, MEK
 (re-balanced attention consistency and labels) and logit adjustment, each scored on clips that nothing was chosen on.
-What comes out is overall and mean accuracy (WAR, UAR), recall per class, the confusions, and how much the major classes
-say about the minor ones before (cross-entropy) and after (MEK): a table, pictures and a page, whoever wins.
+The result is overall and mean accuracy (WAR, UAR), recall per class, the confusions, and how much probability clips of
+the major classes give to the minor ones before (cross-entropy) and after (MEK): a table, figures and a page.
 """
 
 import io
@@ -14,24 +14,23 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from concurrent.futures import as_completed
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from mote.config import Config
 from mote.config import load as load_config
 from mote.datasets.synthetic.faces import EXPRESSIONS, Faces, make_faces, render_face
-from mote.demos.videos import quiet_workers
+from mote.demos.workers import in_processes
 from mote.evaluation.page import page_path
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
+from mote.files.writing import write_atomic
 from mote.inference.loading import load_video
 from mote.metrics.imbalance import mined_table
 from mote.parallel.accelerator import make_accelerator
@@ -39,6 +38,7 @@ from mote.reporting.imbalance_plots import given_plot, mined_plot
 from mote.reporting.page import Section, percent, text_table, write_page
 from mote.reporting.plots import confusion_plot
 
+Summary = dict[str, Any]
 COMMON = ["data.split=train", "data.workers=0", "data.crop_scale=[0.8,1]", "data.max_bad_fraction=0"]
 COMMON += ["model.layers=1", "model.experts=2", "optim.lr=3e-4", "optim.backbone_lr_scale=1", "optim.weight_decay=0.05"]
 COMMON += ["data.frames=4", "optim.batch_size=32", "optim.epochs=10", "optim.warmup_epochs=1"]
@@ -50,13 +50,27 @@ METHODS = {
 }
 
 
+class Scored(NamedTuple):
+    """One method: seconds of processor time, and what `mote.evaluation.videos.evaluate` returned for it."""
+
+    method: str
+    seconds: float
+    summary: Summary
+
+
 def faces_demo(
     out: Path, seed: int = 0, *, counts: Mapping[str, Sequence[int]] | None = None, settings: Sequence[str] = ()
-) -> list[dict[str, Any]]:
-    """Make the clips, train, evaluate, and write `out`/results.json, table.txt, pictures and index.html.
+) -> list[Scored]:
+    """Make the clips, train, evaluate, and write `out`/results.json, table.txt, figures and index.html.
 
-    `counts`: of clips, instead of `synthetic_faces.COUNTS`; `settings`: overrides of every run. Returns a row for each
-    method: `method`, `seconds` and `summary`, see `mote.evaluation.videos.evaluate`.
+    Args:
+        out: folder.
+        seed: of the trainings.
+        counts: clips of each class by part, instead of `mote.datasets.synthetic.faces.COUNTS`.
+        settings: overrides of every run.
+
+    Returns:
+        An entry for each method.
     """
     start = time.monotonic()
     print("1/2 synthetic faces", flush=True)
@@ -64,17 +78,13 @@ def faces_demo(
     print("2/2 training and evaluation, one process a method", flush=True)
     runs = {name: out / f"seed{seed}" / name.replace(" ", "_").lower() for name in METHODS}
     shutil.rmtree(out / f"seed{seed}", ignore_errors=True)  # `out` is a demo's own, so what an earlier one left can go
-    rows: dict[str, dict[str, Any]] = {}
-    with quiet_workers() as pool:
-        jobs = {pool.submit(_method, name, files, run, seed, list(settings)): name for name, run in runs.items()}
-        for job in tqdm(as_completed(jobs), total=len(jobs), unit="method", disable=None):
-            rows[jobs[job]] = job.result()
-    ordered = [rows[name] for name in METHODS]
-    _report(ordered, runs, out, seed, time.monotonic() - start)
-    return ordered
+    calls = {name: (name, files, run, seed, list(settings)) for name, run in runs.items()}
+    scored = list(in_processes(_method, calls, unit="method").values())
+    _report(scored, runs, out, seed, time.monotonic() - start)
+    return scored
 
 
-def _method(name: str, files: Faces, out: Path, seed: int, settings: Sequence[str]) -> dict[str, Any]:
+def _method(name: str, files: Faces, out: Path, seed: int, settings: Sequence[str]) -> Scored:
     """Train one method and score it on the test part."""
     warnings.filterwarnings("ignore", "tiny CLIP has no token")  # no name of an expression is among its words
     start = time.process_time()
@@ -83,10 +93,9 @@ def _method(name: str, files: Faces, out: Path, seed: int, settings: Sequence[st
     config = load_config([], [*COMMON, *METHODS[name], *settings, *where, f"seed={seed}"])
     with redirect_stdout(io.StringIO()):
         run = train(config)
-        summary = evaluate(
-            load_video(str(run)), _tested(config, files), make_accelerator(cpu=True), run / "evaluations"
-        )
-    return {"method": name, "seconds": time.process_time() - start, "summary": summary}
+        tested = _tested(config, files)
+        summary = evaluate(load_video(str(run)), tested, make_accelerator(cpu=True), run / "evaluations")
+    return Scored(name, time.process_time() - start, summary)
 
 
 def _tested(config: Config, files: Faces) -> Config:
@@ -94,14 +103,15 @@ def _tested(config: Config, files: Faces) -> Config:
     return config.model_copy(update={"evaluation": config.evaluation.model_copy(update=settings)})
 
 
-def _report(rows: Sequence[Mapping[str, Any]], runs: Mapping[str, Path], out: Path, seed: int, seconds: float) -> None:
-    of = {row["method"]: row["summary"] for row in rows}
-    table, recalls, verdict = _table(rows), _recalls(of), _verdict(of)
+def _report(scored: Sequence[Scored], runs: Mapping[str, Path], out: Path, seed: int, seconds: float) -> None:
+    of = {one.method: one.summary for one in scored}
+    table, recalls, verdict = _table(scored), _recalls(of), _verdict(of)
     text = f"{text_table(table)}\n\n{text_table(recalls)}\n\n{verdict}"
     facts = {"seed": seed, "versions": versions(), "runs": {name: str(run) for name, run in runs.items()}}
-    results = {"rows": list(rows), "verdict": verdict, "seconds": round(seconds, 1), **facts}
-    (out / "results.json").write_text(json.dumps(results, indent=1))
-    (out / "table.txt").write_text(text + "\n")
+    rows = [one._asdict() for one in scored]
+    results = {"rows": rows, "verdict": verdict, "seconds": round(seconds, 1), **facts}
+    write_atomic(out / "results.json", json.dumps(results, indent=1))
+    write_atomic(out / "table.txt", text + "\n")
     (out / "faces.png").write_bytes(_examples())
     confusions = [
         (confusion_plot(part["confusion_matrix"], EXPRESSIONS, out / f"confusion_{runs[name].name}")[0], name)
@@ -131,26 +141,25 @@ def _report(rows: Sequence[Mapping[str, Any]], runs: Mapping[str, Path], out: Pa
     print(f"\n{text}\n\n{out}/index.html, results.json, table.txt ({seconds:.0f} s)")
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+def _table(scored: Sequence[Scored]) -> list[dict[str, object]]:
     table = []
-    for row in rows:
-        part = row["summary"]
+    for method, seconds, part in scored:
         mined, tail = part["extra_knowledge"]["probability"]["mined"], part["groups"]["tail"]
         table.append(
             {
-                "method": row["method"],
+                "method": method,
                 "WAR": percent(part["top1"], part["top1_interval"]),
                 "UAR": percent(part["mean_class_recall"], part["mean_class_recall_interval"]),
                 "macro-F1": percent(part["macro_f1"]),
                 "recall of the tail": percent(tail["mean_recall"]),
                 "head to tail": percent(mined["given"]),
-                "CPU s": round(row["seconds"]),
+                "CPU s": round(seconds),
             }
         )
     return table
 
 
-def _recalls(of: Mapping[str, Mapping[str, Any]]) -> list[dict[str, object]]:
+def _recalls(of: Mapping[str, Summary]) -> list[dict[str, object]]:
     """A row per class: clips of training and test, recall by each method."""
     first = next(iter(of.values()))
     table: list[dict[str, object]] = []
@@ -161,8 +170,8 @@ def _recalls(of: Mapping[str, Mapping[str, Any]]) -> list[dict[str, object]]:
     return table
 
 
-def _pairs(of: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str | float]]:
-    """What each head class gives to each tail class before (cross-entropy) and after (MEK)."""
+def _pairs(of: Mapping[str, Summary]) -> list[dict[str, str | float]]:
+    """Probability that clips of each head class give to each tail class, before (cross-entropy) and after (MEK)."""
     before, after = (
         np.array(of[name]["extra_knowledge"]["probability"]["given"], dtype=float) for name in ("cross-entropy", "MEK")
     )
@@ -171,8 +180,8 @@ def _pairs(of: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str | float]]:
     return mined_table(before, after, EXPRESSIONS, groups)
 
 
-def _verdict(of: Mapping[str, Mapping[str, Any]]) -> str:
-    """What MEK changed against cross-entropy, in points, and how sure that is."""
+def _verdict(of: Mapping[str, Summary]) -> str:
+    """The change from cross-entropy to MEK, in points."""
     plain, mek = of["cross-entropy"], of["MEK"]
     war, uar = (100 * (mek[key] - plain[key]) for key in ("top1", "mean_class_recall"))
     given = [part["extra_knowledge"]["probability"]["mined"]["given"] for part in (plain, mek)]

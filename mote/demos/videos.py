@@ -1,35 +1,32 @@
-"""`mote demo`: the whole story on two CPU cores without a download.
+"""The verb `mote demo`: the method against its baselines on two CPU cores, without a download.
 
-Synthetic H.264 clips of coloured shapes that do things no single frame shows; the built-in tiny CLIP, which has only
-ever seen stills. Four models: tiny CLIP as it is, mean-pool fine-tuning of its image tower, the plain temporal
+Synthetic H.264 clips of coloured shapes whose motions no single frame shows; the built-in tiny CLIP, which was trained
+on stills only. Four models: tiny CLIP as it is, mean-pool fine-tuning of its image tower, the plain temporal
 transformer, and MoTE, each scored on the classes it was tuned on (closed-set) and on classes it has never seen
-(zero-shot). What comes out is a table, a picture and a page, whoever wins.
+(zero-shot). The result is a table, a figure and a page, whichever model is best.
 """
 
 import io
 import json
-import multiprocessing
-import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import torch
 from markupsafe import Markup
-from tqdm import tqdm
 
 from mote.config import Config
 from mote.config import load as load_config
 from mote.datasets.synthetic.clips import Split, make_world
+from mote.demos.workers import in_processes
 from mote.evaluation.page import page_path
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
+from mote.files.writing import write_atomic
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
 from mote.metrics.zero_shot import trade_off
@@ -38,6 +35,7 @@ from mote.reporting.page import Section, text_table, tradeoff_table, write_page
 from mote.reporting.plots import curves_plot, tradeoff_plot
 from mote.training.log import read_log
 
+Row = dict[str, Any]  # summary of an evaluation, or a row of the table made of them
 ZERO_SHOT = ("unseen_pairs", "unseen_objects", "appearance")
 COMMON = ["data.flip=0", "data.grayscale=0", "data.crop_scale=[1,1]", "data.workers=0", "optim.weight_decay=0.05"]
 HEAD = ["optim.backbone_lr_scale=0", "data.cache_features=true", "optim.batch_size=64", "optim.lr=1e-3"]
@@ -61,8 +59,8 @@ METHODS: dict[str, dict[str, list[str]]] = {
 }
 
 
-def demo(out: Path, seed: int = 0) -> list[dict[str, Any]]:
-    """Make the world, train, evaluate, and write `out`/results.json, table.txt, tradeoff.svg/.png and index.html.
+def demo(out: Path, seed: int = 0) -> list[Row]:
+    """Make the clips, train, evaluate, and write `out`/results.json, table.txt, tradeoff.svg/.png and index.html.
 
     Returns the rows of the table, see `mote.metrics.zero_shot.trade_off`.
     """
@@ -73,35 +71,15 @@ def demo(out: Path, seed: int = 0) -> list[dict[str, Any]]:
     if (out / "world" / "world.json").is_file():  # the folder is a demo's own, so what an earlier one left can go
         shutil.rmtree(out / f"seed{seed}", ignore_errors=True)
     folders = {name: out / f"seed{seed}" / _slug(name) for name in METHODS}
-    rows: dict[str, list[dict[str, Any]]] = {}
-    # A model this small runs best on one thread, so the cores are shared out among the models.
-    with quiet_workers() as pool:
-        slowest_first = reversed(folders.items())
-        jobs = {pool.submit(_method, name, splits, folder, seed): name for name, folder in slowest_first}
-        for job in tqdm(as_completed(jobs), total=len(jobs), unit="model", disable=None):
-            rows[jobs[job]] = job.result()
-    ordered = [row for name in METHODS for row in rows[name]]
-    _report(ordered, folders, out, seed, time.monotonic() - start)
-    return ordered
+    slowest_first = {name: (name, splits, folder, seed) for name, folder in reversed(folders.items())}
+    found = in_processes(_method, slowest_first, unit="model")
+    rows = [row for name in METHODS for row in found[name]]
+    _report(rows, folders, out, seed, time.monotonic() - start)
+    return rows
 
 
-@contextmanager
-def quiet_workers() -> Iterator[ProcessPoolExecutor]:
-    """Spawned processes on one thread each, without progress bars of their own."""
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"  # read when the worker imports tqdm
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(
-            os.cpu_count(), mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            yield pool
-    finally:
-        os.environ.pop("TQDM_DISABLE") if before is None else os.environ.update(TQDM_DISABLE=before)
-
-
-def _method(name: str, splits: dict[str, Split], out: Path, seed: int) -> list[dict[str, Any]]:
-    """Train one method in its stages, score it; returns its rows of the table."""
+def _method(name: str, splits: dict[str, Split], out: Path, seed: int) -> list[Row]:
+    """Train one method in its stages and score it; its rows of the table."""
     model, config = "tiny", load_config([], COMMON)
     with redirect_stdout(io.StringIO()):
         for stage, settings in METHODS[name].items():
@@ -121,10 +99,10 @@ def _config(method: Sequence[str], splits: dict[str, Split], out: Path, seed: in
     return load_config([], [*COMMON, *method, *overrides, f"seed={seed}"])
 
 
-def _rows(name: str, classifier: VideoClassifier, config: Config, splits: dict[str, Split], out: Path) -> list[dict]:
-    """The model's row of the table; with a temporal head a second one, the gate of feature modulation on."""
+def _rows(name: str, classifier: VideoClassifier, config: Config, splits: dict[str, Split], out: Path) -> list[Row]:
+    """The model's row of the table; with a temporal head a second one, with temporal feature modulation."""
 
-    def summary(split: str, gate: bool) -> dict[str, Any]:
+    def summary(split: str, gate: bool) -> Row:
         settings = {
             "manifest": str(splits[split].manifest),
             "classes": str(splits[split].classes),
@@ -143,13 +121,14 @@ def _rows(name: str, classifier: VideoClassifier, config: Config, splits: dict[s
     ]
 
 
-def _report(rows: list[dict], folders: dict[str, Path], out: Path, seed: int, seconds: float) -> None:
+def _report(rows: list[Row], folders: dict[str, Path], out: Path, seed: int, seconds: float) -> None:
     table = tradeoff_table(rows)
     text = text_table(table)
-    pictures = tradeoff_plot(rows, out / "tradeoff")
+    plane, _ = tradeoff_plot(rows, out / "tradeoff")
     facts = {"seed": seed, "versions": versions(), "runs": {name: str(folder) for name, folder in folders.items()}}
-    (out / "results.json").write_text(json.dumps({"rows": rows, "seconds": round(seconds, 1), **facts}, indent=1))
-    (out / "table.txt").write_text(text + "\n")
+    results = {"rows": rows, "seconds": round(seconds, 1), **facts}
+    write_atomic(out / "results.json", json.dumps(results, indent=1))
+    write_atomic(out / "table.txt", text + "\n")
     curves = [
         (
             curves_plot(read_log(log), out / f"loss_{log.parts[-3]}_{log.parts[-2]}")[0],
@@ -160,7 +139,7 @@ def _report(rows: list[dict], folders: dict[str, Path], out: Path, seed: int, se
     ]
     sections = [
         Section("Closed-set and zero-shot accuracy (%)", text=EXPLANATION, table=table),
-        Section("Specialisation against generalisation", pictures=[(pictures[0], "trade-off plane")]),
+        Section("Specialisation against generalisation", pictures=[(plane, "trade-off plane")]),
         Section("Each evaluation", markup=_links(folders, out)),
         Section("Training", pictures=curves),
         Section("Again", commands=[" ".join(["mote", *sys.argv[1:]])], facts=facts),
@@ -170,7 +149,7 @@ def _report(rows: list[dict], folders: dict[str, Path], out: Path, seed: int, se
 
 
 def _links(folders: dict[str, Path], out: Path) -> Markup:
-    """One line a model: links to the pages of its evaluations (gate off), relative to `out`."""
+    """A line for each model: links to the pages of its evaluations (gate off), relative to `out`."""
     lines = []
     for name, folder in folders.items():
         pages = [(split, page_path(folder / "evaluations", split)) for split in ("closed_test", *ZERO_SHOT)]

@@ -1,1 +1,1 @@
-"""What training does to a network, measured: pure functions of tensors; nothing here is needed to train."""
+"""Smoothness and stability of a trained network, measured; nothing here is needed to train."""

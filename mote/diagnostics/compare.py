@@ -1,15 +1,15 @@
-"""What `mote diagnose --compare A B ...` does: runs ranked by each quantity, and whether that tells held-out accuracy.
+"""The verb `mote diagnose --compare A B ...`: runs ranked by each quantity, correlated with held-out accuracy.
 
 Curvature and gradients of a cross-entropy shrink as it is fitted further, so runs are compared at matched training
-loss: those whose loss, on the same samples, is within a factor of the one that is matched. The others are named and
+loss: those whose loss on the same samples is within a factor of the one that is matched. The others are named and
 left out. Held-out balanced accuracy is the mean recall over classes in the run's own result file.
 """
 
 import json
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from scipy.stats import rankdata
@@ -25,6 +25,38 @@ from mote.reporting.page import text_table
 LEFT_OUT = ("train_accuracy",)  # what the runs are matched by, not a property to rank them by
 
 
+@dataclass
+class Diagnosed:
+    """A run that was measured and evaluated.
+
+    quantities: those that are known, by name. converged: of Lanczos. settings, samples_hash: how it was measured.
+    state: "matched", or how its training loss differs from the one that is matched.
+    """
+
+    run: str
+    train_loss: float
+    balanced_accuracy: float
+    learning_rate: float
+    batch_size: int
+    quantities: dict[str, float]
+    converged: bool
+    settings: dict[str, object]
+    samples_hash: str
+    hashes: dict[str, str]
+    state: Literal["matched", "did not fit", "fitted further"] = "matched"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A quantity over the matched runs; rho, p: Spearman's correlation with balanced accuracy, where it is defined."""
+
+    runs: list[str]
+    values: list[float]
+    ranks: list[float]
+    rho: float | None
+    p: float | None
+
+
 def compare_runs(
     runs: Sequence[str],
     out: Path,
@@ -34,8 +66,8 @@ def compare_runs(
     name: str = "diagnose",
     loss: float | None = None,
     within: float = 2.0,
-) -> dict[str, Any]:
-    """Print the tables, write `out`/compare.json, .svg and .png; returns what the JSON holds.
+) -> None:
+    """Print the tables; write `out`/compare.json, and compare.svg and .png where there is a correlation.
 
     Args:
         runs: run directories that `mote diagnose` has measured, with equal settings.
@@ -47,7 +79,7 @@ def compare_runs(
         within: greatest factor between it and the loss of a run, >= 1.
 
     Raises:
-        ValueError: fewer than two runs, one that was not diagnosed or evaluated, or otherwise than the first.
+        ValueError: fewer than two runs, or one that was not diagnosed, not evaluated, or not measured like the first.
     """
     if len(runs) < 2 or len(set(runs)) < len(runs):
         raise ValueError(f"--compare needs at least two different runs, got {' '.join(runs)}")
@@ -55,33 +87,34 @@ def compare_runs(
         raise ValueError(f"--within must be at least 1 and --loss positive, got {within} and {loss}")
     found = [_read(Path(run), name, result) for run in runs]
     _check_alike(found)
-    target = loss or float(np.median([row["train_loss"] for row in found]))
+    target = loss or float(np.median([row.train_loss for row in found]))
     for row in found:
-        ratio = row["train_loss"] / target
-        row["state"] = "did not fit" if ratio > within else "fitted further" if ratio < 1 / within else "matched"
-    matched = [row for row in found if row["state"] == "matched"]
-    document: dict[str, Any] = {"loss": target, "within": within, "seed": seed, "result": result, "runs": found}
-    document |= {"quantities": _ranked(matched, seed), "versions": versions()}
+        ratio = row.train_loss / target
+        row.state = "did not fit" if ratio > within else "fitted further" if ratio < 1 / within else "matched"
+    matched = [row for row in found if row.state == "matched"]
+    rankings = _ranked(matched, seed)
     print(text_table(_runs_table(found)))
-    left = [f"{row['run']} ({row['state']})" for row in found if row["state"] != "matched"]
+    left = [f"{row.run} ({row.state})" for row in found if row.state != "matched"]
     print(f"matched training loss {target:.4g}, within a factor of {within:g}: {len(matched)} of {len(found)} runs")
     if left:
         print(f"left out: {', '.join(left)}")
     if len(matched) < 3:
         print("fewer than 3 matched runs: no rank correlation; train longer or shorter, or widen --within")
     else:
-        print(text_table(_ranking_table(document["quantities"], found)))
+        print(text_table(_ranking_table(rankings, found)))
         print("order: run numbers from the smallest value to the largest; rho: with held-out balanced accuracy")
-        pictures = {key: row for key, row in document["quantities"].items() if row["rho"] is not None}
-        if pictures:
-            correlation_plot(pictures, [row["balanced_accuracy"] for row in matched], out / "compare")
+        plotted = {key: asdict(row) for key, row in rankings.items() if row.rho is not None}
+        if plotted:
+            correlation_plot(plotted, [row.balanced_accuracy for row in matched], out / "compare")
+    document = {"loss": target, "within": within, "seed": seed, "result": result}
+    document |= {"runs": [asdict(row) for row in found]}
+    document |= {"quantities": {key: asdict(row) for key, row in rankings.items()}, "versions": versions()}
     write_atomic(out / "compare.json", to_json(document))
     print(out / "compare.json")
-    return document
 
 
-def _read(run: Path, name: str, result: str) -> dict[str, Any]:
-    """The measured numbers of a run."""
+def _read(run: Path, name: str, result: str) -> Diagnosed:
+    """The measured numbers of a run; raises ValueError, naming the file."""
     file = run / "diagnostics" / f"{name}.json"
     if not file.is_file():
         raise ValueError(f"{file}: not there; measure the run first: mote diagnose {run}")
@@ -90,80 +123,69 @@ def _read(run: Path, name: str, result: str) -> dict[str, Any]:
     try:
         document, held_out = json.loads(file.read_text()), json.loads((run / result).read_text())
         origin = document["provenance"]
-        return {
-            "run": str(run),
-            "train_loss": float(document["quantities"]["train_loss"]),
-            "balanced_accuracy": float(held_out["mean_class_recall"]),
-            "learning_rate": origin["config"]["optim"]["lr"],
-            "batch_size": origin["config"]["optim"]["batch_size"],
-            "quantities": {key: float(value) for key, value in document["quantities"].items() if value is not None},
-            "converged": all(part["converged"] for part in document["lanczos"].values()),
-            "settings": {key: document["settings"][key] for key in ("samples", "inputs", "probes")},
-            "samples_hash": origin["hashes"]["samples"],
-            "hashes": {"diagnostics": sha256_file(file), "result": sha256_file(run / result)},
-        }
+        return Diagnosed(
+            run=str(run),
+            train_loss=float(document["quantities"]["train_loss"]),
+            balanced_accuracy=float(held_out["mean_class_recall"]),
+            learning_rate=origin["config"]["optim"]["lr"],
+            batch_size=origin["config"]["optim"]["batch_size"],
+            quantities={key: float(value) for key, value in document["quantities"].items() if value is not None},
+            converged=all(part["converged"] for part in document["lanczos"].values()),
+            settings={key: document["settings"][key] for key in ("samples", "inputs", "probes")},
+            samples_hash=origin["hashes"]["samples"],
+            hashes={"diagnostics": sha256_file(file), "result": sha256_file(run / result)},
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} or {run / result}: not as mote writes them: {error!r}") from None
 
 
-def _check_alike(found: Sequence[dict[str, Any]]) -> None:
+def _check_alike(found: Sequence[Diagnosed]) -> None:
+    """Raise ValueError where a run was measured otherwise than the first."""
     first = found[0]
     for row in found[1:]:
-        if (row["settings"], row["samples_hash"]) != (first["settings"], first["samples_hash"]):
+        if (row.settings, row.samples_hash) != (first.settings, first.samples_hash):
             raise ValueError(
-                f"{row['run']} was measured on other samples or settings than {first['run']}; "
+                f"{row.run} was measured on other samples or settings than {first.run}; "
                 "diagnose them with the same list, --samples, --seed, --inputs and --probes"
             )
 
 
-def _ranked(matched: Sequence[dict[str, Any]], seed: int) -> dict[str, dict[str, Any]]:
-    """Of each quantity that all matched runs have: values, ranks, and its correlation with balanced accuracy."""
+def _ranked(matched: Sequence[Diagnosed], seed: int) -> dict[str, Ranking]:
+    """The quantities that all matched runs have."""
     if len(matched) < 2:
         return {}
-    accuracy = np.array([row["balanced_accuracy"] for row in matched])
+    accuracy = np.array([row.balanced_accuracy for row in matched])
     found = {}
     for key in MEANINGS:
-        if key in LEFT_OUT or not all(key in row["quantities"] for row in matched):
+        if key in LEFT_OUT or not all(key in row.quantities for row in matched):
             continue
-        values = np.array([row["quantities"][key] for row in matched])
+        values = np.array([row.quantities[key] for row in matched])
         related = None if len(matched) < 3 or np.isnan(values).any() else rank_correlation(values, accuracy, seed)
-        found[key] = {
-            "runs": [row["run"] for row in matched],
-            "values": values.tolist(),
-            "ranks": rankdata(values).tolist(),
-            "rho": None if related is None else related[0],
-            "p": None if related is None else related[1],
-        }
+        rho, p = related or (None, None)
+        found[key] = Ranking([row.run for row in matched], values.tolist(), rankdata(values).tolist(), rho, p)
     return found
 
 
-def _runs_table(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _runs_table(found: Sequence[Diagnosed]) -> list[dict[str, object]]:
     return [
         {
             "": str(number),
-            "run": row["run"],
-            "lr": f"{row['learning_rate']:g}",
-            "batch": str(row["batch_size"]),
-            "training loss": row["train_loss"],
-            "balanced accuracy": f"{100 * row['balanced_accuracy']:.1f}",
-            "state": row["state"] + ("" if row["converged"] else ", Lanczos not converged"),
+            "run": row.run,
+            "lr": f"{row.learning_rate:g}",
+            "batch": str(row.batch_size),
+            "training loss": row.train_loss,
+            "balanced accuracy": f"{100 * row.balanced_accuracy:.1f}",
+            "state": row.state + ("" if row.converged else ", Lanczos not converged"),
         }
         for number, row in enumerate(found, start=1)
     ]
 
 
-def _ranking_table(quantities: dict[str, dict[str, Any]], found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    number = {row["run"]: i for i, row in enumerate(found, start=1)}
-    rows = []
-    for key, row in quantities.items():
-        order = [number[row["runs"][i]] for i in np.argsort(row["values"], kind="stable")]
-        known = row["rho"] is not None and math.isfinite(row["rho"])
-        rows.append(
-            {
-                "quantity": key,
-                "rho": f"{row['rho']:+.2f}" if known else "",
-                "p": f"{row['p']:.3f}" if known else "",
-                "order": " ".join(map(str, order)),
-            }
-        )
+def _ranking_table(rankings: Mapping[str, Ranking], found: Sequence[Diagnosed]) -> list[dict[str, object]]:
+    number = {row.run: i for i, row in enumerate(found, start=1)}
+    rows: list[dict[str, object]] = []
+    for key, row in rankings.items():
+        order = [number[row.runs[i]] for i in np.argsort(row.values, kind="stable")]
+        rho, p = ("", "") if row.rho is None else (f"{row.rho:+.2f}", f"{row.p:.3f}")
+        rows.append({"quantity": key, "rho": rho, "p": p, "order": " ".join(map(str, order))})
     return rows

@@ -7,14 +7,13 @@ Everything is measured on the cross-entropy of the network as it is deployed, no
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from mote.diagnostics.quantities.gradient_noise import sample_curvature, sample_gradients
+from mote.diagnostics.quantities.gradient_noise import SampleGradients, sample_curvature, sample_gradients
 from mote.diagnostics.quantities.input_smoothness import (
     Sides,
     first_affine,
@@ -26,10 +25,12 @@ from mote.diagnostics.quantities.lanczos import TopEigenpair, hutchinson_trace, 
 from mote.diagnostics.quantities.network import FlatNetwork, Problem
 from mote.diagnostics.quantities.sharpness import gradient, hessian_product
 from mote.diagnostics.quantities.sobolev import frame_norms, input_norms, margin_gradient, power_sums, radius
+from mote.diagnostics.request import Request
 from mote.diagnostics.subject import Batches, Subject
 from mote.parallel.accelerator import Accelerator, add_up
 
 ORDERS = (1, 2, 3)  # k of the Sobolev seminorms and of the moments
+BASIS = 10  # vectors that Lanczos keeps
 
 
 class Measure:
@@ -38,34 +39,22 @@ class Measure:
     Args:
         of: the network and this process's samples.
         accelerator: the processes.
+        request: what is asked for.
         batch_size: samples that go through the network at once.
-        seed: of the start of Lanczos and of all random signs.
-        probes: of traces; where there are at most as many classes, traces of Gauss-Newton are exact.
-        lanczos: `tolerance`, `max_products` and `basis` of `top_eigenpair`.
     """
 
-    def __init__(
-        self,
-        of: Subject,
-        accelerator: Accelerator,
-        *,
-        batch_size: int,
-        seed: int,
-        probes: int,
-        lanczos: dict[str, Any],
-    ):
-        self.of, self.accelerator, self.batch_size, self.seed = of, accelerator, batch_size, seed
-        self.probes, self.lanczos = probes, lanczos
+    def __init__(self, of: Subject, accelerator: Accelerator, request: Request, batch_size: int):
+        self.of, self.accelerator, self.request, self.batch_size = of, accelerator, request, batch_size
         network = FlatNetwork(of.module, of.names)
         self.problem = Problem(network, of.batches(batch_size), of.total, add_up=self._add_up)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(request.seed)
         self.start = torch.randn(len(network.theta), generator=generator).to(network.theta)
 
     def _add_up(self, tensor: Tensor) -> Tensor:
         return add_up(self.accelerator, {"sum": tensor})["sum"].to(tensor.device)
 
     def whole(self, values: Tensor, index: Tensor | None = None) -> Tensor:
-        """Rows of this process's samples -> those of all samples in their order, on the CPU, in float64."""
+        """Rows of this process's samples -> rows of all samples in their order, on the CPU, in float64."""
         table = torch.zeros(self.of.total, *values.shape[1:], dtype=torch.float64)
         table[self.of.index if index is None else index] = values.detach().double().cpu()
         return self._add_up(table)
@@ -78,7 +67,12 @@ class Measure:
             yield bar
 
     def margins(self) -> dict[str, Tensor]:
-        """Of every sample: loss, logits' choice, margin, norms of its gradient (of frames, too), powers."""
+        """Properties of every sample, rows in the order of the samples.
+
+        Returns:
+            loss, correct (0 or 1), margin, gradient (norm of the margin's gradient in the input), frames (the same for
+            each frame), powers (see `power_sums`), and radius (margin over gradient).
+        """
         rows = []
         network = self.problem.network
         with self.bar("margins", len(self.of.label), "sample") as bar:
@@ -92,22 +86,23 @@ class Measure:
         found = {name: self.whole(torch.cat(part)) for name, part in zip(names, zip(*rows, strict=True), strict=True)}
         return found | {"radius": radius(found["margin"], found["gradient"])}
 
-    def sides(self) -> dict[str, Any]:
-        """The input-smoothness inequality in its form for this network; `form` None where there is none."""
+    def sides(self) -> dict[str, object]:
+        """The input-smoothness inequality in its form for this network; where it has none, `form` None and `why`."""
         of = self.of
-        example = next(iter(of.batches(1)))[0]
-        affine = None if of.two_paths is not None else first_affine(of.module, example)
-        if of.two_paths is None and affine is None:
-            return {"form": None, "why": "the network has no linear or convolutional layer"}
-        norm = None if affine is None else operator_norm(affine[1], _layer_input(of.module, affine[1], example))
+        first, norm = None, None
+        if of.two_paths is None:
+            first = first_affine(of.module, next(iter(of.batches(1)))[0])
+            if first is None:
+                return {"form": None, "why": "the network has no linear or convolutional layer"}
+            norm = operator_norm(first.layer, first.example)
         found: list[Sides] = []
         with self.bar("smoothness", len(of.label), "sample") as bar:
             for inputs, label, _ in Batches(of, self.batch_size, bar):
                 if of.two_paths is not None:
                     sides = residual_sides(of.two_paths, inputs, label)
                 else:
-                    assert affine is not None and norm is not None
-                    sides = first_layer_sides(of.module, affine[1], norm, inputs, label)
+                    assert first is not None and norm is not None
+                    sides = first_layer_sides(of.module, first.layer, norm, inputs, label)
                 if sides is not None:
                     found.append(sides)
         if sum(len(sides.left) for sides in found) < len(of.label):
@@ -115,7 +110,7 @@ class Measure:
         left, right, naive = (self.whole(torch.cat([getattr(s, n) for s in found])) for n in ("left", "right", "naive"))
         return {
             "form": found[0].form,
-            "layer": None if affine is None else affine[0],
+            "layer": None if first is None else first.name,
             "layer_norm": norm,
             "left": float(left.square().mean()),
             "right": float(right.square().mean()),
@@ -126,29 +121,38 @@ class Measure:
         }
 
     def top(self, name: str, product: Callable[[Problem, Tensor], Tensor]) -> TopEigenpair:
-        """Largest eigenvalue of a product."""
-        with self.bar(name, self.lanczos["max_products"], "product") as bar:
-            return top_eigenpair(lambda v: _counted(product(self.problem, v), bar), self.start, **self.lanczos)
+        """Largest eigenvalue of the operator behind `product`."""
+        tolerance, limit = self.request.tolerance, self.request.max_products
+        with self.bar(name, limit, "product") as bar:
+            counted = lambda v: _counted(product(self.problem, v), bar)  # noqa: E731
+            return top_eigenpair(counted, self.start, tolerance=tolerance, max_products=limit, basis=BASIS)
 
     def hessian_trace(self) -> tuple[float, float | None]:
         """Hutchinson's estimate and its standard error."""
-        with self.bar("hessian trace", self.probes, "product") as bar:
+        probes, seed = self.request.probes, self.request.seed
+        with self.bar("hessian trace", probes, "product") as bar:
             product = lambda v: _counted(hessian_product(self.problem, v), bar)  # noqa: E731
-            return hutchinson_trace(product, self.problem.theta, probes=self.probes, seed=self.seed)
+            return hutchinson_trace(product, self.problem.theta, probes=probes, seed=seed)
 
-    def samples(self) -> dict[str, Tensor | None]:
-        """Of every sample: what `sample_gradients` says."""
-        classes = len(self.of.classes)
+    def samples(self) -> SampleGradients:
+        """The gradients of all samples in their order."""
+        classes, probes = len(self.of.classes), self.request.probes
         with self.bar("sample gradients", len(self.of.label), "sample") as bar:
             problem = replace(self.problem, batches=Batches(self.of, self.batch_size, bar))
-            probes = None if classes <= self.probes else self.probes
-            found = sample_gradients(problem, classes, probes=probes, seed=self.seed, orders=ORDERS)
-        names = ("loss", "margin", "margin_sums", "trace", "squares", "top")
-        rows = {name: getattr(found, name) for name in names}
-        return {name: None if part is None else self.whole(part, found.index) for name, part in rows.items()}
+            exact = None if classes <= probes else probes
+            found = sample_gradients(problem, classes, probes=exact, seed=self.request.seed, orders=ORDERS)
+        return SampleGradients(
+            torch.arange(self.of.total),
+            self.whole(found.loss, found.index),
+            self.whole(found.margin, found.index),
+            self.whole(found.margin_sums, found.index),
+            self.whole(found.trace, found.index),
+            self.whole(found.squares, found.index),
+            None if found.top is None else self.whole(found.top, found.index),
+        )
 
     def gradient_norm(self) -> float:
-        """Of the mean loss in the parameters."""
+        """Norm of the gradient of the mean loss in the parameters."""
         return gradient(self.problem).double().norm().item()
 
     def along(self, u: Float[Tensor, "P"]) -> Float[Tensor, "n"]:
@@ -160,15 +164,3 @@ class Measure:
 def _counted(tensor: Tensor, bar: tqdm) -> Tensor:
     bar.update()
     return tensor
-
-
-def _layer_input(module: nn.Module, layer: nn.Module, example: Tensor) -> Tensor:
-    """What `layer` gets of one sample, one row of it."""
-    taken: list[Tensor] = []
-    handle = layer.register_forward_pre_hook(lambda _, given: taken.append(given[0]))
-    try:
-        with torch.no_grad():
-            module(example)
-    finally:
-        handle.remove()
-    return taken[0][:1]

@@ -1,4 +1,4 @@
-"""What `mote diagnose mixing` does: the mask law of each method, as a table, a picture and a CSV."""
+"""The verb `mote diagnose mixing`: the mask law of each mixing method, as a table, a figure and a CSV file."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ BATCH = 100
 def mixing_report(
     out: Path, *, size: tuple[int, int, int], draws: int, seed: int, alpha: float, ratio: float, extent: str
 ) -> dict[str, np.ndarray]:
-    """Write `out`/mixing_law.csv, .svg, .png, print the table; returns a (T, D) of each method.
+    """Write `out`/mixing_law.csv, .svg, .png and print the table; the law a (T, D) of each method.
 
     Args:
         out: folder, made where it is missing.
@@ -58,7 +58,7 @@ def _batches(
 
 
 def _table(laws: dict[str, np.ndarray], shares: dict[str, float]) -> list[dict[str, str]]:
-    """Same frame; distances as shares of the side."""
+    """Rows for `text_table`: the law within a frame, at distances that are fractions of the side."""
     length = next(iter(laws.values())).shape[1]
     at = sorted({min(round(share * length), length - 1) for share in (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)})
     return [

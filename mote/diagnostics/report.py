@@ -1,12 +1,13 @@
-"""What `mote diagnose RUN` does: smoothness and stability of one network, as a table, pictures, JSON and CSV.
+"""The verb `mote diagnose RUN`: smoothness and stability of one network, as a table, figures, JSON and CSV.
 
 Files in the output folder: NAME.json (everything), NAME.csv (a line for each sample), NAME_classes and NAME_lanczos as
-.svg and .png. What the quantities are: see `mote.diagnostics`; `MEANINGS` says it in a line each.
+.svg and .png. `MEANINGS` explains each quantity in a line; the formulas are in `mote.diagnostics.quantities`.
 """
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from mote.config import Config
 from mote.datasets.decoding.memory import give_back_memory
-from mote.diagnostics.measure import ORDERS, Measure
+from mote.diagnostics.measure import BASIS, ORDERS, Measure
 from mote.diagnostics.quantities.gradient_noise import (
+    SampleGradients,
     moment,
     moment_limit,
     noise_factor,
@@ -25,6 +27,7 @@ from mote.diagnostics.quantities.gradient_noise import (
 from mote.diagnostics.quantities.lanczos import TopEigenpair
 from mote.diagnostics.quantities.sharpness import gauss_newton_product, hessian_product
 from mote.diagnostics.quantities.sobolev import radius, sobolev_seminorm
+from mote.diagnostics.request import Request
 from mote.diagnostics.subject import Subject, subject
 from mote.files.provenance import provenance
 from mote.files.writing import to_json, write_atomic
@@ -33,7 +36,6 @@ from mote.reporting.diagnose_plot import classes_plot, lanczos_plot
 from mote.reporting.page import text_table
 
 FEATURES_AT_ONCE = 32  # clips under the temporal head: more is no faster on a CPU and takes more memory than training
-PARTS = ("margin", "smoothness", "gradients", "gauss_newton", "hessian", "noise")
 MEANINGS = {
     "train_loss": "mean cross-entropy on these samples",
     "train_accuracy": "share of them that is right",
@@ -55,86 +57,95 @@ MEANINGS = {
 }
 
 
-def diagnose(
-    run: Path,
-    config: Config,
-    out: Path,
-    *,
-    name: str = "diagnose",
-    samples: int = 256,
-    seed: int = 0,
-    inputs: str | None = None,
-    parameters: str | None = None,
-    parts: Sequence[str] = PARTS,
-    batch_size: int | None = None,
-    probes: int = 8,
-    tolerance: float = 1e-2,
-    max_products: int = 60,
-) -> dict[str, Any]:
-    """Measure `run`, write the files, print the table; returns what NAME.json holds.
+@dataclass(frozen=True)
+class Measured:
+    """Results of a measurement.
+
+    quantities: numbers by name, see `MEANINGS`. rows: properties of the samples, see `Measure.margins`. spectra: the
+    largest eigenvalue of each operator. blocks: `smoothness` and `stability` of the result file, where asked for.
+    """
+
+    quantities: dict[str, float | None]
+    rows: dict[str, Tensor]
+    spectra: dict[str, TopEigenpair] = field(default_factory=dict)
+    blocks: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def diagnose(run: Path, config: Config, out: Path, request: Request) -> Mapping[str, float | None]:
+    """Measure `run`, write the files, print the table.
 
     Args:
         run: run directory.
         config: its configuration; `data.train` is the list that samples are drawn from.
-        out, name: folder and stem of the files.
-        samples, seed: how many, and of every random draw.
-        inputs, parameters: see `diagnose_subject.subject`.
-        parts: among `PARTS`; "noise" brings what it needs.
-        batch_size: samples that go through the network at once; None: 32 features, or `evaluation.batch_size` pixels.
-        probes: >= 2, of traces.
-        tolerance, max_products: of Lanczos.
+        out: folder of the files.
+        request: what is measured, and how exactly.
+
+    Returns:
+        The quantities by name, see `MEANINGS`.
 
     Raises:
         ValueError, OSError: what does not fit; nothing is written then.
     """
-    if not parts or not set(parts) <= set(PARTS):
-        raise ValueError(f"--quantities {','.join(parts)}: choose from {','.join(PARTS)}")
-    if probes < 2 or max_products < 1 or not tolerance > 0 or (batch_size is not None and batch_size < 1):
-        raise ValueError("expected --probes >= 2, --max-products >= 1, --tolerance > 0 and --batch-size >= 1")
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
-    of = subject(run, config, accelerator, samples=samples, seed=seed, inputs=inputs, parameters=parameters)
-    size = batch_size or (FEATURES_AT_ONCE if of.kind == "features" else config.evaluation.batch_size)
-    lanczos = {"tolerance": tolerance, "max_products": max_products, "basis": 10}
-    measure = Measure(of, accelerator, batch_size=size, seed=seed, probes=probes, lanczos=lanczos)
-    wanted = {*parts, *(("gradients", "gauss_newton") if "noise" in parts else ())}
-    result, rows, spectra = measure_parts(measure, wanted, config)
-    settings = {"samples": of.total, "listed": of.listed, "inputs": of.kind, "parameters": len(measure.problem.theta)}
-    settings |= {"names": of.names, "batch_size": size, "probes": probes, **lanczos, "run": str(run)}
-    document = {"settings": settings, "classes": of.classes, **result}
-    document["provenance"] = provenance(config=config.model_dump(), hashes=of.hashes, seed=seed)
-    label = measure.whole(of.label)
-    document["per_class"] = _per_class(of, label, rows)
-    if "radius_median" in result["quantities"]:
-        result["quantities"]["radius_worst_class"] = min(row["radius"] for row in document["per_class"])
-    on_main(accelerator, lambda: _write(out, name, document, rows, label, spectra))
+    of = subject(run, config, accelerator, request)
+    size = request.batch_size or (FEATURES_AT_ONCE if of.kind == "features" else config.evaluation.batch_size)
+    measure = Measure(of, accelerator, request, size)
+    found, label = measure_parts(measure, request.measured, config), measure.whole(of.label)
+    parameters, per_class = len(measure.problem.theta), _per_class(of, label, found.rows)
+    if "radius_median" in found.quantities:
+        found.quantities["radius_worst_class"] = min(row["radius"] for row in per_class)
+    document: dict[str, object] = {
+        "settings": {
+            "samples": of.total,
+            "listed": of.listed,
+            "inputs": of.kind,
+            "parameters": parameters,
+            "names": of.names,
+            "batch_size": size,
+            **{key: getattr(request, key) for key in ("probes", "tolerance", "max_products")},
+            "basis": BASIS,
+            "run": str(run),
+        },
+        "classes": of.classes,
+        "quantities": found.quantities,
+        **found.blocks,
+        "lanczos": {name: _spectrum(pair) for name, pair in found.spectra.items()},
+        "provenance": provenance(config=config.model_dump(), hashes=of.hashes, seed=request.seed),
+        "per_class": per_class,
+    }
+
+    def write() -> None:
+        write_atomic(out / f"{request.name}.csv", _csv(of.classes, label, found.rows))
+        if "radius_median" in found.quantities:
+            classes_plot(per_class, out / f"{request.name}_classes")
+        if found.spectra:
+            lanczos_plot({key: pair.history for key, pair in found.spectra.items()}, out / f"{request.name}_lanczos")
+        write_atomic(out / f"{request.name}.json", to_json(document))
+
+    on_main(accelerator, write)
     if accelerator.is_main_process:
-        print(f"{run}: {of.total} of {of.listed} samples, {of.kind}, {len(measure.problem.theta)} parameters")
-        print(text_table(_table(document)))
-        for line in _remarks(document):
+        print(f"{run}: {of.total} of {of.listed} samples, {of.kind}, {parameters} parameters")
+        print(text_table(_table(found.quantities)))
+        for line in _remarks(found):
             print(f"  {line}")
-        print(out / f"{name}.json")
-    return document
+        print(out / f"{request.name}.json")
+    return found.quantities
 
 
-def measure_parts(
-    measure: Measure, wanted: set[str], config: Config
-) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, TopEigenpair]]:
-    """(the numbers, what is known of every sample, the Lanczos runs) of those of `PARTS` that are wanted."""
+def measure_parts(measure: Measure, wanted: Collection[str], config: Config) -> Measured:
+    """Measure `wanted`, among `PARTS`; those that "noise" needs must be among them, see `Request.measured`."""
     give_back_memory()
-    values: dict[str, Any] = {}
-    result: dict[str, Any] = {"quantities": values}
-    spectra: dict[str, TopEigenpair] = {}
     rows = measure.margins()  # the loss is always reported: nothing can be compared without it
-    values |= {"train_loss": rows["loss"].mean().item(), "train_accuracy": rows["correct"].mean().item()}
+    found = Measured({"train_loss": rows["loss"].mean().item(), "train_accuracy": rows["correct"].mean().item()}, rows)
+    values, spectra = found.quantities, found.spectra
     if "margin" in wanted:
         values |= {"margin_median": rows["margin"].median().item(), "radius_median": rows["radius"].median().item()}
         values["input_gradient"] = sobolev_seminorm(rows["powers"][:, 0], 1)
         values |= {f"sobolev_{k}": sobolev_seminorm(rows["powers"][:, k - 1], k) for k in ORDERS[1:]}
     if "smoothness" in wanted:
-        result["smoothness"] = measure.sides()
-    samples: dict[str, Tensor | None] = {}
-    if "gradients" in wanted:
-        samples = measure.samples()
+        found.blocks["smoothness"] = measure.sides()
+    samples = measure.samples() if "gradients" in wanted else None
+    if samples is not None:
         values |= _gradient_values(measure, samples)
     if "gauss_newton" in wanted:
         spectra["gauss_newton"] = measure.top("gauss_newton", gauss_newton_product)
@@ -145,31 +156,25 @@ def measure_parts(
         values |= {"hessian_top": spectra["hessian"].value, "hessian_trace": trace, "hessian_trace_error": error}
         values["hessian_lowest_seen"] = spectra["hessian"].lowest
     if "noise" in wanted:
+        assert samples is not None
         spectra["nonuniformity"] = measure.top("nonuniformity", nonuniformity_product)
         values["nonuniformity"] = max(spectra["nonuniformity"].value, 0.0) ** 0.5
-        result["stability"] = _stability(measure, spectra["gauss_newton"], samples, config)
-    result["lanczos"] = {name: _spectrum(found) for name, found in spectra.items()}
-    return result, rows, spectra
+        found.blocks["stability"] = _stability(measure, spectra["gauss_newton"], samples, config)
+    return found
 
 
-def _gradient_values(measure: Measure, samples: Mapping[str, Tensor | None]) -> dict[str, Any]:
-    by_loss, by_margin, sums, trace = (samples[name] for name in ("loss", "margin", "margin_sums", "trace"))
-    assert by_loss is not None and by_margin is not None and sums is not None and trace is not None
+def _gradient_values(measure: Measure, samples: SampleGradients) -> dict[str, float]:
     mean = measure.gradient_norm()
-    squared = by_loss.square().mean().item()
+    squared = samples.loss.square().mean().item()
     values = {"gradient_norm": mean, "sample_gradient": squared**0.5, "noise_trace": max(squared - mean**2, 0.0)}
-    values["margin_gradient"] = by_margin.square().mean().item() ** 0.5
-    values |= {f"margin_gradient_{k}": sobolev_seminorm(sums[:, k - 1], k) for k in ORDERS[1:]}
-    return values | {"gauss_newton_trace": trace.mean().item()}
+    values["margin_gradient"] = samples.margin.square().mean().item() ** 0.5
+    values |= {f"margin_gradient_{k}": sobolev_seminorm(samples.margin_sums[:, k - 1], k) for k in ORDERS[1:]}
+    return values | {"gauss_newton_trace": samples.trace.mean().item()}
 
 
-def _stability(
-    measure: Measure, found: TopEigenpair, samples: Mapping[str, Tensor | None], config: Config
-) -> dict[str, Any]:
+def _stability(measure: Measure, found: TopEigenpair, samples: SampleGradients, config: Config) -> dict[str, Any]:
     """Rates that linear stability allows, and moments along the top eigenvector, against those of the run."""
     rate, size = config.optim.lr, min(config.optim.batch_size, measure.of.listed)
-    trace, squares, top = samples["trace"], samples["squares"], samples["top"]
-    assert trace is not None and squares is not None
     if not found.value > 0:
         return {"why": "the curvature is zero: any rate is stable"}
     along = measure.along(found.vector)
@@ -177,10 +182,10 @@ def _stability(
         noise_factor(measure.of.listed, size),
         found.value,
         along,
-        trace.mean().item(),
+        samples.trace.mean().item(),
         found.squares,
-        squares.mean().item(),
-        None if top is None else top.max().item(),
+        samples.squares.mean().item(),
+        None if samples.top is None else samples.top.max().item(),
     )
     moments = {str(k): {"value": moment(along, k), "limit": moment_limit(k, rate, size)} for k in ORDERS}
     necessary = {name: limit for name, limit in limits.items() if name != "sufficient" and limit is not None}
@@ -195,14 +200,15 @@ def _stability(
     }
 
 
-def _spectrum(found: TopEigenpair) -> dict[str, Any]:
-    history = {"ritz": [v for v, _ in found.history], "residuals": [r for _, r in found.history]}
-    return {"value": found.value, "residual": found.residual, "converged": found.converged} | history
+def _spectrum(found: TopEigenpair) -> dict[str, object]:
+    ritz, residuals = ([point[i] for point in found.history] for i in (0, 1))
+    known = {"value": found.value, "residual": found.residual, "converged": found.converged}
+    return {**known, "ritz": ritz, "residuals": residuals}
 
 
 def _per_class(of: Subject, label: Tensor, rows: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-    """Medians of every class that has a sample, and over its frames."""
-    found = []
+    """A row for every class that has a sample."""
+    found: list[dict[str, Any]] = []
     for number, name in enumerate(of.classes):
         own = label == number
         if not own.any():
@@ -212,34 +218,31 @@ def _per_class(of: Subject, label: Tensor, rows: Mapping[str, Tensor]) -> list[d
         if of.frames:
             frames = rows["frames"][own]
             row["frame_gradient"] = frames.median(0).values.tolist()
-            row["frame_radius"] = _frame_radius(rows["margin"][own], frames).median(0).values.tolist()
+            row["frame_radius"] = (
+                radius(rows["margin"][own][:, None].expand_as(frames), frames).median(0).values.tolist()
+            )
         found.append(row)
     return found
 
 
-def _frame_radius(margin: Tensor, frames: Tensor) -> Tensor:
-    return radius(margin[:, None].expand_as(frames), frames)
-
-
-def _table(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    values = document["quantities"]
+def _table(quantities: Mapping[str, float | None]) -> list[dict[str, object]]:
     return [
-        {"quantity": name, "value": float(values[name]), "what it is": meaning}
+        {"quantity": name, "value": quantities[name], "what it is": meaning}
         for name, meaning in MEANINGS.items()
-        if name in values
+        if name in quantities
     ]
 
 
-def _remarks(document: Mapping[str, Any]) -> list[str]:
-    """What the numbers need beside them."""
+def _remarks(found: Measured) -> list[str]:
+    """Lines for below the table: convergence, errors, and what the inequality and the learning rate come to."""
     lines = []
-    for name, found in document["lanczos"].items():
-        state = "converged" if found["converged"] else "DID NOT CONVERGE"
-        share = found["residual"] / abs(found["value"]) if found["value"] else 0.0
-        lines.append(f"{name}: {state} after {len(found['ritz'])} products, residual {share:.1e} of the value")
-    if error := document["quantities"].get("hessian_trace_error"):
+    for name, pair in found.spectra.items():
+        state = "converged" if pair.converged else "DID NOT CONVERGE"
+        share = pair.residual / abs(pair.value) if pair.value else 0.0
+        lines.append(f"{name}: {state} after {len(pair.history)} products, residual {share:.1e} of the value")
+    if error := found.quantities.get("hessian_trace_error"):
         lines.append(f"hessian_trace: standard error {error:.3g}")
-    if smooth := document.get("smoothness"):
+    if smooth := found.blocks.get("smoothness"):
         if smooth["form"] is None:
             lines.append(f"smoothness inequality: none, {smooth['why']}")
         else:
@@ -248,7 +251,7 @@ def _remarks(document: Mapping[str, Any]) -> list[str]:
                 f"ratio {smooth['ratio']:.3g}, worst sample {smooth['worst_sample_ratio']:.3g}; the naive form fails "
                 f"for {100 * smooth['naive_violated']:.0f} % of the samples"
             )
-    if stable := document.get("stability"):
+    if stable := found.blocks.get("stability"):
         if "why" in stable:
             return [*lines, f"stability: {stable['why']}"]
         limits = ", ".join(f"{name} {limit:.3g}" for name, limit in stable["limits"].items() if limit is not None)
@@ -260,25 +263,14 @@ def _remarks(document: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _write(
-    out: Path,
-    name: str,
-    document: dict[str, Any],
-    rows: Mapping[str, Tensor],
-    label: Tensor,
-    spectra: Mapping[str, TopEigenpair],
-) -> None:
-    text, table = to_json(document), io.StringIO()
+def _csv(classes: Sequence[str], label: Tensor, rows: Mapping[str, Tensor]) -> str:
+    """A line for each sample."""
+    table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     names = ("loss", "correct", "margin", "gradient", "radius")
     frames = [f"gradient_frame{t}" for t in range(rows["frames"].shape[1])]
     writer.writerow(["sample", "class", *names, *frames])
     for i in range(len(label)):
         cells = [f"{rows[key][i].item():.9g}" for key in names] + [f"{v:.9g}" for v in rows["frames"][i].tolist()]
-        writer.writerow([i, document["classes"][int(label[i])], *cells])
-    write_atomic(out / f"{name}.csv", table.getvalue())
-    if "radius_median" in document["quantities"]:
-        classes_plot(document["per_class"], out / f"{name}_classes")
-    if spectra:
-        lanczos_plot({key: found.history for key, found in spectra.items()}, out / f"{name}_lanczos")
-    write_atomic(out / f"{name}.json", text)
+        writer.writerow([i, classes[int(label[i])], *cells])
+    return table.getvalue()

@@ -1,15 +1,16 @@
 """What `mote diagnose` measures: the network of a run as a function of its inputs, and the samples it is measured on.
 
-Inputs are `features`, cached frame features (T, D) under the temporal head alone, or `pixels` in 0..1: frames
-(T, 3, S, S), or pictures (C, S, S). Networks are as they are deployed: in eval mode, experts folded, adapters merged,
-in float32. The temperature of CLIP's logits is part of the network but no parameter that is measured.
+Inputs are `features`, cached frame features (T, D) that the temporal head alone is measured on, or `pixels` in 0..1:
+frames (T, 3, S, S), or images (C, S, S). Networks are as they are deployed: in eval mode, experts folded, adapters
+merged, in float32. The temperature of CLIP's logits is part of the network, but not among the measured parameters.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,50 +21,44 @@ from tqdm import tqdm
 from mote.config import Config
 from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import Record
+from mote.datasets.video import VideoDataset
+from mote.diagnostics.request import Inputs, Request
 from mote.evaluation.features import Load, cache_folder, frame_features, open_cache
-from mote.evaluation.views import views_of
+from mote.evaluation.views import image_dataset, training_list, views_of
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.inference.classifier import VideoClassifier
 from mote.inference.images import ImageClassifier
-from mote.inference.loading import load, load_video
+from mote.inference.loading import load
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import Accelerator
 from mote.parallel.cores import all_cores
 
 
-class HeadLogits(nn.Module):
-    """Frame features (B, T, D) -> logits (B, K); `past`: those that go past the temporal branch, where not the same."""
+class VideoLogits(nn.Module):
+    """Inputs of a video model -> logits (B, K).
+
+    Args:
+        model: folded, so that it has one expert.
+        text: class features.
+        features_of: inputs -> frame features (B, T, D).
+    """
 
     text: Tensor
 
-    def __init__(self, model: VideoCLIP, text: Float[Tensor, "K D"]):
+    def __init__(self, model: VideoCLIP, text: Float[Tensor, "K D"], features_of: Callable[[Tensor], Tensor]):
         super().__init__()
-        self.model = model
+        self.model, self.features_of = model, features_of
         self.register_buffer("text", text)
 
-    def forward(self, features: Tensor, past: Tensor | None = None) -> Tensor:
-        """Logits."""
+    def forward(self, inputs: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Logits; `residual`: features (B, T, D) that bypass the temporal branch, where they are not those it gets."""
+        features = self.features_of(inputs)
         video = self.model.head(features)
-        return self.model.classify(video if past is None else video - features + past, self.text)
-
-
-class CLIPLogits(nn.Module):
-    """Frames (B, T, 3, S, S) in 0..1 -> logits (B, K)."""
-
-    text: Tensor
-
-    def __init__(self, model: VideoCLIP, text: Float[Tensor, "K D"]):
-        super().__init__()
-        self.model = model
-        self.register_buffer("text", text)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Logits."""
-        return self.model.classify(self.model.head(self.model.encode_frames(255 * frames)), self.text)
+        return self.model.classify(video if residual is None else video - features + residual, self.text)
 
 
 class ImageLogits(nn.Module):
-    """Pictures (B, C, S, S) in 0..1 -> logits (B, K), by a network that takes 0..255."""
+    """Images (B, C, S, S) in 0..1 -> logits (B, K), by a network that takes 0..255."""
 
     def __init__(self, net: nn.Module):
         super().__init__()
@@ -74,17 +69,28 @@ class ImageLogits(nn.Module):
         return self.net(255 * images)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Subject:
     """A network and this process's samples.
 
-    kind: "features" or "pixels". names: parameters that are measured. inputs: features, or pixels as uint8. index: of
-    the samples among the `total` that are measured, drawn from `listed`. frames: whether a sample has an axis of them.
-    two_paths: (branch, past) -> logits, where the inputs go past the first layer as well. hashes: of weights, samples.
+    Args:
+        module: the network in eval mode, inputs (B, ...) in float32 -> logits (B, K).
+        kind: "features" or "pixels".
+        names: parameters that are measured.
+        inputs: features, or pixels as uint8, (n, ...).
+        label: class of each sample.
+        index: place of each sample among the `total` that are measured.
+        total: number of samples of all processes.
+        listed: length of the list that they were drawn from.
+        classes: class names.
+        frames: whether the second axis of the inputs is that of the frames.
+        two_paths: (features of the branch, features that bypass it) -> logits, where there is such a bypass.
+        hashes: SHA-256 of weights and samples.
+        device: where the network is.
     """
 
     module: nn.Module
-    kind: str
+    kind: Inputs
     names: list[str]
     inputs: Tensor
     label: Int64[Tensor, "n"]
@@ -98,12 +104,12 @@ class Subject:
     device: torch.device
 
     def batches(self, size: int) -> "Batches":
-        """The samples as `diagnostics.network` wants them, `size` at a time."""
+        """The samples in batches of `size`, see `Batches`."""
         return Batches(self, size)
 
 
 class Batches:
-    """(inputs as floats, label, index) on the device, gone through any number of times; shows a bar where asked."""
+    """Batches (inputs in float32, label, index) on the device; can be iterated over again, and may move a `bar`."""
 
     def __init__(self, subject: Subject, size: int, bar: tqdm | None = None):
         self.subject, self.size, self.bar = subject, size, bar
@@ -119,141 +125,123 @@ class Batches:
                 self.bar.update(len(of.label[part]))
 
 
-def subject(
-    run: Path,
-    config: Config,
-    accelerator: Accelerator,
-    *,
-    samples: int,
-    seed: int,
-    inputs: str | None = None,
-    parameters: str | None = None,
-) -> Subject:
-    """The network of `run` and `samples` items of `config.data.train`, drawn by `seed`; all of a shorter list.
+class Listed(NamedTuple):
+    """A network and the list that its samples are drawn from; `read`: positions in the list -> inputs (n, ...)."""
 
-    inputs: None: features where there is a temporal head, else pixels. parameters: pattern of the names to measure.
+    module: nn.Module
+    kind: Inputs
+    records: Sequence[Record]
+    classes: list[str]
+    read: Callable[[list[int]], Tensor]
+
+
+def subject(run: Path, config: Config, accelerator: Accelerator, request: Request) -> Subject:
+    """The network of `run` and samples of `config.data.train`, all of them where the list is short.
 
     Raises:
         ValueError, DecodeError, OSError: a run, list or setting that cannot be used; one line.
     """
     if config.data.train is None:
         raise ValueError("data.train is not set; name the list to measure on, for example data.train=train.txt")
-    if samples < 2:
-        raise ValueError(f"--samples must be at least 2, got {samples}")
-    if config.task == "autoencoder":
-        raise ValueError(f"{run}: an autoencoder has no classes, hence no margins to diagnose")
-    build_one = _video if config.task == "video" else _image
-    found = build_one(run, config, accelerator, samples, seed, inputs)
-    if parameters is not None:
-        found.names = [name for name in found.names if fnmatch(name, parameters)]
-        if not found.names:
-            known = ", ".join(name for name, _ in found.module.named_parameters())
-            raise ValueError(f"--parameters {parameters}: matches nothing; there are {known}")
-    return found
-
-
-def _video(run: Path, config: Config, accelerator: Accelerator, samples: int, seed: int, inputs: str | None) -> Subject:
-    classifier = load_video(str(run), device=accelerator.device)
-    data, classes = config.data, classifier.classes
-    if classes is None:
-        raise ValueError(f"{run}: this model has no classes of its own; diagnose a run that was trained")
-    head = classifier.model.temporal is not None
-    inputs = inputs or ("features" if head else "pixels")
-    if inputs == "features" and not head:
-        raise ValueError(f"{run}: has no temporal head to measure alone; give --inputs pixels")
-    assert data.train is not None
-    records = reading.records(data.train, data.root, classes, data.classes, data.split)
-    chosen, own = _draw(len(records), samples, seed, accelerator)
-    text = classifier.text_features(classes)
-    if inputs == "features":
-        taken = _features(classifier, records, chosen[own.numpy()], config, accelerator)
-        module: nn.Module = HeadLogits(classifier.model, text)
-        names = [name for name, _ in module.named_parameters() if ".temporal." in name]
-    else:
-        dataset = _views(classifier, records, config)
-        bar = tqdm(chosen[own.numpy()], desc="decode", unit="clip", disable=_silent(accelerator))
-        taken = torch.stack([dataset.frames(0, int(i))[0] for i in bar])
-        module = CLIPLogits(classifier.model, text)
-        names = [name for name, _ in module.named_parameters() if not name.endswith("logit_scale")]
-    return Subject(
-        module=module.eval(),
-        kind=inputs,
-        names=names,
-        inputs=taken,
-        label=torch.tensor([records[i].label for i in chosen[own.numpy()]]),
-        index=own,
-        total=len(chosen),
-        listed=len(records),
-        classes=classes,
-        frames=True,
-        two_paths=module if inputs == "features" else None,
-        hashes=_hashes(module, records, chosen),
-        device=accelerator.device,
-    )
-
-
-def _image(run: Path, config: Config, accelerator: Accelerator, samples: int, seed: int, inputs: str | None) -> Subject:
-    from mote.evaluation.views import image_dataset, training_list
-
-    if inputs == "features":
-        raise ValueError("--inputs features is for task=video; pictures are measured by their pixels")
-    model = load(str(run), device=accelerator.device)
-    assert isinstance(model, ImageClassifier)
-    meta = {"classes": model.classes, "size": model.size}
-    data = training_list(config)
-    if list(data.classes) != list(meta["classes"]):
-        raise ValueError(f"{config.data.train}: its classes are not those of {run}; name the run's own in data.classes")
-    chosen, own = _draw(len(data.records), samples, seed, accelerator)
-    dataset = image_dataset(config, data, meta["size"], train=False)
-    bar = tqdm(chosen[own.numpy()], desc="read", unit="picture", disable=_silent(accelerator))
-    module = ImageLogits(model.net).to(accelerator.device).eval()
+    listed = _listed(run, config, accelerator, request.inputs)
+    module, records, number = listed.module.eval(), listed.records, accelerator.num_processes
+    chosen = np.sort(np.random.default_rng(request.seed).permutation(len(records))[: request.samples]).tolist()
+    if len(chosen) < max(2, number):
+        raise ValueError(f"{len(records)} samples listed for {number} processes; expected at least 2")
+    own = range(accelerator.process_index, len(chosen), number)
+    names = [name for name, _ in module.named_parameters() if not name.endswith("logit_scale")]
+    if listed.kind == "features":
+        names = [name for name in names if ".temporal." in name]
+    if request.parameters is not None:
+        names = [name for name in names if fnmatch(name, request.parameters)]
+        if not names:
+            known = ", ".join(name for name, _ in module.named_parameters())
+            raise ValueError(f"--parameters {request.parameters}: matches nothing; there are {known}")
+    lines = [f"{records[i].path} {records[i].label}" for i in chosen]
     return Subject(
         module=module,
-        kind="pixels",
-        names=[name for name, _ in module.named_parameters() if not name.endswith("logit_scale")],
-        inputs=torch.stack([dataset.image(0, int(i)) for i in bar]),
-        label=torch.tensor([data.records[i].label for i in chosen[own.numpy()]]),
-        index=own,
+        kind=listed.kind,
+        names=names,
+        inputs=listed.read([chosen[place] for place in own]),
+        label=torch.tensor([records[chosen[place]].label for place in own]),
+        index=torch.tensor(own),
         total=len(chosen),
-        listed=len(data.records),
-        classes=list(meta["classes"]),
-        frames=False,
-        two_paths=None,
-        hashes=_hashes(module, data.records, chosen),
+        listed=len(records),
+        classes=listed.classes,
+        frames=isinstance(module, VideoLogits),
+        two_paths=module if listed.kind == "features" else None,
+        hashes={"weights": sha256_tensors(module.state_dict()), "samples": sha256_lines(lines)},
         device=accelerator.device,
     )
 
 
-def _draw(listed: int, samples: int, seed: int, accelerator: Accelerator) -> tuple[np.ndarray, Int64[Tensor, "n"]]:
-    """(positions in the list that are measured, in its order; which of them are this process's)."""
-    chosen = np.sort(np.random.default_rng(seed).permutation(listed)[:samples])
-    own = torch.arange(accelerator.process_index, len(chosen), accelerator.num_processes)
-    if len(chosen) < max(2, accelerator.num_processes):
-        raise ValueError(f"{listed} samples listed for {accelerator.num_processes} processes; expected at least 2")
-    return chosen, own
+def _listed(run: Path, config: Config, accelerator: Accelerator, inputs: Inputs | None) -> Listed:
+    """The network and its list; the only place that asks what kind of model it is."""
+    if config.task == "autoencoder":
+        raise ValueError(f"{run}: an autoencoder has no classes, hence no margins to diagnose")
+    model = load(str(run), device=accelerator.device)
+    if isinstance(model, VideoClassifier):
+        return _video(model, config, accelerator, inputs)
+    assert isinstance(model, ImageClassifier)
+    if inputs == "features":
+        raise ValueError("--inputs features is for task=video; images are measured by their pixels")
+    return _image(model, config, accelerator)
+
+
+def _video(classifier: VideoClassifier, config: Config, accelerator: Accelerator, inputs: Inputs | None) -> Listed:
+    data, classes, model = config.data, classifier.classes, classifier.model
+    run = "" if classifier.source is None else f"{classifier.source.model}: "
+    if classes is None:
+        raise ValueError(f"{run}this model has no classes of its own; diagnose a run that was trained")
+    inputs = inputs or ("pixels" if model.temporal is None else "features")
+    if inputs == "features" and model.temporal is None:
+        raise ValueError(f"{run}has no temporal head to measure alone; give --inputs pixels")
+    records = reading.records(data.train or "", data.root, classes, data.classes, data.split)
+    dataset = views_of(classifier, records, config.evaluation.model_copy(update={"clips": 1, "crops": 1}), data)
+    text = classifier.text_features(classes)
+    if inputs == "features":
+        head = VideoLogits(model, text, lambda features: features)
+        return Listed(head, inputs, records, classes, partial(_features, classifier, dataset, config, accelerator))
+    whole = VideoLogits(model, text, lambda frames: model.encode_frames(255 * frames))
+
+    def read(chosen: list[int]) -> Tensor:
+        bar = tqdm(chosen, desc="decode", unit="clip", disable=_silent(accelerator))
+        return torch.stack([dataset.frames(0, i)[0] for i in bar])
+
+    return Listed(whole, inputs, records, classes, read)
+
+
+def _image(model: ImageClassifier, config: Config, accelerator: Accelerator) -> Listed:
+    data = training_list(config)
+    if list(data.classes) != model.classes:
+        run = "the model" if model.source is None else model.source.model
+        raise ValueError(f"{config.data.train}: its classes are not those of {run}; name the run's own in data.classes")
+    dataset = image_dataset(config, data, model.size, train=False)
+
+    def read(chosen: list[int]) -> Tensor:
+        bar = tqdm(chosen, desc="read", unit="image", disable=_silent(accelerator))
+        return torch.stack([dataset.image(0, i) for i in bar])
+
+    return Listed(ImageLogits(model.net), "pixels", data.records, model.classes, read)
 
 
 def _silent(accelerator: Accelerator) -> bool | None:
+    """`disable` of a progress bar: only the main process shows it, where there is a terminal."""
     return None if accelerator.is_main_process else True
 
 
-def _views(classifier: VideoClassifier, records: list[Record], config: Config) -> Any:
-    settings = config.evaluation.model_copy(update={"clips": 1, "crops": 1})
-    return views_of(classifier, records, settings, config.data)
-
-
 def _features(
-    classifier: VideoClassifier, records: list[Record], chosen: np.ndarray, config: Config, accelerator: Accelerator
+    classifier: VideoClassifier, dataset: VideoDataset, config: Config, accelerator: Accelerator, chosen: list[int]
 ) -> Float[Tensor, "n T D"]:
     """Frame features of the central views, from the cache where they are."""
-    dataset, settings = _views(classifier, records, config), config.evaluation
+    settings = config.evaluation
     folder = cache_folder(settings.cache, classifier)
     cache = None if folder is None else open_cache(folder, classifier, dataset)
     with all_cores(classifier.device) as ordered_map:
         found = frame_features(
             classifier,
             dataset,
-            [int(i) for i in chosen],
+            chosen,
             ordered_map,
             load=Load(settings.batch_size, config.data.workers),
             cache=cache,
@@ -263,8 +251,3 @@ def _features(
     if cache is not None:
         cache.close()
     return torch.stack(rows)
-
-
-def _hashes(module: nn.Module, records: list[Record], chosen: np.ndarray) -> dict[str, str]:
-    lines = [f"{records[i].path} {records[i].label}" for i in chosen]
-    return {"weights": sha256_tensors(module.state_dict()), "samples": sha256_lines(lines)}

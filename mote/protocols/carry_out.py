@@ -1,16 +1,18 @@
 """A protocol carried out: its lists found and checked, each scored by the protocol's rules, the numbers joined.
 
-`run_protocol` leaves one result per list (NAME-test1.json and .csv, as `scoring.evaluate` writes them) and NAME.json,
-the number of the protocol: mean and population standard deviation over its lists, or over ten halves of the classes.
-Everything about the lists is checked before the first video is decoded. What makes a run differ from its protocol
-without making it meaningless (other numbers of videos, a union of vocabularies) is in `departures` of the result.
+One model scores all lists, or, for a protocol of folds, each list is scored by the model that was trained on its
+training rows. Written are one result per list (NAME-test1.json and .csv, as `mote.evaluation.videos` writes them) and
+NAME.json with the number of the protocol: mean and population standard deviation over its lists, or over ten halves of
+the classes. Everything about the lists is checked before the first video is decoded. What makes a run differ from its
+protocol without making it meaningless (other numbers of videos, a union of vocabularies) is in `departures` of the
+result.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 from mote.config import Config
 from mote.datasets.lists import reading
@@ -20,40 +22,86 @@ from mote.files.shipped import data_file
 from mote.files.writing import to_json, write_atomic
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
+from mote.inference.model import Source
 from mote.metrics.statistics import mean_and_std
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
 from mote.parallel.precision import resolve_precision
+from mote.protocols.folds import check_folds, fold_table
 from mote.protocols.lists import ProtocolList, find_lists
 from mote.protocols.table import Protocol
 from mote.reporting.headline import headline, protocol_headline, report
+from mote.reporting.page import text_table
+
+Summary = dict[str, Any]  # content of a result file: which keys it has depends on the protocol and on the model
 
 
-def digest(protocol: Protocol) -> str:
-    """The protocol's hash, over the class and template files that are installed."""
-    return protocol.digest({name: data_file(name) for name in protocol.files()})
+class Entry(NamedTuple):
+    """A model by name, and the configuration that it is scored under."""
+
+    source: Source
+    config: Config
+
+
+class Share(NamedTuple):
+    """A loaded model, the configuration that it is scored under, and the lists that it is scored on."""
+
+    classifier: VideoClassifier
+    config: Config
+    lists: Sequence[ProtocolList]
+
+
+class Rules(TypedDict):
+    """What a result says about the protocol that it obeys."""
+
+    identifier: str
+    subset: str
+    digest: str
+    departures: list[str]
+    fields: dict[str, object]
 
 
 def evaluate_protocol(
-    model: str,
+    entries: Sequence[Entry],
     protocol: Protocol,
     lists: str,
     root: str | None,
-    config: Config,
     out: Path,
     *,
-    backbone: str | None = None,
     union: str | None = None,
     name: str | None = None,
-) -> dict[str, Any]:
-    """Run a protocol on any model (see `mote.load`), print and write what came out."""
-    accelerator = make_accelerator("fp32", cpu=config.run.cpu)
+) -> Summary:
+    """Run a protocol by the names of models and lists; print and write the result.
+
+    Args:
+        entries: one model; for a protocol of folds one for each list, in the order of the lists.
+        protocol: `declared`, if it has variants.
+        lists, root: see `find_lists`.
+        out: folder of the result files; for a protocol of folds it also gets NAME.txt, the table.
+        union, name: see `run_protocol`, whose result is returned.
+
+    Raises:
+        ValueError: another number of models than of lists, or one that was trained on clips of its list.
+    """
+    accelerator = make_accelerator("fp32", cpu=entries[0].config.run.cpu)
     if accelerator.is_main_process:
-        print(f"{protocol.identifier}{f' ({protocol.subset} videos)' if protocol.subset else ''} {digest(protocol)}")
-    found = find_lists(protocol, lists, root)
-    classifier = load_video(model, backbone=backbone, device=accelerator.device)
-    result = run_protocol(classifier, protocol, found, config, accelerator, out, union=union, name=name)
+        subset = f" ({protocol.subset} videos)" if protocol.subset else ""
+        print(f"{protocol.identifier}{subset} {protocol.digest()}")
+    found, folds = find_lists(protocol, lists, root), protocol.subsets == "folds"
+    if folds:
+        check_folds(protocol, found, [entry.source.model for entry in entries], [entry.config for entry in entries])
+
+    def shares() -> Iterator[Share]:  # one model in memory at a time
+        for number, (source, config) in enumerate(entries):
+            classifier = load_video(source.model, backbone=source.backbone, device=accelerator.device)
+            yield Share(classifier, config, [found[number]] if folds else found)
+
+    result = run_protocol(shares(), protocol, accelerator, out, union=union, name=name)
     if accelerator.is_main_process:
-        for one, part in result["lists"].items():
+        if folds:
+            table = text_table(fold_table(result))
+            write_atomic(out / f"{result['task']}.txt", table + "\n")
+            print(table)
+        for one, part in {} if folds else result["lists"].items():
             print(f"{one}: {headline(part)}")
             report({**part, "warnings": []})
         print(f"{out / result['task']}.json: {protocol_headline(result)}")
@@ -62,88 +110,74 @@ def evaluate_protocol(
 
 
 def run_protocol(
-    classifier: VideoClassifier,
+    shares: Iterable[Share],
     protocol: Protocol,
-    lists: list[ProtocolList],
-    config: Config,
     accelerator: Accelerator,
     out: Path | None = None,
     *,
     union: str | None = None,
     name: str | None = None,
-) -> dict[str, Any]:
-    """Score `classifier` on the lists of a protocol (see `find_lists`); returns the joint result.
+) -> Summary:
+    """Joint result of a protocol.
 
-    What the protocol fixes replaces what `config` says. A study may pass `dataclasses.replace(protocol, alpha=0.5)`:
-    its departures then name the change, and its digest is another one. `name` is the stem of the result files, by
-    default the protocol's name; without `out` nothing is written.
+    What the protocol fixes replaces what the configurations say. A study may pass `dataclasses.replace(protocol,
+    alpha=0.5)`: its departures then name the change, and its digest is another one.
+
+    Args:
+        shares: which models are scored on which lists; taken one at a time.
+        protocol: `declared`, if it has variants.
+        accelerator: the processes that share the work.
+        out: folder of the result files; None: nothing is written.
+        union: class file whose names compete as well.
+        name: stem of the result files; None: the protocol's name.
 
     Returns:
         top1, top5, mean_class_recall, and where they apply top1_without_tuned_names and fell_on_other: means over the
         lists, each with `_std` (population; None for a single list). For a protocol of halves top1 and top5 over the
-        halves. `lists`: what `scoring.evaluate` returned for each; listed, scored; protocol (identifier, subset,
-        digest, departures, fields); warnings.
+        halves; for one of folds also `pooled`: top1 and mean_class_recall of the clips of all folds together. `lists`:
+        what `mote.evaluation.videos.evaluate` returned for each; listed, scored; protocol (see `Rules`); warnings.
 
     Raises:
         ValueError: lists that do not fit the classes.
         DecodeError: an undecodable video, unless `evaluation.bad_videos=count_wrong`.
     """
     name = name or protocol.name
-    given = {"union": union, "name": name}
-    summaries, block = score_lists(classifier, protocol, lists, config, accelerator, out, **given)
-    return concluded(name, summaries, block, accelerator, out)
-
-
-def score_lists(
-    classifier: VideoClassifier,
-    protocol: Protocol,
-    lists: Sequence[ProtocolList],
-    config: Config,
-    accelerator: Accelerator,
-    out: Path | None,
-    *,
-    union: str | None,
-    name: str,
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """The summaries of a model on lists, and what they say about the protocol."""
-    if protocol.frames is not None:
-        classifier = replace(classifier, frames=protocol.frames)
-    block: dict[str, Any] = {"identifier": protocol.identifier, "subset": protocol.subset, "digest": digest(protocol)}
-    block["departures"] = _departures(classifier, protocol, lists, config, union)
-    block["fields"] = asdict(protocol)
-    halves = protocol.subsets == "halves"
-    rules = protocol if classifier.can_gate else replace(protocol, modulation=False)
-    summaries = {}
-    for one in lists:
-        settings = settled(config, rules, one, f"{name}-{one.name}", classifier.frames)
-        summaries[one.name] = evaluate(
-            classifier,
-            settings,
-            accelerator,
-            out,
-            union=union,
-            protocol={**block, "list": one.name},
-            halves=halves,
-        )
-    return summaries, block
-
-
-def concluded(
-    name: str,
-    summaries: Mapping[str, Mapping[str, Any]],
-    block: Mapping[str, Any],
-    accelerator: Accelerator,
-    out: Path | None,
-) -> dict[str, Any]:
-    """The joint result, written where there is a place for it."""
-    result = {"task": name, **joined(summaries), "protocol": block}
-    result["warnings"] = [*block["departures"], *result["warnings"]]
+    summaries: dict[str, Summary] = {}
+    departures: list[str] = []
+    for classifier, config, lists in shares:
+        if protocol.frames is not None:
+            classifier = replace(classifier, frames=protocol.frames)
+        own = list(dict.fromkeys(_departures(classifier, protocol, lists, config, union)))
+        departures += [line for line in own if line not in departures]
+        applied = protocol if classifier.can_gate else replace(protocol, modulation=False)
+        for one in lists:
+            summaries[one.name] = evaluate(
+                classifier,
+                settled(config, applied, one, f"{name}-{one.name}", classifier.frames),
+                accelerator,
+                out,
+                union=union,
+                protocol={**_rules(protocol, own), "list": one.name},
+                halves=protocol.subsets == "halves",
+            )
+    result = {"task": name, **joined(summaries), "protocol": _rules(protocol, departures)}
+    result["warnings"] = [*departures, *result["warnings"]]
     if out is not None:
         on_main(accelerator, lambda: _write(out, result))
     return result
 
 
-def joined(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _rules(protocol: Protocol, departures: list[str]) -> Rules:
+    return {
+        "identifier": protocol.identifier,
+        "subset": protocol.subset,
+        "digest": protocol.digest(),
+        "departures": departures,
+        "fields": asdict(protocol),
+    }
+
+
+def joined(summaries: Mapping[str, Summary]) -> Summary:
     """The numbers of a protocol from those of its lists: see `run_protocol`."""
     parts = list(summaries.values())
     joint = _over_halves(parts) if "halves" in parts[0] else _over_lists(parts)
@@ -153,14 +187,14 @@ def joined(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return joint
 
 
-def _over_halves(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _over_halves(parts: Sequence[Summary]) -> Summary:
     (halves,) = (part["halves"] for part in parts)
-    top1, top5 = (halves["mean"], halves["std"]), (halves["top5_mean"], halves["top5_std"])
-    joint = {"top1": top1[0], "top1_std": top1[1], "top5": top5[0], "top5_std": top5[1]}
+    joint = {"top1": halves["mean"], "top1_std": halves["std"]}
+    joint |= {"top5": halves["top5_mean"], "top5_std": halves["top5_std"]}
     return {**joint, "over": f"{len(halves['per_subset'])} halves of the classes"}
 
 
-def _over_lists(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _over_lists(parts: Sequence[Summary]) -> Summary:
     """Means and, for several lists, population standard deviations."""
     values = {key: [part[key] for part in parts] for key in ("top1", "top5", "mean_class_recall")}
     unseen = [part["overlap"]["without"]["top1"] for part in parts if (part.get("overlap") or {}).get("without")]
@@ -168,7 +202,7 @@ def _over_lists(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         values["top1_without_tuned_names"] = unseen
     if all("union" in part for part in parts):
         values["fell_on_other"] = [part["union"]["fell_on_other"] for part in parts]
-    joint: dict[str, Any] = {"over": f"{len(parts)} lists" if len(parts) > 1 else "one list"}
+    joint: Summary = {"over": f"{len(parts)} lists" if len(parts) > 1 else "one list"}
     for key, numbers in values.items():
         joint[key], deviation = mean_and_std(numbers)
         joint[f"{key}_std"] = deviation if len(parts) > 1 else None
@@ -177,9 +211,9 @@ def _over_lists(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return joint
 
 
-def _pooled(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def _pooled(parts: Sequence[Summary]) -> dict[str, float]:
     """top1 and mean_class_recall of the clips of all lists together: counts are added, then divided."""
-    correct, listed = Counter(), Counter()
+    correct, listed = Counter[str](), Counter[str]()
     for entry in (entry for part in parts for entry in part["per_class"]):
         correct[entry["class"]] += entry["correct"]
         listed[entry["class"]] += entry["listed"]
@@ -190,38 +224,38 @@ def _pooled(parts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def settled(config: Config, protocol: Protocol, one: ProtocolList, name: str, frames: int) -> Config:
     """The configuration under which a list is scored: the protocol's settings and files in place of the run's."""
-    sections: dict[str, dict[str, Any]] = {"evaluation": {}, "data": {"frames": frames}}
+    files = {"manifest": one.manifest, "root": one.root, "classes": one.classes}
+    fixed: dict[str, dict[str, object]] = {"evaluation": {"name": name}, "data": {}}
     for key, value in protocol.settings().items():
         section, _, setting = key.partition(".")
-        sections[section][setting] = value
-    files = {"manifest": one.manifest, "root": one.root, "classes": one.classes}
-    sections["evaluation"]["split"] = protocol.split
-    sections["evaluation"] |= {key: None if value is None else str(value) for key, value in files.items()}
-    sections["evaluation"] |= {"templates": str(data_file(protocol.templates)), "name": name}
+        fixed[section][setting] = value
+    fixed["evaluation"] |= {key: None if value is None else str(value) for key, value in files.items()}
+    fixed["evaluation"] |= {"split": protocol.split, "templates": str(data_file(protocol.templates))}
+    fixed["data"]["frames"] = frames
     return config.model_copy(
-        update={section: getattr(config, section).model_copy(update=new) for section, new in sections.items()}
+        update={section: getattr(config, section).model_copy(update=new) for section, new in fixed.items()}
     )
 
 
 def _departures(
     classifier: VideoClassifier, protocol: Protocol, lists: Sequence[ProtocolList], config: Config, union: str | None
-) -> list[str]:
+) -> Iterator[str]:
     """Everything in which this run is not the protocol to the letter."""
-    lines = [*protocol.differences(), *(line for one in lists for line in one.departures)]
+    yield from protocol.differences()
+    yield from (line for one in lists for line in one.departures)
     if resolve_precision(config.evaluation.precision, classifier.device) != "fp32":
-        lines.append(f"evaluation.precision={config.evaluation.precision}: matrix products are not in fp32")
+        yield f"evaluation.precision={config.evaluation.precision}: matrix products are not in fp32"
     if union is not None:
-        lines.append(f"the classes of {union} compete as well")
+        yield f"the classes of {union} compete as well"
     tuned = {*(classifier.classes or ())}
     same = all({*reading.class_names(one.classes and str(one.classes), str(one.manifest))} == tuned for one in lists)
     if same != (protocol.task == "closed_set"):
-        lines.append(f"the model was {'tuned on these very classes' if same else 'not tuned on these classes'}")
+        yield f"the model was {'tuned on these very classes' if same else 'not tuned on these classes'}"
     if protocol.modulation and not classifier.can_gate:
-        lines.append("the model has no features of its tuning classes: temporal feature modulation is off")
-    return lines
+        yield "the model has no features of its tuning classes: temporal feature modulation is off"
 
 
-def _write(out: Path, result: Mapping[str, Any]) -> None:
+def _write(out: Path, result: Summary) -> None:
     """The joint result; its lists are named with their files and hashes, their numbers are there."""
     lists = {}
     for name, part in result["lists"].items():

@@ -1,4 +1,4 @@
-"""What `mote frontier` does: one model under many settings, measured closed-set and zero-shot, and what they trade.
+"""The verb `mote frontier`: one model under many settings, each measured closed-set and zero-shot.
 
 Three sweeps start from the model as it is: alpha (weights of the visual tower interpolated with the original CLIP's),
 the gate of the temporal branch (off, fixed values, temporal feature modulation), and every expert alone in all layers
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from tqdm import tqdm
 
@@ -25,12 +25,13 @@ from mote.files.provenance import provenance
 from mote.files.writing import to_json, write_atomic
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
+from mote.inference.model import Source
 from mote.metrics.frontier import frontier_csv, frontier_row, with_pareto
 from mote.models import folders
 from mote.models.routing import same_expert
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
-from mote.protocols.carry_out import digest, run_protocol
+from mote.protocols.carry_out import Share, run_protocol
 from mote.protocols.lists import ProtocolList, find_lists
 from mote.protocols.table import PROTOCOLS, Protocol, protocol_named
 from mote.reporting.frontier_plot import frontier_plot
@@ -38,6 +39,14 @@ from mote.reporting.page import percent, text_table
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 0.9)
 GATES = (0.0, 0.25, 0.5, 0.75, 1.0)
+Row = dict[str, Any]  # one point, see `mote.metrics.frontier`
+
+
+class Accuracy(TypedDict):
+    """Top-1 accuracy and its 95 % interval, in 0..1; None: not known."""
+
+    top1: float
+    top1_interval: list[float] | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Setting:
-    """One point to measure; `modulation` None: as the target says."""
+    """One point to measure; `alpha` and `modulation` None: as the target says."""
 
     name: str
     sweep: str
@@ -63,30 +72,31 @@ class Setting:
 
 
 def frontier(
-    model: str,
+    source: Source,
     closed: str,
     zero_shot: Sequence[str],
     config: Config,
     out: Path,
     *,
-    backbone: str | None = None,
     root: str | None = None,
     alphas: Sequence[float] = ALPHAS,
     gates: Sequence[float] = GATES,
-) -> list[dict[str, Any]]:
-    """Measure all settings; print the table, write `out`/frontier.json, .csv, .svg and .png; returns the rows.
+) -> list[Row]:
+    """Measure all settings; print the table, write `out`/frontier.json, .csv, .svg and .png.
 
     Args:
-        model: see `mote.load`.
+        source: a video model, see `mote.load`.
         closed, zero_shot: what is measured on, see `find_target`.
         config: all else, such as precision and workers.
         out: folder of the results.
-        backbone: name:tag of the original CLIP, for an authors' checkpoint.
         root: what relative paths in the lists of protocols start from.
         alphas, gates: values in [0, 1].
 
+    Returns:
+        A row for each setting, see `mote.metrics.frontier.with_pareto`.
+
     Raises:
-        ValueError: values outside [0, 1], twice the same data set, or lists that do not fit.
+        ValueError: values outside [0, 1], the same data set named twice, or lists that do not fit.
     """
     if wrong := [value for value in (*alphas, *gates) if not 0 <= value <= 1]:
         raise ValueError(f"alphas and gates must be within 0..1, got {wrong}")
@@ -95,9 +105,9 @@ def frontier(
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{', '.join(sorted(twice))}: named twice; every list needs a name of its own")
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
-    classifier = load_video(model, backbone=backbone, device=accelerator.device)
+    classifier = load_video(source.model, backbone=source.backbone, device=accelerator.device)
     rows = []
-    settings = list(_settings(model, classifier, alphas, gates))
+    settings = list(_settings(source.model, classifier, alphas, gates))
     with _features_kept(config, classifier, out, accelerator) as folder:
         for setting in tqdm(settings, desc="settings", disable=None if accelerator.is_main_process else True):
             found = [_measure(setting, target, folder, accelerator) for target in targets]
@@ -105,13 +115,7 @@ def frontier(
             rows.append(frontier_row(setting.name, setting.sweep, setting.value, found[0], zero))
     rows = with_pareto(rows)
     origin = provenance(config=config.model_dump(), hashes=_hashes(targets, classifier), seed=config.seed)
-    origin["inputs"] = {
-        "model": model,
-        "backbone": backbone,
-        "closed": closed,
-        "zero_shot": list(zero_shot),
-        "root": root,
-    }
+    origin["inputs"] = source._asdict() | {"closed": closed, "zero_shot": list(zero_shot), "root": root}
     on_main(accelerator, lambda: _write(out, rows, origin))
     if accelerator.is_main_process:
         print(f"{text_table(_table(rows))}\n{out}/frontier.json, .csv, .svg, .png")
@@ -121,9 +125,9 @@ def frontier(
 def find_target(text: str, config: Config, root: str | None = None) -> Target:
     """What `text` names, its lists found and checked.
 
-    `PROTOCOL=LISTS` (ucf101-zs@1=lists/ucf101; k600-zs/validation=lists/k600 where a subset must be declared); a
-    YAML file with an evaluation section; a manifest or a folder with a subfolder per class; `MANIFEST,CLASSES`, the
-    second a file of class names. For the latter kinds the settings are those of `config`.
+    One of `PROTOCOL=LISTS` (ucf101-zs@1=lists/ucf101; k600-zs/validation=lists/k600 where a subset must be declared), a
+    YAML file with an evaluation section, a manifest or a folder with a subfolder per class, and `MANIFEST,CLASSES`, the
+    second a file of class names. For the last two the settings are those of `config`.
 
     Raises:
         ValueError: an unknown protocol, or a list that is missing or does not fit (ManifestError).
@@ -146,10 +150,8 @@ def find_target(text: str, config: Config, root: str | None = None) -> Target:
         known = ", ".join(PROTOCOLS)
         raise ValueError(f"{text}: no such list; give PROTOCOL=LISTS ({known}), a YAML file, or MANIFEST[,CLASSES]")
     update = {"manifest": manifest, "classes": classes or None, "root": None, "split": None}
-    return Target(
-        Path(manifest).stem,
-        config.model_copy(update={"evaluation": config.evaluation.model_copy(update=update)}),
-    )
+    evaluation = config.evaluation.model_copy(update=update)
+    return Target(Path(manifest).stem, config.model_copy(update={"evaluation": evaluation}))
 
 
 def _settings(
@@ -177,7 +179,6 @@ def _settings(
 
 def single_expert(stacked: VideoCLIP, expert: int) -> VideoCLIP:
     """The model with one expert (from 0) alone in all layers, folded, for evaluation."""
-
     routing = stacked.routing(lambda count, experts: same_expert(count, experts, expert))
     return stacked.fold(routing).eval().requires_grad_(False)
 
@@ -204,20 +205,18 @@ def _features_kept(config: Config, classifier: VideoClassifier, out: Path, accel
             folder.cleanup()
 
 
-def _measure(setting: Setting, target: Target, folder: Path, accelerator: Accelerator) -> dict[str, Any]:
-    """top1 and its interval; features of an interpolated tower are of no further use, so they are not kept."""
-    change: dict[str, Any] = {"cache": str(folder) if setting.alpha is None else None, "unknown": None}
+def _measure(setting: Setting, target: Target, folder: Path, accelerator: Accelerator) -> Accuracy:
+    """The setting on a target. Features of an interpolated tower are of no further use, so they are not kept."""
     ruled = {key: value for key in ("alpha", "modulation") if (value := getattr(setting, key)) is not None}
-    if target.protocol is None:
-        change |= ruled
-    evaluation = target.config.evaluation.model_copy(update=change)
-    config = target.config.model_copy(update={"evaluation": evaluation})
+    change = {"cache": str(folder) if setting.alpha is None else None, "unknown": None}
+    change |= ruled if target.protocol is None else {}
+    config = target.config.model_copy(update={"evaluation": target.config.evaluation.model_copy(update=change)})
     classifier = setting.classifier()
     if target.protocol is None:
         found = evaluate(classifier, config, accelerator, None)
         return {"top1": found["top1"], "top1_interval": found["top1_interval"]}
     protocol = replace(target.protocol, **ruled)
-    found = run_protocol(classifier, protocol, list(target.lists), config, accelerator)
+    found = run_protocol([Share(classifier, config, target.lists)], protocol, accelerator)
     if protocol.subsets == "halves":
         return {"top1": found["top1"], "top1_interval": None}
     limits = [part["top1_interval"] for part in found["lists"].values()]  # lists share videos: no narrower than one
@@ -225,14 +224,14 @@ def _measure(setting: Setting, target: Target, folder: Path, accelerator: Accele
 
 
 def _hashes(targets: Sequence[Target], classifier: VideoClassifier) -> dict[str, str]:
+    """SHA-256 of the weights, and of the protocol and every list of each target."""
     hashes = {"weights": sha256_tensors(classifier.model.state_dict())}
     for target in targets:
         settings = target.config.evaluation
         if target.protocol is not None:
-            hashes[f"{target.name}:protocol"] = digest(target.protocol)
-            hashes |= {
-                f"{target.name}:{one.name}": hash_manifest(str(one.manifest), one.records) for one in target.lists
-            }
+            hashes[f"{target.name}:protocol"] = target.protocol.digest()
+            for one in target.lists:
+                hashes[f"{target.name}:{one.name}"] = hash_manifest(str(one.manifest), one.records)
         elif settings.manifest is not None:
             names = own_classes(classifier, settings.classes, settings.manifest)
             listed = reading.records(settings.manifest, settings.root, names, settings.classes, settings.split)
@@ -240,13 +239,13 @@ def _hashes(targets: Sequence[Target], classifier: VideoClassifier) -> dict[str,
     return hashes
 
 
-def _write(out: Path, rows: list[dict[str, Any]], origin: dict[str, Any]) -> None:
+def _write(out: Path, rows: Sequence[Row], origin: Mapping[str, object]) -> None:
     write_atomic(out / "frontier.csv", frontier_csv(rows))
     frontier_plot(rows, out / "frontier")
     write_atomic(out / "frontier.json", to_json({"rows": rows, "provenance": origin}))
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+def _table(rows: Sequence[Row]) -> list[dict[str, object]]:
     return [
         {
             "setting": row["name"],

@@ -17,8 +17,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Literal
 
+from mote.files.shipped import data_file
 from mote.models.modulation import Gate
 
 
@@ -70,27 +72,28 @@ class Protocol:
             raise ValueError(f"{self.identifier}: {what}; got {f'subset {subset!r}' if subset else 'no subset'}")
         return replace(self, variants=(), subset=subset, videos=videos)
 
-    def settings(self) -> dict[str, Any]:
-        """What it fixes of a configuration, `section.key` -> value, but for the files."""
+    def settings(self) -> dict[str, object]:
+        """What it fixes of a configuration, `section.key` -> value, without the files."""
         keys = ("clips", "crops", "fusion", "modulation", "modulation_k", "modulation_gamma", "alpha")
-        settled: dict[str, Any] = {f"evaluation.{key}": getattr(self, key) for key in keys}
+        settled: dict[str, object] = {f"evaluation.{key}": getattr(self, key) for key in keys}
         settled["data.sampling"] = self.sampling
         return settled if self.frames is None else {**settled, "data.frames": self.frames}
 
     def differences(self) -> list[str]:
-        """How it differs from the protocol that its identifier names: of use where a study changes one field."""
+        """Fields in which it differs from the protocol that its identifier names, where a study changed some."""
         fields = {**asdict(PROTOCOLS[self.name]), "variants": (), "subset": self.subset, "videos": self.videos}
         own = asdict(self) | {"variants": ()}
         return [f"{key} is {own[key]!r}, not {fields[key]!r}" for key in own if own[key] != fields[key]]
 
-    def digest(self, files: Mapping[str, Path]) -> str:
+    def digest(self, files: Mapping[str, Path] = MappingProxyType({})) -> str:
         """SHA-256 over the fields and the contents of its class and template files.
 
         Args:
-            files: every name in `classes` and `templates` -> its path.
+            files: name in `classes` or `templates` -> path, for files to take in the place of the installed ones.
         """
         fields = {key: value for key, value in asdict(self).items() if key != "notes"}
-        contents = {name: hashlib.sha256(Path(files[name]).read_bytes()).hexdigest() for name in self.files()}
+        places = {name: files.get(name) or data_file(name) for name in self.files()}
+        contents = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in places.items()}
         return hashlib.sha256(json.dumps([fields, contents], sort_keys=True).encode()).hexdigest()
 
     @property
@@ -109,13 +112,17 @@ def _kinetics(name: str, clips: int, crops: Literal[1, 3]) -> Protocol:
 
 
 def _faces(name: str, dataset: str, classes: int, lists: tuple[str, ...], videos: tuple[int, ...] = ()) -> Protocol:
-    more: dict[str, Any] = {"num_classes": classes, "frames": None, "videos": videos, "subsets": "folds"}
-    return Protocol(name, 1, dataset, "closed_set", lists, notes=FOLDS, **more)
+    protocol = Protocol(name, 1, dataset, "closed_set", lists, num_classes=classes, frames=None)
+    return replace(protocol, videos=videos, subsets="folds", notes=FOLDS)
 
 
-def _zero_shot(name: str, dataset: str, lists: tuple[str, ...], videos: tuple[int, ...], **more) -> Protocol:
+def _zero_shot(name: str, dataset: str, lists: tuple[str, ...], videos: tuple[int, ...]) -> Protocol:
     classes = (f"classes/{name.split('-')[0]}.csv",)
-    return Protocol(name, 1, dataset, "zero_shot", lists, classes, clips=3, modulation=True, videos=videos, **more)
+    return Protocol(name, 1, dataset, "zero_shot", lists, classes, clips=3, modulation=True, videos=videos)
+
+
+def _halves(name: str, dataset: str, videos: int) -> Protocol:
+    return replace(_zero_shot(name, dataset, ALL, (videos,)), subsets="halves", fusion="mean_logits", notes=HALVES)
 
 
 SPLITS, ALL = ("test1.txt", "test2.txt", "test3.txt"), ("all.txt",)
@@ -135,8 +142,8 @@ _LISTED = (
     _zero_shot("hmdb51-zs", "HMDB51", SPLITS, (1530, 1530, 1530)),
     _zero_shot("ucf101-zs-full", "UCF101", ALL, (13320,)),
     _zero_shot("hmdb51-zs-full", "HMDB51", ALL, (6766,)),
-    _zero_shot("ucf101-half", "UCF101", ALL, (13320,), subsets="halves", fusion="mean_logits", notes=HALVES),
-    _zero_shot("hmdb51-half", "HMDB51", ALL, (6766,), subsets="halves", fusion="mean_logits", notes=HALVES),
+    _halves("ucf101-half", "UCF101", 13320),
+    _halves("hmdb51-half", "HMDB51", 6766),
     Protocol(
         "k600-zs",
         1,

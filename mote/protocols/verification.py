@@ -7,12 +7,13 @@ from the table; the joint result of a protocol is made again from the results of
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mote.config import Config, validate, with_todays_names
 from mote.datasets.lists import reading
+from mote.datasets.lists.manifest import Record
 from mote.datasets.lists.reading import hash_manifest
 from mote.evaluation.unknown import unknown_records
 from mote.evaluation.vocabulary import added_classes, own_classes
@@ -20,7 +21,7 @@ from mote.files.hashes import sha256_file, sha256_lines, sha256_tensors
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
 from mote.metrics.from_table import differences
-from mote.protocols.carry_out import digest, joined
+from mote.protocols.carry_out import Rules, Summary, joined
 from mote.protocols.table import PROTOCOLS, Protocol
 
 PLACES = ("manifest", "root", "classes", "templates", "unknown")  # files and folders of an evaluation
@@ -38,9 +39,14 @@ class Check(NamedTuple):
 
 
 def verify_result(path: Path, model: str | None = None) -> list[Check]:
-    """Everything that can be checked of a result; of a protocol's joint result, with the results of its lists.
+    """Everything that can be checked of a result; of a protocol's joint result, also the results of its lists.
 
-    `model`: where the model is now, if it is no longer where the result says. Raises ResultError.
+    Args:
+        path: NAME.json.
+        model: where the model is now, if it is no longer where the result says.
+
+    Raises:
+        ResultError: the file is no result.
     """
     result = _read(path)
     if "provenance" in result:
@@ -63,31 +69,30 @@ def verify_result(path: Path, model: str | None = None) -> list[Check]:
     return checks
 
 
-def _verify_list(path: Path, result: Mapping[str, Any], model: str | None) -> list[Check]:
+def _verify_list(path: Path, result: Summary, model: str | None) -> list[Check]:
+    """Checks of the result of one list: each hash, the protocol, and the numbers."""
     origin = result["provenance"]
     hashes, inputs = origin["hashes"], origin.get("inputs", {})
-    folder = Path(inputs.get("folder", "."))
+    folder, table = Path(inputs.get("folder", ".")), path.with_suffix(".csv")
     config = _placed(validate(with_todays_names({"evaluation": origin["config"]["evaluation"]})), folder)
-    table = path.with_suffix(".csv")
+    settings, manifest = config.evaluation, config.evaluation.manifest or ""
     checks = {"predictions": lambda: _same(sha256_file(table), hashes.get("predictions", ""))}
     if "protocol" in result:
         checks["protocol"] = lambda: _protocol(result["protocol"])
     try:
         classifier = _model(model or inputs.get("model"), inputs.get("backbone", inputs.get("clip")), config)
     except (ValueError, OSError, RuntimeError) as error:
-        return [_check(path, what, check) for what, check in checks.items()] + [
-            Check(f"{path.name}: model", str(error))
-        ]
-    settings = config.evaluation
-    manifest = settings.manifest or ""
+        found = [_check(path, what, check) for what, check in checks.items()]
+        return [*found, Check(f"{path.name}: model", str(error))]
+
+    def own() -> list[str]:
+        return own_classes(classifier, settings.classes, manifest)
 
     def classes() -> list[str]:
-        own = own_classes(classifier, settings.classes, manifest)
-        return [*own, *added_classes(own, inputs["union"] and str(folder / inputs["union"]))]
+        return [*own(), *added_classes(own(), inputs["union"] and str(folder / inputs["union"]))]
 
-    def listed() -> str:
-        own = own_classes(classifier, settings.classes, manifest)
-        return hash_manifest(manifest, reading.records(manifest, settings.root, own, settings.classes, settings.split))
+    def listed() -> list[Record]:
+        return reading.records(manifest, settings.root, own(), settings.classes, settings.split)
 
     def numbers() -> str:
         with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -96,15 +101,12 @@ def _verify_list(path: Path, result: Mapping[str, Any], model: str | None) -> li
         same = sha256_lines(names) == hashes["classes"]
         return "; ".join(differences(result, rows, names if same else None))
 
-    def unknown() -> str:
-        own = own_classes(classifier, settings.classes, manifest)
-        known = reading.records(manifest, settings.root, own, settings.classes, settings.split)
-        return hash_manifest(settings.unknown or "", unknown_records(settings.unknown or "", known, classes()))
-
-    if settings.unknown is not None:
-        checks["unknown"] = lambda: _same(unknown(), hashes["unknown"])
+    if (unknown := settings.unknown) is not None:
+        checks["unknown"] = lambda: _same(
+            hash_manifest(unknown, unknown_records(unknown, listed(), classes())), hashes["unknown"]
+        )
     checks |= {
-        "manifest": lambda: _same(listed(), hashes["manifest"]),
+        "manifest": lambda: _same(hash_manifest(manifest, listed()), hashes["manifest"]),
         "classes": lambda: _same(sha256_lines(classes()), hashes["classes"]),
         "templates": lambda: _same(sha256_lines(classifier.templates), hashes["templates"]),
         "weights": lambda: _same(sha256_tensors(classifier.model.state_dict()), hashes["weights"]),
@@ -124,25 +126,26 @@ def _model(model: str | None, backbone: str | None, config: Config) -> VideoClas
 
 
 def _placed(config: Config, folder: Path) -> Config:
-    """Relative paths of the evaluation start from the folder that it was run in."""
+    """The configuration with relative paths of the evaluation based on `folder`, in which it was run."""
     settings = config.evaluation
     files = {key: getattr(settings, key) for key in PLACES}
     placed = {key: str(folder / file) for key, file in files.items() if file is not None}
     return config.model_copy(update={"evaluation": settings.model_copy(update=placed)})
 
 
-def _protocol(block: Mapping[str, Any]) -> str:
-    """What is wrong with the protocol of a result."""
-    fields = {key: _tuples(value) for key, value in block["fields"].items()}
+def _protocol(block: Rules) -> str:
+    """What is wrong with the protocol of a result, "" if nothing."""
+    fields: dict[str, Any] = {key: _tuples(value) for key, value in block["fields"].items()}
     protocol = Protocol(**fields)
     if protocol.name not in PROTOCOLS or PROTOCOLS[protocol.name].identifier != block["identifier"]:
         return f"there is no protocol {block['identifier']} in this version of mote"
     if hidden := [line for line in protocol.differences() if line not in block["departures"]]:
         return f"not that of {block['identifier']}: {'; '.join(hidden)}"
-    return _same(digest(protocol), block["digest"])
+    return _same(protocol.digest(), block["digest"])
 
 
-def _tuples(value: Any) -> Any:
+def _tuples(value: object) -> object:
+    """The value with tuples in the place of lists, which JSON made of them."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
@@ -159,10 +162,11 @@ def _attempt(check: Callable[[], str]) -> str:
 
 
 def _same(found: str, stated: str) -> str:
+    """Both hashes where they differ, else ""."""
     return "" if found == stated else f"sha256 {found[:12]}..., {stated[:12]}... in the result"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Summary:
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

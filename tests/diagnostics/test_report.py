@@ -17,6 +17,7 @@ from mote.cli import main
 from mote.config import load as load_config
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
+from mote.diagnostics.request import Request
 from mote.diagnostics.subject import subject
 from mote.evaluation.views import image_dataset, training_list
 from mote.inference.loading import load
@@ -129,7 +130,7 @@ def test_a_temporal_head_is_measured_on_features_and_a_video_model_on_pixels(hea
     temporal = classifier.model.temporal
     assert temporal is not None and classifier.model.num_experts == 1
     assert document["settings"]["parameters"] == sum(p.numel() for p in temporal.parameters())
-    of = subject(head, load_config([head / "config.yaml"]), make_accelerator(cpu=True), samples=6, seed=0)
+    of = subject(head, load_config([head / "config.yaml"]), make_accelerator(cpu=True), Request(samples=6))
     features = of.inputs.clone().requires_grad_()
     logits = classifier.model.classify(classifier.model.head(features), classifier.text_features(list(CLASSES)))
     assert document["quantities"]["train_loss"] == pytest.approx(cross_entropy(logits, of.label).item(), rel=1e-4)

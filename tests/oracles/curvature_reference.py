@@ -2,6 +2,14 @@
 
 import torch
 
+from mote.diagnostics.quantities.network import Loss
+
+SQUARED = Loss(  # 1/2 |z - onehot(y)|^2; torch's MSELoss is 2/K of it, so a rate of K/2 there is one of 1 here
+    lambda z, y: 0.5 * (z - (y[:, None] == torch.arange(z.shape[-1], device=z.device)).to(z)).square().sum(-1),
+    lambda z, u: u,
+    lambda z: torch.eye(len(z), dtype=z.dtype, device=z.device),
+)
+
 
 def jacobian(network, theta, x):
     """(K, P) of one sample, a backward pass for each output."""
@@ -54,3 +62,13 @@ def second_moment_operator(matrices, rate, batch_size):
         total += torch.kron(step, step)
         count += 1
     return total / count
+
+
+def exact_trace(product, like):
+    """tr A, by a product for every coordinate: for small P."""
+    total = 0.0
+    for i in range(len(like)):
+        unit = torch.zeros_like(like)
+        unit[i] = 1
+        total += product(unit)[i].double().item()
+    return total

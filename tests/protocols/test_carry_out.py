@@ -18,7 +18,7 @@ from mote.datasets.lists.manifest import Record, read_class_ids, read_class_name
 from mote.datasets.synthetic.clips import render_clip
 from mote.datasets.video import VideoDataset
 from mote.parallel.accelerator import make_accelerator
-from mote.protocols.carry_out import run_protocol
+from mote.protocols.carry_out import Share, run_protocol
 from mote.protocols.lists import find_lists
 from mote.protocols.table import PROTOCOLS
 
@@ -120,7 +120,8 @@ def test_a_model_without_features_of_its_classes_is_scored_without_the_gate_and_
     config = load_config([world / "run" / "config.yaml"], ["evaluation.cache=null", "evaluation.page=false"])
     protocol = PROTOCOLS["ucf101-zs"]
     lists = find_lists(protocol, str(world / "lists"), None)[:1]
-    result = run_protocol(classifier, protocol, lists, config, make_accelerator("fp32", cpu=True), tmp_path)
+    shares = [Share(classifier, config, lists)]
+    result = run_protocol(shares, protocol, make_accelerator("fp32", cpu=True), tmp_path)
     assert any("temporal feature modulation is off" in line for line in result["protocol"]["departures"])
     one = json.loads((tmp_path / "ucf101-zs-test1.json").read_text())
     assert one["provenance"]["config"]["evaluation"]["modulation"] is False

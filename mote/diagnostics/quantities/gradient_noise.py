@@ -1,4 +1,4 @@
-"""What single samples do: their gradients, their share of the curvature, and what that allows a learning rate to be.
+"""Gradients and curvature of single samples, and the learning rates that they allow.
 
 Ma & Ying (NeurIPS 2021, arXiv 2105.13462); Mulayoff & Michaeli (ICML 2024), for losses whose samples have positive
 semi-definite curvature H_i, H = 1/n sum_i H_i. Near a minimum SGD on batches of B out of n samples moves as
@@ -36,7 +36,7 @@ from mote.diagnostics.quantities.sobolev import margin, power_sums
 
 @dataclass(frozen=True)
 class SampleGradients:
-    """Parameter gradients of this process's samples, in their order, and what is known of each H_i.
+    """Norms of the parameter gradients of samples, in their order, and properties of each H_i.
 
     index: of the samples. loss, margin: L2 norms of the gradients of loss and margin. margin_sums: of the margin's
     gradient, |.|_{2k}^{2k} for each order. trace, squares: tr H_i and |H_i|_F^2, exact or unbiased estimates. top:

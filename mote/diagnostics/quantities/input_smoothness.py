@@ -11,16 +11,16 @@ and the paper's form is false there. With A the whole layer as a linear map and 
     patches       |grad_x f| <= |W|_2 |G|                     patches that do not overlap: |A|_2 = |W|_2
     convolution   |grad_x f| <= |A|_2 |G|
 
-G is the gradient in a bias of its own for every position, such as the positional embedding of a single picture. The
-form is not assumed but checked: where A^T G is not grad_x f (the layer is not the only way in) there is no inequality.
-A temporal head is of that kind: e goes into the branch h, through e + position, and past it, so
+G is the gradient in a bias of its own for every position, such as the positional embedding of a single image. The form
+is not assumed but checked: where A^T G is not grad_x f (inputs also bypass the layer) there is no inequality. A
+temporal head is of that kind: e goes into the branch h, through e + position, and also bypasses it, so
 
     residual      |grad_e f| <= |grad_position f| + |grad_past f|,    and |grad_position f| alone is not enough.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -34,9 +34,9 @@ from mote.diagnostics.quantities.sobolev import margin
 
 @dataclass(frozen=True)
 class Sides:
-    """Both sides of the inequality for the margin of each sample (n,), and the form it has.
+    """Both sides of the inequality for the margin of each sample (n,), and its form: linear, patches, ...
 
-    naive: right side of the form that ignores what is shared or goes past; it holds for `linear` only.
+    naive: right side of the form that ignores shared weights and bypasses; that form holds for `linear` only.
     """
 
     form: str
@@ -45,13 +45,21 @@ class Sides:
     naive: Float64[Tensor, "n"]
 
 
-def first_affine(module: nn.Module, inputs: Tensor) -> tuple[str, nn.Module] | None:
-    """(name, module) of the first linear or convolutional layer that `inputs` meet; None where there is none."""
-    found: list[tuple[str, nn.Module]] = []
+class FirstLayer(NamedTuple):
+    """A layer, its name in the network, and an input of it: one row, of the first sample."""
+
+    name: str
+    layer: nn.Module
+    example: Float[Tensor, "1 *shape"]
+
+
+def first_affine(module: nn.Module, inputs: Tensor) -> FirstLayer | None:
+    """The first linear or convolutional layer that `inputs` meet; None where there is none."""
+    found: list[FirstLayer] = []
     names = {part: name for name, part in module.named_modules()}
 
-    def note(part: nn.Module, _given: Any) -> None:
-        found.append((names[part], part))
+    def note(part: nn.Module, given: tuple[Tensor, ...]) -> None:
+        found.append(FirstLayer(names[part], part, given[0][:1]))
 
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     hooks = [part.register_forward_pre_hook(note) for part in names if isinstance(part, kinds)]
@@ -67,13 +75,17 @@ def first_affine(module: nn.Module, inputs: Tensor) -> tuple[str, nn.Module] | N
 def first_layer_sides(
     module: nn.Module, layer: nn.Module, norm: float, inputs: Float[Tensor, "B *shape"], label: Int64[Tensor, "B"]
 ) -> Sides | None:
-    """The inequality at the input of `layer`, which `first_affine` found; None where it is not the only way in.
+    """The inequality at the input of the first layer; None where the inputs also bypass that layer.
 
-    norm: |A|_2, see `operator_norm`. A layer that takes several rows a sample (frames, say) has them taken together.
+    Args:
+        module: the network.
+        layer: see `first_affine`; where it takes several rows of a sample (frames, say), they are taken together.
+        norm: |A|_2, see `operator_norm`.
+        inputs, label: the samples.
     """
     taken: list[tuple[Tensor, Tensor]] = []
 
-    def note(_layer: nn.Module, given: Any, out: Any) -> None:
+    def note(_layer: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
         taken.append((given[0], out))
 
     handle = layer.register_forward_hook(note)
@@ -135,7 +147,7 @@ def operator_norm(layer: nn.Module, example: Float[Tensor, "1 *shape"]) -> float
 def residual_sides(
     network: Callable[[Tensor, Tensor], Tensor], features: Float[Tensor, "B T D"], label: Int64[Tensor, "B"]
 ) -> Sides:
-    """The inequality of a head with a path past it; `network`: (features of the branch, features past it) -> logits.
+    """The inequality of a head with a bypass; `network`: (features of the branch, features of the bypass) -> logits.
 
     The gradient in the branch's features is that in its positional embedding, of which every frame has a row.
     """

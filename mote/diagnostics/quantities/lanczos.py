@@ -23,12 +23,12 @@ Product = Callable[[Tensor], Tensor]  # v (P,) -> A v
 
 @dataclass(frozen=True)
 class TopEigenpair:
-    """The largest (algebraic) eigenvalue that was found, and how well.
+    """The largest (algebraic) eigenvalue that was found, and its accuracy.
 
     value, vector (unit length): the Ritz pair. residual: |A x - value x|. history: after each product the Ritz value
-    and its residual. converged: residual <= tolerance * |value|, or nothing is left to look at. lowest: the smallest
-    Ritz value, an upper bound on the smallest eigenvalue. squares: sum of squared Ritz values, a lower bound on the
-    squared Frobenius norm.
+    and its residual. converged: residual <= tolerance * |value|, or the basis spans an invariant subspace. lowest: the
+    smallest Ritz value, an upper bound on the smallest eigenvalue. squares: sum of squared Ritz values, a lower bound
+    on the squared Frobenius norm.
     """
 
     value: float
@@ -52,10 +52,10 @@ def top_eigenpair(
 
     Args:
         product: v -> A v; the same in every process.
-        start: not zero, and not orthogonal to what is looked for: random.
-        tolerance: relative residual that is good enough, > 0.
-        max_products: after which it gives up; the result then says `converged` false.
-        basis: vectors kept, >= 3: memory of basis * P numbers.
+        start: not zero, and not orthogonal to the eigenvector: a random vector.
+        tolerance: relative residual at which the iteration stops, > 0.
+        max_products: number of products after which it stops unconverged.
+        basis: vectors kept, >= 3; memory is basis * P numbers.
 
     Raises:
         ValueError: settings out of range, or products that are not finite.
@@ -92,7 +92,7 @@ def top_eigenpair(
 
 
 def _orthogonalise(w: Tensor, kept: list[Tensor]) -> Float[Tensor, "m"]:
-    """Take from `w`, in place, its parts along `kept`; returns them."""
+    """Coefficients of `w` along the vectors of `kept`; those components are subtracted from `w` in place."""
     parts = torch.stack([torch.dot(q, w) for q in kept])
     for q, part in zip(kept, parts, strict=True):
         w -= part * q
@@ -100,7 +100,7 @@ def _orthogonalise(w: Tensor, kept: list[Tensor]) -> Float[Tensor, "m"]:
 
 
 def _bordered(projected: Tensor, column: Float[Tensor, "m"]) -> Float[Tensor, "m m"]:
-    """T with one more row and column: those of the newest vector."""
+    """`projected` (T) with a row and a column more, both `column`: the newest basis vector's."""
     size = len(column)
     grown = torch.zeros(size, size, dtype=torch.float64)
     grown[:-1, :-1] = projected
@@ -116,7 +116,7 @@ def _combine(kept: list[Tensor], weights: Float[Tensor, "m"]) -> Float[Tensor, "
 
 
 def random_signs(size: int, seed: int, number: int, like: Tensor) -> Float[Tensor, "P"]:
-    """Vector of ±1 number `number` of `seed`, the same on every device and in every process."""
+    """Random vector of ±1 that depends on `seed` and `number` only, not on the device or the process."""
     generator = torch.Generator().manual_seed((seed << 24) ^ number)
     return (2.0 * torch.randint(2, (size,), generator=generator) - 1).to(like)
 
@@ -134,13 +134,3 @@ def hutchinson_trace(
     values = torch.tensor(found, dtype=torch.float64)
     error = None if probes == 1 else float(values.std(correction=1) / probes**0.5)
     return float(values.mean()), error
-
-
-def exact_trace(product: Product, like: Float[Tensor, "P"]) -> float:
-    """tr A, by a product for every coordinate: for small P."""
-    total = 0.0
-    for i in range(len(like)):
-        unit = torch.zeros_like(like)
-        unit[i] = 1
-        total += product(unit)[i].double().item()
-    return total

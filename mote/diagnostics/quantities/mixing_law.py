@@ -8,8 +8,8 @@ r another sample. In its second order terms the method enters through one matrix
 so a large a at distance 0 and a small one far away means: neighbouring pixels' gradients are tied, distant ones not.
 
 A mixed sample with label lambda y_i + (1 - lambda) y_j is, in expectation of the loss, with probability lambda the
-sample of label y_i seen through M, else the one of label y_j seen through 1 - M. E is over this law. For Mixup it has
-the closed form alpha / (2 (2 alpha + 1)) at every distance, for lambda ~ Beta(alpha, alpha).
+sample of label y_i masked by M, else the one of label y_j masked by 1 - M; the expectation E is over this law. For
+Mixup it has the closed form alpha / (2 (2 alpha + 1)) at every distance, for lambda ~ Beta(alpha, alpha).
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ def mixup_law(alpha: float) -> float:
 def mask_law(batches: Iterable[Float[Tensor, "_ T H W"]]) -> tuple[Float64[np.ndarray, "t d"], float]:
     """(a, E[1 - M]) of masks that come in batches.
 
-    Row t of a is for pairs of pixels t frames apart, column d for those whose distance in the picture rounds to d
+    Row t of a is for pairs of pixels t frames apart, column d for those whose distance in the image rounds to d
     pixels, d = 0 .. min(H, W) - 1. The mean is over all pairs of pixels at that distance and over the masks, each
     weighted by its lambda = mean(M) as above; a mask that is constant along an axis must be expanded along it.
     """

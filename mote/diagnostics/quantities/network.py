@@ -60,7 +60,7 @@ class FlatNetwork:
 
 
 def _load_forward_mode() -> None:
-    """What PyTorch loads at the first use of forward mode warns of its own `torch.jit.script` (as of 2.15)."""
+    """First use of forward mode, at which PyTorch (as of 2.15) warns of its own `torch.jit.script`: silenced."""
     with warnings.catch_warnings(), forward_ad.dual_level():
         warnings.simplefilter("ignore", FutureWarning)
         forward_ad.make_dual(torch.zeros(1), torch.zeros(1))
@@ -92,7 +92,7 @@ def vjp(function: Callable[[Tensor], Tensor], at: Tensor) -> tuple[Tensor, Calla
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss of the logits z of one sample, convex in z: what Gauss-Newton needs to know of it.
+    """A loss of the logits z of one sample, convex in z, with the derivatives that Gauss-Newton needs.
 
     value: (logits (B, K), label (B,)) -> (B,). curvature: (z (..., K), u (..., K)) -> S u with S = d2 loss / dz2.
     factor: z (K,) -> (K, K), rows r_c with sum_c r_c r_c^T = S.
@@ -115,11 +115,6 @@ def _softmax_factor(logits: Float[Tensor, "K"]) -> Float[Tensor, "K K"]:
 
 
 CROSS_ENTROPY = Loss(lambda z, y: cross_entropy(z, y, reduction="none"), _softmax_curvature, _softmax_factor)
-SQUARED = Loss(  # 1/2 |z - onehot(y)|^2; torch's MSELoss is 2/K of it, so a rate of K/2 there is one of 1 here
-    lambda z, y: 0.5 * (z - (y[:, None] == torch.arange(z.shape[-1], device=z.device)).to(z)).square().sum(-1),
-    lambda z, u: u,
-    lambda z: torch.eye(len(z), dtype=z.dtype, device=z.device),
-)
 
 
 @dataclass(frozen=True)
@@ -128,11 +123,11 @@ class Problem:
 
     Args:
         network: see `FlatNetwork`; measured at its own `theta`.
-        batches: this process's samples, gone through anew for every product; its order stays.
+        batches: this process's samples, iterated over anew for every product, always in the same order.
         total: n, samples of all processes.
         loss: of a sample.
         add_up: tensor -> its sum over all processes, the same in each of them.
-        gradients_at_once: numbers that per-sample gradients may take at a time; at least one sample is worked on.
+        gradients_at_once: numbers that the gradients of samples may take up at a time.
     """
 
     network: FlatNetwork

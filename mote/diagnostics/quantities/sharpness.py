@@ -20,7 +20,7 @@ from mote.diagnostics.quantities.network import Problem, jvp, vjp
 
 
 def gradient(problem: Problem) -> Float[Tensor, "P"]:
-    """Of the mean loss."""
+    """Gradient of the mean loss, (P,)."""
     total = torch.zeros_like(problem.theta)
     for inputs, label, _ in problem.batches:
         total += grad(lambda t, x=inputs, y=label: problem.loss.value(problem.network(t, x), y).sum())(problem.theta)
@@ -28,7 +28,7 @@ def gradient(problem: Problem) -> Float[Tensor, "P"]:
 
 
 def gauss_newton_product(problem: Problem, v: Float[Tensor, "P"]) -> Float[Tensor, "P"]:
-    """G v."""
+    """Gauss-Newton-vector product G v, (P,)."""
     total = torch.zeros_like(problem.theta)
     for inputs, _, _ in problem.batches:
         network = lambda t, x=inputs: problem.network(t, x)  # noqa: E731
@@ -39,7 +39,7 @@ def gauss_newton_product(problem: Problem, v: Float[Tensor, "P"]) -> Float[Tenso
 
 
 def hessian_product(problem: Problem, v: Float[Tensor, "P"]) -> Float[Tensor, "P"]:
-    """H v."""
+    """Hessian-vector product H v, (P,)."""
     total = torch.zeros_like(problem.theta)
     for inputs, label, _ in problem.batches:
         slope = grad(lambda t, x=inputs, y=label: problem.loss.value(problem.network(t, x), y).sum())

@@ -1,4 +1,4 @@
-"""How smooth a network is in its input: margins, their gradients, the radius, Sobolev seminorms.
+"""Smoothness of a network in its input: margins, their gradients, the radius, Sobolev seminorms.
 
     q(x) = z_y - max_{j != y} z_j                        margin of the logits z, > 0 where the label wins
     r(x) = q / |grad_x q|_2                              first-order distance to the decision boundary

@@ -20,11 +20,11 @@ from mote.diagnostics.quantities.gradient_noise import (
     sample_gradients,
 )
 from mote.diagnostics.quantities.input_smoothness import first_layer_sides
-from mote.diagnostics.quantities.lanczos import exact_trace, top_eigenpair
-from mote.diagnostics.quantities.network import CROSS_ENTROPY, SQUARED
+from mote.diagnostics.quantities.lanczos import top_eigenpair
+from mote.diagnostics.quantities.network import CROSS_ENTROPY
 from mote.diagnostics.quantities.sharpness import gauss_newton_product, hessian_product
 
-LOSSES = pytest.mark.parametrize("loss", [CROSS_ENTROPY, SQUARED], ids=["cross_entropy", "squared"])
+LOSSES = pytest.mark.parametrize("loss", [CROSS_ENTROPY, slow.SQUARED], ids=["cross_entropy", "squared"])
 
 
 @LOSSES
@@ -58,7 +58,7 @@ def test_samples_are_those_of_a_loop(loss, at_once):
     spread = sum(matrix @ matrix for matrix in matrices) / 7 - mean @ mean
     torch.testing.assert_close(nonuniformity_product(found, v), spread @ v)
     # the trace of the Gauss-Newton matrix of a squared loss is the mean squared gradient, summed over outputs
-    assert ours.trace.mean().item() == pytest.approx(exact_trace(lambda u: gauss_newton_product(found, u), theta))
+    assert ours.trace.mean().item() == pytest.approx(slow.exact_trace(lambda u: gauss_newton_product(found, u), theta))
 
 
 @LOSSES
@@ -123,7 +123,7 @@ def trained(count=100, n=6, inputs=5, hidden=20, rate=0.2, batch=2, steps=1200):
     picks = torch.rand(steps, count, n, generator=generator).argsort(-1)[..., :batch]
 
     def loss(p, x, y):
-        return SQUARED.value(functional_call(module, p, (x,)), y).mean()
+        return slow.SQUARED.value(functional_call(module, p, (x,)), y).mean()
 
     step = vmap(grad(loss))
     rows = torch.arange(count)[:, None]
@@ -153,9 +153,9 @@ def test_the_theory_holds_on_a_hundred_trained_networks():
         torch.nn.utils.vector_to_parameters(
             torch.cat([p[number].flatten() for p in parameters.values()]), module.parameters()
         )
-        found = problem(module.double(), x[number].double(), y[number], SQUARED, size=n)
+        found = problem(module.double(), x[number].double(), y[number], slow.SQUARED, size=n)
         samples = sample_gradients(found, 2)
-        matrices = slow.sample_matrices(found.network, found.theta, x[number].double(), y[number], SQUARED)
+        matrices = slow.sample_matrices(found.network, found.theta, x[number].double(), y[number], slow.SQUARED)
         hessian = sum(matrices) / n
         values, vectors = torch.linalg.eigh(hessian)
         along = sample_curvature(found, vectors[:, -1])[1]

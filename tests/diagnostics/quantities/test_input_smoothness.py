@@ -12,7 +12,7 @@ from mote.models.temporal import TemporalHead
 
 
 def sides_of(module, x, y):
-    name, layer = first_affine(module, x)
+    name, layer, _ = first_affine(module, x)
     example = torch.zeros_like(x[:1]) if not isinstance(layer, nn.Linear) else x[:1].flatten(1)
     return name, first_layer_sides(module, layer, operator_norm(layer, example), x, y)
 
@@ -78,7 +78,7 @@ def test_frames_of_a_clip_are_taken_together():
     torch.manual_seed(0)
     module, y = Clips().double().eval(), torch.tensor([0, 2])
     x = torch.randn(2, 4, 3, 12, 12).double()
-    _, layer = first_affine(module, x)
+    _, layer, _ = first_affine(module, x)
     sides = first_layer_sides(module, layer, operator_norm(layer, x[:1, 0]), x, y)
     one = x[0].clone().requires_grad_()
     (by_x,) = torch.autograd.grad(margin_of(module(one[None])[0], 0), one)
