@@ -177,9 +177,9 @@ def subject(run: Path, config: Config, accelerator: Accelerator, request: Reques
 
 def _listed(run: Path, config: Config, accelerator: Accelerator, inputs: Inputs | None) -> Listed:
     """The network and its list; the only place that asks what kind of model it is."""
-    if config.task == "autoencoder":
-        raise ValueError(f"{run}: an autoencoder has no classes, hence no margins to diagnose")
     model = load(str(run), device=accelerator.device)
+    if not isinstance(model, VideoClassifier | ImageClassifier):
+        raise ValueError(f"{run}: an autoencoder has no classes, hence no margins to diagnose")
     if isinstance(model, VideoClassifier):
         return _video(model, config, accelerator, inputs)
     assert isinstance(model, ImageClassifier)

@@ -48,11 +48,9 @@ def evaluate(
     Args:
         classifier: what is scored; templates and alpha of the configuration are applied here. Where it was loaded (see
             `source`), videos that are also in the training list are warned of.
-        config: what is scored on, and how.
-        accelerator: the processes that share the work.
-        out: folder of the result files.
-        union: class file whose names compete as well; those that the vocabulary has already (up to case and spaces) are
-            merged. Temporal feature modulation compares the whole union with the classes of tuning.
+        config, accelerator, out: what is scored on and how, the processes that share the work, folder of the results.
+        union: class file whose names compete as well, see `added_classes`. Temporal feature modulation compares the
+            whole union with the classes of tuning.
         protocol: what the result says about the protocol that it obeys.
         halves: measure the accuracy over ten random halves of the classes too (see `statistics`).
         page: draw the page, where `evaluation.page` wants it too.
@@ -85,8 +83,7 @@ def evaluate(
     if out is None:
         return summary
     hashes = {"manifest": hash_manifest(settings.manifest, records), **classifier.hashes(class_names)}
-    if settings.unknown is not None:
-        hashes["unknown"] = hash_manifest(settings.unknown, unknown)
+    hashes |= {} if settings.unknown is None else {"unknown": hash_manifest(settings.unknown, unknown)}
     origin = _origin(classifier, config, hashes, union)
     columns = half_predictions(scores, halved["per_subset"], class_names) if halved else {}
     files = {"records": records, "classes": class_names, "scores": scores, "provenance": origin, "columns": columns}
