@@ -6,7 +6,6 @@ smoothing is linear, so this is the mixture of the smoothed labels, and nothing 
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from jaxtyping import Float, Real, Shaped
@@ -72,7 +71,7 @@ class LongTailLoss(nn.Module):
         self.register_buffer("deferred", torch.tensor(False))  # whether the deferred weights of ldam count now
 
     def forward(
-        self, logits: Float[Tensor, "B K"], target: Shaped[Tensor, "B *K"], scale: Any = 1.0
+        self, logits: Float[Tensor, "B K"], target: Shaped[Tensor, "B *K"], scale: float | Tensor = 1.0
     ) -> Float[Tensor, "B"]:
         """The loss of every sample.
 
@@ -83,7 +82,7 @@ class LongTailLoss(nn.Module):
         """
         if self.epsilon:
             target = soft_targets(target, self.smooth)
-        options: dict[str, Any] = dict(self.options)
+        options: dict[str, object] = dict(self.options)
         if self.loss == "ldam":
             options |= {"scale": scale, "weight": torch.where(self.deferred, self.late_weight, 1.0)}
         return LOSSES[self.loss](logits, target, self.counts, **options)
@@ -111,14 +110,14 @@ class Deferral:
     def __init__(self, loss: LongTailLoss, start: float):
         self.loss, self.start = loss, start
 
-    def __call__(self, optimizer: Any, fraction: float) -> dict[str, float]:
+    def __call__(self, optimizer: object, fraction: float) -> dict[str, float]:
         """Switch over where it is time; `fraction` of all updates were made before this one."""
         self.loss.deferred.fill_(fraction >= self.start)
         return {}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the buffer is the state."""
+    def state_dict(self) -> dict[str, object]:
+        """Empty: the state is a buffer of the loss, which is saved with the weights."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing."""
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
+        """Nothing to do, see `state_dict`."""
