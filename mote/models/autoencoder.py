@@ -8,7 +8,6 @@ the mirror image of the encoder and ends in a sigmoid.
 On disk: `model.safetensors` (parameters; the prior under `prior.`), `model.json` with "task": "autoencoder".
 """
 
-import json
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -17,23 +16,23 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Num
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
-from mote.files.writing import write_whole
+from mote.models.tensor_files import task_of, write_model_folder
 
 PRIOR = "prior."  # of the names of its tensors
 
 
 class ImageAutoencoder(nn.Module):
-    """Pictures of S = 4, 5, 6 or 7 times a power of two, at least 8 pixels.
+    """Autoencoder of images of S = 4, 5, 6 or 7 times a power of two pixels, at least 8.
 
     Args:
         size: S; 28, 32, 48, 56 and 64 among others.
         channels: C.
-        latent: d, numbers that the decoder takes.
-        codes: numbers that the encoder gives; None = d, a VAE needs 2 d.
+        latent: d, the input width of the decoder.
+        codes: output width of the encoder; None = d, a VAE needs 2 d.
         width: channels after the first convolution.
 
     Raises:
@@ -43,14 +42,14 @@ class ImageAutoencoder(nn.Module):
     def __init__(self, *, size: int, channels: int = 1, latent: int = 16, codes: int | None = None, width: int = 32):
         super().__init__()
         codes = codes or latent
-        self.sizes: dict[str, Any] = {"size": size, "channels": channels, "latent": latent, "codes": codes}
+        self.sizes: dict[str, int] = {"size": size, "channels": channels, "latent": latent, "codes": codes}
         self.sizes["width"] = width
         side, halvings = size, 0
         while side > 7 and side % 2 == 0:
             side, halvings = side // 2, halvings + 1
         if not halvings or not 4 <= side <= 7:
             raise ValueError(
-                f"an autoencoder of pictures needs a size of 4, 5, 6 or 7 times a power of two (28, 32, 48, 64, ...), "
+                f"an autoencoder of images needs a size of 4, 5, 6 or 7 times a power of two (28, 32, 48, 64, ...), "
                 f"got {size}; set data.size"
             )
         widths = [channels, *(width * 2**i for i in range(halvings))]
@@ -70,19 +69,19 @@ class ImageAutoencoder(nn.Module):
         self.decoder = nn.Sequential(nn.Linear(latent, top), nn.ReLU(inplace=True), grid, *up, last, nn.Sigmoid())
 
     def target(self, images: Num[Tensor, "B C S S"]) -> Float[Tensor, "B C S S"]:
-        """What the decoder should give: the pixels in [0, 1]."""
+        """The images that the decoder should give: pixels in [0, 1]."""
         return images.to(next(self.parameters()).dtype) / 255
 
     def encode(self, images: Num[Tensor, "B C S S"]) -> Float[Tensor, "B codes"]:
-        """Codes of pictures in 0..255."""
+        """Codes of images in 0..255."""
         return self.encoder(self.target(images))
 
     def decode(self, z: Float[Tensor, "B d"]) -> Float[Tensor, "B C S S"]:
-        """Pixels in [0, 1]."""
+        """Images with pixels in [0, 1]."""
         return self.decoder(z)
 
     def forward(self, images: Num[Tensor, "B C S S"]) -> Float[Tensor, "B C S S"]:
-        """The reconstruction, through the first d codes (a VAE's means)."""
+        """Reconstructions from the first d codes (the means of a VAE)."""
         return self.decode(self.encode(images)[:, : self.sizes["latent"]])
 
 
@@ -90,7 +89,7 @@ KIND = "image"  # in `model.json`; there were others
 
 
 class LoadedAutoencoder(NamedTuple):
-    """From disk, in evaluation mode on the CPU; `prior`: tensors by name; `meta`: its `model.json`."""
+    """A model from disk, in evaluation mode on the CPU; its prior as tensors by name; the content of `model.json`."""
 
     model: ImageAutoencoder
     prior: dict[str, Tensor]
@@ -98,24 +97,17 @@ class LoadedAutoencoder(NamedTuple):
 
 
 def save_autoencoder(
-    folder: Path, model: ImageAutoencoder, prior: Mapping[str, Tensor], meta: Mapping[str, Any]
+    folder: Path, model: ImageAutoencoder, prior: Mapping[str, Tensor], meta: Mapping[str, object]
 ) -> None:
     """Write `model.safetensors` and `model.json` (with `meta`: JSON values), each whole or not at all."""
     description = {"task": "autoencoder", **meta, "kind": KIND, "sizes": model.sizes}
     tensors = {**model.state_dict(), **{PRIOR + name: value for name, value in prior.items()}}
-    state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
-    text = json.dumps(description, indent=2) + "\n"
-    write_whole(folder / DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
+    write_model_folder(folder, tensors, description)
 
 
 def is_autoencoder(folder: Path) -> bool:
-    """Whether `folder` holds a model of this file."""
-    try:
-        return read_description(folder).get("task") == "autoencoder"
-    except (OSError, ValueError, AttributeError):
-        return False
+    """Whether `folder` holds an autoencoder."""
+    return task_of(folder) == "autoencoder"
 
 
 def load_autoencoder(folder: Path) -> LoadedAutoencoder:
@@ -147,7 +139,7 @@ def load_autoencoder(folder: Path) -> LoadedAutoencoder:
 def sample_posterior(
     codes: Float[Tensor, "B codes"], generator: torch.Generator
 ) -> tuple[Float[Tensor, "B d"], Float[Tensor, "B d"], Float[Tensor, "B d"]]:
-    """A vae's z ~ N(m, diag e^l), m and l; the generator is on the CPU."""
+    """Draws z ~ N(m, diag e^l) of a VAE, with m and l, from its codes (m, l); the generator is on the CPU."""
     mean, log_variance = codes.chunk(2, dim=1)
     noise = torch.randn(mean.shape, generator=generator).to(mean)
     return mean + (0.5 * log_variance).exp() * noise, mean, log_variance

@@ -13,10 +13,10 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import open_clip
 import torch
@@ -29,12 +29,11 @@ from mote.files.run_directory import DESCRIPTION, TEXT, WEIGHTS, parse_descripti
 from mote.files.writing import write_whole
 from mote.models.narrow import narrow
 from mote.models.reference import check_names, read_reference
-from mote.models.temporal import TemporalHead
-from mote.models.tensor_files import Tensors
+from mote.models.temporal import HeadSizes, TemporalHead
+from mote.models.tensor_files import Tensors, on_cpu
 from mote.models.video_clip import VideoCLIP
 
-HEAD_SIZES = ("num_layers", "num_heads", "num_experts", "max_frames", "ln_eps", "ffn_ratio", "expert_part")
-SIZES = ("embed_dim", "mean", "std", *(name for name in HEAD_SIZES if name != "expert_part"))
+NO_HEAD = {"num_experts": 1, "num_heads": 1, "ln_eps": 1e-5, "ffn_ratio": 4, "max_frames": 77}  # written for L = 0
 TENSORS = ("tuned_text", "text", "merge_routing")  # what may lie beside the parameters
 
 
@@ -61,7 +60,7 @@ class LoadedModel:
 def save_model(
     folder: Path | str,
     model: VideoCLIP,
-    meta: Mapping[str, Any],
+    meta: Mapping[str, object],
     tensors: Mapping[str, Tensor] | None = None,
     notes: Mapping[str, str] | None = None,
     text_tower: nn.Module | None = None,
@@ -85,19 +84,20 @@ def save_model(
         raise ValueError(f"cannot save the tensors {', '.join(sorted(unknown))}; expected {', '.join(TENSORS)}")
     meta = {**meta, **_sizes(model), **({"widths": model.widths} if model.widths else {})}
     meta |= {"text_tuned": text_tower is not None or bool(meta.get("text_tuned"))}
-    meta.setdefault("architecture", None)
-    meta["architecture"] = meta["architecture"] or _architecture(meta.get("backbone"), model.visual)
+    backbone = meta.get("backbone")
+    described = meta.get("architecture") or _architecture(None if backbone is None else str(backbone), model.visual)
+    meta["architecture"] = described
     weights, description = _places(folder)
     weights.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: t.detach().cpu().contiguous() for name, t in {**model.state_dict(), **tensors}.items()}
-    described = json.dumps(meta, indent=2) + "\n"  # fails before anything is written
-    notes = {**(notes or {}), **({"model": described} if description is None else {})}
+    state = on_cpu({**model.state_dict(), **tensors})
+    text = json.dumps(meta, indent=2) + "\n"  # fails before anything is written
+    notes = {**(notes or {}), **({"model": text} if description is None else {})}
     if text_tower is not None:
-        words = {name: t.detach().cpu().contiguous() for name, t in text_tower.state_dict().items()}
+        words = on_cpu(text_tower.state_dict())
         write_whole(weights.parent / TEXT, lambda path: save_file(words, path))
     write_whole(weights, lambda path: save_file(state, path, notes or None))
     if description is not None:
-        write_whole(description, lambda path: path.write_text(described, encoding="utf-8"))
+        write_whole(description, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def load_model(folder: Path | str) -> LoadedModel:
@@ -114,8 +114,7 @@ def load_model(folder: Path | str) -> LoadedModel:
             raise FileNotFoundError(f"{path}: not found{hint}")
     try:
         meta = parse_description(_metadata(weights) if description is None else description.read_text(encoding="utf-8"))
-        sizes, architecture = {name: meta[name] for name in SIZES}, meta["architecture"]
-        sizes["expert_part"] = meta.get("expert_part", "ffn")  # models saved before there was a choice
+        sizes, architecture = _read_sizes(meta), meta["architecture"]
         if "backbone_file" in meta:
             meta["pretrained"] = str(weights.parent / Path(meta.pop("backbone_file")).name)
     except SafetensorError as error:
@@ -133,7 +132,7 @@ def load_model(folder: Path | str) -> LoadedModel:
     except SafetensorError as error:
         raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
     extra = {name: state[name].clone() for name in state.leave_out(TENSORS)}
-    model = _rebuild(architecture, sizes, state, weights, meta.get("widths", {}))
+    model = _rebuild(architecture, sizes, state, weights, meta.get("widths"))
     return LoadedModel(
         model,
         extra.get("tuned_text"),
@@ -177,15 +176,14 @@ def load_reference(path: Path | str) -> LoadedModel:
     """
     path = Path(path)
     found = read_reference(path)
-    constants = {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD, "ln_eps": 1e-12}
-    constants |= {"expert_part": "ffn"}
-    model = _rebuild(found.architecture, found.sizes | constants, found.state, path)
+    sizes = Sizes(found.embed_dim, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, found.head)
+    model = _rebuild(found.architecture, sizes, found.state, path)
     meta = {"backbone": found.backbone, "pretrained": found.backbone and "openai", "architecture": found.architecture}
     meta |= {"classes": None, **_sizes(model)}
     return LoadedModel(model, found.tuned_text, None, meta, found.merge_routing)
 
 
-def build_visual(architecture: Mapping[str, Any]) -> nn.Module:
+def build_visual(architecture: Mapping[str, object]) -> nn.Module:
     """A visual tower with random weights from open_clip's factory, without its text tower.
 
     Args:
@@ -218,7 +216,7 @@ def _metadata(weights: Path) -> str:
         return (file.metadata() or {})["model"]
 
 
-def _architecture(backbone: str | None, visual: nn.Module) -> dict[str, Any]:
+def _architecture(backbone: str | None, visual: nn.Module) -> dict[str, object]:
     """The config of a CLIP's visual tower, with the activation and image size that `visual` really has."""
     if backbone == "tiny":
         from mote.models.tiny import tiny_config
@@ -237,36 +235,42 @@ def _architecture(backbone: str | None, visual: nn.Module) -> dict[str, Any]:
     return {"embed_dim": config["embed_dim"], "vision_cfg": vision, "quick_gelu": quick_gelu}
 
 
-def _sizes(model: VideoCLIP) -> dict[str, Any]:
-    """The arguments that rebuild `model` around its visual tower."""
-    sizes: dict[str, Any] = {"embed_dim": model.embed_dim, "num_layers": model.num_layers}
-    sizes |= {name: [float(x) for x in getattr(model, name).flatten()] for name in ("mean", "std")}
-    if model.temporal is None:
-        return {**sizes, "num_experts": 1, "num_heads": 1, "ln_eps": 1e-5, "ffn_ratio": 4, "max_frames": 77}
-    return {
-        **sizes,
-        "num_experts": model.num_experts,
-        "expert_part": model.expert_part,
-        "num_heads": model.temporal.num_heads,
-        "ln_eps": model.temporal.layers()[0].ln_1.eps,
-        "ffn_ratio": model.temporal.ffn_ratio,
-        "max_frames": len(model.temporal.position),
-    }
+class Sizes(NamedTuple):
+    """What rebuilds a `VideoCLIP` around its visual tower; `head` is None without a temporal head."""
+
+    embed_dim: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    head: HeadSizes | None
+
+
+def _sizes(model: VideoCLIP) -> dict[str, object]:
+    """The sizes of a model as `model.json` holds them."""
+    statistics = {name: [float(x) for x in getattr(model, name).flatten()] for name in ("mean", "std")}
+    sizes = {"embed_dim": model.embed_dim, "num_layers": model.num_layers, **statistics}
+    return {**sizes, **(NO_HEAD if model.temporal is None else model.temporal.sizes()._asdict())}
+
+
+def _read_sizes(meta: Mapping[str, Any]) -> Sizes:
+    """The sizes in the content of a `model.json`; raises KeyError for one that is missing."""
+    meta = {"expert_part": "ffn", **meta}  # models saved before there was a choice
+    head = HeadSizes(**{name: meta[name] for name in HeadSizes._fields})
+    return Sizes(meta["embed_dim"], meta["mean"], meta["std"], head if head.num_layers else None)
 
 
 def _rebuild(
-    architecture: Mapping[str, Any],
-    sizes: Mapping[str, Any],
+    architecture: Mapping[str, object],
+    sizes: Sizes,
     state: Mapping[str, Tensor],
     path: Path,
     widths: Mapping[str, int] | None = None,  # of a model from which something was removed
 ) -> VideoCLIP:
     """The model of these sizes with the parameters `state`, whose names and shapes must match exactly."""
+    width, mean, std, head = sizes
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
-        visual, width = build_visual(architecture), sizes["embed_dim"]
-        head = TemporalHead(width, **{name: sizes[name] for name in HEAD_SIZES}) if sizes["num_layers"] else None
-        statistics = {"mean": sizes["mean"], "std": sizes["std"]}
-        model = VideoCLIP(visual, torch.zeros(()), head, embed_dim=width, **statistics)
+        visual = build_visual(architecture)
+        temporal = None if head is None else TemporalHead(width, **head._asdict())
+        model = VideoCLIP(visual, torch.zeros(()), temporal, embed_dim=width, mean=mean, std=std)
     if widths:
         narrow(model, {name: torch.arange(width) for name, width in widths.items()})
     own = model.state_dict()

@@ -17,7 +17,7 @@ from typing import Any
 
 import open_clip
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -82,8 +82,12 @@ class TextTower(nn.Module):
 
     def forward(self, texts: list[str]) -> Float[Tensor, "n D"]:
         """Features (n, D) of n texts, not normalised; texts longer than the context are cut by the tokenizer."""
+        return self.encode(self.tokenizer(texts).to(next(self.backbone.parameters()).device))
+
+    def encode(self, tokens: Int64[Tensor, "n context"]) -> Float[Tensor, "n D"]:
+        """Features of token ids, not normalised."""
         backbone: Any = self.backbone
-        return backbone.encode_text(self.tokenizer(texts).to(next(backbone.parameters()).device))
+        return backbone.encode_text(tokens)
 
 
 def load_backbone(name: str, pretrained: str | Path | None = None, precision: str = "fp32") -> Towers:
@@ -146,8 +150,7 @@ class ClassFeatures(nn.Module):
 
     def forward(self) -> Float[Tensor, "K D"]:
         """y (K, D), float32, each of length 1."""
-        backbone: Any = self.tower.backbone
-        features = F.normalize(backbone.encode_text(self.tokens).float(), dim=-1).unflatten(0, (self.num_classes, -1))
+        features = F.normalize(self.tower.encode(self.tokens).float(), dim=-1).unflatten(0, (self.num_classes, -1))
         return F.normalize(features.mean(dim=1), dim=-1)
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
@@ -234,13 +237,13 @@ def _tokenizer(name: str) -> Callable[[list[str]], Tensor]:
         raise RuntimeError(f"{name}: cannot build its tokenizer: {one_line(error)}") from error
 
 
-def _text_width(model: Any, embed_dim: int) -> int:
+def _text_width(model: nn.Module, embed_dim: int) -> int:
     embedding = getattr(getattr(model, "text", model), "token_embedding", None)
     return embed_dim if embedding is None else embedding.embedding_dim
 
 
-def _square(name: str, size: Any) -> int:
-    height, width = size if isinstance(size, (tuple, list)) else (size, size)
+def _square(name: str, size: int | Sequence[int]) -> int:
+    height, width = (size, size) if isinstance(size, int) else size
     if height != width:
         raise ValueError(f"{name}: expected a tower for square images, got {height} x {width}")
     return int(height)

@@ -67,7 +67,7 @@ def backbone_config(name: str) -> dict[str, Any]:
     return config
 
 
-def build_backbone(architecture: str | dict[str, Any], precision: str = "fp32") -> nn.Module:
+def build_backbone(architecture: str | dict[str, object], precision: str = "fp32") -> nn.Module:
     """The open_clip model of a name or configuration dict, randomly initialised from torch's global generator.
 
     Its `visual` returns pooled features only, also where the original returns tokens beside them (CoCa).
@@ -180,7 +180,7 @@ def _fill(name: str, path: Path, precision: str) -> nn.Module:
     return model
 
 
-def _state_dict(path: Path) -> dict[str, Any]:
+def _state_dict(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         return load_file(path)
     state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -195,7 +195,7 @@ def _create(name: str, pretrained: str | None = None, *, precision: str, **optio
     return model
 
 
-def _statistics(name: str) -> dict[str, Any] | None:
+def _statistics(name: str) -> dict[str, tuple[float, ...]] | None:
     """Mean and std that all pretrained tags of `name` agree on, for weights that come without; None otherwise."""
     configs = [open_clip.get_pretrained_cfg(name, tag) for known, tag in open_clip.list_pretrained() if known == name]
     found = {(tuple(config["mean"]), tuple(config["std"])) for config in configs}

@@ -40,7 +40,7 @@ def feed_forward(
 
 
 def merge(stack: Float[Tensor, "E *shape"], routing: Float[Tensor, "*passes N"]) -> Float[Tensor, "..."]:
-    """Weighted sums of the stack, one per row: (*passes, *shape). A view when E = 1.
+    """Weighted sums over the experts of the stack, one per row: (*passes, *shape). A view when E = 1.
 
     Computed in the precision of the parameters also under autocast, so that folding changes nothing.
 
@@ -84,11 +84,11 @@ class ExpertFFN(nn.Module):
 
     @property
     def num_experts(self) -> int:
-        """E."""
+        """Number of experts E; 1 after folding."""
         return max(len(self.up_weight), len(self.down_weight))
 
     def layer_rows(self, routing: Float[Tensor, "*passes N"]) -> tuple[Tensor, Tensor]:
-        """The rows of the first and of the second layer."""
+        """The routing rows of the first and of the second layer, [1] for a layer that is not routed."""
         if self.part == "separate":
             up, down = routing.tensor_split(2, dim=-1)
             return up, down

@@ -89,7 +89,7 @@ def write_onnx(module: FramesToLogits, path: Path, note: str, *, frames: int, si
     program.save(path, external_data=False)
 
 
-def _example(module: FramesToLogits, frames: int, size: int) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+def _example(module: FramesToLogits, frames: int, size: int) -> tuple[tuple[Tensor, ...], dict[str, dict[int, Dim]]]:
     """Inputs to trace with, and which of their sizes stay open. Sizes of 0 and 1 would be taken as fixed."""
     clips = torch.zeros(2, frames, 3, size, size, dtype=torch.uint8)
     clips[1] = 255

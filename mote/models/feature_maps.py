@@ -58,7 +58,7 @@ class TimmMaps(nn.Module):
         fixed: dict[str, Any] = {"img_size": size} if statistics is not None and statistics.fixed_input_size else {}
         body: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **fixed)
         self.body, self.dropout = body, nn.Dropout(dropout)
-        self.sizes: dict[str, Any] = {"in_channels": in_channels, "size": size, "maps": True}
+        self.sizes: dict[str, int | float] = {"in_channels": in_channels, "size": size, "maps": True}
         self.sizes |= {} if cosine is None else {"cosine": cosine}
         self.eval()
         with torch.no_grad():
@@ -142,7 +142,7 @@ def frame_maps(
 
 
 def patch_tokens(
-    visual: Any, images: Float[Tensor, "B 3 H W"]
+    visual: nn.Module, images: Float[Tensor, "B 3 H W"]
 ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D h w"]]:
     """Image features and patch tokens of an open_clip tower, both projected into the joint space, in one pass.
 
@@ -150,10 +150,11 @@ def patch_tokens(
         ValueError: a tower without patch tokens, or whose tokens are of another width and have no projection.
     """
     kind = type(visual).__name__
-    if not hasattr(visual, "forward_intermediates"):
+    run = getattr(visual, "forward_intermediates", None)
+    if run is None:
         raise ValueError(f"the visual tower {kind} gives no patch tokens; take a ViT")
     all_tokens(visual)
-    found = visual.forward_intermediates(images, indices=1, normalize_intermediates=True, output_fmt="NCHW")
+    found = run(images, indices=1, normalize_intermediates=True, output_fmt="NCHW")
     pooled, tokens = found["image_features"], found["image_intermediates"][-1]
     projection = getattr(visual, "proj", None)
     if isinstance(projection, Tensor) and projection.shape[0] == tokens.shape[1]:
@@ -176,7 +177,7 @@ def load_net_weights(model: ImageClassifier, file: Path) -> None:
         ValueError: one line: the file cannot be read safely, or lacks weights of this network, or has other shapes.
     """
     weights = _read_weights(file)
-    target: Any = getattr(model.net, "body", model.net)
+    target: nn.Module = getattr(model.net, "body", model.net)
     wanted = {name: value for name, value in target.state_dict().items() if not name.startswith("fc.")}
     first = next(iter(wanted))
     prefixes = {name.removesuffix(first) for name in weights if name == first or name.endswith(f".{first}")} or {""}
@@ -200,7 +201,7 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch about old archives
-            weights: Any = torch.load(file, map_location="cpu", weights_only=True)
+            weights = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError) as error:
         raise ValueError(f"{file}: cannot be read as weights: {' '.join(str(error).split())[:200]}") from None
     except Exception as error:  # pickle's errors have no common base; their text invites to load unsafely

@@ -5,7 +5,6 @@ statistics of its pixels, the classes, and what kind of picture it takes; of exp
 network of fewer units than usual needs nothing else.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +12,13 @@ from typing import Any, NamedTuple
 import timm
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
-from mote.files.writing import write_whole
 from mote.models.feature_maps import TimmMaps
 from mote.models.image_nets import ImageClassifier, build_net
+from mote.models.tensor_files import task_of, write_model_folder
 
 TIMM = "timm:"
 TASKS = ("image", "expression")
@@ -71,41 +70,35 @@ def image_classifier(
         raise ValueError(f"timm has no model {name!r}; mote uses timm {timm.__version__}")
     if maps:
         built = TimmMaps(name, num_classes, dropout=dropout, pretrained=pretrained, cosine=cosine, **sizes)
-        return ImageClassifier(built, **_statistics(built.body, sizes["in_channels"]))
-    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": sizes["in_channels"], "drop_rate": dropout}
-    built = timm.create_model(name, pretrained=pretrained, **options)
-    built.sizes = {"in_channels": sizes["in_channels"]}
-    return ImageClassifier(built, **_statistics(built, sizes["in_channels"]))
+        return ImageClassifier(built, **_statistics(built.body.pretrained_cfg, sizes["in_channels"]))
+    channels = sizes["in_channels"]
+    built = timm.create_model(
+        name, pretrained=pretrained, num_classes=num_classes, in_chans=channels, drop_rate=dropout
+    )
+    built.sizes = {"in_channels": channels}
+    return ImageClassifier(built, **_statistics(built.pretrained_cfg, channels))
 
 
-def _statistics(net: Any, channels: int) -> dict[str, Any]:
-    """Mean and standard deviation of the pixels that a network of timm was trained on."""
-    statistics = net.pretrained_cfg
+def _statistics(statistics: Mapping[str, Sequence[float]], channels: int) -> dict[str, Sequence[float]]:
+    """Mean and standard deviation of the pixels that a network of timm was trained on, from its configuration."""
     if channels == 1:  # timm adds the colours' weights up for grey pictures
         return {key: (sum(statistics[key]) / 3,) for key in ("mean", "std")}
     return {key: statistics[key] for key in ("mean", "std")}
 
 
-def save_net(folder: Path, model: ImageClassifier, meta: Mapping[str, Any]) -> None:
+def save_net(folder: Path, model: ImageClassifier, meta: Mapping[str, object]) -> None:
     """Write `model.safetensors` and `model.json`, each whole or not at all.
 
     `meta`: JSON values; needs `net` and `classes`.
     """
     sizes = dict(getattr(model.net, "sizes", {}))
     statistics = {name: getattr(model, name).flatten().tolist() for name in ("mean", "std")}
-    description = json.dumps({"task": "image", **meta, "sizes": sizes, **statistics}, indent=2) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
-    write_whole(folder / DESCRIPTION, lambda path: path.write_text(description, encoding="utf-8"))
+    write_model_folder(folder, model.state_dict(), {"task": "image", **meta, "sizes": sizes, **statistics})
 
 
 def is_image_model(folder: Path) -> bool:
-    """Whether `folder` holds an image model of this file."""
-    try:
-        return read_description(folder).get("task") in TASKS
-    except (OSError, ValueError, AttributeError):
-        return False
+    """Whether `folder` holds a network for still images."""
+    return task_of(folder) in TASKS
 
 
 def load_net(folder: Path) -> LoadedNet:

@@ -13,7 +13,6 @@ MLP: R-Drop needs some.
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from jaxtyping import Float, Num
@@ -38,7 +37,7 @@ class LeNet(nn.Module):
         super().__init__()
         if size % 4 or size < 16:
             raise ValueError(f"LeNet halves the picture twice: expected a size of 16, 20, 24, 28, ..., got {size}")
-        self.sizes: dict[str, Any] = {"in_channels": in_channels, "size": size}
+        self.sizes = {"in_channels": in_channels, "size": size}
         self.sizes |= {"conv1": conv1, "conv2": conv2, "hidden": hidden}
         self.conv1 = nn.Conv2d(in_channels, conv1, 5)
         self.conv2 = nn.Conv2d(conv1, conv2, 5)
@@ -68,7 +67,7 @@ class MLP(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
-        self.sizes: dict[str, Any] = {"in_channels": in_channels, "size": size, "hidden": list(hidden)}
+        self.sizes: dict[str, object] = {"in_channels": in_channels, "size": size, "hidden": list(hidden)}
         widths = (in_channels * size * size, *hidden)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.dropout = nn.Dropout(dropout)
@@ -149,7 +148,7 @@ class ResNet(nn.Module):
         super().__init__()
         widths = [width for width in (16, 32, 64) for _ in range(blocks)]
         inner = list(widths if inner is None else inner)
-        self.sizes: dict[str, Any] = {"blocks": blocks, "in_channels": in_channels, "inner": inner}
+        self.sizes: dict[str, object] = {"blocks": blocks, "in_channels": in_channels, "inner": inner}
         self.sizes |= {} if cosine is None else {"cosine": cosine}
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
@@ -215,8 +214,9 @@ class ImageClassifier(nn.Module):
 
     def directions(self) -> Float[Tensor, "K D"]:
         """What a place of the feature map is multiplied with for its class activation map: the head's weights."""
-        head: Any = self.net.fc
-        return F.normalize(head.weight, dim=-1) if isinstance(head, CosineHead) else head.weight
+        head = self.net.get_submodule("fc")
+        weight = head.get_parameter("weight")
+        return F.normalize(weight, dim=-1) if isinstance(head, CosineHead) else weight
 
     def place_logits(self, features: Float[Tensor, "B D h w"]) -> Float[Tensor, "B K h w"]:
         """What the head says to every place of the feature map alone."""
@@ -231,7 +231,7 @@ class ImageClassifier(nn.Module):
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
 
-def build_net(name: str, num_classes: int, **sizes: Any) -> nn.Module:
+def build_net(name: str, num_classes: int, **sizes: object) -> nn.Module:
     """`lenet`, `mlp`, `resnet` (with `blocks`), `resnet8`, `resnet20` or `resnet32`; `sizes`: theirs.
 
     A residual network takes any picture, so a `size` given to it is dropped.

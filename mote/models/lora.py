@@ -35,9 +35,9 @@ PRESETS = ("attention", "mlp", "all")
 class MultiheadAttention(PeftMultiheadAttention):
     """Adapters on in_proj and out_proj of an nn.MultiheadAttention that leave its weights alone; peft's names."""
 
-    def forward(self, query: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, query: Tensor, *args: object, **kwargs: object) -> tuple[Tensor, Tensor | None]:
         """The base layer's result with W + scaling * B A in the place of W, for in_proj and out_proj."""
-        base: Any = self.get_base_layer()
+        base = self._base()
         if self.disable_adapters or self.merged:
             return base(query, *args, **kwargs)
         with torch.autocast(query.device.type, enabled=False):  # as exact as merging
@@ -47,12 +47,16 @@ class MultiheadAttention(PeftMultiheadAttention):
             }
         return functional_call(base, weights, (query, *args), kwargs)
 
+    def _base(self) -> Any:
+        """The nn.MultiheadAttention, whose `out_proj` has adapters of its own."""
+        return self.get_base_layer()
+
     def _delta(self, layer: Any) -> Tensor:
         return torch.stack([layer.get_delta_weight(name) for name in self.active_adapters]).sum(0)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
         """Add the adapters to the base weights, once each. Raises ValueError for NaN with `safe_merge`."""
-        base: Any = self.get_base_layer()
+        base = self._base()
         for name in check_adapters_to_merge(self, adapter_names):
             weight = base.in_proj_weight.data + self.get_delta_weight(name)
             if safe_merge and not torch.isfinite(weight).all():
@@ -63,7 +67,7 @@ class MultiheadAttention(PeftMultiheadAttention):
 
     def unmerge(self) -> None:
         """Take the adapters out of the base weights again, up to rounding."""
-        base: Any = self.get_base_layer()
+        base = self._base()
         while self.merged_adapters:
             base.in_proj_weight.data -= self.get_delta_weight(self.merged_adapters.pop())
         base.out_proj.unmerge()
@@ -74,7 +78,7 @@ class MultiheadAttention(PeftMultiheadAttention):
         """The plain layer back, with the adapters added to its weights where `merge` says so."""
         if merge:
             self.merge(safe_merge=safe_merge, adapter_names=adapter_names)
-        base: Any = self.get_base_layer()
+        base = self._base()
         base.out_proj = base.out_proj.get_base_layer()
         return base
 
@@ -138,7 +142,8 @@ def load_adapters(tower: nn.Module, folder: Path | str) -> PeftModel:
     from peft import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    config: Any = LoraConfig.from_pretrained(str(folder))
+    config = LoraConfig.from_pretrained(str(folder))
+    assert isinstance(config, LoraConfig)
     config.inference_mode = False  # files say true, and the adapters would be frozen
     _call_fused_projections(tower, True)
     model = _wrapped(tower, config)
@@ -164,7 +169,7 @@ def merged(tower: nn.Module) -> nn.Module:
     """A plain copy of the tower with the adapters added to its weights; `tower` itself where it has none."""
     if not isinstance(tower, PeftModel):
         return tower
-    plain: Any = copy.deepcopy(tower).merge_and_unload(safe_merge=True)  # type: ignore[operator]
+    plain = copy.deepcopy(tower).merge_and_unload(safe_merge=True)  # type: ignore[operator]
     _call_fused_projections(plain, False)
     return plain
 

@@ -14,11 +14,13 @@ import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from mote.models.temporal import HeadSizes
 
 # (width, patch, layers, D, pixels) of a published visual tower -> open_clip's name of the CLIP with its text tower.
 OPENAI_TOWERS = {
@@ -34,43 +36,49 @@ SHARED = (*SHARED, "attn.out_proj.bias", "ln_2.weight", "ln_2.bias")
 class Reference(NamedTuple):
     """A translated checkpoint.
 
-    `state`: parameters under the names of `VideoCLIP`. `sizes`: its arguments embed_dim, num_layers, num_experts,
-    num_heads, ffn_ratio, max_frames. `architecture`: open_clip config of the visual tower. `clip`: open_clip's name
-    of the tower, or None. `merge_routing`: None without a temporal head.
+    Attributes:
+        state: parameters under the names of `VideoCLIP`.
+        embed_dim: D.
+        head: sizes of the temporal head; None where there is none.
+        architecture: open_clip config of the visual tower.
+        backbone: open_clip's name of the CLIP that has this visual tower, or None.
+        tuned_text: features of the fine-tuning classes.
+        merge_routing: None without a temporal head.
     """
 
     state: dict[str, Tensor]
-    sizes: dict[str, Any]
-    architecture: dict[str, Any]
+    embed_dim: int
+    head: HeadSizes | None
+    architecture: dict[str, object]
     backbone: str | None
     tuned_text: Float[Tensor, "F D"]
     merge_routing: Float[Tensor, "L E"] | None
 
 
 def read_reference(path: Path) -> Reference:
-    """Read and translate; half precision becomes float32.
+    """The checkpoint of a file, translated; half precision becomes float32.
 
     Raises:
         FileNotFoundError: when there is no such file.
         ValueError: when the file is of another kind, or names or shapes do not fit the format.
     """
     backbone, head = _read(path)
-    architecture, name = _visual(backbone, path)
+    width, architecture, name = _visual(backbone, path)
     temporal, fusion = _temporal(head, path)
-    width, tuned_text = architecture["embed_dim"], head["spe_cls_feature"]
+    tuned_text = head["spe_cls_feature"]
     if tuned_text.ndim != 2 or tuned_text.shape[1] != width:
         raise ValueError(f"{path}: spe_cls_feature has shape {tuple(tuned_text.shape)}; expected (classes, {width})")
-    sizes: dict[str, Any] = {"embed_dim": width, "num_layers": len(fusion), "num_experts": 1, "num_heads": 1}
-    if fusion:
-        num_experts, hidden, _ = temporal["temporal.blocks.0.mlp.up_weight"].shape
-        sizes |= {"num_experts": num_experts, "num_heads": _heads(width, "temporal width", path)}
-        sizes |= {"ffn_ratio": hidden / width, "max_frames": len(temporal["temporal.position"])}
-    routing = torch.stack(fusion).softmax(dim=1) if fusion else None
-    return Reference({**backbone, **temporal}, sizes, architecture, name, tuned_text, routing)
+    if not fusion:
+        return Reference({**backbone, **temporal}, width, None, architecture, name, tuned_text, None)
+    num_experts, hidden, _ = temporal["temporal.blocks.0.mlp.up_weight"].shape
+    heads, frames = _heads(width, "temporal width", path), len(temporal["temporal.position"])
+    sizes = HeadSizes(len(fusion), num_experts, "ffn", heads, 1e-12, hidden / width, frames)
+    routing = torch.stack(fusion).softmax(dim=1)
+    return Reference({**backbone, **temporal}, width, sizes, architecture, name, tuned_text, routing)
 
 
 def check_names(names: Iterable[str], problem: str, path: Path) -> None:
-    """Raise ValueError, in one line, when any tensor of the file at `path` has this problem; `names` are theirs."""
+    """Raise ValueError, in one line, when `names` names any tensors: those of the file at `path` with this problem."""
     names = sorted(names)
     if names:
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""
@@ -101,18 +109,18 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return backbone, head
 
 
-def _visual(backbone: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Any], str | None]:
-    """Architecture of an OpenAI vision transformer, read from its shapes, and open_clip's name for it if it has one."""
+def _visual(backbone: Mapping[str, Tensor], path: Path) -> tuple[int, dict[str, object], str | None]:
+    """D and architecture of an OpenAI vision transformer, read from its shapes; open_clip's name if it has one."""
     needed = ("conv1.weight", "positional_embedding", "proj", "transformer.resblocks.0.mlp.c_fc.weight")
     check_names({f"visual.{name}" for name in needed} - set(backbone), "missing", path)
     conv, position, proj, fc = (backbone[f"visual.{name}"] for name in needed)
     width, patch, embed_dim = conv.shape[0], conv.shape[-1], proj.shape[-1]
     layers = _count(r"visual\.transformer\.resblocks\.(\d+)\.", backbone)
     size = patch * math.isqrt(len(position) - 1)
-    vision: dict[str, Any] = {"image_size": size, "patch_size": patch, "layers": layers, "width": width}
+    vision = {"image_size": size, "patch_size": patch, "layers": layers, "width": width}
     vision |= {"head_width": width // _heads(width, "visual width", path), "mlp_ratio": len(fc) / width}
     name = OPENAI_TOWERS.get((width, patch, layers, embed_dim, size))
-    return {"embed_dim": embed_dim, "vision_cfg": vision, "quick_gelu": True}, name
+    return embed_dim, {"embed_dim": embed_dim, "vision_cfg": vision, "quick_gelu": True}, name
 
 
 def _temporal(head: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[Tensor]]:

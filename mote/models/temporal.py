@@ -1,4 +1,4 @@
-"""Temporal head: a small transformer over frame features whose feed-forward networks are experts.
+"""Temporal head: a small transformer over frame features, whose feed-forward networks are mixtures of experts.
 
 Paper: MoTE (Zhu et al., NeurIPS 2024), eq. 3 and section 2.2; the shape of the head is that of Text4Vis (Wu et al.,
 AAAI 2023). For frame features e (`features`, (B, T, D)) it computes the temporal branch h(e) only; the caller adds e:
@@ -8,7 +8,7 @@ AAAI 2023). For frame features e (`features`, (B, T, D)) it computes the tempora
 Pre-norm, no final norm, no attention mask, no dropout. Attention, norms and positions are shared by all experts.
 """
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -55,6 +55,18 @@ class Block(nn.Module):
         """One layer with the experts merged by `routing`; passes may still share x, as before the first layer."""
         x = x + self.attn(self.ln_1(x))
         return x + self.mlp(self.ln_2(x), routing)
+
+
+class HeadSizes(NamedTuple):
+    """Arguments of `TemporalHead` that rebuild a head of known width, under their names in `model.json`."""
+
+    num_layers: int
+    num_experts: int
+    expert_part: str
+    num_heads: int
+    ln_eps: float
+    ffn_ratio: int | float
+    max_frames: int
 
 
 class TemporalHead(nn.Module):
@@ -105,16 +117,22 @@ class TemporalHead(nn.Module):
 
     @property
     def num_experts(self) -> int:
-        """E."""
+        """Number of experts E; 1 after folding."""
         return self.layers()[0].mlp.num_experts
 
     @property
     def expert_part(self) -> str:
-        """What an expert is."""
+        """What an expert is, see `ExpertFFN`; "ffn" after folding."""
         return self.layers()[0].mlp.part
 
+    def sizes(self) -> HeadSizes:
+        """The arguments that rebuild this head, of the width that it has."""
+        first, frames = self.layers()[0], len(self.position)
+        layers, experts, part = len(self.blocks), self.num_experts, self.expert_part
+        return HeadSizes(layers, experts, part, self.num_heads, first.ln_1.eps, self.ffn_ratio, frames)
+
     def layers(self) -> list[Block]:
-        """The L blocks, with their type."""
+        """The L blocks as a typed list."""
         return cast("list[Block]", list(self.blocks))
 
     def fold_(self, routing: Float[Tensor, "L N"]) -> None:

@@ -1,10 +1,36 @@
-"""safetensors files read one tensor at a time, and files that are written whole or not at all."""
+"""Model folders: a file of tensors that is read one tensor at a time, and the two files that are written."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
+
+from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
+from mote.files.writing import write_whole
+
+
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as safetensors writes them."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def write_model_folder(folder: Path, tensors: Mapping[str, Tensor], description: Mapping[str, object]) -> None:
+    """Write `model.safetensors` and `model.json` (JSON values), each whole or not at all."""
+    text, state = json.dumps(description, indent=2) + "\n", on_cpu(tensors)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
+    write_whole(folder / DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def task_of(folder: Path) -> str | None:
+    """`task` in the `model.json` of a folder; None where there is no such file, or a video model."""
+    try:
+        return read_description(folder).get("task")
+    except (OSError, ValueError):
+        return None
 
 
 class Tensors(Mapping[str, Tensor]):
@@ -19,7 +45,7 @@ class Tensors(Mapping[str, Tensor]):
             self._names = list(file.keys())
 
     def leave_out(self, names: Iterable[str]) -> list[str]:
-        """Hide those of `names` that are there, and return them; they can still be asked for."""
+        """Exclude `names` from iteration, not from lookup; the result are those that the file has."""
         hidden = [name for name in names if name in self._names]
         self._names = [name for name in self._names if name not in hidden]
         return hidden

@@ -11,7 +11,6 @@ The text tower is not part of the model: class features are computed once per vo
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Num
@@ -147,11 +146,7 @@ class VideoCLIP(nn.Module):
         Raises:
             ValueError: when the visual tower cannot do it.
         """
-        switch = getattr(self.visual, "set_grad_checkpointing", None)
-        if switch is None:
-            kind = type(self.visual).__name__
-            raise ValueError(f"the visual tower {kind} has no gradient checkpointing; turn it off")
-        switch(enabled and self.training)
+        self._checkpoint_visual(enabled and self.training)
         self.gradient_checkpointing = enabled
         if self.temporal is not None:
             self.temporal.gradient_checkpointing = enabled
@@ -160,5 +155,12 @@ class VideoCLIP(nn.Module):
         """Switch training mode, and with it gradient checkpointing of the visual tower."""
         super().train(mode)
         if self.gradient_checkpointing:
-            cast(Any, self.visual).set_grad_checkpointing(mode)
+            self._checkpoint_visual(mode)
         return self
+
+    def _checkpoint_visual(self, enabled: bool) -> None:
+        switch = getattr(self.visual, "set_grad_checkpointing", None)
+        if switch is None:
+            kind = type(self.visual).__name__
+            raise ValueError(f"the visual tower {kind} has no gradient checkpointing; turn it off")
+        switch(enabled)

@@ -75,8 +75,3 @@ def attention_consistency(
     share = (weight / weight.sum()).to(cam)
     squared = (cam - cam_flip.flip(-1)).square().mean(dim=(-2, -1))  # (B, *T, K)
     return strength * (squared @ share).reshape(len(cam), -1).mean(dim=1)
-
-
-def normalized_strength(published: float, weight: Float[Tensor, "K"]) -> float:
-    """Lambda of a published lambda and the weights as they were used with it."""
-    return published * float(weight.sum())

@@ -13,7 +13,7 @@ nothing and masks updates instead.
 """
 
 import copy
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +68,7 @@ def _gone(model: nn.Module, site: Site) -> Tensor:
     return gone
 
 
-def largest_difference(a: Any, b: Any) -> float:
+def largest_difference(a: Tensor, b: Tensor) -> float:
     """Largest absolute difference of two outputs over the largest magnitude in them (at least 1)."""
     return ((a - b).abs().max() / torch.maximum(a.abs().max(), b.abs().max()).clamp(min=1)).item()
 

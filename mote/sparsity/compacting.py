@@ -1,6 +1,6 @@
-"""What `mote compact` does: load a model, take out what is zero, prove that nothing changed, write the smaller one.
+"""`mote compact`: load a model, remove what is zero, verify that its outputs stay, write the smaller model.
 
-The result looks like what it came from: beside a run's `config.yaml` the model lies in `best/`, so that `mote eval`,
+The result has the layout of its source: beside a run's `config.yaml` the model lies in `best/`, so that `mote eval`,
 `mote predict`, `mote.load` and `model.init` (`image.init`) take the folder. `compact.json` holds the report.
 """
 
@@ -8,10 +8,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mote.files.hashes import sha256_tensors
 from mote.files.provenance import versions
@@ -20,17 +20,30 @@ from mote.files.writing import write_atomic
 from mote.models import folders
 from mote.models.checkpoints import TENSORS, TEXT, save_model
 from mote.models.image_checkpoints import is_image_model, load_net, save_net
+from mote.models.image_nets import ImageClassifier
 from mote.models.video_clip import VideoCLIP
 from mote.reporting.page import text_table
 from mote.sparsity.compact import compact, largest_difference, widths
-from mote.sparsity.report import layers, seconds, table
+from mote.sparsity.report import Run, layers, seconds, table
 
 TOLERANCE = 1e-5
-BATCHES = (1, 64)  # pictures (for clips: 1 and 4) whose time is measured
+IMAGE_BATCHES, CLIP_BATCHES = (1, 64), (1, 4)  # batch sizes whose time is measured
 
 
-def compact_model(model: str, out: str) -> dict[str, Any]:
-    """Write the network of `model` without its zero parts to `out`; returns the report.
+class Source(NamedTuple):
+    """A network to make smaller, how to write the result to a folder, and what to run it on.
+
+    `example` gives, for a batch size, a function that runs a network on random pixels.
+    """
+
+    model: nn.Module
+    save: Callable[[Path, nn.Module], None]
+    example: Callable[[int], Run]
+    batches: tuple[int, ...]
+
+
+def compact_model(model: str, out: str) -> dict[str, object]:
+    """Write the network of `model` without its zero parts to `out`; the result is the report, as in compact.json.
 
     Args:
         model: run directory or model folder.
@@ -41,84 +54,99 @@ def compact_model(model: str, out: str) -> dict[str, Any]:
         ValueError, FileNotFoundError: no model there, or one in which no unit, head or layer is zero.
         ArithmeticError: the smaller network gives other numbers; nothing is written.
     """
-    source, target = Path(model), Path(out)
+    folder, target = Path(model), Path(out)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"{target}: already there; choose another folder")
-    inner = model_folder(source)
-    is_run = config_file(source) is not None
-    place = target / BEST if is_run else target
-    dense, save, example, batches = _image(inner) if is_image_model(inner) else _video(source, inner)
-    small = compact(dense)
-    if widths(small) == widths(dense):
+    inner = model_folder(folder)
+    is_run = config_file(folder) is not None
+    source = _image(inner) if is_image_model(inner) else _video(folder, inner)
+    small = compact(source.model)
+    if widths(small) == widths(source.model):
         raise ValueError(f"{model}: nothing in it is zero, so nothing can go; train it with sparsity.strength > 0")
-    report = _compare(_folded(dense), _folded(small), example, batches)
-    if report["difference"] > TOLERANCE:
+    dense, narrow = _folded(source.model), _folded(small)
+    difference = _difference(dense, narrow, source)
+    if difference > TOLERANCE:
         raise ArithmeticError(
-            f"{model}: the smaller network differs by {report['difference']:.1e}, more than {TOLERANCE:g}; nothing was "
+            f"{model}: the smaller network differs by {difference:.1e}, more than {TOLERANCE:g}; nothing was "
             "written, please report this"
         )
-    report |= {"model": model, "versions": versions()}
-    report["hashes"] = {"dense": sha256_tensors(dense.state_dict()), "compact": sha256_tensors(small.state_dict())}
-    save(place, small)
+    rows = layers(dense, narrow, source.example(source.batches[0]))
+    times = [_times(dense, narrow, source, batch) for batch in source.batches]
+    hashes = {"dense": sha256_tensors(source.model.state_dict()), "compact": sha256_tensors(small.state_dict())}
+    report = {"layers": rows, "time": times, "difference": difference, "model": model}
+    report |= {"versions": versions(), "hashes": hashes}
+    source.save(target / BEST if is_run else target, small)
     if is_run:
-        shutil.copyfile(source / CONFIG, target / CONFIG)
+        shutil.copyfile(folder / CONFIG, target / CONFIG)
     write_atomic(target / "compact.json", json.dumps(report, indent=1) + "\n")
-    print(text_table(table(report["layers"])))
-    for row in report["time"]:
+    print(text_table(table(rows)))
+    for row in times:
         print(
             f"batch of {row['batch']}: {1e3 * row['seconds']:.2f} ms dense, {1e3 * row['seconds_left']:.2f} ms compact "
-            f"({row['speedup']:.2f} times as fast; {row['threads']} threads)"
+            f"(speed-up {row['speedup']:.2f}; {row['threads']} threads)"
         )
-    print(f"{target}: largest difference of the outputs {report['difference']:.1e}")
+    print(f"{target}: largest difference of the outputs {difference:.1e}")
     return report
 
 
 def _folded(model: nn.Module) -> nn.Module:
-    """As it is used: experts merged."""
+    """The network as it is used: experts merged, in evaluation mode."""
     return (model.fold() if isinstance(model, VideoCLIP) else model).eval()
 
 
-def _compare(dense: nn.Module, small: nn.Module, example: Callable[[int], Any], batches: tuple[int, ...]) -> Any:
-    run = example(batches[0])
-    with torch.inference_mode():
-        difference = max(largest_difference(example(n)(dense), example(n)(small)) for n in batches)
-    times = []
-    for batch in batches:
-        before, after = seconds(dense, small, example(batch))
-        times.append({"batch": batch, "seconds": before, "seconds_left": after, "speedup": before / after})
-        times[-1]["threads"] = torch.get_num_threads()
-    return {"layers": layers(dense, small, run), "time": times, "difference": difference}
+@torch.inference_mode()
+def _difference(dense: nn.Module, small: nn.Module, source: Source) -> float:
+    """Largest relative difference of the outputs over the batch sizes."""
+    return max(largest_difference(source.example(n)(dense), source.example(n)(small)) for n in source.batches)
 
 
-def _image(folder: Path) -> tuple[nn.Module, Callable[[Path, Any], None], Callable[[int], Any], tuple[int, ...]]:
+def _times(dense: nn.Module, small: nn.Module, source: Source, batch: int) -> dict[str, int | float]:
+    """Seconds of both networks on a batch of this size, and the speed-up."""
+    before, after = seconds(dense, small, source.example(batch))
+    times = {"batch": batch, "seconds": before, "seconds_left": after, "speedup": before / after}
+    return {**times, "threads": torch.get_num_threads()}
+
+
+def _image(folder: Path) -> Source:
+    """A network for still images."""
     model, meta = load_net(folder)
 
-    def example(batch: int) -> Callable[[Any], Any]:
-        generator = torch.Generator().manual_seed(0)
-        shape = (batch, meta["channels"], meta["size"], meta["size"])
-        images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    def example(batch: int) -> Run:
+        images = _random_pixels(batch, meta["channels"], meta["size"], meta["size"])
         return lambda net: net(images)
 
-    own = {"sizes", "mean", "std"}  # written anew
-    rest = {key: value for key, value in meta.items() if key not in own}
-    return model, lambda place, small: save_net(place, small, rest), example, BATCHES
+    def save(place: Path, small: nn.Module) -> None:
+        assert isinstance(small, ImageClassifier)
+        written_anew = {"sizes", "mean", "std"}
+        save_net(place, small, {key: value for key, value in meta.items() if key not in written_anew})
+
+    return Source(model, save, example, IMAGE_BATCHES)
 
 
-def _video(
-    source: Path, inner: Path
-) -> tuple[nn.Module, Callable[[Path, Any], None], Callable[[int], Any], tuple[int, ...]]:
+def _video(source: Path, inner: Path) -> Source:
+    """A video model with what lies beside its parameters."""
     loaded = folders.load_folder(source)
     size, frames = loaded.meta.get("size", 224), loaded.meta.get("frames", 8)
 
-    def example(batch: int) -> Callable[[Any], Any]:
-        generator = torch.Generator().manual_seed(0)
-        clips = torch.randint(0, 256, (batch, frames, 3, size, size), generator=generator, dtype=torch.uint8)
-        return lambda net: net.head(net.encode_frames(clips))
+    def example(batch: int) -> Run:
+        clips = _random_pixels(batch, frames, 3, size, size)
 
-    def save(place: Path, small: Any) -> None:
+        def run(net: nn.Module) -> Tensor:
+            assert isinstance(net, VideoCLIP)
+            return net.head(net.encode_frames(clips))
+
+        return run
+
+    def save(place: Path, small: nn.Module) -> None:
+        assert isinstance(small, VideoCLIP)
         tensors = {name: getattr(loaded, name) for name in TENSORS}
         save_model(place, small, loaded.meta, {name: value for name, value in tensors.items() if value is not None})
         if loaded.text_weights is not None:
             shutil.copyfile(inner / TEXT, place / TEXT)
 
-    return loaded.model, save, example, (1, 4)
+    return Source(loaded.model, save, example, CLIP_BATCHES)
+
+
+def _random_pixels(*shape: int) -> Tensor:
+    """Uniform uint8 noise, the same at every call."""
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from mote.sparsity.groups import Groups, alive, scale_groups, squared_norms
 
@@ -82,7 +83,7 @@ class GroupLasso:
         return self.strength * (min(1.0, (fraction - self.start) / self.ramp) if self.ramp else 1.0)
 
     @torch.no_grad()
-    def __call__(self, optimizer: Any, fraction: float) -> dict[str, float]:
+    def __call__(self, optimizer: Optimizer, fraction: float) -> dict[str, float]:
         """Shrink the groups after an update; returns {"groups_alive": share}, for the log.
 
         Args:
@@ -100,7 +101,7 @@ class GroupLasso:
                 scale_groups(self.parameters, family, living.to(torch.float32))
         return {"groups_alive": torch.cat(self.living).float().mean().item()} if self.living else {}
 
-    def _shrink(self, optimizer: Any, strength: float) -> None:
+    def _shrink(self, optimizer: Optimizer, strength: float) -> None:
         latent = {}
         for name, parameter in self.parameters.items():
             if name in self.withheld:
@@ -114,7 +115,7 @@ class GroupLasso:
         self.living = [alive(self.parameters, family) for family in self.groups]
         self.withheld = {name: latent[name].sub_(parameter) for name, parameter in self.parameters.items()}
 
-    def _rates(self, optimizer: Any) -> list[float]:
+    def _rates(self, optimizer: Optimizer) -> list[float]:
         if not self._places:
             places = {id(p): i for i, group in enumerate(optimizer.param_groups) for p in group["params"]}
             for family in self.groups:

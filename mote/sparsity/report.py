@@ -8,15 +8,14 @@ runs, so that both networks see the same machine.
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mote.models.sites import sites
 
-Run = Callable[[Any], Any]  # runs an example through a network
+Run = Callable[[nn.Module], Tensor]  # runs an example through a network
 Row = dict[str, str | int | float | None]
 
 
@@ -70,7 +69,7 @@ class _Example(nn.Module):
         super().__init__()
         self.model, self.run = model, run
 
-    def forward(self) -> Any:
+    def forward(self) -> Tensor:
         return self.run(self.model)
 
 

@@ -14,7 +14,7 @@ Images with `valid` false weigh nothing. The classes must not change under mirro
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from jaxtyping import Float, Real
@@ -25,16 +25,24 @@ from mote.tasks.long_tail import LongTailLoss
 
 
 class MapModel(Protocol):
-    """What the task needs of a network; `models.image_nets.ImageClassifier` and `models.feature_maps.CLIPImages`.
+    """A network with a feature map: `models.image_nets.ImageClassifier` or `models.feature_maps.CLIPImages`."""
 
-    encode: images -> (pooled features (B, D), feature map (B, D, h, w)); classify: pooled features -> logits (B, K);
-    directions: (K, D), whose products with the map are the class activation maps; scale: of the logits.
-    """
+    @property
+    def scale(self) -> float | Tensor:
+        """Multiplier of the cosines that the logits are; 1 for other logits."""
+        ...
 
-    scale: Any
-    encode: Any
-    classify: Any
-    directions: Any
+    def encode(self, images: Tensor) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D h w"]]:
+        """Pooled features and feature map of images."""
+        ...
+
+    def classify(self, pooled: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
+        """Logits of pooled features."""
+        ...
+
+    def directions(self) -> Float[Tensor, "K D"]:
+        """Class vectors, whose products with the feature map are the class activation maps."""
+        ...
 
 
 class ExpressionTask(nn.Module):
@@ -83,7 +91,7 @@ class ExpressionTask(nn.Module):
             batch: `images`, `label` (B,) int64 or `target` (B, K), which goes first, and optionally `valid` (B,) bool.
             generator: of the routing; not used, an image network has none.
         """
-        model: Any = self.model
+        model = cast(MapModel, self.model)
         images, label = batch["images"], batch["label"]
         target = batch.get("target", label)
         weight = batch.get("valid", torch.ones_like(label, dtype=torch.bool)).float()
