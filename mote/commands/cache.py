@@ -8,13 +8,12 @@ from mote.commands.verbs import Verbs, add_verb
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    cache = add_verb(verbs, "cache", run, "how large the cache of frame features is, or clear it")
+    cache = add_verb(verbs, "cache", _run, "how large the cache of frame features is, or clear it")
     cache.add_argument("what", choices=("size", "clear"), help="print its size, or remove what is in it")
     cache.add_argument("folder", nargs="?", help="the cache folder (default: the user's, which `mote eval` fills)")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+def _run(arguments: argparse.Namespace) -> int:
     from mote.datasets.cache.feature_cache import clear
     from mote.evaluation.features import default_folder, usage
 

@@ -8,14 +8,13 @@ from mote.commands.verbs import Verbs, add_verb
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     compact = add_verb(
-        verbs, "compact", run, "remove what training with `sparsity` made zero: a smaller, equal network"
+        verbs, "compact", _run, "remove what training with `sparsity` made zero: a smaller, equal network"
     )
     compact.add_argument("model", help="run directory or model folder")
     compact.add_argument("--out", required=True, help="new folder for the smaller model")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+def _run(arguments: argparse.Namespace) -> int:
     from mote.sparsity.compacting import compact_model
 
     compact_model(arguments.model, arguments.out)

@@ -9,7 +9,7 @@ from mote.commands.verbs import Verbs, add_verb
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     demo = add_verb(
-        verbs, "demo", run, "make a synthetic video world, train three models on it, evaluate, write a report page"
+        verbs, "demo", _run, "make a synthetic video world, train three models on it, evaluate, write a report page"
     )
     demo.add_argument(
         "world", nargs="?", default="shapes", choices=("shapes", "faces"), help="faces: expressions of unequal number"
@@ -18,8 +18,7 @@ def add(verbs: Verbs) -> None:
     demo.add_argument("--seed", type=int, default=0, help="seed of the training runs (default: %(default)s)")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.world == "faces":
         from mote.demos.faces import faces_demo
 

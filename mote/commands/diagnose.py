@@ -14,7 +14,10 @@ COMPARE = ("result", "name", "loss", "within")
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     parser = add_verb(
-        verbs, "diagnose", run, "how smooth and stable a trained network is; runs compared; what mixing of samples does"
+        verbs,
+        "diagnose",
+        _run,
+        "how smooth and stable a trained network is; compare runs; what mixing of samples does",
     )
     parser.add_argument("run", help="run directory, or `mixing`: the mask law a(d) of Mixup, CutMix, HMix and GMix")
     parser.add_argument(
@@ -44,14 +47,13 @@ def add(verbs: Verbs) -> None:
     mixing = parser.add_argument_group("mixing")
     mixing.add_argument("--alpha", type=float, help="of the Beta distribution (1)")
     mixing.add_argument("--ratio", type=float, help="of hmix (0.5)")
-    mixing.add_argument("--size", type=int, help="side of the picture in pixels (32)")
+    mixing.add_argument("--size", type=int, help="side of the image in pixels (32)")
     mixing.add_argument("--frames", type=int, help="frames of a clip (1)")
     mixing.add_argument("--extent", help="space, spacetime or time (space)")
     mixing.add_argument("--draws", type=int, help="masks of each method (6000)")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.compare:
         given = _given(arguments, COMPARE, "--compare")
         from mote.diagnostics.compare import compare_runs

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    evaluate = add_verb(verbs, "eval", run, "score a model on a list of videos, or by a protocol; check a result")
+    evaluate = add_verb(verbs, "eval", _run, "score a model on a list of videos, or by a protocol; check a result")
     evaluate.add_argument("model", nargs="?", help=MODEL_HELP)
     evaluate.add_argument(
         "config",
@@ -36,8 +36,7 @@ def add(verbs: Verbs) -> None:
     other.add_argument("--verify", metavar="RESULT", help="check the hashes and numbers of a result file")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+def _run(arguments: argparse.Namespace) -> int:
     if arguments.protocols:
         return _list_protocols()
     if arguments.verify is not None:

@@ -7,7 +7,7 @@ from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    export = add_verb(verbs, "export", run, "write one file that gives the logits of `mote predict`, and compare it")
+    export = add_verb(verbs, "export", _run, "write one file that gives the logits of `mote predict`, and compare it")
     export.add_argument("model", help=MODEL_HELP)
     export.add_argument("--out", required=True, help="the file: .safetensors, .pt2 (torch-export) or .onnx")
     export.add_argument(
@@ -30,8 +30,7 @@ def add(verbs: Verbs) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+def _run(arguments: argparse.Namespace) -> int:
     from mote.inference.export import export
     from mote.inference.loading import load_video
 

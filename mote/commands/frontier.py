@@ -10,7 +10,7 @@ from mote.files.run_directory import config_file
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     frontier = add_verb(
-        verbs, "frontier", run, "what a model trades between its own classes and new ones: alpha, gate, single experts"
+        verbs, "frontier", _run, "what a model trades between its own classes and new ones: alpha, gate, single experts"
     )
     frontier.add_argument("model", help="run directory or authors' checkpoint (.pt)")
     frontier.add_argument("config", nargs="*", help="YAML files and a.b=c overrides on top of the run's own config")
@@ -24,8 +24,7 @@ def add(verbs: Verbs) -> None:
     frontier.add_argument("--out", help="folder for the results (default: MODEL/frontier, or ./frontier)")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+def _run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config, arguments.model)
     values = {
         name: _numbers(name, getattr(arguments, name))

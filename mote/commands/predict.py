@@ -7,7 +7,7 @@ from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    predict = add_verb(verbs, "predict", run, "name your own videos, or images with a network for them")
+    predict = add_verb(verbs, "predict", _run, "name your own videos, or images with a network for them")
     predict.add_argument("model", help=MODEL_HELP)
     predict.add_argument(
         "videos",
@@ -32,8 +32,7 @@ def add(verbs: Verbs) -> None:
     predict.add_argument("--json", help="write all scores here")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+def _run(arguments: argparse.Namespace) -> int:
     from mote.inference.model import Views
     from mote.inference.predict import Request, predict
 

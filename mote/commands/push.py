@@ -7,15 +7,16 @@ from mote.commands.verbs import Verbs, add_verb
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    push = add_verb(verbs, "push", run, "share a trained model with a model card: on the Hugging Face Hub, or a folder")
+    push = add_verb(
+        verbs, "push", _run, "share a trained model with a model card, on the Hugging Face Hub or in a folder"
+    )
     push.add_argument("run", help="run directory or model folder")
     push.add_argument("target", help="repository id organisation/name, or a new folder such as ./shared")
     push.add_argument("--private", action="store_true", help="make a new repository private")
     push.add_argument("--license", help="license for the card, such as apache-2.0 (default: left for you to fill in)")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+def _run(arguments: argparse.Namespace) -> int:
     from mote.inference.sharing import push
 
     print(push(arguments.run, arguments.target, private=arguments.private, license=arguments.license))

@@ -7,16 +7,15 @@ from mote.commands.verbs import Verbs, add_verb
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    sample = add_verb(verbs, "sample", run, "draw pictures from an autoencoder: a sheet (PNG) and their arrays (.npz)")
+    sample = add_verb(verbs, "sample", _run, "draw images from an autoencoder: a sheet (PNG) and their arrays (.npz)")
     sample.add_argument("model", help="run directory with task=autoencoder")
-    sample.add_argument("--count", type=int, default=64, help="pictures (default: %(default)s)")
+    sample.add_argument("--count", type=int, default=64, help="images (default: %(default)s)")
     sample.add_argument("--out", required=True, metavar="FILE.png", help="the sheet; FILE.npz is written beside it")
     sample.add_argument("--mode", type=int, help="of this Gaussian of the prior only, from 0 (default: of all)")
     sample.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+def _run(arguments: argparse.Namespace) -> int:
     from mote.inference.latent import sample_run
 
     sample_run(arguments.model, arguments.count, arguments.out, mode=arguments.mode, seed=arguments.seed)

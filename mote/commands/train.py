@@ -7,7 +7,7 @@ from mote.commands.verbs import Verbs, add_verb, load_config
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    train = add_verb(verbs, "train", run, "train from YAML files (merged left to right) and a.b=c overrides")
+    train = add_verb(verbs, "train", _run, "train from YAML files (merged left to right) and a.b=c overrides")
     train.add_argument("config", nargs="*", help="YAML files, overrides, or a run directory with --resume")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     train.add_argument(
@@ -20,8 +20,7 @@ def add(verbs: Verbs) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Run it; returns the exit code."""
+def _run(arguments: argparse.Namespace) -> int:
     config = load_config(arguments.config)
     if arguments.dry_run or arguments.find_batch_size:
         from mote.experiments.dry_run import dry_run

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from mote.files.run_directory import CONFIG, config_file
 
@@ -16,11 +16,19 @@ MODEL_HELP = (
     "run directory, exported .safetensors, authors' checkpoint (.pt), `tiny`, open_clip name:tag, "
     "or organisation/name on the Hugging Face Hub"
 )
-Verbs = Any  # what `add_subparsers` returns; argparse keeps its type private
+
+
+@runtime_checkable
+class Verbs(Protocol):
+    """What `argparse.ArgumentParser.add_subparsers` returns, whose type is private."""
+
+    def add_parser(self, name: str, *, help: str, description: str) -> argparse.ArgumentParser:
+        """A parser for one verb."""
+        ...
 
 
 def add_verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-    """Declare a verb: `run` takes the arguments and returns the exit code."""
+    """The parser of a new verb; `run` takes its arguments and returns the exit code."""
     parser = verbs.add_parser(name, help=text, description=text)
     parser.set_defaults(verb=run)
     return parser

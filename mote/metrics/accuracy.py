@@ -1,4 +1,4 @@
-"""Accuracies from class scores: counted in integers, divided once.
+"""Accuracies from class scores: counted in integers, divided once, with their confidence intervals.
 
 Ranking: a higher score comes first; equal scores are ordered by the lower class index, so a classifier that scores
 all classes alike is credited only where it should be and every platform gives the same count.
@@ -20,7 +20,7 @@ ROWS = 4096  # sorted at once: the order of all classes takes as much memory as 
 
 
 def rank_classes(scores: Float[np.ndarray, "N K"], k: int) -> Int64[np.ndarray, "N k"]:
-    """Return the `k` best classes of each row, best first; ties go to the lower class index.
+    """The `k` best classes of each row, best first; ties go to the lower class index.
 
     Raises ValueError when `k` is outside 1..K or a score is not finite.
     """
@@ -36,12 +36,12 @@ def rank_classes(scores: Float[np.ndarray, "N K"], k: int) -> Int64[np.ndarray, 
 
 
 def topk_correct(ranked: Integer[np.ndarray, "N k"], label: Integer[np.ndarray, "N"]) -> Bool[np.ndarray, "N"]:
-    """Return which rows have their label among the ranked classes, as given by `rank_classes`."""
+    """Whether the label of each row is among its ranked classes, which are those of `rank_classes`."""
     return (ranked == label[:, None]).any(axis=1)
 
 
 def accuracy(count: int, total: int) -> float:
-    """Return count / total in [0, 1]; raises ValueError for an empty total or a count outside 0..total."""
+    """`count / total` in [0, 1]; raises ValueError for an empty total or a count outside 0..total."""
     if total < 1:
         raise ValueError("accuracy of no samples is undefined; check that the list of clips is not empty")
     if not 0 <= count <= total:
@@ -50,7 +50,7 @@ def accuracy(count: int, total: int) -> float:
 
 
 def wilson_interval(count: int, total: int, z: float = NORMAL_QUANTILE_95) -> tuple[float, float]:
-    """Return the Wilson interval (low, high) of `count` successes in `total`; 95 % by default."""
+    """Wilson interval (low, high) of `count` successes in `total`; 95 % by default."""
     p = accuracy(count, total)
     shrink = 1 + z * z / total
     centre = (p + z * z / (2 * total)) / shrink
@@ -63,7 +63,7 @@ def wilson_interval(count: int, total: int, z: float = NORMAL_QUANTILE_95) -> tu
 def class_counts(
     label: Integer[np.ndarray, "N"], correct: Bool[np.ndarray, "N"], num_classes: int
 ) -> tuple[Int64[np.ndarray, "K"], Int64[np.ndarray, "K"]]:
-    """Return per class (number correct, number listed); recall is their quotient where listed > 0.
+    """(correct, listed) samples of every class; recall is their quotient where listed > 0.
 
     Raises ValueError when a label is outside 0..num_classes - 1.
     """
@@ -73,7 +73,7 @@ def class_counts(
 
 
 def mean_class_recall(correct: Integer[np.ndarray, "K"], listed: Integer[np.ndarray, "K"]) -> float:
-    """Return the mean over classes of correct / listed, over the classes that have a sample."""
+    """Mean of correct / listed over the classes that have a sample; raises ValueError where none has."""
     present = listed > 0
     if not present.any():
         raise ValueError("mean class recall of no samples is undefined")
@@ -83,7 +83,7 @@ def mean_class_recall(correct: Integer[np.ndarray, "K"], listed: Integer[np.ndar
 def confusion_matrix(
     label: Integer[np.ndarray, "N"], predicted: Integer[np.ndarray, "N"], num_classes: int
 ) -> Int64[np.ndarray, "K K"]:
-    """Return counts with true classes in rows and predicted classes in columns.
+    """Counts with true classes in rows and predicted classes in columns.
 
     Raises ValueError when a class is outside 0..num_classes - 1.
     """
@@ -94,14 +94,14 @@ def confusion_matrix(
 
 
 def harmonic_mean(values: Sequence[float]) -> float:
-    """Return the harmonic mean of non-negative values; 0 when any of them is 0."""
+    """Harmonic mean of non-negative values; 0 when any of them is 0."""
     if not values or min(values) < 0:
         raise ValueError(f"harmonic mean needs at least one value and none below 0; got {list(values)}")
     return 0.0 if min(values) == 0 else len(values) / sum(1 / value for value in values)
 
 
 def harmonic_interval(values: Sequence[float], intervals: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Return an interval (low, high) of the harmonic mean of independent values, each with its own (low, high).
+    """Interval (low, high) of the harmonic mean of independent values, each with its own (low, high).
 
     Each part alone is moved to its limit and the resulting deviations are added in squares. Where the mean is 0 the
     upper limit is the harmonic mean of the upper limits (moving one part of several zeros would show no uncertainty).

@@ -1,11 +1,11 @@
-"""Is one result better than another? Two evaluations of the same videos, paired video by video.
+"""Comparison of two evaluations of the same videos, paired video by video.
 
 Reads what `results.write_results` wrote: a JSON file and, next to it, the CSV file of predictions. Accuracy is top-1;
 a video that was not decoded is wrong on its side. The difference is always b minus a, in fractions.
 
 difference_interval: paired bootstrap over videos of mean(right_b - right_a). p_value: exact McNemar test on the
-discordant videos. The interval of each accuracy alone (Wilson) is much wider: most videos are right or wrong on both
-sides and say nothing about the difference.
+discordant videos. The interval of each accuracy alone (Wilson) is much wider: most videos are right in both results or
+wrong in both, which does not add to the uncertainty of the difference.
 """
 
 import csv
@@ -77,10 +77,8 @@ def read_result(path: Path | str) -> Result:
     return Result(document, predictions)
 
 
-def compare(
-    a: Mapping, b: Mapping, a_predictions: Predictions, b_predictions: Predictions, *, seed: int = 0
-) -> dict[str, object]:
-    """Return the comparison of two results of the same videos, in any order, as plain values ready for JSON.
+def compare(a: Mapping, b: Mapping, a_predictions: Predictions, b_predictions: Predictions, *, seed: int = 0) -> dict:
+    """Comparison of two results of the same videos, in any order, as plain values ready for JSON.
 
     Keys: a, b (each: file, task, correct, top1, top1_interval, undecodable), videos, both_right, both_wrong, only_a,
     only_b (counts), difference, difference_interval (95 %), p_value, per_class (class, listed, a_correct, b_correct,
@@ -109,7 +107,7 @@ def compare(
 
 
 def comparison_table(report: Mapping) -> list[dict[str, str]]:
-    """Return the report of `compare` as rows (result, top-1 %, right, not decoded, p) for a text table: a, b, b - a."""
+    """Rows a, b and b - a of a text table (result, top-1 %, right, not decoded, p) from the report of `compare`."""
     rows = []
     for name in ("a", "b"):
         side = report[name]
@@ -135,9 +133,9 @@ def comparison_table(report: Mapping) -> list[dict[str, str]]:
 
 
 def class_table(report: Mapping, count: int = 5) -> list[dict[str, str]]:
-    """Return the classes that b gains most on and those it loses most on, up to `count` each, as rows for a text table.
+    """Rows of a text table for the classes on which b gains most and loses most, up to `count` each.
 
-    Rows: class, a and b (right of listed), b - a %. No row for classes without a difference.
+    Columns: class, a and b (right of listed), b - a %. Classes without a difference have no row.
     """
     changed = [row for row in report["per_class"] if row["difference"]]
     gains, losses = [row for row in changed if row["difference"] > 0], [r for r in changed if r["difference"] < 0]
@@ -187,7 +185,7 @@ def _read_predictions(path: Path) -> Predictions:
 
 
 def _pair(a: Predictions, b: Predictions) -> np.ndarray:
-    """Return for each video of `a` its row in `b`."""
+    """Row in `b` of each video of `a`; raises ResultError where videos or labels differ."""
     ours, theirs = _rows(a), _rows(b)
     only_a, only_b = [path for path in a.paths if path not in theirs], [path for path in b.paths if path not in ours]
     if only_a or only_b:
@@ -203,7 +201,7 @@ def _pair(a: Predictions, b: Predictions) -> np.ndarray:
 
 
 def _rows(predictions: Predictions) -> dict[str, int]:
-    """Return path -> row."""
+    """Row of each path; raises ResultError for a path that is listed twice."""
     rows: dict[str, int] = {}
     for row, path in enumerate(predictions.paths):
         if rows.setdefault(path, row) != row:
@@ -243,7 +241,7 @@ def _per_class(label: tuple[str, ...], a: Bool[np.ndarray, "N"], b: Bool[np.ndar
 
 
 def _warnings(a: Mapping, b: Mapping) -> list[str]:
-    """Return one line for each hash that differs or that a result lacks."""
+    """One line for each hash that differs or that a result lacks."""
     warnings = []
     hashes = [(document.get("provenance") or {}).get("hashes") or {} for document in (a, b)]
     for key, words in SAME.items():

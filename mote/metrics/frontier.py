@@ -8,9 +8,11 @@ one.
 import csv
 from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import Any
+from typing import Any, TypeAlias
 
 from mote.metrics.accuracy import harmonic_interval, harmonic_mean
+
+Row: TypeAlias = Mapping[str, Any]  # a point, see `frontier_row`; its values are numbers, text, pairs and a dict
 
 
 def frontier_row(
@@ -20,10 +22,10 @@ def frontier_row(
     closed: Mapping[str, Any],
     zero_shot: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """One point.
+    """One point of the plane, as plain values ready for JSON.
 
     Args:
-        name: how the setting is called in tables and pictures.
+        name: name of the setting in tables and figures.
         sweep: what is varied: "model" (nothing), "alpha", "gate" or "expert".
         value: its value; None where it is not a number.
         closed: `top1` and `top1_interval` (None: not known) on the classes of tuning, in [0, 1].
@@ -59,13 +61,13 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     return optimal
 
 
-def with_pareto(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def with_pareto(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows with `pareto`, whether they are on the frontier of all of them."""
     optimal = pareto([(row["closed_set"], row["zero_shot"]) for row in rows])
     return [{**row, "pareto": flag} for row, flag in zip(rows, optimal, strict=True)]
 
 
-def frontier_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def frontier_csv(rows: Sequence[Row]) -> str:
     """Rows of `with_pareto` as CSV, fractions in full precision; a column zero_shot:NAME for each data set."""
     names = list(rows[0]["zero_shot_sets"])
     plain = ("name", "sweep", "value", "closed_set", "zero_shot", "harmonic_mean")

@@ -1,15 +1,14 @@
-"""What shows only when classes are not equally frequent: macro-F1, head against tail, what the head gives the tail.
+"""Metrics for classes of unequal frequency: macro-F1, recall of frequent and rare classes, confusion between them.
 
-F1 of class c = 2 TP_c / (samples of c + predictions of c); macro-F1 is its mean over the classes that have a sample
-(those of mean class recall). A clip that was not decoded has no prediction: it is missing from the predictions, not
-from the samples.
+Head, medium and tail are the frequent, middling and rare classes. F1 of class c is 2 TP_c / (samples of c + predictions
+of c); macro-F1 is its mean over the classes that have a sample (those of mean class recall). A clip that was not
+decoded counts as a sample without a prediction.
 
-Extra knowledge (MEK, Zhang et al. 2023) is what samples of the major classes say about the minor ones; here it is
-measured as the probability that they give them: `given[y, c]`, the mean of p(c | x) over the samples x of class y.
+Extra knowledge (MEK, Zhang et al. 2023) is what samples of frequent classes tell about the rare ones. It is measured as
+the probability assigned to them: `given[y, c]` is the mean of p(c | x) over the samples x of class y.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Integer
@@ -23,10 +22,14 @@ GROUPS = ("head", "medium", "tail")
 def macro_f1(
     correct: Integer[np.ndarray, "K"], listed: Integer[np.ndarray, "K"], predicted: Integer[np.ndarray, "K"]
 ) -> float:
-    """Return the mean F1 over the classes with a sample.
+    """Mean F1 over the classes with a sample.
 
-    correct, listed: per class, as of `metrics.class_counts`; predicted: how often each class was predicted.
-    Raises ValueError for no samples, or more correct than there are samples or predictions.
+    Args:
+        correct, listed: samples of every class, as of `accuracy.class_counts`.
+        predicted: how often each class was predicted.
+
+    Raises:
+        ValueError: no samples, or more correct ones than samples or predictions of a class.
     """
     present = listed > 0
     if not present.any():
@@ -39,7 +42,7 @@ def macro_f1(
 def class_groups(
     counts: Sequence[int] | Integer[np.ndarray, "K"], limits: tuple[int, int] | None = None
 ) -> dict[str, list[int]]:
-    """Return the classes of head, medium and tail by training counts, most frequent first; a group may be empty.
+    """Classes of head, medium and tail by training counts, most frequent first; a group may be empty.
 
     limits: (low, high), tail: counts below low, head: above high ((20, 100) in Liu et al. 2019); None: thirds of the
     ordered classes, medium taking what is over. Equal counts are ordered by label.
@@ -64,9 +67,9 @@ def class_groups(
 def group_recall(
     correct: Integer[np.ndarray, "K"], listed: Integer[np.ndarray, "K"], groups: Mapping[str, Sequence[int]]
 ) -> dict[str, dict]:
-    """Return per group: classes, correct, listed, mean_recall (mean over classes), accuracy and accuracy_interval.
+    """For each group: classes, correct, listed, mean_recall (mean over classes), accuracy and accuracy_interval.
 
-    correct, listed: of the test samples, as of `metrics.class_counts`. The last three are None where a group has no
+    correct, listed: of the test samples, as of `accuracy.class_counts`. The last three are None where a group has no
     sample; accuracy is pooled over the samples of the group, and its interval is Wilson's.
     """
     report = {}
@@ -87,7 +90,7 @@ def group_recall(
 def given_probability(
     probabilities: Float[np.ndarray, "N K"], label: Integer[np.ndarray, "N"]
 ) -> Float64[np.ndarray, "K K"]:
-    """Return the mean probabilities (columns) of the samples of each class (rows); NaN rows for classes without one.
+    """Mean probabilities (columns) of the samples of each class (rows); NaN rows for classes without a sample.
 
     Pass decoded samples only. Raises ValueError when a row is no distribution, or a label is outside 0..K - 1.
     """
@@ -109,11 +112,11 @@ def mined(
     giver: str = "head",
     taker: str = "tail",
 ) -> dict[str, float | int]:
-    """Return how much probability the samples of one group of classes give to another group.
+    """Probability that the samples of one group of classes, the giver, assign to another group, the taker.
 
     Keys: samples (of the giver); given, the mean over the samples of the probability of all taker classes together;
-    own, that of the sample's own class; share, given / (1 - own), which part of what a sample has to give away goes to
-    the taker, 0 where there is nothing to give. Raises ValueError as `given_probability`, for an unknown group, and
+    own, that of the sample's own class; share, given / (1 - own), the taker's part of the probability that does not go
+    to the own class, 0 where all of it does. Raises ValueError as `given_probability`, for an unknown group, and
     when the giver has no sample.
     """
     if unknown := [name for name in (giver, taker) if name not in groups]:
@@ -130,11 +133,11 @@ def mined(
 
 def imbalance_summary(
     scores: Scores, classes: Sequence[str], counts: Sequence[int], attention: Float64[np.ndarray, "N K"] | None = None
-) -> dict[str, Any]:
-    """Return what an imbalanced result says beside `closed_set.summarize`, as plain numbers, ready for JSON.
+) -> dict[str, object]:
+    """Numbers of a result on unequal classes, beside those of `scores.summarize`, as plain values ready for JSON.
 
     counts: training samples of every class. attention: a distribution over the classes for every sample, such as
-    `expression_scores.attention_shares`.
+    `mote.inference.images.attention_shares`.
     Keys: macro_f1; training_counts by class name; classes (class, training, listed, correct, recall and its Wilson
     interval, f1; those with a sample); groups (see `group_recall`, classes by name); extra_knowledge:
     probability and, with `attention`, attention, each with `given` (K, K; None for a class without samples) and `mined`
@@ -178,7 +181,7 @@ def imbalance_summary(
     }
 
 
-def compare_knowledge(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, list[dict[str, str | float]]] | None:
+def compare_knowledge(a: Mapping, b: Mapping) -> dict[str, list[dict[str, str | float]]] | None:
     """Return `mined_table` by kind (probability, attention) of two result documents with `imbalance_summary`'s keys.
 
     None where one of them has none, or the classes differ.
@@ -204,7 +207,7 @@ def mined_table(
     giver: str = "head",
     taker: str = "tail",
 ) -> list[dict[str, str | float]]:
-    """Return a row per pair of a giving and a taking class: giver, taker, before, after, change.
+    """Rows (giver, taker, before, after, change) for every pair of a giving and a taking class.
 
     before, after: `given_probability` of two models, such as one of plain cross-entropy and one of MEK, on the same
     samples. Largest change first; pairs of a class without samples are left out.

@@ -1,13 +1,12 @@
-"""How good an autoencoder and its latent space are: pure functions on codes, pictures' features, modes and labels.
+"""Metrics of an autoencoder and its latent space: functions of codes, features of images, modes and labels.
 
-- ``frechet_distance``: Heusel et al., NeurIPS 2017: ||m_1 - m_2||^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)) of the features
-  of two sets of pictures. It means something only beside the name of the network that gave the features, and the number
-  of pictures: numbers of different networks or counts cannot be compared.
-- ``energy_test``: Szekely and Rizzo 2004: the energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| of codes and draws of
+- `frechet_distance`: Heusel et al., NeurIPS 2017: ||m_1 - m_2||^2 + tr(C_1 + C_2 - 2 (C_1 C_2)^(1/2)) of the features
+  of two sets of images. Values of different networks or numbers of images cannot be compared, so both must be told.
+- `energy_test`: Szekely and Rizzo 2004: the energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| of codes and draws of
   the prior, zero only for equal distributions, with the p-value of random relabellings. It sees joint structure, which
-  the per-coordinate distances of training do not, and none of the methods compared is trained on it.
-- ``coverage``: whether all modes (or classes) are used, and how evenly.
-- ``agreement``: whether modes are classes.
+  the per-coordinate distances of training do not, and no method is trained on it.
+- `coverage`: whether all modes (or classes) are used, and how evenly.
+- `agreement`: whether modes are classes.
 """
 
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ def frechet_distance(first: Float[Tensor, "N D"], second: Float[Tensor, "M D"]) 
         ValueError: fewer than two features in a set.
     """
     if min(len(first), len(second)) < 2:
-        raise ValueError(f"a Frechet distance needs at least 2 pictures a set, got {len(first)} and {len(second)}")
+        raise ValueError(f"a Frechet distance needs at least 2 images a set, got {len(first)} and {len(second)}")
     (m1, c1), (m2, c2) = ((x.double().mean(0), x.double().T.cov(correction=1)) for x in (first, second))
     c1, c2 = (c.reshape(first.shape[1], -1) for c in (c1, c2))
     values, vectors = torch.linalg.eigh(c1)
@@ -37,10 +36,10 @@ def frechet_distance(first: Float[Tensor, "N D"], second: Float[Tensor, "M D"]) 
 def energy_test(
     codes: Float[Tensor, "N d"], prior: Float[Tensor, "M d"], *, relabellings: int = 199, seed: int = 0
 ) -> tuple[float, float, float]:
-    """(energy distance, its mean over random relabellings, p-value: the share of relabellings, the real labels among
-    them, that are at least as far apart).
+    """(energy distance, its mean over random relabellings, p-value).
 
-    Takes memory and time of (N + M)^2; a thousand codes are plenty.
+    The p-value is the share of relabellings, the real labels among them, whose distance is at least as large. Memory
+    and time grow with (N + M)^2; a thousand codes are enough.
     """
     both = torch.cat([codes, prior]).double()
     distances = torch.cdist(both, both, compute_mode="donot_use_mm_for_euclid_dist")
@@ -58,8 +57,10 @@ def energy_test(
 
 
 def coverage(assigned: Int64[Tensor, "N"], num: int, expected: Sequence[float] | None = None) -> dict[str, float | int]:
-    """Use of ``num`` modes or classes: ``used`` (with at least a tenth of their expected share), ``effective`` (exp of
-    the entropy, 1..num), ``smallest`` share, and ``distance`` (total variation, 0..1) from ``expected`` (default even).
+    """How evenly `num` modes or classes are used.
+
+    Keys: `used`, those with at least a tenth of their expected share; `effective`, exp of the entropy, 1..num;
+    `smallest`, the smallest share; `distance`, total variation from `expected` shares (None: equal ones), 0..1.
     """
     share = torch.bincount(assigned, minlength=num).double() / max(len(assigned), 1)
     wanted = torch.full((num,), 1 / num, dtype=torch.float64) if expected is None else torch.tensor(expected).double()
@@ -73,8 +74,10 @@ def coverage(assigned: Int64[Tensor, "N"], num: int, expected: Sequence[float] |
 
 
 def agreement(mode: Int64[Tensor, "N"], label: Int64[Tensor, "N"], num_modes: int) -> dict[str, float]:
-    """Of modes and classes: ``own`` (mode k holds class k), ``matched`` (the best one-to-one naming), ``purity`` (every
-    mode named by its most frequent class), all shares of the N; ``nmi`` (normalised mutual information, 0..1).
+    """Agreement of modes and classes, in [0, 1].
+
+    Keys: `own`, the share of samples for which mode k is class k; `matched`, the same with the best one-to-one naming
+    of modes; `purity`, with every mode named by its most frequent class; `nmi`, normalised mutual information.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import normalized_mutual_info_score

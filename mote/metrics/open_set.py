@@ -1,4 +1,4 @@
-"""Open set: how well a score tells clips of the listed classes (known) from clips of no such class (unknown).
+"""Open-set recognition: telling clips of the listed classes (known) from clips of no such class (unknown) by a score.
 
 AUROC = P(known > unknown) + P(equal) / 2 (Mann & Whitney 1947); its interval is Newcombe's (2006, Statistics in
 Medicine 25:559, method 5), which inverts the Hanley-McNeil variance as Wilson's inverts the binomial and so keeps its
@@ -8,7 +8,6 @@ Ming et al., NeurIPS 2022), which also gets a threshold; the margin to the secon
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -19,7 +18,7 @@ from mote.metrics.statistics import finite, fraction
 
 
 def auroc(positive: Float[np.ndarray, "P"], negative: Float[np.ndarray, "Q"]) -> float:
-    """Return the probability in [0, 1] that a positive score is above a negative one; equal scores count half."""
+    """Probability in [0, 1] that a positive score is above a negative one; equal scores count half."""
     ordered = np.sort(finite("negative scores", negative))
     above = finite("positive scores", positive)
     twice = np.searchsorted(ordered, above, "left").sum() + np.searchsorted(ordered, above, "right").sum()
@@ -29,7 +28,7 @@ def auroc(positive: Float[np.ndarray, "P"], negative: Float[np.ndarray, "Q"]) ->
 def auroc_interval(
     value: float, num_positive: int, num_negative: int, z: float = NORMAL_QUANTILE_95
 ) -> tuple[float, float]:
-    """Return the interval (low, high) of an AUROC measured on this many scores, 95 % by default.
+    """Interval (low, high) of an AUROC measured on this many scores, 95 % by default.
 
     The limits are the areas q with |value - q| = z * sqrt(V(q)), V(q) the Hanley-McNeil variance; found by bisection.
     """
@@ -54,7 +53,7 @@ def auroc_interval(
 def open_set(
     known: Float[np.ndarray, "N"], unknown: Float[np.ndarray, "M"], rejected: float = 0.05
 ) -> dict[str, float | int | list[float]]:
-    """Return how well the top probability tells clips of the vocabulary (known) from others, "none of these" (unknown).
+    """Separation of clips of the vocabulary (known) from others (unknown) by the top probability.
 
     known, unknown: top probability of each *decoded* clip. A clip is accepted when it reaches `threshold`, the highest
     value that refuses at most the fraction `rejected` of the known clips; so known_accepted holds by construction and
@@ -77,8 +76,8 @@ def open_set(
     }
 
 
-def open_set_report(known: Scores, unknown: Scores, paths: Sequence[str], accept: float) -> dict[str, Any]:
-    """Return the "open_set" part of a result: keys of `open_set`, and those named here.
+def open_set_report(known: Scores, unknown: Scores, paths: Sequence[str], accept: float) -> dict[str, object]:
+    """The "open_set" part of a result: the keys of `open_set` and those named here.
 
     accept: share in (0, 1] of the known clips that the threshold keeps. listed, undecodable: of the unknown clips,
     whose files are `paths`; those not decoded have no score. other_scores: AUROC and interval of two more scores, the
@@ -86,25 +85,25 @@ def open_set_report(known: Scores, unknown: Scores, paths: Sequence[str], accept
     accept, listed and undecodable.
     """
     lost = [path for path, valid in zip(paths, unknown.valid, strict=True) if not valid]
-    report: dict[str, Any] = {"accept": accept, "listed": len(paths), "undecodable": lost}
+    report: dict[str, object] = {"accept": accept, "listed": len(paths), "undecodable": lost}
     inside, outside = known.probabilities[known.valid], unknown.probabilities[unknown.valid]
     if not len(inside) or not len(outside):
         return report
     report |= open_set(inside.max(axis=1), outside.max(axis=1), rejected=1 - accept)
-    report["other_scores"] = {}
+    others = {}
     for name, score in (("margin", margin), ("negative_entropy", negative_entropy)):
         area = auroc(score(inside), score(outside))
         interval = list(auroc_interval(area, len(inside), len(outside)))
-        report["other_scores"][name] = {"auroc": area, "auroc_interval": interval}
-    return report
+        others[name] = {"auroc": area, "auroc_interval": interval}
+    return report | {"other_scores": others}
 
 
 def margin(probabilities: Float64[np.ndarray, "N K"]) -> Float64[np.ndarray, "N"]:
-    """Return the highest probability minus the second; with one class, that class's."""
+    """Highest probability minus the second highest; of a single class, its probability."""
     best = np.sort(probabilities, axis=1)[:, ::-1]
     return best[:, 0] - best[:, 1] if best.shape[1] > 1 else best[:, 0]
 
 
 def negative_entropy(probabilities: Float64[np.ndarray, "N K"]) -> Float64[np.ndarray, "N"]:
-    """Return sum p log p in nats: 0 for a sure prediction, -log K for an even one."""
+    """sum p log p in nats: 0 for a sure prediction, -log K for an even one."""
     return (probabilities * np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))).sum(axis=1)

@@ -1,8 +1,8 @@
-"""Scores of every listed clip over one list of classes, and what they say.
+"""Scores of every listed clip over a list of classes, and the counts and accuracies they give.
 
 Closed-set and zero-shot evaluation differ in the class list and in how logits come about (the temporal gate), not in
-the counting: both use this file. Each sample is keyed by its index in the list, so whatever the order and the process
-in which it is scored, it has its place; one that never arrives, or arrives twice, is an error.
+the counting: both use this file. Each sample is keyed by its index in the list, whatever the order and the process in
+which it is scored; one that is missing or scored twice is an error.
 
 A clip that cannot be decoded (`valid` false) has no prediction and counts as wrong in every accuracy; it is never
 dropped and never replaced by another clip. In the confusion matrix, which has no column for it, it does not appear.
@@ -33,7 +33,7 @@ MATRIX_CLASSES = 1000  # a result of more has no confusion matrix, which grows w
 
 @dataclass(frozen=True)
 class Scores:
-    """What the model said about clips 0..N-1 of a list; rows of clips that are not valid are all zero."""
+    """Class probabilities of clips 0..N-1 of a list; rows of clips that are not valid are zero."""
 
     index: Int64[np.ndarray, "N"]
     label: Int64[np.ndarray, "N"]
@@ -44,7 +44,7 @@ class Scores:
 def fuse_views(
     logits: Float[Tensor, "B V K"], form: str = "mean_softmax", logit_scale: float = 1.0
 ) -> Float64[Tensor, "B K"]:
-    """Return class probabilities, on the CPU, from the logits (scaled cosines) of several views of each clip.
+    """Class probabilities, on the CPU, from the logits (scaled cosines) of several views of each clip.
 
     form: "mean_softmax", the mean over views of softmax(logits); "mean_logits", softmax of the mean over views;
     "reference", what the authors of MoTE run: softmax of the cosines (logits / logit_scale), mean over views, softmax
@@ -74,7 +74,7 @@ def score(
     fusion: str = "mean_softmax",
     logit_scale: float = 1.0,
 ) -> Scores:
-    """Return the scores of all `total` clips of a list, in the order of the list.
+    """Scores of all `total` clips of a list, in the order of the list.
 
     batches: dicts of "logits" (B, V, K), "index", "label" and "valid" (B,); several processes take some each. add_up:
     adds tensors over the processes; each clip has values in one process and zeros elsewhere, so nothing is rounded.
@@ -105,7 +105,7 @@ def score(
 
 
 def summarize(scores: Scores, classes: Sequence[str]) -> dict:
-    """Return counts, accuracies and intervals of `scores` over `classes` (K names) as plain numbers, ready for JSON.
+    """Counts, accuracies and intervals of `scores` over `classes` (K names) as plain numbers, ready for JSON.
 
     Keys: listed, scored, num_classes, top1, top1_correct, top1_interval, top5, top5_correct, top5_interval, top5_k
     (min(5, K)), mean_class_recall, mean_class_recall_interval (see `class_recall_interval`), per_class (one entry for

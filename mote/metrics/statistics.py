@@ -1,4 +1,4 @@
-"""How far a number can be trusted, and the countings that other people's numbers are made of. numpy only.
+"""Confidence intervals, significance tests, calibration, rank correlation, and the half-class protocol.
 
 Bootstrap: Efron & Tibshirani (1993), percentile interval of the mean of N values drawn N times with replacement.
 McNemar (1947) in its exact form: of the videos that only one of two models gets right, k go to the weaker model;
@@ -7,7 +7,7 @@ Expected calibration error: Guo et al. (2017), sum over bins of count / N * |acc
 Half classes: the ten random halves of Text4Vis and BIKE, which MoTE's code runs too.
 
 Every fraction comes with the counts it was divided from. A clip that was not decoded (`valid` false) is wrong in every
-accuracy, as in `closed_set`; where it has no say (calibration, open set) it is left out and the count says so.
+accuracy, as in `scores.summarize`; calibration leaves it out, and says how many clips it counts.
 """
 
 import math
@@ -25,7 +25,7 @@ HALVES = 10
 def bootstrap_interval(
     values: Float[np.ndarray, "N"] | Sequence[float], seed: int = 0, resamples: int = 10_000, level: float = 0.95
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval (low, high) of the mean of `values`; the same for the same seed.
+    """Percentile bootstrap interval (low, high) of the mean of `values`; the same for the same seed.
 
     For a difference between two models pass the differences per video; means over classes: `class_recall_interval`.
     Raises ValueError for no values, values that are not finite, resamples < 1 or a level outside (0, 1).
@@ -50,7 +50,7 @@ def class_recall_interval(
     resamples: int = 10_000,
     level: float = 0.95,
 ) -> tuple[float, float] | None:
-    """Return the percentile bootstrap interval (low, high) of the mean over classes of correct / listed.
+    """Percentile bootstrap interval (low, high) of the mean over classes of correct / listed.
 
     The clips of each class are drawn again with replacement, the classes stay: what other clips of the same classes
     would have given. n draws from n clips of which c are right are Binomial(n, c / n). Classes without a clip are left
@@ -71,13 +71,13 @@ def class_recall_interval(
 
 
 def mean_and_std(values: Float[np.ndarray, "N"] | Sequence[float]) -> tuple[float, float]:
-    """Return mean and *population* standard deviation (divided by N), as the field publishes over three splits."""
+    """Mean and *population* standard deviation (divided by N), as the field publishes over three splits."""
     sample = finite("values", values)
     return float(sample.mean()), float(sample.std())
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the exact two-sided p-value that two models with these discordant counts are equally accurate; 1 for none.
+    """Exact two-sided p-value of equal accuracy of two models, from their discordant counts; 1 where there are none.
 
     only_a, only_b: videos that a alone, that b alone gets right. Summed in integers: exact for any count.
     """
@@ -127,7 +127,7 @@ def expected_calibration_error(
     valid: Bool[np.ndarray, "N"] | None = None,
     bins: int = 15,
 ) -> dict:
-    """Return how far the top probability is from the accuracy, over decoded clips.
+    """Expected calibration error: distance of the top probability from the accuracy, over decoded clips.
 
     Keys: ece (0..1), count, bins: for each of `bins` equal parts (low, high] of [0, 1] a dict of low, high, count,
     correct, accuracy and confidence, the last two None in an empty bin. Zero belongs to the first bin.
@@ -164,7 +164,7 @@ def expected_calibration_error(
 
 
 def half_class_subsets(num_classes: int) -> list[Int64[np.ndarray, "half"]]:
-    """Return the field's ten random halves (K // 2 classes, sorted) of classes 0..K-1.
+    """The field's ten random halves (K // 2 classes, sorted) of classes 0..K-1.
 
     They are the first K // 2 of `np.random.permutation(K)` after `np.random.seed(0)` ... `np.random.seed(9)`; numpy
     keeps this old generator's stream unchanged. Raises ValueError for fewer than 2 classes.
@@ -178,7 +178,7 @@ def half_class_subsets(num_classes: int) -> list[Int64[np.ndarray, "half"]]:
 
 
 def mean_over_views(logits: Float[np.ndarray, "N V K"]) -> Float64[np.ndarray, "N K"]:
-    """Return the mean over views of the logits: the fusion of MoTE's half-class evaluation."""
+    """Mean over views of the logits: the fusion of MoTE's half-class evaluation."""
     return logits.mean(axis=1, dtype=np.float64)
 
 
@@ -188,7 +188,7 @@ def half_class_accuracy(
     valid: Bool[np.ndarray, "N"],
     fuse: Callable[[np.ndarray], np.ndarray] = mean_over_views,
 ) -> dict:
-    """Return the accuracy over ten random halves of the classes, each ranked on its own.
+    """Accuracy over ten random halves of the classes, each ranked on its own.
 
     logits: cosines or logits per view, not probabilities: a softmax must be taken again over the classes of each half,
     which is what `fuse` (n, V, k) -> scores (n, k) is for. Already fused scores whose order does not depend on the
@@ -219,7 +219,7 @@ def union_report(
     num_own: int,
     valid: Bool[np.ndarray, "N"] | None = None,
 ) -> dict[str, float | int | list[float]]:
-    """Return what happens when the classes of another vocabulary compete: columns 0..num_own-1 are the clips' own.
+    """Accuracy where the classes of another vocabulary compete: columns 0..num_own-1 are the clips' own classes.
 
     Keys: listed, num_own, num_other, top1_union (with `_correct`, `_interval`) and fell_on_other, the fraction of
     listed clips predicted as one of the other classes (with `_count`, `_interval`).
@@ -247,7 +247,7 @@ def accuracy_without(
     excluded: Collection[int],
     valid: Bool[np.ndarray, "N"] | None = None,
 ) -> dict:
-    """Return the accuracy with and without the clips of `excluded` classes; all K classes go on competing.
+    """Accuracy with and without the clips of `excluded` classes; all K classes go on competing.
 
     Keys: excluded_classes, excluded_clips, and `all` and `without`: listed, top1, top5, each with `_correct` and
     `_interval`; `without` is None when no clip is left.
@@ -269,14 +269,14 @@ def accuracy_without(
 
 
 def _top_counts(ranked: Integer[np.ndarray, "n k"], label: Integer[np.ndarray, "n"], listed: int) -> dict:
-    """Return top-1 and top-5 out of `listed` clips, of which `ranked` may hold only the decoded."""
+    """Top-1 and top-5 accuracy among `listed` clips, of which `ranked` may hold only the decoded."""
     top1, top5 = (int(topk_correct(ranked[:, :k], label).sum()) for k in (1, ranked.shape[1]))
     counts = {**fraction("top1", top1, listed, "correct"), **fraction("top5", top5, listed, "correct")}
     return {**counts, "top5_k": ranked.shape[1]}
 
 
 def fraction(name: str, count: int, total: int, counted: str) -> dict[str, float | int | list[float]]:
-    """Return count / total under `name`, the count under `name_counted` and Wilson's interval under `name_interval`."""
+    """`count / total` under the key `name`, the count under `name_counted`, Wilson's interval under `name_interval`."""
     interval = list(wilson_interval(count, total))
     return {name: accuracy(count, total), f"{name}_{counted}": count, f"{name}_interval": interval}
 

@@ -1,4 +1,4 @@
-"""Specialisation against generalisation: one row per method.
+"""The trade-off between specialisation and generalisation, as one row per method.
 
 A model is specialised if it is right on the classes it was tuned on (closed-set top-1) and general if it is right on
 classes it has never seen (zero-shot: harmonic mean over data sets of top-1). Their harmonic mean is the trade-off of
@@ -11,9 +11,9 @@ from mote.metrics.accuracy import harmonic_interval, harmonic_mean
 
 
 def trade_off(method: str, closed_set: Mapping, zero_shot: Mapping[str, Mapping]) -> dict:
-    """Return the row of `method` from its closed-set summary and its zero-shot summaries by data set name.
+    """Row of a table for `method`, from its closed-set summary and its zero-shot summaries by data set name.
 
-    Summaries are those of `closed_set.summarize`. All values are fractions; intervals are 95 %, (low, high).
+    Summaries are those of `scores.summarize`. All values are fractions; intervals are 95 %, (low, high).
     Raises ValueError when no zero-shot set is given.
     """
     if not zero_shot:

@@ -1,1 +1,1 @@
-"""Reporting: pictures and the self-contained report page."""
+"""Figures, tables and self-contained pages made from results."""

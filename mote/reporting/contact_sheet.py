@@ -1,7 +1,7 @@
-"""The contact sheet: clips as rows of small frames, with what the model said about them and which frames mattered.
+"""The contact sheet: clips as rows of small frames, with the model's predictions and the importance of each frame.
 
 Frame importance: the logit of the predicted class without frame t, minus the logit with all frames. Below 0 the frame
-speaks for the prediction. Blue and orange of Okabe & Ito (2008) on a common scale, and every value also as text.
+supports the prediction. Drawn in blue and orange of Okabe & Ito (2008) on a common scale, and written as text.
 """
 
 import base64
@@ -55,7 +55,7 @@ class ClipPicture:
 def clip_picture(
     row: Mapping[str, str], frames: UInt8[np.ndarray, "T H W 3"], importance: Float[np.ndarray, "frames"] | None = None
 ) -> ClipPicture:
-    """Return the picture of a clip from its row of a result's CSV file."""
+    """The clip of a row of a result's CSV file, as it is shown."""
     places = [place for place in range(1, 6) if row.get(f"top{place}")]
     top = [(row[f"top{place}"], float(row[f"top{place}_probability"])) for place in places]
     return ClipPicture(row["path"], frames, row["label"], top, importance)
@@ -77,7 +77,7 @@ def pick_clips(predictions: Sequence[Mapping[str, str]], count: int = 6) -> tupl
 
 
 def contact_sheet(clips: Sequence[ClipPicture], *, scale: float | None = None, side: int = SIDE) -> Markup:
-    """Return the sheet as HTML for `Section.markup`; the page's style sheet lays it out.
+    """Contact sheet as HTML for `Section.markup`; the page's style sheet lays it out.
 
     scale: the change of the logit drawn in full colour, the largest among `clips` if None. side: longest side of a
     frame in pixels; smaller frames are not enlarged.
@@ -91,12 +91,12 @@ def contact_sheet(clips: Sequence[ClipPicture], *, scale: float | None = None, s
 
 
 def largest_change(clips: Sequence[ClipPicture]) -> float:
-    """Return the largest absolute importance among `clips`; 0 where there is none."""
+    """Largest absolute importance among `clips`; 0 where there is none."""
     return max((float(np.abs(clip.importance).max()) for clip in clips if clip.importance is not None), default=0.0)
 
 
 def side_for(clips: Sequence[ClipPicture]) -> int:
-    """Return the longest side of a frame in pixels at which a page of all `clips` keeps its size."""
+    """Longest side of a frame in pixels, smaller for many frames, so that a page of all `clips` stays below 3 MB."""
     total = sum(len(clip.frames) for clip in clips)
     return SIDE if total <= FULL_SIZE_FRAMES else max(32, int(SIDE * math.sqrt(FULL_SIZE_FRAMES / total)))
 
@@ -124,7 +124,7 @@ def _describe(clip: ClipPicture, scale: float, side: int) -> dict[str, object]:
 
 
 def _jpeg(frame: UInt8[np.ndarray, "H W 3"], side: int) -> tuple[str, int, int]:
-    """Return the frame as a data URI, and its width and height."""
+    """(data URI, width, height) of a frame as JPEG."""
     image = Image.fromarray(np.ascontiguousarray(frame))
     image.thumbnail((side, side))
     data = BytesIO()
@@ -133,7 +133,7 @@ def _jpeg(frame: UInt8[np.ndarray, "H W 3"], side: int) -> tuple[str, int, int]:
 
 
 def _change(value: float, scale: float) -> tuple[str, str]:
-    """Return the text of a change of the logit, two digits of the largest, and the style of its cell."""
+    """(text, style of its cell) of a change of the logit; the text has two digits of the largest change."""
     digits = min(max(1 - math.floor(math.log10(scale)), 0), 6) if scale else 0
     text = f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
     text = text if any(digit in text for digit in "123456789") else "0"
@@ -146,6 +146,6 @@ def _change(value: float, scale: float) -> tuple[str, str]:
 
 
 def _luminance(colour: Sequence[int]) -> float:
-    """Return the relative luminance (WCAG 2) in 0..1 of an sRGB colour."""
+    """Relative luminance (WCAG 2) in 0..1 of an sRGB colour."""
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (value / 255 for value in colour)]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,8 +1,7 @@
-"""The pictures of `mote diagnose`: how far classes are from their boundary, and how Lanczos converged."""
+"""Figures of `mote diagnose`: distance of classes from their boundary, convergence of Lanczos, rank correlations."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -44,12 +43,14 @@ def lanczos_plot(histories: Mapping[str, Sequence[tuple[float, float]]], path: P
     for i, (name, history) in enumerate(histories.items()):
         value, residual = np.array(history, dtype=float).T
         relative = np.divide(residual, np.abs(value), out=np.zeros_like(residual), where=value != 0)
-        style: dict[str, Any] = {
-            "color": COLOURS[i % len(COLOURS)],
-            "linestyle": DASHES[i % len(DASHES)],
-            "marker": MARKERS[i],
-        }
-        axes.plot(np.arange(1, len(value) + 1), np.maximum(relative, 1e-16), label=f"{name}: {value[-1]:.4g}", **style)
+        axes.plot(
+            np.arange(1, len(value) + 1),
+            np.maximum(relative, 1e-16),
+            color=COLOURS[i % len(COLOURS)],
+            linestyle=DASHES[i % len(DASHES)],
+            marker=MARKERS[i],
+            label=f"{name}: {value[-1]:.4g}",
+        )
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("products")

@@ -1,4 +1,4 @@
-"""The numbers of one evaluation in words and as tables: what was scored of what, how, and what came out."""
+"""The numbers of one evaluation as tables, and the sentences that say what was scored and how."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from mote.reporting.page import Section, percent
 
 
 def numbers_table(result: Mapping) -> list[dict[str, str]]:
-    """Return the numbers of a result as rows: measure, value [95 %], count; all values in percent."""
+    """Numbers of a result as rows of measure, value [95 %] and count; values in percent."""
     return [
         _row("top-1 (%)", result, "top1", result["listed"]),
         _row(f"top-{result['top5_k']} (%)", result, "top5", result["listed"]),
@@ -20,7 +20,7 @@ def numbers_table(result: Mapping) -> list[dict[str, str]]:
 
 
 def scored_text(result: Mapping) -> str:
-    """Return what was scored of what, under which protocol and how."""
+    """Sentences on how many clips were scored, by which protocol, and with which settings."""
     lost = result["listed"] - result["scored"]
     text = f"{result['scored']} of {result['listed']} listed clips were decoded and scored."
     if lost:
@@ -34,7 +34,7 @@ def scored_text(result: Mapping) -> str:
 
 
 def _setting(result: Mapping) -> str:
-    """A line on what was scored and how, as far as the result says so."""
+    """Sentences on the list, classes and views of a result; "" where it does not name its list."""
     config = (result.get("provenance") or {}).get("config") or {}
     used = config.get("evaluation") or {}
     if not used.get("manifest"):
@@ -45,7 +45,7 @@ def _setting(result: Mapping) -> str:
 
 
 def none_of_these(result: Mapping) -> list[Section]:
-    """Return a section on how clips of no listed class were told apart, where there were any."""
+    """The section on clips of no listed class; empty where none were scored."""
     known = result.get("open_set")
     if not known or "auroc" not in known:
         return []
@@ -70,7 +70,7 @@ def none_of_these(result: Mapping) -> list[Section]:
 
 
 def _further_numbers(result: Mapping) -> list[dict[str, str]]:
-    """Return rows for what only some evaluations measure."""
+    """Rows of the measures that only some evaluations have."""
     rows = []
     if halves := result.get("halves"):
         for name, key in (("top-1", ""), ("top-5", "top5_")):

@@ -1,7 +1,7 @@
 """The page of one evaluation: numbers with their intervals, recall per class, confusions, reliability, and clips.
 
 Everything comes from the files that an evaluation leaves (NAME.json and NAME.csv) and from decoded frames, so a page
-can be made again at any time. One self-contained file; its pictures also lie beside it as SVG and PNG, its tables as
+can be made again at any time. One self-contained file; its figures also lie beside it as SVG and PNG, its tables as
 CSV, for programs.
 """
 
@@ -10,7 +10,7 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from mote.reporting.contact_sheet import ClipPicture, contact_sheet, largest_change, side_for
 from mote.reporting.evaluation_numbers import none_of_these, numbers_table, scored_text
@@ -21,6 +21,16 @@ from mote.reporting.plots import MAX_TICK_LABELS, confusion_plot
 MAX_PAIRS = 20  # most confused pairs shown; all of them are in confused.csv
 MAX_NAMES = 50  # undecodable files shown; all of them are in the result file
 MAX_ABSENT = 12  # classes without a clip that are named; all of them are in the result file
+
+
+class ConfusedPair(TypedDict):
+    """Clips of one class that were taken for another: their number, and their share of the decoded clips of it."""
+
+    true: str
+    predicted: str
+    clips: int
+    of: int
+    share: float
 
 
 def write_evaluation_page(
@@ -38,7 +48,7 @@ def write_evaluation_page(
     result: the document of a result file; keys calibration, halves, overlap, union, open_set and protocol are shown
     where there are any. predictions: the rows of its CSV file, see `read_predictions`. clips: for the contact sheets,
     chosen with `pick_clips`; right and wrong ones are told apart here. extra: further sections, after the numbers.
-    note: what to know about the pictures of clips.
+    note: sentences above the frames of clips.
     Beside the page: recall, confusion and calibration as .svg and .png; summary, per_class, confused and calibration
     as .csv. Raises ValueError when result and predictions are not of the same evaluation.
     """
@@ -49,7 +59,7 @@ def write_evaluation_page(
     numbers = numbers_table(result)
     _write_csv(folder / "summary.csv", numbers)
     with warnings.catch_warnings():
-        # Names in a script that matplotlib's font lacks are boxes in the pictures, but the page has them as text too.
+        # Names in a script that matplotlib's font lacks are boxes in the figures, but the page has them as text too.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         sections = [
             Section("Numbers", scored_text(result), numbers),
@@ -64,19 +74,19 @@ def write_evaluation_page(
 
 
 def read_predictions(path: Path | str) -> list[dict[str, str]]:
-    """Return the rows of a result's CSV file, column name -> cell."""
+    """Rows of a result's CSV file, column name -> cell."""
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         return list(csv.DictReader(file, strict=True))
 
 
-def confused_pairs(predictions: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Return the pairs of classes that are confused: true, predicted, clips, of (clips of the true class), share.
+def confused_pairs(predictions: Sequence[Mapping[str, str]]) -> list[ConfusedPair]:
+    """The pairs of classes that are confused.
 
     Most clips first, then the greatest share, then by name. `of` counts decoded clips, as the confusion matrix does.
     """
     counts = _confusion_counts(predictions)
     total = Counter(row["label"] for row in predictions if row["valid"] == "1")
-    pairs: list[dict[str, Any]] = [
+    pairs: list[ConfusedPair] = [
         {"true": true, "predicted": predicted, "clips": n, "of": total[true], "share": n / total[true]}
         for (true, predicted), n in counts.items()
         if true != predicted
@@ -129,7 +139,7 @@ def _confusion(result: Mapping, predictions: Sequence[Mapping[str, str]], folder
     text = "No decoded clip was taken for another class."
     if pairs:
         text = f"The pairs with most clips, {len(table)} of {len(pairs)}; all are in confused.csv."
-    if result.get("confusion_matrix", ()) is None:  # too many classes, for a picture too
+    if result.get("confusion_matrix", ()) is None:  # too many classes, for a figure too
         return Section("Confusions", text, table)
     counts = _confusion_counts(predictions)
     svg, png = confusion_plot([[counts[t, p] for p in classes] for t in classes], classes, folder / "confusion")

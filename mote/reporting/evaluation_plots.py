@@ -1,4 +1,4 @@
-"""Pictures of one evaluation, each written as SVG and PNG: recall per class, and the reliability curve.
+"""Figures of one evaluation, each written as SVG and PNG: recall per class, and the reliability curve.
 
 Narrow enough to be read on a phone. Recall and confidence come in as fractions and are drawn in percent. Reliability:
 Guo et al. (2017), accuracy against mean confidence per bin; how many clips a bin holds stands below.
@@ -80,7 +80,7 @@ def calibration_plot(calibration: Mapping, path: Path | str) -> tuple[Path, Path
 
 
 def _figure(heights: Sequence[float]) -> list[Axes]:
-    """Return axes of these heights in inches below each other, without borders that say nothing."""
+    """Axes of these heights in inches below each other, without upper and right borders."""
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.6 + 0.3 * (len(heights) - 1)), layout="constrained")
     figure.set_facecolor("white")
     FigureCanvasAgg(figure)

@@ -1,13 +1,12 @@
-"""Results in a line: of an evaluation, of an autoencoder, of a protocol."""
+"""One-line summaries of results: of an evaluation, of an autoencoder, of a protocol."""
 
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from mote.reporting.page import percent
 
 
-def protocol_headline(result: Mapping[str, Any]) -> str:
+def protocol_headline(result: Mapping) -> str:
     """One line: the protocol, its numbers in percent, and how many videos were scored."""
     names = {"top1": "top-1", "top5": "top-5", "mean_class_recall": "mean class recall"}
     if result["protocol"]["fields"]["subsets"] == "folds":
@@ -22,7 +21,7 @@ def protocol_headline(result: Mapping[str, Any]) -> str:
     return f"{result['protocol']['identifier']}{obeyed}: {', '.join(numbers)} over {result['over']} ({counts})"
 
 
-def headline(summary: Mapping[str, Any]) -> str:
+def headline(summary: Mapping) -> str:
     """One line of a result: accuracies in percent with their 95 % intervals, and how many were scored."""
     if "reconstruction" in summary:
         return _latent_headline(summary)
@@ -33,8 +32,8 @@ def headline(summary: Mapping[str, Any]) -> str:
     return f"top-1 {top1}, top-{summary['top5_k']} {top5}, mean class recall {recall} ({counts})"
 
 
-def report(summary: Mapping[str, Any]) -> None:
-    """Print what a result says beside its headline, and its warnings (on stderr)."""
+def report(summary: Mapping) -> None:
+    """Print the parts of a result that its headline leaves out, and its warnings (on stderr)."""
     if known := summary.get("overlap"):
         named = len(known["excluded_classes"])
         line = f"{named} of {summary['num_classes']} class names occur among the classes of tuning"
@@ -49,7 +48,7 @@ def report(summary: Mapping[str, Any]) -> None:
         print(f"mote: warning: {line}", file=sys.stderr)
 
 
-def _latent_headline(summary: Mapping[str, Any]) -> str:
+def _latent_headline(summary: Mapping) -> str:
     parts = [f"reconstruction {summary['reconstruction']:.5f}"]
     if "frechet" in summary:
         parts.append(f"Frechet distance {summary['frechet']:.2f} (features of {summary['judge']['net']})")
@@ -57,4 +56,4 @@ def _latent_headline(summary: Mapping[str, Any]) -> str:
     if "coverage" in summary:
         parts.append(f"{summary['coverage']['used']} of {summary['modes']} modes used")
         parts.append(f"modes are classes: {100 * summary['agreement']['matched']:.1f} %")
-    return "; ".join(parts) + f" ({summary['listed']} pictures)"
+    return "; ".join(parts) + f" ({summary['listed']} images)"

@@ -1,4 +1,4 @@
-"""Pictures side by side in one PNG."""
+"""Images side by side in one PNG."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 def write_image_grid(path: Path, images: Float[Tensor, "N C S S"], columns: int, scale: int = 2) -> None:
-    """Write N pictures with values in [0, 1], row by row, each pixel ``scale`` times as large; whole or not at all."""
+    """Write N images with values in [0, 1], row by row, each pixel `scale` times as large; whole or not at all."""
     padded = F.pad(images.float().cpu().clamp(0, 1), (1, 1, 1, 1), value=0.5)
     padded = F.pad(padded, (0, 0, 0, 0, 0, 0, 0, -len(images) % columns), value=1.0)
     rows = padded.unflatten(0, (-1, columns))  # (R, columns, C, S + 2, S + 2)

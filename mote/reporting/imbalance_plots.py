@@ -1,4 +1,4 @@
-"""Pictures of what the samples of one class say about the others: one result, and one result against another."""
+"""Figures of the probability that samples of one class give to the others, of one result and of two compared."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,7 +46,7 @@ def given_plot(
 
 
 def mined_plot(rows: Sequence[Mapping], names: tuple[str, str], path: Path | str) -> tuple[Path, Path]:
-    """Draw what each major class gives to each minor one, in two results; returns the paths of SVG and PNG.
+    """Draw the probability that frequent classes give to rare ones, in two results; returns the SVG and PNG path.
 
     rows: of `mote.metrics.imbalance.mined_table`. names: of the two results.
     """

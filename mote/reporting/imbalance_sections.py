@@ -1,8 +1,7 @@
-"""Sections of an evaluation's page for classes of unequal size: class by class, in groups, and what was mined."""
+"""Sections of an evaluation's page on classes of unequal size: by class, by group, and confusion between groups."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from mote.reporting.contact_sheet import ClipPicture, contact_sheet
 from mote.reporting.imbalance_plots import given_plot
@@ -15,10 +14,8 @@ OVERLAY = (
 )
 
 
-def imbalance_sections(result: Mapping[str, Any], folder: Path) -> list[Section]:
-    """Sections of a result with the keys of `mote.metrics.imbalance.imbalance_summary`; the picture goes to
-    `folder`.
-    """
+def imbalance_sections(result: Mapping, folder: Path) -> list[Section]:
+    """Sections of a result with the keys of `mote.metrics.imbalance.imbalance_summary`; writes a figure to `folder`."""
     text = (
         "Overall accuracy (WAR, weighted average recall) is top-1; mean accuracy over classes (UAR, unweighted average "
         f"recall, balanced accuracy) is the mean class recall. Macro-F1: {percent(result['macro_f1'])} %."
@@ -49,12 +46,12 @@ def imbalance_sections(result: Mapping[str, Any], folder: Path) -> list[Section]
 
 
 def overlay_sections(best: Sequence[ClipPicture], worst: Sequence[ClipPicture]) -> list[Section]:
-    """Faces of the minor classes with their attention, the best and the worst."""
+    """Faces of the rare classes with their attention maps: right and wrong, the most certain ones."""
     parts = (("Minor classes, right and most certain", best), ("Minor classes, wrong and most certain", worst))
     return [Section(heading, OVERLAY, markup=contact_sheet(part, scale=0.0)) for heading, part in parts if part]
 
 
-def _mined(result: Mapping[str, Any], folder: Path) -> Section:
+def _mined(result: Mapping, folder: Path) -> Section:
     knowledge = result["extra_knowledge"]
     names = list(result["training_counts"])
     svg, _ = given_plot({name: part["given"] for name, part in knowledge.items()}, names, folder / "given")

@@ -1,4 +1,4 @@
-"""The picture of `mote diagnose mixing`: one curve a(d) for each method, the closed form of Mixup as a grey line."""
+"""The figure of `mote diagnose mixing`: one curve a(d) for each method, the closed form of Mixup as a grey line."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ def mixing_plot(
             markevery=max(1, len(curve) // 8),
             label=name,
         )
-    axes.set_xlabel("distance of two pixels over the side of the picture")
+    axes.set_xlabel("distance of two pixels over the side of the image")
     axes.set_ylabel("a = E[(1 − M)(1 − M′)]")
     axes.set_ylim(bottom=0)
     axes.set_title(title, loc="left", fontsize=9, color="#555555")

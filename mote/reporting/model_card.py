@@ -1,4 +1,4 @@
-"""The model card of a folder that is shared: front matter for the Hugging Face Hub, then what a user has to know.
+"""The model card of a shared model: front matter for the Hugging Face Hub, then a description for its users.
 
 Everything in it is read from the files of the run: `model.json`, `config.yaml` and result files. The license is not
 guessed; who shares a model chooses one.
@@ -6,7 +6,6 @@ guessed; who shares a model chooses one.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
@@ -17,8 +16,8 @@ METRICS = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "mean_class_recal
 
 def model_card(
     name: str,
-    meta: Mapping[str, Any],
-    results: Sequence[Mapping[str, Any]] = (),
+    meta: Mapping,
+    results: Sequence[Mapping] = (),
     *,
     config: str | None = None,
     license: str | None = None,
@@ -52,21 +51,21 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def dataset_of(result: Mapping[str, Any]) -> str:
-    """What a result was measured on, in few words: name of the evaluation and file name of the list."""
+def dataset_of(result: Mapping) -> str:
+    """Name of the evaluation and file name of its list."""
     manifest = Path(result["provenance"]["config"]["evaluation"]["manifest"] or "")
     return f"{result['task']} ({manifest.name})"
 
 
-def protocol_of(result: Mapping[str, Any]) -> str:
-    """How a result was measured: views, fusion, modulation, and weight interpolation where there was one."""
+def protocol_of(result: Mapping) -> str:
+    """Settings of an evaluation in words: views, fusion, modulation, and weight interpolation where there was one."""
     settings = result["provenance"]["config"]["evaluation"]
     gate = {True: "on", False: "off", None: "on for new classes"}[settings["modulation"]]
     views = f"{settings['clips']} clips x {settings['crops']} crops, {settings['fusion']}, modulation {gate}"
     return views if settings["alpha"] == 1 else f"{views}, alpha {settings['alpha']}"
 
 
-def _eval_results(result: Mapping[str, Any]) -> list[EvalResult]:
+def _eval_results(result: Mapping) -> list[EvalResult]:
     name = dataset_of(result)
     counts = {key: result[key] for key in ("listed", "scored", "num_classes")}
     return [
@@ -83,12 +82,12 @@ def _eval_results(result: Mapping[str, Any]) -> list[EvalResult]:
     ]
 
 
-def _interval(result: Mapping[str, Any], key: str) -> dict[str, list[float]]:
+def _interval(result: Mapping, key: str) -> dict[str, list[float]]:
     interval = result.get(f"{key}_interval")
     return {"interval_95": [round(100 * end, 2) for end in interval]} if interval else {}
 
 
-def _model(meta: Mapping[str, Any]) -> str:
+def _model(meta: Mapping) -> str:
     head = f"a temporal head of {meta['num_layers']} layers with {meta['num_experts']} experts each, merged for use"
     head = head if meta["num_layers"] else "the mean over frames"
     tower = f"`{meta['backbone']}`" + (f" (`{meta['pretrained']}`)" if meta.get("pretrained") else "")
@@ -102,7 +101,7 @@ def _model(meta: Mapping[str, Any]) -> str:
     )
 
 
-def _usage(name: str, meta: Mapping[str, Any]) -> str:
+def _usage(name: str, meta: Mapping) -> str:
     own = "the classes it was tuned on" if meta.get("classes") else "labels have to be given"
     return f"""## Use
 
@@ -118,7 +117,7 @@ mote predict {name} clip.mp4 --labels "surfing,skiing"
 ```"""
 
 
-def _results(results: Sequence[Mapping[str, Any]]) -> str:
+def _results(results: Sequence[Mapping]) -> str:
     rows = [
         "## Results",
         "In percent, with 95 % intervals (Wilson); undecodable videos count as wrong.",

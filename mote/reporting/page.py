@@ -1,6 +1,6 @@
 """The report page: one self-contained HTML file, and the same tables as text for the terminal and for Markdown.
 
-The page needs no network and no JavaScript: its style is inline and its pictures are data URIs. A table is a sequence
+The page needs no network and no JavaScript: its style is inline and its figures are data URIs. A table is a sequence
 of rows, each a mapping from column name to cell; the first row names the columns.
 """
 
@@ -24,9 +24,10 @@ Table = Sequence[Mapping[str, object]]
 class Section:
     """One part of the page; what is empty is left out.
 
-    pictures: (file, description for those who cannot see it); `wide` ones keep their size on narrow screens and are
-    moved sideways. folded: a long table, shown on demand. markup: HTML, as a `Markup` that has escaped its own parts; a
-    plain string is escaped. commands: shown one per line, ready to copy. facts: shown as indented JSON, on demand.
+    pictures: (file of a figure or image, description for those who cannot see it); `wide` ones keep their size on
+    narrow screens, where they scroll. folded: a long table, shown on demand. markup: HTML, as a `Markup` that has
+    escaped its own parts; a plain string is escaped. commands: shown one per line, ready to copy. facts: shown as
+    indented JSON, on demand.
     """
 
     heading: str
@@ -41,7 +42,7 @@ class Section:
 
 
 def write_page(path: Path | str, title: str, sections: Sequence[Section]) -> Path:
-    """Write the page to `path` and return it; raises FileNotFoundError for a missing picture."""
+    """Write the page to `path` and return it; raises FileNotFoundError for a missing figure."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals.update(grid=_grid, is_number=_is_number, data_uri=data_uri, as_json=_as_json)
     html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(title=title, sections=sections)
@@ -52,23 +53,23 @@ def write_page(path: Path | str, title: str, sections: Sequence[Section]) -> Pat
     return path
 
 
-def data_uri(picture: Path | str) -> str:
-    """Return a picture file as a data URI; raises ValueError for an ending that is not SVG, PNG or JPEG."""
-    picture = Path(picture)
-    media_type = MEDIA_TYPES.get(picture.suffix.lower())
+def data_uri(image: Path | str) -> str:
+    """Image file as a data URI; raises ValueError for an ending that is not SVG, PNG or JPEG."""
+    image = Path(image)
+    media_type = MEDIA_TYPES.get(image.suffix.lower())
     if media_type is None:
-        raise ValueError(f"{picture}: expected a picture ending in one of {', '.join(MEDIA_TYPES)}")
-    return f"data:{media_type};base64,{base64.b64encode(picture.read_bytes()).decode('ascii')}"
+        raise ValueError(f"{image}: expected an image file ending in one of {', '.join(MEDIA_TYPES)}")
+    return f"data:{media_type};base64,{base64.b64encode(image.read_bytes()).decode('ascii')}"
 
 
 def percent(fraction: float, interval: Sequence[float] | None = None) -> str:
-    """Return a fraction in percent with one decimal, and its interval behind it: "61.4 [58.1, 64.6]"."""
+    """Fraction in percent with one decimal, and its interval behind it: "61.4 [58.1, 64.6]"."""
     text = f"{100 * fraction:.1f}"
     return text if interval is None else f"{text} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
 def tradeoff_table(rows: Sequence[Mapping]) -> list[dict[str, object]]:
-    """Return the rows of `mote.metrics.zero_shot.trade_off` as cells, in percent.
+    """Rows of `mote.metrics.zero_shot.trade_off` as cells, in percent.
 
     Columns: method, closed-set, one per zero-shot set where there are several, zero-shot and the harmonic mean.
     """
@@ -88,7 +89,7 @@ def tradeoff_table(rows: Sequence[Mapping]) -> list[dict[str, object]]:
 
 
 def text_table(rows: Table) -> str:
-    """Return rows with aligned columns for a terminal: text to the left, numbers to the right."""
+    """Rows with aligned columns for a terminal: text to the left, numbers to the right."""
     grid = _grid(rows)
     widths = [max(_width(line[i]) for line in grid) for i in range(len(grid[0]))]
     right = [all(_is_number(line[i]) for line in grid[1:]) for i in range(len(widths))]
@@ -97,7 +98,7 @@ def text_table(rows: Table) -> str:
 
 
 def markdown_table(rows: Table) -> str:
-    """Return rows as a Markdown table."""
+    """Rows as a Markdown table."""
     grid = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in _grid(rows)]
     right = [all(_is_number(line[i]) for line in grid[1:]) for i in range(len(grid[0]))]
     grid.insert(1, ["--:" if numbers else "---" for numbers in right])
@@ -105,7 +106,7 @@ def markdown_table(rows: Table) -> str:
 
 
 def _grid(rows: Table) -> list[list[str]]:
-    """Return header and cells as text; raises ValueError when the rows do not share their columns."""
+    """Header and cells as text; raises ValueError when the rows do not share their columns."""
     if not rows:
         raise ValueError("a table needs at least one row")
     columns = list(rows[0])
@@ -124,7 +125,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _width(cell: str) -> int:
-    """Return the columns a terminal uses for `cell`: two for wide East Asian characters."""
+    """Columns a terminal uses for `cell`: two for wide East Asian characters."""
     return sum(1 + (east_asian_width(letter) in "WF") for letter in cell)
 
 

@@ -1,7 +1,6 @@
 """Which parameters of a task are trained, as a table: one row per part, and their sum."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import nn
 
@@ -13,7 +12,7 @@ PARTS = {  # part -> prefix of its names; adapters are told apart by their name
 }
 
 
-def parameter_table(task: nn.Module, groups: Sequence[Mapping[str, Any]], lr: float) -> list[dict[str, object]]:
+def parameter_table(task: nn.Module, groups: Sequence[Mapping], lr: float) -> list[dict[str, object]]:
     """Rows of part, parameters, trained, frozen and learning rate (largest of the part, None where frozen).
 
     Args:
@@ -21,20 +20,17 @@ def parameter_table(task: nn.Module, groups: Sequence[Mapping[str, Any]], lr: fl
         groups: optimizer groups, see `mote.training.optim.parameter_groups`.
         lr: base learning rate, which a group scales by its `lr_scale`.
     """
-    scale = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
-    rows: dict[str, dict[str, Any]] = {}
+    rates = {id(p): lr * group["lr_scale"] for group in groups for p in group["params"]}
+    parts: dict[str, list[nn.Parameter]] = {}
     for name, parameter in task.named_parameters():
         part = next((part for part, prefix in PARTS.items() if name.startswith(prefix)), "other")
-        part += ": adapters" if ".lora_" in name else ""
-        row = rows.setdefault(part, {"part": part, "parameters": 0, "trained": 0, "frozen": 0, "learning rate": None})
-        trained = id(parameter) in scale
-        row["parameters"] += parameter.numel()
-        row["trained" if trained else "frozen"] += parameter.numel()
-        if trained:
-            row["learning rate"] = max(row["learning rate"] or 0.0, lr * scale[id(parameter)])
-    total: dict[str, Any] = {
-        "part": "all",
-        **{key: sum(row[key] for row in rows.values()) for key in ("parameters", "trained", "frozen")},
-        "learning rate": None,
-    }
-    return [*rows.values(), total]
+        parts.setdefault(f"{part}: adapters" if ".lora_" in name else part, []).append(parameter)
+    parts["all"] = [parameter for group in parts.values() for parameter in group]
+    rows: list[dict[str, object]] = []
+    for part, parameters in parts.items():
+        trained = [p for p in parameters if id(p) in rates]
+        counts = [sum(p.numel() for p in chosen) for chosen in (parameters, trained)]
+        rate = max((rates[id(p)] for p in trained), default=None) if part != "all" else None
+        row = {"part": part, "parameters": counts[0], "trained": counts[1], "frozen": counts[0] - counts[1]}
+        rows.append({**row, "learning rate": rate})
+    return rows

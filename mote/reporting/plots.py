@@ -1,4 +1,4 @@
-"""Pictures of results, each written as SVG and PNG: the trade-off plane, confusion matrices, loss curves.
+"""Figures of results, each written as SVG and PNG: the trade-off plane, confusion matrices, loss curves.
 
 Figures are made without pyplot, so nothing global changes and no display is needed. Colours are those of Okabe & Ito
 (2008), which colour-blind readers can tell apart; every series also has a marker or a dash of its own.
@@ -182,7 +182,7 @@ def _place_labels(
     colours: Sequence[str],
     taken: list[Bbox],
 ) -> None:
-    """Write each name beside its point, where it meets the fewest names, points, bars, edges, `taken` places."""
+    """Write each name beside its point, where it overlaps the fewest names, points, bars, edges and `taken` boxes."""
     to_pixels = axes.transData.transform
     for point, (across, up) in zip(points, limits, strict=True):
         taken += [_box(to_pixels([(x, point[1]) for x in across]), 3), _box(to_pixels([(point[0], y) for y in up]), 3)]
@@ -211,7 +211,7 @@ def _place_labels(
 
 
 def _shift(label: Annotation, offset: tuple[int, int]) -> None:
-    """Put `label` at `offset` (points) from what it names, aligned away from it."""
+    """Put `label` at `offset` (points) from its point, aligned away from it."""
     across, up = offset
     label.set_position(offset)
     label.set_horizontalalignment("left" if across > 0 else "right" if across < 0 else "center")

@@ -100,7 +100,7 @@ def test_data_uri_holds_the_file(picture, tmp_path):
     kind, data = data_uri(picture).split(",")
     assert kind == "data:image/png;base64"
     assert base64.b64decode(data) == picture.read_bytes()
-    with pytest.raises(ValueError, match=r"clip\.mp4: expected a picture"):
+    with pytest.raises(ValueError, match=r"clip\.mp4: expected an image file"):
         data_uri(tmp_path / "clip.mp4")
     with pytest.raises(FileNotFoundError):
         data_uri(tmp_path / "absent.png")
