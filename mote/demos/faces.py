@@ -32,6 +32,7 @@ from mote.evaluation.page import page_path
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
+from mote.files.writing import write_atomic
 from mote.inference.loading import load
 from mote.metrics.imbalance import mined_table
 from mote.parallel.accelerator import make_accelerator
@@ -98,9 +99,9 @@ def _report(rows: Sequence[Mapping[str, Any]], runs: Mapping[str, Path], out: Pa
     text = f"{text_table(table)}\n\n{text_table(recalls)}\n\n{verdict}"
     facts = {"seed": seed, "versions": versions(), "runs": {name: str(run) for name, run in runs.items()}}
     results = {"rows": list(rows), "verdict": verdict, "seconds": round(seconds, 1), **facts}
-    (out / "results.json").write_text(json.dumps(results, indent=1))
-    (out / "table.txt").write_text(text + "\n")
-    (out / "faces.png").write_bytes(_examples())
+    write_atomic(out / "results.json", json.dumps(results, indent=1))
+    write_atomic(out / "table.txt", text + "\n")
+    write_atomic(out / "faces.png", _examples())
     confusions = [
         (confusion_plot(part["confusion_matrix"], EXPRESSIONS, out / f"confusion_{runs[name].name}")[0], name)
         for name, part in of.items()

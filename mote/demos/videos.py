@@ -30,6 +30,7 @@ from mote.evaluation.page import page_path
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
+from mote.files.writing import write_atomic
 from mote.inference.classifier import Classifier
 from mote.inference.loading import load
 from mote.metrics.zero_shot import trade_off
@@ -148,8 +149,8 @@ def _report(rows: list[dict], folders: dict[str, Path], out: Path, seed: int, se
     text = text_table(table)
     pictures = tradeoff_plot(rows, out / "tradeoff")
     facts = {"seed": seed, "versions": versions(), "runs": {name: str(folder) for name, folder in folders.items()}}
-    (out / "results.json").write_text(json.dumps({"rows": rows, "seconds": round(seconds, 1), **facts}, indent=1))
-    (out / "table.txt").write_text(text + "\n")
+    write_atomic(out / "results.json", json.dumps({"rows": rows, "seconds": round(seconds, 1), **facts}, indent=1))
+    write_atomic(out / "table.txt", text + "\n")
     curves = [
         (
             curves_plot(read_log(log), out / f"loss_{log.parts[-3]}_{log.parts[-2]}")[0],

@@ -15,13 +15,13 @@ from mote.config import Config, dump
 from mote.evaluation.videos import evaluate
 from mote.experiments import parts
 from mote.experiments.video import Experiment, assemble
-from mote.files.writing import write_atomic
+from mote.files.writing import write_atomic, writing
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main, training_precision
 from mote.reporting.headline import headline
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table
 from mote.tasks.video import VideoTask
-from mote.training.checkpoint import open_run, writing
+from mote.training.checkpoint import open_run
 from mote.training.loop import fit
 from mote.training.optim import Rule, parameter_groups
 from mote.training.signals import Stopped

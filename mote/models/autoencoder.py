@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
-from mote.files.writing import write_whole
+from mote.files.writing import replacing, write_atomic
 
 PRIOR = "prior."  # of the names of its tensors
 
@@ -145,10 +145,9 @@ def save_autoencoder(
     description = {"task": "autoencoder", **meta, "kind": kind, "sizes": model.sizes}
     tensors = {**model.state_dict(), **{PRIOR + name: value for name, value in prior.items()}}
     state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
-    text = json.dumps(description, indent=2) + "\n"
-    write_whole(folder / DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(state, temporary)
+    write_atomic(folder / DESCRIPTION, json.dumps(description, indent=2) + "\n")
 
 
 def is_autoencoder(folder: Path) -> bool:

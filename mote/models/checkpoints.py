@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mote.files.run_directory import DESCRIPTION, TEXT, WEIGHTS, parse_description
-from mote.files.writing import write_whole
+from mote.files.writing import replacing, write_atomic
 from mote.models.narrow import narrow
 from mote.models.reference import check_names, read_reference
 from mote.models.tensor_files import Tensors
@@ -86,16 +86,17 @@ def save_model(
     meta.setdefault("architecture", None)
     meta["architecture"] = meta["architecture"] or _architecture(meta.get("backbone"), model.visual)
     weights, description = _places(folder)
-    weights.parent.mkdir(parents=True, exist_ok=True)
     state = {name: t.detach().cpu().contiguous() for name, t in {**model.state_dict(), **tensors}.items()}
     described = json.dumps(meta, indent=2) + "\n"  # fails before anything is written
     notes = {**(notes or {}), **({"model": described} if description is None else {})}
     if text_tower is not None:
         words = {name: t.detach().cpu().contiguous() for name, t in text_tower.state_dict().items()}
-        write_whole(weights.parent / TEXT, lambda path: save_file(words, path))
-    write_whole(weights, lambda path: save_file(state, path, notes or None))
+        with replacing(weights.parent / TEXT) as temporary:
+            save_file(words, temporary)
+    with replacing(weights) as temporary:
+        save_file(state, temporary, notes or None)
     if description is not None:
-        write_whole(description, lambda path: path.write_text(described, encoding="utf-8"))
+        write_atomic(description, described)
 
 
 def load_model(folder: Path | str) -> LoadedModel:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
-from mote.files.writing import write_whole
+from mote.files.writing import replacing, write_atomic
 from mote.models.feature_maps import TimmMaps
 from mote.models.image_nets import ImageClassifier, build_net
 
@@ -94,10 +94,10 @@ def save_net(folder: Path, model: ImageClassifier, meta: Mapping[str, Any]) -> N
     sizes = dict(getattr(model.net, "sizes", {}))
     statistics = {name: getattr(model, name).flatten().tolist() for name in ("mean", "std")}
     description = json.dumps({"task": "image", **meta, "sizes": sizes, **statistics}, indent=2) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
-    write_whole(folder / DESCRIPTION, lambda path: path.write_text(description, encoding="utf-8"))
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(state, temporary)
+    write_atomic(folder / DESCRIPTION, description)
 
 
 def is_image_model(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from torch import nn
 from mote.files.hashes import sha256_tensors
 from mote.files.provenance import versions
 from mote.files.run_directory import BEST, CONFIG, config_file, model_folder
-from mote.files.writing import write_atomic
+from mote.files.writing import refuse_filled, replacing_folder
 from mote.models import folders
 from mote.models.checkpoints import TENSORS, TEXT, save_model
 from mote.models.image_checkpoints import is_image_model, load_net, save_net
@@ -42,11 +42,9 @@ def compact_model(model: str, out: str) -> dict[str, Any]:
         ArithmeticError: the smaller network gives other numbers; nothing is written.
     """
     source, target = Path(model), Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{target}: already there; choose another folder")
+    refuse_filled(target)
     inner = model_folder(source)
-    is_run = config_file(source) is not None
-    place = target / BEST if is_run else target
+    config = config_file(source)
     dense, save, example, batches = _image(inner) if is_image_model(inner) else _video(source, inner)
     small = compact(dense)
     if widths(small) == widths(dense):
@@ -59,10 +57,11 @@ def compact_model(model: str, out: str) -> dict[str, Any]:
         )
     report |= {"model": model, "versions": versions()}
     report["hashes"] = {"dense": sha256_tensors(dense.state_dict()), "compact": sha256_tensors(small.state_dict())}
-    save(place, small)
-    if is_run:
-        shutil.copyfile(source / CONFIG, target / CONFIG)
-    write_atomic(target / "compact.json", json.dumps(report, indent=1) + "\n")
+    with replacing_folder(target) as temporary:
+        save(temporary if config is None else temporary / BEST, small)
+        if config is not None:
+            shutil.copyfile(config, temporary / CONFIG)
+        (temporary / "compact.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(text_table(table(report["layers"])))
     for row in report["time"]:
         print(

@@ -32,8 +32,8 @@ from mote.datasets.prepare.face_splits import Lists, contents, duplicates, frame
 from mote.datasets.prepare.faces import affectnet, ckplus, folders, rafdb, table
 from mote.datasets.prepare.fer2013 import fer2013, ferplus, png
 from mote.datasets.prepare.official import listed
-from mote.datasets.prepare.videos import refuse_duplicates, role, write_folder
-from mote.datasets.prepare.videos import table as csv_text
+from mote.datasets.prepare.videos import refuse_duplicates, role
+from mote.files.writing import csv_text, refuse_filled, write_folder
 
 LAYOUTS: dict[str, Callable[[Path], FacePlan]] = {
     "rafdb": rafdb,
@@ -140,8 +140,7 @@ def _check(
         raise ManifestError(f"{absent[0]}: there is no such folder")
     if layout != "csv" and not labels.is_dir():
         raise ManifestError(f"{labels}: it is a file; give the folder of the label files")
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise ManifestError(f"{out}: it is already there and not empty; remove it or choose another folder")
+    refuse_filled(out)
 
 
 def _with_classes(plan: FacePlan, labels: Path, classes: Sequence[str] | None, drop: Collection[str]) -> FacePlan:

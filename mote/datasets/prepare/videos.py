@@ -12,12 +12,9 @@ A video is found at its published path, or by its file name in any subfolder and
 that were flattened, sorted into class folders or converted need no list of their own.
 """
 
-import csv
-import io
 import json
 import os
 import re
-import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -27,6 +24,7 @@ from typing import Any, Literal
 from mote.datasets.lists.manifest import VIDEO_SUFFIXES, ManifestError
 from mote.datasets.lists.overlap import letters
 from mote.datasets.prepare.official import Classes, Entry, Plan, author_lists, hmdb51, kinetics, listed, ssv2, ucf101
+from mote.files.writing import csv_text, refuse_filled, write_folder
 
 LAYOUTS: dict[str, Callable[[Path, Classes | None, Collection[str] | None], Plan]] = {
     "ucf101": ucf101,
@@ -64,8 +62,7 @@ def prepare(
     videos, splits, out = Path(videos), Path(splits), Path(out)
     if not videos.is_dir() or not splits.exists():
         raise ManifestError(f"{splits if videos.is_dir() else videos}: there is no such folder")
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise ManifestError(f"{out}: it is already there and not empty; remove it or choose another folder")
+    refuse_filled(out)
     plan = LAYOUTS[layout](splits, classes, only)
     found, lost = _located(plan, Videos(videos))
     refuse_duplicates({name: [entry[:2] for entry in (*found[name], *lost[name])] for name in plan.lists})
@@ -88,10 +85,10 @@ def prepare(
     }
     texts = {f"{name}.txt": _manifest(entries) for name, entries in found.items()}
     numbered = all(identifier == name or identifier.isdigit() for identifier, name in plan.classes)
-    texts["classes.csv"] = table(("id", "name"), enumerate(names) if numbered else plan.classes)
+    texts["classes.csv"] = csv_text(("id", "name"), enumerate(names) if numbered else plan.classes)
     if absent:
         rows = [(entry.path, names[entry.label], name) for name, entries in lost.items() for entry in entries]
-        texts["missing.csv"] = table(("path", "label", "split"), rows)
+        texts["missing.csv"] = csv_text(("path", "label", "split"), rows)
     texts["report.json"] = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     write_folder(out, texts)
     return report
@@ -230,28 +227,3 @@ def _manifest(entries: Iterable[Entry]) -> str:
         ):
             raise ManifestError(f"{entry.where}: {entry.path!r} cannot be written in a list; rename the file")
     return "".join(f"{entry.path} {entry.label}\n" for entry in entries)
-
-
-def table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
-    """A .csv file of these rows."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    return file.getvalue()
-
-
-def write_folder(out: Path, contents: Mapping[str, str | bytes]) -> None:
-    """A new folder with these files; it appears under its name when all of them are written."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    part.mkdir(parents=True)
-    try:
-        for name, content in contents.items():
-            (part / name).parent.mkdir(exist_ok=True)
-            if isinstance(content, bytes):
-                (part / name).write_bytes(content)
-            else:
-                (part / name).write_text(content, encoding="utf-8", newline="\n")
-        if out.is_dir():
-            out.rmdir()  # empty
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

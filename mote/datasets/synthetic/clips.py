@@ -41,6 +41,7 @@ from mote.datasets.synthetic.drawing import (
     draw_disc,
     draw_object,
 )
+from mote.files.writing import write_atomic
 
 MOTIONS = (
     "moving left",
@@ -233,19 +234,16 @@ def make_world(
         marker.unlink()  # the clips are about to change: from here on the world is incomplete
     jobs = []
     for number, (name, classes) in enumerate(CLASSES.items()):
-        (folder / name).mkdir(parents=True, exist_ok=True)
         labels = [label for label in range(len(classes)) for _ in range(counts[name])]
         files = [f"{name}/{i:05d}.mp4" for i in range(len(labels))]
         jobs += [
             (file, classes[label], (seed, number, i)) for i, (file, label) in enumerate(zip(files, labels, strict=True))
         ]
-        splits[name].classes.write_text("".join(f"{title}\n" for title in classes), encoding="utf-8")
+        write_atomic(splits[name].classes, "".join(f"{title}\n" for title in classes))
         lines = [f"{file} {label}\n" for file, label in zip(files, labels, strict=True)]
-        splits[name].manifest.write_text("".join(lines), encoding="utf-8")
+        write_atomic(splits[name].manifest, "".join(lines))
     write_clips(jobs, partial(_write_clip, folder, num_frames, fps), workers)
-    part = marker.with_suffix(".part")
-    part.write_text(json.dumps(config, indent=1), encoding="utf-8")
-    part.replace(marker)  # last: its presence says that everything else is complete
+    write_atomic(marker, json.dumps(config, indent=1))  # last: it says that everything else is complete
     return splits
 
 

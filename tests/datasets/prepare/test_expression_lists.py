@@ -466,5 +466,5 @@ def test_arguments_that_make_no_sense(tmp_path):
         run(tmp_path, keywords, drop=["boredom"])
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine").touch()
-    with pytest.raises(ManifestError, match="it is already there and not empty"):
+    with pytest.raises(FileExistsError, match="is already there and not empty"):
         run(tmp_path, keywords)
