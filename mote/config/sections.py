@@ -45,6 +45,7 @@ class DataConfig(Section):
     difference: Annotated[int, Field(ge=0)] = 0  # > 0: the model sees each frame minus that so many frames earlier
     shuffle_shards: Positive | None = None  # archives of `mote data shard` shuffled together; None = the whole list
     near_keyframes: bool = False  # training clips take the key frame next to each sampled one: cheaper, see docs
+    decoder: Literal["pyav", "decord"] = "pyav"  # decord: not always the frames asked for, for comparison only
     crop_scale: tuple[Unit, Unit] = (0.08, 1.0)  # area of the random-resized crop
     flip: Unit = 0.5  # probability; set 0 where left and right are classes
     grayscale: Unit = 0.2  # probability

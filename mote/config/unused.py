@@ -85,6 +85,8 @@ def idle_settings(config: Config) -> list[str]:
         idle += ["tuning.text: its learning rate is 0 (optim.backbone_lr_scale=0)"]
     if config.data.sampling == "segment":
         idle += ["data.stride: used by data.sampling=dense only" for _ in _changed(config.data, "stride")]
+    if config.data.decoder == "decord":
+        idle += ["data.near_keyframes: decord names no key frames" for _ in _changed(config.data, "near_keyframes")]
     if config.data.cache_features:
         keys = _changed(config.data, "near_keyframes", "shuffle_shards")
         idle += [f"data.{key}: cached features are in memory" for key in keys]
@@ -117,7 +119,7 @@ def _idle_components(config: Config) -> list[str]:
     idle += [f"tuning.{key}: for task=video" for key in _changed(config.tuning, *TuningConfig.model_fields)]
     idle += [f"loss.{key}: for task=video" for key in _changed(config.loss, *LossConfig.model_fields)]
     video = ("frames", "sampling", "stride", "difference", "near_keyframes", "shuffle_shards")
-    video += ("max_bad_fraction",)
+    video += ("max_bad_fraction", "decoder")
     idle += [f"data.{key}: for task=video" for key in _changed(config.data, *video)]
     if config.image.pad:
         idle += ["data.crop_scale: image.pad crops instead" for _ in _changed(config.data, "crop_scale")]

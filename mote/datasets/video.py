@@ -15,8 +15,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mote.datasets.decoding.bounded import Bounded, Unanswered
+from mote.datasets.decoding.bounded import Bounded, CallAbandoned
 from mote.datasets.decoding.decode import read_frames
+from mote.datasets.decoding.decord_video import import_decord
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
@@ -34,7 +35,7 @@ class VideoDataset(Dataset):
     `flip`, `grayscale`, `scale`: see `train_transform`. A file that cannot be decoded raises DecodeError
     (on_error="raise") or gives frames of zeros with valid=False and `cause` "path<TAB>cause" (on_error="mark").
     `crop`: (frames (T, H, W, 3), path) -> frames, such as `face_crop.face_of_clip`; before anything else is cut.
-    `backend`: see `read_frames`. `timeout`: seconds after which a file counts as undecodable, see `Bounded`; None waits
+    `decoder`: see `read_frames`. `timeout`: seconds after which a file counts as undecodable, see `Bounded`; None waits
     for ever, and lets a crash of the decoder through.
     """
 
@@ -57,7 +58,7 @@ class VideoDataset(Dataset):
         scale: tuple[float, float] = (0.08, 1.0),
         on_error: Literal["raise", "mark"] = "raise",
         crop: Callable[[np.ndarray, Path], np.ndarray] | None = None,
-        backend: str | None = None,
+        decoder: str = "pyav",
         timeout: float | None = None,
     ):
         if sampling not in ("segment", "dense"):
@@ -72,12 +73,14 @@ class VideoDataset(Dataset):
             raise ValueError(f"difference must be a number of frames, 0 for none, got {difference}")
         if near_keyframes and (difference or sampling == "dense"):
             raise ValueError("near_keyframes moves frames, so it needs sampling='segment' and difference=0")
+        if decoder == "decord":
+            import_decord()  # a missing package is said here, not for every file
         self.records = list(records)
         self.num_frames, self.size, self.train, self.seed = num_frames, size, train, seed
         self.num_clips, self.num_crops, self.sampling, self.stride = num_clips, num_crops, sampling, stride
         self.difference, self.crop = difference, crop
         self.augmentation = {"flip": flip, "grayscale": grayscale, "scale": scale}
-        self.on_error, self.backend, self.near_keyframes = on_error, backend, near_keyframes
+        self.on_error, self.decoder, self.near_keyframes = on_error, decoder, near_keyframes
         self._bounded = None if timeout is None else Bounded(self._read, timeout)
         self._given_up: dict[int, str] = {}  # index: cause, of files that are not worth another `timeout`
 
@@ -107,16 +110,16 @@ class VideoDataset(Dataset):
         try:
             if index not in self._given_up:
                 return torch.from_numpy(self._bounded(epoch, index)).movedim(-1, -3)
-        except Unanswered as error:
+        except CallAbandoned as error:
             self._given_up[index] = str(error)
-        raise DecodeError(self.records[index].path, self.backend or "pyav", self._given_up[index])
+        raise DecodeError(self.records[index].path, self.decoder, self._given_up[index])
 
     def _read(self, epoch: int, index: int) -> UInt8[np.ndarray, "*V T S S 3"]:
         """The clip or views in one piece, pixels interleaved, which `Bounded` and stacking only have to copy."""
         path, rng = self.records[index].path, np.random.default_rng((self.seed, epoch, index))
         draw = rng if self.train else None
         clips = read_frames(  # (C*T, H, W, 3)
-            path, lambda length: self._indices(length, draw).ravel(), self.backend, self.near_keyframes
+            path, lambda length: self._indices(length, draw).ravel(), self.decoder, self.near_keyframes
         )
         clips = clips if self.crop is None else self.crop(clips, path)
         if self.train:

@@ -106,6 +106,7 @@ def evaluate(
     if inputs["model"] is not None and Path(inputs["model"]).exists():  # else it is the name of an architecture
         inputs["model"] = os.path.abspath(inputs["model"])
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}
+    origin["decoder"] = config.data.decoder
     origin["precision"] = resolve_precision(settings.precision, classifier.device)  # what "auto" was
     columns = half_predictions(scores, halved["per_subset"], labels) if halved else {}
 

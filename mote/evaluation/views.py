@@ -66,6 +66,7 @@ def evaluation_dataset(
         stride=data.stride,
         difference=difference,
         on_error="mark",
+        decoder=data.decoder,
         timeout=data.decode_timeout,
     )
 
