@@ -30,8 +30,8 @@ from torch.nn import functional as F
 
 from mote.config import load
 from mote.datasets.images import ImageDataset, ImageList, read_images
-from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import ManifestError
+from mote.datasets.lists.reading import Listing
 from mote.datasets.synthetic.clips import CLASSES, make_world
 from mote.evaluation.autoencoder import Judge
 from mote.evaluation.features import cache_folder, frame_features, open_cache
@@ -241,7 +241,7 @@ def ood(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 def names(path: str) -> list[str] | None:
     """Class names of a list, or None where its labels are numbers."""
     try:
-        return reading.class_names(None, path)
+        return Listing(path).names()
     except ManifestError:
         return None
 
@@ -257,10 +257,10 @@ def clips(arguments: argparse.Namespace) -> dict[str, float]:
     """Cosine of what comes back, latent terms of the test codes, and the share of frames whose mode is their class."""
     classifier = load_classifier(arguments.run, device=torch.device("cpu"))
     data = arguments.data if arguments.world is None else world_list(arguments.world)
-    classes = reading.class_names(None, data)
+    classes = Listing(data).names()
     parts = {}
     for split in ("train", "test"):
-        records = reading.records(data, None, classes, None, split)
+        records = Listing(data, split=split).records(classes)
         config = load()
         settings = {"frames": 8, "size": classifier.size, "difference": 0}
         dataset = evaluation_dataset(records, config.evaluation, config.data, **settings)

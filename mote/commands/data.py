@@ -125,19 +125,19 @@ def _prepare_faces(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from mote.datasets.lists.manifest import ManifestError
-    from mote.datasets.lists.reading import class_names, records
+    from mote.datasets.lists.reading import Listing
     from mote.datasets.lists.verify import verify, write_unreadable
     from mote.datasets.prepare.videos import prepared_videos
 
+    root = arguments.root or prepared_videos(arguments.manifest)
+    listing = Listing(arguments.manifest, root, classes=arguments.classes)
     try:
-        names = class_names(arguments.classes, arguments.manifest)
+        names = listing.names()
     except ManifestError:
         if arguments.classes:
             raise
         names = None  # a list of numbers needs no names
-    root = arguments.root or prepared_videos(arguments.manifest)
-    listed = records(arguments.manifest, None if root is None else str(root), names, arguments.classes, None)
-    report = verify(listed, arguments.workers, timeout=arguments.timeout)
+    report = verify(listing.records(names), arguments.workers, timeout=arguments.timeout)
     for path, cause in report.unreadable:
         print(f"{path}: {cause}")
     print(f"{report.num_files - len(report.unreadable)} of {report.num_files} files can be read", file=sys.stderr)

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mote.datasets.lists.agreement import check_folders
 from mote.datasets.lists.manifest import IMAGE_SUFFIXES, ManifestError, Record, manifest_classes, read_manifest
 from mote.datasets.transforms import eval_transform, train_transform
 
@@ -59,7 +60,7 @@ def read_images(
     numbers in a .csv or text list name themselves.
 
     Raises:
-        ManifestError: a source that cannot be used as it stands.
+        ManifestError: a source that cannot be used as it stands, or labels that the folders of the images contradict.
     """
     source = Path(source)
     if source.suffix.lower() == ".npz" and source.is_file():
@@ -68,6 +69,8 @@ def read_images(
         return _packed(source, *_read_cifar(source, _split(source, split)), split, classes or CIFAR10)
     classes = classes or _own_names(source)
     records = read_manifest(source, root, classes, split, ids, suffixes=IMAGE_SUFFIXES)
+    if classes is not None:
+        check_folders(source, records, classes, ids)
     return ImageList(records, list(classes or map(str, range(max(record.label for record in records) + 1))))
 
 

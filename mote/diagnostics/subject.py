@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mote.config import Config
-from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import Record
+from mote.datasets.lists.reading import Listing
 from mote.evaluation.features import cache_folder, frame_features, open_cache
 from mote.evaluation.views import evaluation_dataset
 from mote.files.hashes import sha256_lines, sha256_tensors
@@ -161,7 +161,7 @@ def _video(run: Path, config: Config, accelerator: Accelerator, samples: int, se
     if inputs == "features" and not head:
         raise ValueError(f"{run}: has no temporal head to measure alone; give --inputs pixels")
     assert data.train is not None
-    records = reading.records(data.train, data.root, classes, data.classes, data.split)
+    records = Listing(data.train, data.root, data.split, data.classes).records(classes)
     chosen, own = _draw(len(records), samples, seed, accelerator)
     text = classifier.text_features(classes)
     if inputs == "features":

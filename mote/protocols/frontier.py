@@ -15,8 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mote.config import Config, merge, validate
-from mote.datasets.lists import reading
-from mote.datasets.lists.reading import hash_manifest
+from mote.datasets.lists.reading import Listing
 from mote.evaluation.features import cache_folder
 from mote.evaluation.videos import evaluate
 from mote.evaluation.vocabulary import own_classes
@@ -228,13 +227,11 @@ def _hashes(targets: Sequence[Target], classifier: Classifier) -> dict[str, str]
         settings = target.config.evaluation
         if target.protocol is not None:
             hashes[f"{target.name}:protocol"] = digest(target.protocol)
-            hashes |= {
-                f"{target.name}:{one.name}": hash_manifest(str(one.manifest), one.records) for one in target.lists
-            }
+            hashes |= {f"{target.name}:{one.name}": Listing(one.manifest).sha256(one.records) for one in target.lists}
         elif settings.manifest is not None:
             names = own_classes(classifier, settings.classes, settings.manifest)
-            listed = reading.records(settings.manifest, settings.root, names, settings.classes, settings.split)
-            hashes[target.name] = hash_manifest(settings.manifest, listed)
+            listing = Listing(settings.manifest, settings.root, settings.split, settings.classes)
+            hashes[target.name] = listing.sha256(listing.records(names))
     return hashes
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mote.config import Config, validate, with_todays_names
-from mote.datasets.lists import reading
-from mote.datasets.lists.reading import hash_manifest
+from mote.datasets.lists.reading import Listing, templates
 from mote.evaluation.unknown import unknown_records
 from mote.evaluation.vocabulary import added_classes, own_classes
 from mote.files.hashes import sha256_file, sha256_lines, sha256_tensors
@@ -79,15 +78,16 @@ def _verify_list(path: Path, result: Mapping[str, Any], model: str | None) -> li
             Check(f"{path.name}: model", str(error))
         ]
     settings = config.evaluation
-    manifest = settings.manifest or ""
+    listing = Listing(settings.manifest or "", settings.root, settings.split, settings.classes)
+
+    def own() -> list[str]:
+        return own_classes(classifier, settings.classes, str(listing.manifest))
 
     def classes() -> list[str]:
-        own = own_classes(classifier, settings.classes, manifest)
-        return [*own, *added_classes(own, inputs["union"] and str(folder / inputs["union"]))]
+        return [*own(), *added_classes(own(), inputs["union"] and str(folder / inputs["union"]))]
 
     def listed() -> str:
-        own = own_classes(classifier, settings.classes, manifest)
-        return hash_manifest(manifest, reading.records(manifest, settings.root, own, settings.classes, settings.split))
+        return listing.sha256(listing.records(own()))
 
     def numbers() -> str:
         with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -97,9 +97,8 @@ def _verify_list(path: Path, result: Mapping[str, Any], model: str | None) -> li
         return "; ".join(recount.differences(result, rows, names if same else None))
 
     def unknown() -> str:
-        own = own_classes(classifier, settings.classes, manifest)
-        known = reading.records(manifest, settings.root, own, settings.classes, settings.split)
-        return hash_manifest(settings.unknown or "", unknown_records(settings.unknown or "", known, classes()))
+        others = unknown_records(settings.unknown or "", listing.records(own()), classes())
+        return Listing(settings.unknown or "").sha256(others)
 
     if settings.unknown is not None:
         checks["unknown"] = lambda: _same(unknown(), hashes["unknown"])
@@ -119,7 +118,7 @@ def _model(model: str | None, backbone: str | None, config: Config) -> Classifie
         raise ValueError("the result does not say which model it is about; give the model before --verify")
     classifier = load(model, backbone=backbone, device="cpu")
     if config.evaluation.templates is not None:
-        classifier = classifier.with_templates(reading.templates(config.evaluation.templates))
+        classifier = classifier.with_templates(templates(config.evaluation.templates))
     return classifier if config.evaluation.alpha == 1 else classifier.interpolated(config.evaluation.alpha)
 
 
