@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mote.datasets.lists.manifest import ManifestError, read_class_ids, read_class_names, read_manifest
-from mote.datasets.prepare.videos import LAYOUTS, Videos, prepare, summary
+from mote.datasets.prepare.layouts import VIDEOS
+from mote.datasets.prepare.videos import Videos, prepare, summary
 
 CLASSES = Path(__file__).resolve().parents[3] / "data" / "classes"
 MARKED = [("a b.avi", "1"), ("(HQ)_[x]__!!!_-_vs._0.avi", "2"), ("  two  blanks;~.avi", "0"), ("100%_é_動画.avi", "1")]
@@ -412,7 +413,7 @@ def test_wrong_arguments_are_named(tmp_path):
         with pytest.raises(ManifestError, match=rf"{name}: there is no such folder"):
             run(tmp_path, {"layout": "ucf101"})
         (tmp_path / name).mkdir()
-    assert set(MAKERS) <= set(LAYOUTS)
+    assert set(MAKERS) <= set(VIDEOS)
 
 
 def test_names_a_list_cannot_hold_are_refused(tmp_path):
