@@ -7,7 +7,7 @@ Files are opened where the item is asked for, hence inside the worker.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import torch
@@ -24,19 +24,44 @@ from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
 from mote.datasets.transforms import eval_transform, subtract_frames, train_transform
 
 
+class VideoItem(TypedDict):
+    """One clip (T, 3, S, S) or its views (V, T, 3, S, S); `cause`: why a file cannot be decoded, else ""."""
+
+    frames: Tensor
+    label: Tensor
+    index: Tensor
+    valid: Tensor
+    cause: str
+
+
 class VideoDataset(Dataset):
     """Items `{"frames": uint8, "label": int64, "index": int64, "valid": bool, "cause": str}` of `records`.
 
-    Index it by (epoch, index) or by index alone (epoch 0). `frames` is (T, 3, size, size) in training and
-    (V, T, 3, size, size) in testing, V = num_clips * num_crops. `sampling`: "segment", or "dense" with frames `stride`
-    apart. `difference` > 0: each frame comes as its difference to the frame so many later, see `subtract_frames`; the
-    last frames of the video, which have no later one, as that of the last pair. `near_keyframes`: see `read_frames`;
-    needs "segment" and no `difference`.
-    `flip`, `grayscale`, `scale`: see `train_transform`. A file that cannot be decoded raises DecodeError
-    (on_error="raise") or gives frames of zeros with valid=False and `cause` "path<TAB>cause" (on_error="mark").
-    `crop`: (frames (T, H, W, 3), path) -> frames, such as `face_crop.face_of_clip`; before anything else is cut.
-    `decoder`: see `read_frames`. `timeout`: seconds after which a file counts as undecodable, see `Bounded`; None waits
-    for ever, and lets a crash of the decoder through.
+    Indexed by (epoch, index), or by index alone (epoch 0). `frames` is (T, 3, size, size) in training and
+    (V, T, 3, size, size) in testing, V = num_clips * num_crops.
+
+    Args:
+        records: files and labels.
+        num_frames: T of a clip.
+        size: pixels of a side, after cropping.
+        train: one random clip; else all views.
+        seed: of the random clips.
+        num_clips, num_crops: of the views in testing; crops 1 or 3.
+        sampling: "segment" or "dense", see `sampling`.
+        stride: frames between samples of dense sampling.
+        difference: > 0: each frame comes as its difference to the frame so many later, see `subtract_frames`; the last
+            frames of the video, which have no later one, as that of the last pair.
+        near_keyframes: see `read_frames`; needs "segment" and no `difference`.
+        flip, grayscale, scale: see `train_transform`.
+        on_error: a file that cannot be decoded raises DecodeError ("raise"), or gives frames of zeros with valid=False
+            and `cause` "path<TAB>cause" ("mark").
+        crop: (frames (T, H, W, 3), path) -> frames, such as `face_crop.face_of_clip`; before anything else is cut.
+        decoder: see `read_frames`.
+        timeout: seconds after which a file counts as undecodable, see `Bounded`; None waits for ever, and lets a crash
+            of the decoder through.
+
+    Raises:
+        ValueError: arguments that do not fit together, or a decoder that is not installed.
     """
 
     def __init__(
@@ -87,7 +112,7 @@ class VideoDataset(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, key: int | tuple[int, int]) -> VideoItem:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         try:
             frames, cause = self.frames(epoch, index), ""

@@ -19,7 +19,6 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -45,7 +44,7 @@ class PyAVVideo:
         self._path = str(path)
         self._reformatter = VideoReformatter()  # shared: building one costs more than converting a small frame
         self._reordered = False  # packets are stored in another order than that in which their frames are shown
-        self._held: list[Any] = []  # all packets of a file whose frames are counted, until they are decoded
+        self._held: list[av.Packet] = []  # all packets of a file whose frames are counted, until they are decoded
         with reported(self._path, self.decoder):
             self._open()
             self.fps = float(self._stream.average_rate or 0.0)
@@ -173,7 +172,7 @@ class PyAVVideo:
             self._open()  # opened afresh: these containers do not seek reliably, not even to their start
         return _with_damage(frame for packet in packets or self._packets() for frame in packet.decode())
 
-    def _packets(self) -> Iterator[Any]:
+    def _packets(self) -> Iterator[av.Packet]:
         """Packets from here on. A `demux` of PyAV that is left before its end keeps 144 bytes, unless it is closed:
         `yield from` does that, `for` and PyAV's own `decode` do not."""
         yield from self._container.demux(self._stream)
@@ -258,7 +257,7 @@ def _address(path: str) -> str:
     return f"subfile,,start,{part.offset},end,{end},,:{os.path.abspath(part.archive)}"
 
 
-def _with_damage(frames: Iterable[Any]) -> Iterator[tuple[av.VideoFrame, bool]]:
+def _with_damage(frames: Iterable[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, bool]]:
     """Mark a frame that the decoder flags, and those that build on it: all up to the next key frame."""
     damaged = False
     for frame in frames:

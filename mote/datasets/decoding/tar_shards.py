@@ -53,10 +53,13 @@ def shard_numbers(paths: Sequence[Path]) -> Int64[np.ndarray, "N"]:
 
 
 def write_shards(rows: Sequence[Row], base: Path, out: Path, shard_bytes: int = 10**9) -> dict[str, int]:
-    """Archives of about `shard_bytes` (at least one video each) with the files of `rows`, and their list, in `out`.
+    """Numbers of `videos`, `shards` and `bytes` written into the new folder `out`: archives and their list.
 
-    A file that is listed more than once is stored once. Returns numbers of `videos`, `shards` and `bytes`. Paths are
-    relative to `base`. All or nothing: the folder appears when it is complete.
+    Args:
+        rows: the videos; one that is listed more than once is stored once.
+        base: where relative paths start.
+        out: the folder, which appears when it is complete.
+        shard_bytes: size of an archive, about, but at least one video each.
 
     Raises:
         ManifestError: a listed file that is not there.
@@ -122,7 +125,7 @@ def _member_name(path: str, taken: set[str]) -> str:
 
 
 def _add(archive: tarfile.TarFile, name: str, file: io.BufferedIOBase, size: int) -> int:
-    """Without time, owner and mode: equal files give equal archives. Returns `size`."""
+    """Add a member without time, owner and mode, so that equal files give equal archives; the value is `size`."""
     member = tarfile.TarInfo(name)
     member.size = size
     archive.addfile(member, file)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def split(rows: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Clip],
     return training, validation
 
 
-def write_rows(file: Path, rows: Sequence[Clip], source: Path, facts: Mapping[str, Any]) -> None:
+def write_rows(file: Path, rows: Sequence[Clip], source: Path, facts: Mapping[str, object]) -> None:
     """Write a list (CSV by the suffix, else `path label` lines) and `FILE.json`, both or neither.
 
     Raises:

@@ -91,9 +91,8 @@ def prepare_faces(
     refuse_duplicates({name: [face[:2] for face in (*found[name], *lost[name])] for name in plan.lists}, "files")
     absent = sorted({face.path for faces in lost.values() for face in faces})
     if missing == "error":
-        refuse_missing(
-            root, "files", absent, len({face.path for faces in found.values() for face in faces} | {*absent})
-        )
+        here = {face.path for faces in found.values() for face in faces}
+        refuse_missing(root, "files", absent, len(here | {*absent}))
     if empty := [name for name, faces in found.items() if not faces]:
         raise ManifestError(f"{root}: no file of {listed(empty)} is there")
     content = contents(root, found) if not plan.pixels else _pixel_contents(plan)

@@ -216,10 +216,14 @@ def make_world(
     fps: int = 12,
     workers: int | None = None,
 ) -> dict[str, Split]:
-    """Write the clips, manifests and class lists of all splits under `folder`; a complete world is reused.
+    """Files of each split by name: clips, manifests and class lists, written under `folder`.
 
-    `clips_per_class` overrides entries of `CLIPS_PER_CLASS`; `workers`: processes (None = all cores, 0 = this one).
-    The clips depend on `seed` and their split and number alone. Returns the files of each split by name.
+    Args:
+        folder: of the world; a complete one with the same settings is reused.
+        seed: the clips depend on it and on their split and number alone.
+        clips_per_class: instead of entries of `CLIPS_PER_CLASS`.
+        num_frames, fps: of a clip.
+        workers: processes; None: all cores; 0: this one.
     """
     counts = CLIPS_PER_CLASS | (clips_per_class or {})
     if unknown := set(counts) - set(CLASSES):

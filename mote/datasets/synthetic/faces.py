@@ -91,10 +91,14 @@ def make_faces(
     fps: int = 12,
     workers: int | None = None,
 ) -> Faces:
-    """Write the clips, `faces.csv` and `classes.csv` below `folder`; a complete world is reused.
+    """Files of the world, written below `folder`: the clips, `faces.csv` and `classes.csv`.
 
-    `counts`: instead of `COUNTS`; `workers`: processes (None = all cores, 0 = this one). The clips depend on `seed`,
-    their part, class and number alone.
+    Args:
+        folder: of the world; a complete one with the same settings is reused.
+        seed: the clips depend on it and on their part, class and number alone.
+        counts: instead of `COUNTS`.
+        num_frames, fps: of a clip.
+        workers: processes; None: all cores; 0: this one.
     """
     folder, numbers = Path(folder), {part: list(row) for part, row in (counts or COUNTS).items()}
     config = {"version": VERSION, "seed": seed, "counts": numbers, "num_frames": num_frames, "fps": fps}
