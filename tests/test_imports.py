@@ -17,6 +17,7 @@ EXPERIMENTS = MEASURED | {"tasks", "training", "sparsity"}
 EVERYTHING = EXPERIMENTS | {"protocols", "diagnostics", "experiments", "demos"}
 ALLOWED = {  # room -> rooms it may import
     **{room: set() for room in GROUND},
+    "reporting": {"files"},
     "datasets": {"files"},
     "models": {"files", "parallel"},
     "training": {"files", "parallel"},

@@ -5,9 +5,8 @@ Tasks, in this order, on a cache in a temporary folder that is removed afterward
 - write: `put` of every entry (the time to draw the features is left out);
 - open: reading the index;
 - check: `missing` of all keys, which reads and verifies every entry;
-- iterate: all entries in the order of the disk, in batches;
-- shuffled: all entries in random order, in batches;
-- list: all entries one by one in the order of a list, as an evaluation reads them.
+- list: all entries in the order of a list, as an evaluation reads them;
+- shuffled: all entries in random order.
 
 Peak memory is that of the whole process; `import` is what it takes before it does anything. Entries that fit into the
 memory of the machine are read from the page cache, not from the disk.
@@ -23,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +29,7 @@ import torch
 
 from mote.datasets.cache.feature_cache import FeatureCache, entry_key, namespace_key
 
-TASKS = ("import", "write", "open", "check", "iterate", "shuffled", "list")
+TASKS = ("import", "write", "open", "check", "list", "shuffled")
 SPACE = namespace_key(bench="random features")
 
 
@@ -45,12 +43,6 @@ def write(folder: Path, keys: list[str], shape: tuple[int, int, int]) -> float:
             cache.put(key, features)
             seconds += time.perf_counter() - start
     return seconds
-
-
-def drain(batches: Iterable, expected: int, count: Callable[..., int]) -> None:
-    """Go through all batches and check that every entry came."""
-    if (found := sum(count(batch) for batch in batches)) != expected:
-        raise AssertionError(f"expected {expected} entries, got {found}")
 
 
 def measure(task: str, folder: Path, options: argparse.Namespace) -> float:
@@ -67,14 +59,11 @@ def measure(task: str, folder: Path, options: argparse.Namespace) -> float:
         start = time.perf_counter()
     if task == "check" and (missing := cache.missing(keys)):
         raise AssertionError(f"{len(missing)} entries are missing")
-    if task == "iterate":
-        drain(cache.iterate(keys, options.batch), len(keys), lambda batch: len(batch[1]))
-    if task == "shuffled":
-        order = np.random.default_rng(1).permutation(len(keys))
-        parts = (order[i : i + options.batch] for i in range(0, len(order), options.batch))
-        drain((cache.read_many([keys[i] for i in part]) for part in parts), len(keys), len)
-    if task == "list":
-        drain((cache.read(key) for key in keys), len(keys), lambda row: int(row is not None))
+    if task in ("list", "shuffled"):
+        order = range(len(keys)) if task == "list" else np.random.default_rng(1).permutation(len(keys))
+        found = sum(cache.read(keys[i]) is not None for i in order)
+        if found != len(keys):
+            raise AssertionError(f"expected {len(keys)} entries, got {found}")
     return time.perf_counter() - start
 
 
@@ -94,7 +83,6 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=3)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--folder", type=Path, help="where the temporary folder is made")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--task", choices=TASKS, help=argparse.SUPPRESS)
@@ -103,7 +91,7 @@ def main() -> None:
         seconds = measure(options.task, options.folder, options)
         print(json.dumps({"seconds": seconds, "peak_mb": peak_memory()}))
         return
-    sizes = {name: getattr(options, name) for name in ("entries", "views", "frames", "width", "batch")}
+    sizes = {name: getattr(options, name) for name in ("entries", "views", "frames", "width")}
     megabytes = 4e-6 * options.entries * options.views * options.frames * options.width
     print(f"{sizes}: {megabytes:.0f} MB of features\n{'task':10s} {'s':>8s} {'MB/s':>8s} {'peak MB':>8s}")
     figures = {}

@@ -133,8 +133,8 @@ def measure(path: Path, rounds: int) -> tuple[dict[str, float], dict[str, float]
         raise AssertionError(f"{path}: bare decoding found other frames")
     calls = {"bare": partial(bare, path, plan), "ours": partial(ours, path), "pil": partial(pil, path, plan)}
     try:
-        read_frames(path, plan.indices, backend="decord")
-        calls["decord"] = partial(read_frames, path, plan.indices, backend="decord")
+        read_frames(path, plan.indices, decoder="decord")
+        calls["decord"] = partial(read_frames, path, plan.indices, decoder="decord")
     except (ValueError, DecodeError):  # not installed, or it gives up on the file
         pass
     seconds = interleaved(calls, rounds, time.process_time)

@@ -28,7 +28,7 @@ import torch
 from mote.config import Config
 from mote.config import load as load_config
 from mote.datasets.cache.cached_video import record_keys
-from mote.datasets.lists import reading
+from mote.datasets.lists.reading import Listing
 from mote.evaluation.features import indices_rule, open_cache
 from mote.evaluation.videos import evaluate
 from mote.evaluation.views import evaluation_dataset
@@ -78,7 +78,7 @@ def fill(folder: Path, precision: str) -> None:
     """Random features of every video, as this precision keeps them."""
     config = settings(folder, precision)
     classifier = load(str(folder / "model"), device="cpu").in_precision(precision)  # type: ignore[arg-type]
-    records = reading.records(str(folder / "list.txt"), None, CLASSES, None, None)
+    records = Listing(folder / "list.txt").records(CLASSES)
     dataset = evaluation_dataset(records, config.evaluation, config.data, frames=8, size=224, difference=0)
     rng = np.random.default_rng(0)
     with open_cache(folder / "cache", classifier, dataset) as cache:

@@ -40,7 +40,7 @@ def torchcodec(path: Path, indices: list[int]) -> np.ndarray:
 
 DECODERS: dict[str, Callable[[Path, list[int]], np.ndarray]] = {
     "pyav": read_frames,
-    "decord": partial(read_frames, backend="decord"),
+    "decord": partial(read_frames, decoder="decord"),
     "torchcodec": torchcodec,
 }
 

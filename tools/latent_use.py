@@ -27,7 +27,6 @@ from torch.nn import functional as F
 
 from mote.config import load
 from mote.datasets.images import ImageDataset, ImageList, read_images
-from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import ManifestError
 from mote.evaluation.autoencoder import Judge
 from mote.experiments.train import train
@@ -185,7 +184,7 @@ def ood(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
 def names(path: str) -> list[str] | None:
     """Class names of a list, or None where its labels are numbers."""
     try:
-        return reading.class_names(None, path)
+        return Listing(path).names()
     except ManifestError:
         return None
 

@@ -9,14 +9,12 @@ from mote.commands.verbs import Verbs, add_verb
 
 def add(verbs: Verbs) -> None:
     """Declare the verbs."""
+    from mote.datasets.prepare.layouts import FACES, VIDEOS  # light
+
     parser = add_verb(verbs, "data", _no_verb, "prepare, verify and compare lists of videos")
     inner = parser.add_subparsers(metavar="VERB", required=True)
     prepare = inner.add_parser("prepare", help="official split files -> manifests and a class file, all or nothing")
-    prepare.add_argument(
-        "layout",
-        help="ucf101, hmdb51, kinetics400, kinetics600, kinetics700, ssv2, lists; expressions: "
-        "rafdb, fer2013, ferplus, affectnet, ckplus, dfew, ferv39k, mafw, folders (one per class), csv",
-    )
+    prepare.add_argument("layout", help=f"{', '.join(VIDEOS)}; expressions: {', '.join(FACES)}")
     prepare.add_argument("--videos", "--images", dest="videos", help="folder of the videos or images")
     prepare.add_argument("--splits", help="folder of the official split or label files (expressions: default --videos)")
     prepare.add_argument("--out", required=True, help="new folder for the manifests")
@@ -71,14 +69,14 @@ def _no_verb(arguments: argparse.Namespace) -> int:
 
 def _prepare(arguments: argparse.Namespace) -> int:
     from mote.datasets.lists.manifest import read_class_ids, read_class_names
-    from mote.datasets.prepare.expression_lists import LAYOUTS
+    from mote.datasets.prepare.layouts import FACES
     from mote.datasets.prepare.videos import prepare, summary
     from mote.files.shipped import data_file
 
-    if arguments.layout in LAYOUTS:
+    if arguments.layout in FACES:
         return _prepare_faces(arguments)
     if given := [name for name in ("drop", "validation", "seed", "votes") if getattr(arguments, name) is not None]:
-        raise ValueError(f"--{given[0]} is for expressions ({', '.join(LAYOUTS)}), not for {arguments.layout}")
+        raise ValueError(f"--{given[0]} is for expressions ({', '.join(FACES)}), not for {arguments.layout}")
     if not arguments.videos or not arguments.splits:
         raise ValueError(f"{arguments.layout} needs --videos and --splits")
 
@@ -101,7 +99,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
 def _prepare_faces(arguments: argparse.Namespace) -> int:
     from mote.datasets.lists.manifest import read_class_names
-    from mote.datasets.prepare.expression_lists import prepare_faces, summary
+    from mote.datasets.prepare.expression_lists import FaceOptions, prepare_faces, summary
 
     if arguments.only:
         raise ValueError("--only is not for expressions; choose from the list's column split instead")
@@ -113,11 +111,13 @@ def _prepare_faces(arguments: argparse.Namespace) -> int:
         files=arguments.videos,
         out=arguments.out,
         missing=arguments.missing,
-        classes=read_class_names(arguments.classes) if arguments.classes else None,
-        drop=arguments.drop.split(",") if arguments.drop else (),
-        validation=0.1 if arguments.validation is None else arguments.validation,
-        seed=arguments.seed or 0,
-        votes=arguments.votes,
+        options=FaceOptions(
+            classes=read_class_names(arguments.classes) if arguments.classes else None,
+            drop=arguments.drop.split(",") if arguments.drop else (),
+            validation=0.1 if arguments.validation is None else arguments.validation,
+            seed=arguments.seed or 0,
+            votes=arguments.votes,
+        ),
     )
     print(summary(report))
     return 0
@@ -125,19 +125,19 @@ def _prepare_faces(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     from mote.datasets.lists.manifest import ManifestError
-    from mote.datasets.lists.reading import class_names, records
+    from mote.datasets.lists.reading import Listing
     from mote.datasets.lists.verify import verify, write_unreadable
     from mote.datasets.prepare.videos import prepared_videos
 
+    root = arguments.root or prepared_videos(arguments.manifest)
+    listing = Listing(arguments.manifest, root, classes=arguments.classes)
     try:
-        names = class_names(arguments.classes, arguments.manifest)
+        names = listing.names()
     except ManifestError:
         if arguments.classes:
             raise
         names = None  # a list of numbers needs no names
-    root = arguments.root or prepared_videos(arguments.manifest)
-    listed = records(arguments.manifest, None if root is None else str(root), names, arguments.classes, None)
-    report = verify(listed, arguments.workers, timeout=arguments.timeout)
+    report = verify(listing.records(names), arguments.workers, timeout=arguments.timeout)
     for path, cause in report.unreadable:
         print(f"{path}: {cause}")
     print(f"{report.num_files - len(report.unreadable)} of {report.num_files} files can be read", file=sys.stderr)

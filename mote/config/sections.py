@@ -51,6 +51,7 @@ class DataConfig(Section):
     stride: Positive = 4  # distance between the frames of a dense clip, in frames of the video
     difference: Natural = 0  # > 0: the network sees each frame minus the one so many frames before it
     shuffle_shards: Positive | None = None  # archives of `mote data shard` shuffled together; null = the whole list
+    decoder: Literal["pyav", "decord"] = "pyav"  # decord gives other frames than asked for of some files; to compare
     near_keyframes: bool = False  # training reads the key frame nearest to each sampled frame: cheaper decoding
     crop_scale: tuple[Share, Share] = (0.08, 1.0)  # smallest and largest area of a random crop, as shares of the frame
     flip: Share = 0.5  # probability of mirroring left and right; 0 where they tell classes apart

@@ -73,7 +73,7 @@ RULES = (  # the first rule that applies to a setting gives the reason
         "for task=video",
     ),
     Rule(
-        "data.frames data.sampling data.stride data.difference data.near_keyframes data.shuffle_shards "
+        "data.frames data.sampling data.stride data.difference data.near_keyframes data.shuffle_shards data.decoder "
         "data.max_bad_fraction",
         lambda c: c.task != "video",
         "for task=video",
@@ -110,6 +110,7 @@ RULES = (  # the first rule that applies to a setting gives the reason
         "its learning rate is 0 (optim.backbone_lr_scale=0)",
     ),
     Rule("data.stride", lambda c: c.data.sampling == "segment", "used by data.sampling=dense only"),
+    Rule("data.near_keyframes", lambda c: c.data.decoder == "decord", "decord names no key frames"),
     Rule("data.near_keyframes data.shuffle_shards", lambda c: c.data.cache_features, "cached features are in memory"),
     Rule("evaluation.accept", lambda c: c.evaluation.unknown is None, "used with evaluation.unknown only"),
 )

@@ -1,4 +1,4 @@
-"""The largest face of a picture, upright and square, as an expression model was trained to see it; needs OpenCV.
+"""The largest face of an image, upright and square, as an expression model was trained to see it; needs OpenCV.
 
 Found with the cascades of Viola and Jones (CVPR 2001) that come with OpenCV 4: frontal faces, then, in the upper part
 of the face, the two eyes, whose line is made horizontal. A clip is cut by one square, the median over the frames with a
@@ -7,10 +7,13 @@ face, so that the head moves in it as it moved before.
 
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
+
+if TYPE_CHECKING:
+    import cv2
 
 MARGIN = 0.1  # of the detected side, added on every side
 EYE_WIDTH = 200  # pixels of the face's width where eyes are looked for
@@ -19,7 +22,7 @@ INSTALL = "finding faces needs OpenCV 4: pip install 'mote[faces]', or 'opencv-p
 
 
 class NoFaceError(ValueError):
-    """A picture or clip in which no face was found."""
+    """An image or clip in which no face was found."""
 
 
 class Square(NamedTuple):
@@ -37,7 +40,7 @@ def check_installed() -> None:
 
 
 def find_face(pixels: UInt8[np.ndarray, "H W 3"]) -> Square | None:
-    """The largest face of an RGB picture, None where there is none; roll 0 where its eyes were not found."""
+    """The largest face of an RGB image; None where there is none; roll 0 where its eyes were not found."""
     import cv2
 
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
@@ -53,7 +56,7 @@ def find_face(pixels: UInt8[np.ndarray, "H W 3"]) -> Square | None:
 
 
 def face_of_clip(frames: UInt8[np.ndarray, "T H W 3"], name: str | Path) -> UInt8[np.ndarray, "T S S 3"]:
-    """The face of a clip, or of a picture as a clip of one frame, cut out of all frames by one square.
+    """The face of a clip, or of an image as a clip of one frame, cut out of all frames by one square.
 
     Raises:
         NoFaceError: naming it by `name`, where no frame shows a face.
@@ -62,12 +65,12 @@ def face_of_clip(frames: UInt8[np.ndarray, "T H W 3"], name: str | Path) -> UInt
     check_installed()
     found = [square for frame in frames if (square := find_face(frame)) is not None]
     if not found:
-        raise NoFaceError(f"{name}: no face was found; give pictures of faces from the front, or leave --faces out")
+        raise NoFaceError(f"{name}: no face was found; give images of faces from the front, or leave --faces out")
     return np.stack([cut(frame, Square(*np.median(found, axis=0).tolist())) for frame in frames])
 
 
 def cut(pixels: UInt8[np.ndarray, "H W 3"], square: Square) -> UInt8[np.ndarray, "S S 3"]:
-    """The square with MARGIN around it, turned upright; what lies outside the picture repeats its border."""
+    """The square with MARGIN around it, turned upright; what lies outside the image repeats its border."""
     import cv2
 
     side = round(square.side * (1 + 2 * MARGIN))
@@ -86,7 +89,7 @@ def _roll(eyes: list[tuple[float, ...]]) -> float:
 
 
 @cache
-def _cascade(name: str) -> Any:
+def _cascade(name: str) -> "cv2.CascadeClassifier":
     try:
         import cv2
         import cv2.data

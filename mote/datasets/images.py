@@ -2,11 +2,11 @@
 
 A source is told apart by what the path is:
 
-- ``*.npz`` with arrays ``train_images``, ``train_labels``, ``test_images``, ``test_labels`` (N, H, W[, 3]) uint8;
-- a folder with ``data_batch_1`` to ``data_batch_5`` and ``test_batch`` (CIFAR-10, Krizhevsky 2009, python version);
-- else a list of image files as in ``manifest``: a folder per class, a .csv, or ``path label`` lines.
+- `*.npz` with arrays `train_images`, `train_labels`, `test_images`, `test_labels` (N, H, W[, 3]) uint8;
+- a folder with `data_batch_1` to `data_batch_5` and `test_batch` (CIFAR-10, Krizhevsky 2009, python version);
+- else a list of image files as in `manifest`: a folder per class, a .csv, or `path label` lines.
 
-The first two have the splits "train" and "test". Training items are drawn by ``default_rng((seed, epoch, index))``:
+The first two have the splits "train" and "test". Training items are drawn by `default_rng((seed, epoch, index))`:
 the same on any number of processes and workers, as for videos.
 """
 
@@ -15,7 +15,7 @@ import io
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mote.datasets.lists.agreement import check_folders
 from mote.datasets.lists.manifest import IMAGE_SUFFIXES, ManifestError, Record, manifest_classes, read_manifest
 from mote.datasets.transforms import eval_transform, train_transform
 
@@ -38,7 +39,7 @@ class BadImageError(ValueError):
 class ImageList(NamedTuple):
     """Images of one split: a record each, their class names, and their pixels where they come in one file.
 
-    Records of images without a file of their own are named ``SOURCE/SPLIT/NUMBER``.
+    Records of images without a file of their own are named `SOURCE/SPLIT/NUMBER`.
     """
 
     records: list[Record]
@@ -53,13 +54,13 @@ def read_images(
     split: str | None = None,
     ids: Sequence[str] | None = None,
 ) -> ImageList:
-    """The images of ``source`` (see the top of this file); arguments as in ``manifest.read_manifest``.
+    """The images of `source` (see the top of this file); arguments as in `manifest.read_manifest`.
 
-    Without ``classes`` the names come from the source: CIFAR's own, the digits of an .npz, folders, or names in a .csv;
+    Without `classes` the names come from the source: CIFAR's own, the digits of an .npz, folders, or names in a .csv;
     numbers in a .csv or text list name themselves.
 
     Raises:
-        ManifestError: a source that cannot be used as it stands.
+        ManifestError: a source that cannot be used as it stands, or labels that the folders of the images contradict.
     """
     source = Path(source)
     if source.suffix.lower() == ".npz" and source.is_file():
@@ -68,23 +69,25 @@ def read_images(
         return _packed(source, *_read_cifar(source, _split(source, split)), split, classes or CIFAR10)
     classes = classes or _own_names(source)
     records = read_manifest(source, root, classes, split, ids, suffixes=IMAGE_SUFFIXES)
+    if classes is not None:
+        check_folders(source, records, classes, ids)
     return ImageList(records, list(classes or map(str, range(max(record.label for record in records) + 1))))
 
 
 class ImageDataset(Dataset):
-    """Items ``{"images": uint8 (C, S, S), "label", "index", "valid": true}``, indexed by (epoch, index) or by index.
+    """Items `{"images": uint8 (C, S, S), "label", "index", "valid": true}`, indexed by (epoch, index) or by index.
 
     Args:
-        data: what ``read_images`` gives.
+        data: what `read_images` gives.
         size: S, pixels.
         channels: 1 (luma) or 3.
         train: augment; else the central square.
         seed: of the augmentation.
-        pad: > 0: zero padding on every side, then a random crop of ``size`` (He et al. 2016), in place of ``scale``.
-        scale, flip, grayscale: see ``transforms.train_transform``.
+        pad: > 0: zero padding on every side, then a random crop of `size` (He et al. 2016), in place of `scale`.
+        scale, flip, grayscale: see `transforms.train_transform`.
 
     Raises:
-        ValueError: ``channels`` is neither 1 nor 3.
+        ValueError: `channels` is neither 1 nor 3.
     """
 
     def __init__(
@@ -103,8 +106,7 @@ class ImageDataset(Dataset):
         if channels not in (1, 3):
             raise ValueError(f"channels must be 1 or 3, got {channels}")
         self.data, self.size, self.channels, self.train, self.seed, self.pad = data, size, channels, train, seed, pad
-        self.augmentation: dict[str, Any] = {"flip": flip, "grayscale": grayscale if channels == 3 else 0.0}
-        self.scale = scale
+        self.flip, self.grayscale, self.scale = flip, grayscale if channels == 3 else 0.0, scale
         self.plain = not (pad or flip or grayscale or tuple(scale) != (1.0, 1.0))
 
     def __len__(self) -> int:
@@ -127,9 +129,9 @@ class ImageDataset(Dataset):
         else:
             rng = np.random.default_rng((self.seed, epoch, index))
             pixels, scale = (self._shifted(pixels, rng), (1.0, 1.0)) if self.pad else (pixels, self.scale)
-            if self.pad and not any(self.augmentation.values()):  # that was all: nothing to scale, flip or grey
+            if self.pad and not (self.flip or self.grayscale):  # that was all: nothing to scale, flip or grey
                 return torch.from_numpy(pixels[..., : self.channels]).permute(2, 0, 1).contiguous()
-            clip = train_transform(pixels[None], self.size, rng, scale=scale, **self.augmentation)
+            clip = train_transform(pixels[None], self.size, rng, scale=scale, flip=self.flip, grayscale=self.grayscale)
         return clip[0, : self.channels].contiguous()
 
     def _pixels(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -143,7 +145,7 @@ class ImageDataset(Dataset):
         return np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy()
 
     def _shifted(self, pixels: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "S S 3"]:
-        """Scaled to ``size`` where it has another one, padded with black, cut at a random place."""
+        """Scaled to `size` where it has another one, padded with black, cut at a random place."""
         if pixels.shape[:2] != (self.size, self.size):
             pixels = eval_transform(pixels[None], self.size)[0, 0].permute(1, 2, 0).numpy()
         padded = np.zeros((self.size + 2 * self.pad, self.size + 2 * self.pad, 3), np.uint8)
@@ -209,7 +211,7 @@ def _read_npz(source: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
 class _Arrays(pickle.Unpickler):
     """Unpickles plain values and NumPy arrays and nothing else: an archive from elsewhere cannot run code."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         """The class or function of that name, if it belongs to an array."""
         array = {"ndarray": np.ndarray, "dtype": np.dtype, "_reconstruct": np.empty(0).__reduce__()[0]}
         known = array if module.split(".")[0] == "numpy" else {"encode": codecs.encode} if module == "_codecs" else {}

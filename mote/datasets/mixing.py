@@ -9,22 +9,22 @@ With x_j the partner of x_i, M in [0, 1] the mask of the pair and lambda_0 ~ Bet
     cutmix   M = 0 in a box of volume 1 - lambda_0 around a random pixel, cut at the border; 1 outside
     hmix     M = 0 in such a box of volume r (1 - lambda_0); outside the number that makes mean(M) = lambda_0
     gmix     M = G(lambda_0) where lambda_0 < 1/2, else 1 - G(1 - lambda_0);   G(p) has its peak of 1 at a random pixel
-             and is the Gaussian whose integral over the infinite plane is p times the size of the picture
+             and is the Gaussian whose integral over the infinite plane is p times the size of the image
 
-``masks`` does not know pictures from clips: it fills a grid of any number d of axes. A box has sides N_k v^(1/d), and
-G = exp(-pi p^(-2/d) sum_k ((i_k - c_k) / N_k)^2), so that the same lines give the square and the rectangular picture,
+`masks` does not tell images from clips: it fills a grid of any number d of axes. A box has sides N_k v^(1/d), and
+G = exp(-pi p^(-2/d) sum_k ((i_k - c_k) / N_k)^2), so that the same lines give the square and the rectangular image,
 a stretch of time (d = 1) and a cuboid or a Gaussian in space and time (d = 3). Which axes of a clip the mask has is its
-``extent``: with "space" all frames share one mask.
+`extent`: with "space" all frames share one mask.
 
 Deviations from the release: lambda is the mean of the mask that was used, also where GMix or a box runs over the
-border; pictures need not be square, nor batches even; each sample may have its own lambda, box and method; partners
+border; images need not be square, nor batches even; each sample may have its own lambda, box and method; partners
 form one random cycle through the batch, so that nobody is mixed with itself. Boxes have even sides, as there.
 
 Where the pixels are uint8 the result is float32 in the same range. Normalisation is affine and M + (1 - M) = 1, so
 mixing before it gives what mixing after it would, without rounding, and in one pass over the memory.
 
-Randomness: ``Mixer`` draws from the generator it is given, which the training loop derives from (seed, step, micro
-step, process) like all others (``training.seeds``). So there is no generator whose state a checkpoint would have to
+Randomness: `Mixer` draws from the generator it is given, which the training loop derives from (seed, step, micro
+step, process) like all others (`training.seeds`). So there is no generator whose state a checkpoint would have to
 hold: a resumed run draws what the interrupted one would have drawn, and switching mixing on moves neither the data
 order, nor dropout, nor routing.
 """
@@ -52,7 +52,7 @@ def cutmix(lam: Float[Tensor, "N"], centre: Float[Tensor, "N d"], shape: Sequenc
 
 
 def hmix(lam: Float[Tensor, "N"], centre: Float[Tensor, "N d"], shape: Sequence[int], ratio: float) -> Tensor:
-    """0 in a box of ``ratio`` times the volume of CutMix's, lam / (share outside) outside: (N, *shape)."""
+    """0 in a box of `ratio` times the volume of CutMix's, lam / (share outside) outside: (N, *shape)."""
     outside = _outside(ratio * (1 - lam), centre, shape)
     share = outside.flatten(1).mean(dim=1)  # 0 where the box is everything: then there is no outside to fill
     return outside * (lam / share.clamp(min=1e-12)).clamp(max=1).view(-1, *[1] * len(shape))
@@ -88,7 +88,7 @@ def mix(
 class Mixer:
     """batch, generator -> batch with mixed pixels and a soft target.
 
-    methods: names of ``METHODS``, one of which is drawn with equal chance. num_classes: K. alpha: of the Beta, > 0.
+    methods: names of `METHODS`, one of which is drawn with equal chance. num_classes: K. alpha: of the Beta, > 0.
     ratio: r of HMix, in (0, 1]; 1 is nearly CutMix, 0 would be Mixup. extent: see above. probability: of being mixed.
     per_sample: method, lambda_0 and centre are drawn for every sample; else once for the batch.
 
@@ -148,7 +148,7 @@ class Mixer:
     def masks(
         self, count: int, size: Sequence[int], rng: np.random.Generator, device: torch.device | str = "cpu"
     ) -> Float[Tensor, "N t h w"]:
-        """Masks for ``count`` samples of ``size`` (T, H, W); axes outside the extent have length 1."""
+        """Masks for `count` samples of `size` (T, H, W); axes outside the extent have length 1."""
         draws = count if self.per_sample else 1
         choice: np.ndarray = np.broadcast_to(rng.integers(len(self.methods), size=draws), count)
         lam = np.where(rng.random(draws) < self.probability, rng.beta(self.alpha, self.alpha, draws), 1.0)
@@ -167,7 +167,7 @@ class Mixer:
 
 
 def _outside(volume: Float[Tensor, "N"], centre: Float[Tensor, "N d"], shape: Sequence[int]) -> Float[Tensor, "N *s"]:
-    """1 outside a box of that share of the grid around ``centre`` (in [0, 1) of every axis), 0 inside."""
+    """1 outside a box of that share of the grid around `centre` (in [0, 1) of every axis), 0 inside."""
     inside = torch.ones(1, dtype=torch.bool, device=volume.device)
     for axis, size in enumerate(shape):
         half = (size * volume ** (1 / len(shape))).floor().div(2, rounding_mode="floor")[:, None]
@@ -179,5 +179,5 @@ def _outside(volume: Float[Tensor, "N"], centre: Float[Tensor, "N d"], shape: Se
 
 
 def _along(values: Tensor, axis: int, axes: int) -> Tensor:
-    """(N, size) -> (N, 1, ..., size, ..., 1) with ``size`` on the given one of ``axes`` axes."""
+    """(N, size) -> (N, 1, ..., size, ..., 1) with `size` on the given one of `axes` axes."""
     return values.view(len(values), *(values.shape[1] if k == axis else 1 for k in range(axes)))

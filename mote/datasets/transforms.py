@@ -5,7 +5,7 @@ log-uniform aspect `ratio`; Szegedy et al. 2015), flip, grayscale. Testing: shor
 three squares along the longer side.
 
 Both resize the cropped region straight to `size` instead of resizing the frame and cropping the result: the same
-region of the picture, fewer pixels, one interpolation instead of two. In testing the result is that of resize-then-crop
+region of the image, fewer pixels, one interpolation instead of two. In testing the result is that of resize-then-crop
 but for a shift by the fraction of a pixel that rounding costs there, and for the outermost pixels, where the filter
 sees no further: 1.5 of 255 levels on average over 58 real clips. The training crop skips the 256-pixel stage.
 
@@ -85,7 +85,7 @@ def to_grey(clip: UInt8[Tensor, "T 3 H W"]) -> UInt8[Tensor, "T 3 H W"]:
 def subtract_frames(pairs: UInt8[Tensor, "*V P 3 S S"]) -> UInt8[Tensor, "*V T 3 S S"]:
     """128 + later - earlier, clipped to 0..255, of T earlier frames followed by their T later ones, P = 2 T.
 
-    The RGB difference of Wang et al. (Temporal Segment Networks, 2016, section 3.2) as a picture: what stands still is
+    The RGB difference of Wang et al. (Temporal Segment Networks, 2016, section 3.2) as an image: what stands still is
     mid-grey whatever it looks like, so that a network cannot recognise the scene.
     """
     earlier, later = pairs.to(torch.int16).chunk(2, dim=-4)

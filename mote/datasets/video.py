@@ -7,7 +7,7 @@ Files are opened where the item is asked for, hence inside the worker.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 import torch
@@ -15,27 +15,53 @@ from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mote.datasets.decoding.bounded import Bounded, Unanswered
+from mote.datasets.decoding.bounded import Bounded, CallAbandoned
 from mote.datasets.decoding.decode import read_frames
+from mote.datasets.decoding.decord_video import import_decord
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
 from mote.datasets.transforms import eval_transform, subtract_frames, train_transform
 
 
+class VideoItem(TypedDict):
+    """One clip (T, 3, S, S) or its views (V, T, 3, S, S); `cause`: why a file cannot be decoded, else ""."""
+
+    frames: Tensor
+    label: Tensor
+    index: Tensor
+    valid: Tensor
+    cause: str
+
+
 class VideoDataset(Dataset):
     """Items `{"frames": uint8, "label": int64, "index": int64, "valid": bool, "cause": str}` of `records`.
 
-    Index it by (epoch, index) or by index alone (epoch 0). `frames` is (T, 3, size, size) in training and
-    (V, T, 3, size, size) in testing, V = num_clips * num_crops. `sampling`: "segment", or "dense" with frames `stride`
-    apart. `difference` > 0: each frame comes as its difference to the frame so many later, see `subtract_frames`; the
-    last frames of the video, which have no later one, as that of the last pair. `near_keyframes`: see `read_frames`;
-    needs "segment" and no `difference`.
-    `flip`, `grayscale`, `scale`: see `train_transform`. A file that cannot be decoded raises DecodeError
-    (on_error="raise") or gives frames of zeros with valid=False and `cause` "path<TAB>cause" (on_error="mark").
-    `crop`: (frames (T, H, W, 3), path) -> frames, such as `face_crop.face_of_clip`; before anything else is cut.
-    `backend`: see `read_frames`. `timeout`: seconds after which a file counts as undecodable, see `Bounded`; None waits
-    for ever, and lets a crash of the decoder through.
+    Indexed by (epoch, index), or by index alone (epoch 0). `frames` is (T, 3, size, size) in training and
+    (V, T, 3, size, size) in testing, V = num_clips * num_crops.
+
+    Args:
+        records: files and labels.
+        num_frames: T of a clip.
+        size: pixels of a side, after cropping.
+        train: one random clip; else all views.
+        seed: of the random clips.
+        num_clips, num_crops: of the views in testing; crops 1 or 3.
+        sampling: "segment" or "dense", see `sampling`.
+        stride: frames between samples of dense sampling.
+        difference: > 0: each frame comes as its difference to the frame so many later, see `subtract_frames`; the last
+            frames of the video, which have no later one, as that of the last pair.
+        near_keyframes: see `read_frames`; needs "segment" and no `difference`.
+        flip, grayscale, scale: see `train_transform`.
+        on_error: a file that cannot be decoded raises DecodeError ("raise"), or gives frames of zeros with valid=False
+            and `cause` "path<TAB>cause" ("mark").
+        crop: (frames (T, H, W, 3), path) -> frames, such as `face_crop.face_of_clip`; before anything else is cut.
+        decoder: see `read_frames`.
+        timeout: seconds after which a file counts as undecodable, see `Bounded`; None waits for ever, and lets a crash
+            of the decoder through.
+
+    Raises:
+        ValueError: arguments that do not fit together, or a decoder that is not installed.
     """
 
     def __init__(
@@ -57,7 +83,7 @@ class VideoDataset(Dataset):
         scale: tuple[float, float] = (0.08, 1.0),
         on_error: Literal["raise", "mark"] = "raise",
         crop: Callable[[np.ndarray, Path], np.ndarray] | None = None,
-        backend: str | None = None,
+        decoder: str = "pyav",
         timeout: float | None = None,
     ):
         if sampling not in ("segment", "dense"):
@@ -72,19 +98,21 @@ class VideoDataset(Dataset):
             raise ValueError(f"difference must be a number of frames, 0 for none, got {difference}")
         if near_keyframes and (difference or sampling == "dense"):
             raise ValueError("near_keyframes moves frames, so it needs sampling='segment' and difference=0")
+        if decoder == "decord":
+            import_decord()  # a missing package is said here, not for every file
         self.records = list(records)
         self.num_frames, self.size, self.train, self.seed = num_frames, size, train, seed
         self.num_clips, self.num_crops, self.sampling, self.stride = num_clips, num_crops, sampling, stride
         self.difference, self.crop = difference, crop
         self.augmentation = {"flip": flip, "grayscale": grayscale, "scale": scale}
-        self.on_error, self.backend, self.near_keyframes = on_error, backend, near_keyframes
+        self.on_error, self.decoder, self.near_keyframes = on_error, decoder, near_keyframes
         self._bounded = None if timeout is None else Bounded(self._read, timeout)
         self._given_up: dict[int, str] = {}  # index: cause, of files that are not worth another `timeout`
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, key: int | tuple[int, int]) -> VideoItem:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         try:
             frames, cause = self.frames(epoch, index), ""
@@ -107,16 +135,16 @@ class VideoDataset(Dataset):
         try:
             if index not in self._given_up:
                 return torch.from_numpy(self._bounded(epoch, index)).movedim(-1, -3)
-        except Unanswered as error:
+        except CallAbandoned as error:
             self._given_up[index] = str(error)
-        raise DecodeError(self.records[index].path, self.backend or "pyav", self._given_up[index])
+        raise DecodeError(self.records[index].path, self.decoder, self._given_up[index])
 
     def _read(self, epoch: int, index: int) -> UInt8[np.ndarray, "*V T S S 3"]:
         """The clip or views in one piece, pixels interleaved, which `Bounded` and stacking only have to copy."""
         path, rng = self.records[index].path, np.random.default_rng((self.seed, epoch, index))
         draw = rng if self.train else None
         clips = read_frames(  # (C*T, H, W, 3)
-            path, lambda length: self._indices(length, draw).ravel(), self.backend, self.near_keyframes
+            path, lambda length: self._indices(length, draw).ravel(), self.decoder, self.near_keyframes
         )
         clips = clips if self.crop is None else self.crop(clips, path)
         if self.train:

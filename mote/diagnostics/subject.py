@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mote.config import Config
-from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.diagnostics.request import Inputs, Request
 from mote.evaluation.features import Load, cache_folder, frame_features, open_cache
-from mote.evaluation.views import image_dataset, training_list, views_of
+from mote.evaluation.views import image_dataset, training_list, training_listing, views_of
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.inference.classifier import VideoClassifier
 from mote.inference.images import ImageClassifier
@@ -196,7 +195,7 @@ def _video(classifier: VideoClassifier, config: Config, accelerator: Accelerator
     inputs = inputs or ("pixels" if model.temporal is None else "features")
     if inputs == "features" and model.temporal is None:
         raise ValueError(f"{run}has no temporal head to measure alone; give --inputs pixels")
-    records = reading.records(data.train or "", data.root, classes, data.classes, data.split)
+    records = training_listing(data).records(classes)
     dataset = views_of(classifier, records, config.evaluation.model_copy(update={"clips": 1, "crops": 1}), data)
     text = classifier.text_features(classes)
     if inputs == "features":

@@ -15,8 +15,7 @@ from tqdm import tqdm
 
 from mote.config import Config
 from mote.datasets.images import ImageList
-from mote.datasets.lists.reading import hash_manifest
-from mote.evaluation.views import evaluation_list, evaluation_loader, image_dataset
+from mote.evaluation.views import evaluation_list, evaluation_listing, evaluation_loader, image_dataset
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import provenance
 from mote.files.run_directory import model_folder
@@ -256,7 +255,7 @@ def _evaluate(latent: LatentModel, config: Config, out: Path, data: ImageList, j
     write_sheets(out, name, latent, held_out, config.seed)
     latent.model.train(training)
     hashes = {
-        "manifest": hash_manifest(config.evaluation.manifest or "", data.records),
+        "manifest": evaluation_listing(config.evaluation).sha256(data.records),
         "classes": sha256_lines(data.classes),
         "weights": sha256_tensors(latent.model.state_dict()),
         "prior": sha256_tensors(latent.prior._asdict()),

@@ -55,6 +55,7 @@ def cache_folder(cache: str | None, classifier: VideoClassifier) -> Path | None:
 def open_cache(folder: Path, classifier: VideoClassifier, dataset: VideoDataset) -> FeatureCache:
     """The part of a cache folder for this tower, this precision and machine, and this way of cutting views."""
     found = versions()
+    decoder = f"av {found['av']}" if dataset.decoder == "pyav" else f"{dataset.decoder} {found[dataset.decoder]}"
     return FeatureCache(
         folder,
         namespace_key(
@@ -68,7 +69,7 @@ def open_cache(folder: Path, classifier: VideoClassifier, dataset: VideoDataset)
             pictures="distinct",
             precision=classifier.precision,
             device=_machine(classifier.device),
-            software=f"mote {found['mote']}, torch {found['torch']}, open_clip {found['open_clip']}, av {found['av']}",
+            software=f"mote {found['mote']}, torch {found['torch']}, open_clip {found['open_clip']}, {decoder}",
         ),
     )
 
@@ -172,12 +173,12 @@ def _encode(
     if classifier.device.type != "cpu":
         for batch in loader:
             rows = encode_once(classifier, batch["frames"])
-            yield from (_error(cause) or row for row, cause in zip(rows, batch["cause"], strict=True))
+            yield from (_error(cause, dataset) or row for row, cause in zip(rows, batch["cause"], strict=True))
         return
 
     def encode(video: tuple[Tensor, str]) -> Tensor | DecodeError:
         frames, cause = video
-        return _error(cause) or encode_once(classifier, frames[None])[0]
+        return _error(cause, dataset) or encode_once(classifier, frames[None])[0]
 
     videos = (video for batch in loader for video in zip(batch["frames"], batch["cause"], strict=True))
     yield from ordered_map(encode, videos)
@@ -201,12 +202,12 @@ def encode_once(classifier: VideoClassifier, frames: UInt8[Tensor, "B V T 3 S S"
     return features[[number[digest] for digest in hashes]].unflatten(0, frames.shape[:3])
 
 
-def _error(cause: str) -> DecodeError | None:
+def _error(cause: str, dataset: VideoDataset) -> DecodeError | None:
     """What `cause` of an item of the dataset says, see `VideoDataset`; None where it could be decoded."""
     if not cause:
         return None
     path, why = cause.rsplit("\t", 1)
-    return DecodeError(path, "pyav", why)
+    return DecodeError(path, dataset.decoder, why)
 
 
 def _keep(cache: FeatureCache, key: str, features: Float[Tensor, "V T D"]) -> FeatureCache | None:

@@ -12,10 +12,9 @@ from tqdm import tqdm
 
 from mote.config import Config
 from mote.datasets.images import ImageList
-from mote.datasets.lists.reading import hash_manifest
 from mote.evaluation.expression_page import draw_expression_page
 from mote.evaluation.results import write_results
-from mote.evaluation.views import evaluation_list, evaluation_loader, image_dataset
+from mote.evaluation.views import evaluation_list, evaluation_listing, evaluation_loader, image_dataset
 from mote.files.provenance import provenance
 from mote.inference.images import ImageClassifier, attention_shares
 from mote.metrics.imbalance import imbalance_summary
@@ -52,8 +51,8 @@ def evaluate(
     if model.counts is not None:
         summary |= imbalance_summary(scores, data.classes, model.counts, attention)
         summary["method"] = {"method": model.meta.get("method"), "posthoc": config.imbalance.posthoc}
-    name, manifest = config.evaluation.name, config.evaluation.manifest or ""
-    hashes = {"manifest": hash_manifest(manifest, data.records), **model.hashes()}
+    name = config.evaluation.name
+    hashes = {"manifest": evaluation_listing(config.evaluation).sha256(data.records), **model.hashes()}
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
     files = {"records": data.records, "classes": data.classes, "scores": scores, "provenance": origin}
 

@@ -50,7 +50,6 @@ def write_results(
     origin = {**provenance, "hashes": {**provenance["hashes"], "predictions": content}}
     document = {"task": name, **summary, "undecodable": undecodable, "provenance": origin}
     text = to_json(document)
-    folder.mkdir(parents=True, exist_ok=True)
     write_atomic(csv_path, table)
     write_atomic(json_path, text)
     return json_path, csv_path

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mote.datasets.decoding.frame_folder import find_clips
-from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import ManifestError, Record, manifest_classes
+from mote.datasets.lists.reading import Listing
 
 
 def unknown_records(unknown: str, known: Sequence[Record], labels: Sequence[str]) -> list[Record]:
@@ -30,7 +30,7 @@ def unknown_records(unknown: str, known: Sequence[Record], labels: Sequence[str]
         if not records:
             raise ValueError(f"{unknown}: no video in this folder")
     else:
-        records = reading.records(unknown, None, names, None, None)
+        records = Listing(unknown).records(names)
     places = {os.path.abspath(record.path) for record in known}
     for record in records:
         if os.path.abspath(record.path) in places:

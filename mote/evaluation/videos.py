@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from mote.config import Config
-from mote.datasets.lists import reading
 from mote.datasets.lists.agreement import in_words, shared_videos
 from mote.datasets.lists.manifest import ManifestError, Record
 from mote.datasets.lists.overlap import overlap
-from mote.datasets.lists.reading import hash_manifest
+from mote.datasets.lists.reading import Listing, templates
 from mote.evaluation.page import draw_page
 from mote.evaluation.results import write_results
 from mote.evaluation.unknown import unknown_records
 from mote.evaluation.video_scores import score_videos
+from mote.evaluation.views import evaluation_listing, training_listing
 from mote.evaluation.vocabulary import added_classes, order_warning, own_classes
 from mote.files.provenance import provenance
 from mote.inference.classifier import VideoClassifier
@@ -63,7 +63,8 @@ def evaluate(
     if settings.manifest is None:
         raise ValueError("evaluation.manifest is not set; give a list of videos: evaluation.manifest=test.txt")
     own = own_classes(classifier, settings.classes, settings.manifest)
-    records = reading.records(settings.manifest, settings.root, own, settings.classes, settings.split)
+    listing = evaluation_listing(settings)
+    records = listing.records(own)
     class_names = [*own, *added_classes(own, union)]
     classifier = _as_asked(classifier, config, class_names)
     unknown = unknown_records(settings.unknown, records, class_names) if settings.unknown is not None else []
@@ -82,8 +83,8 @@ def evaluate(
         summary["open_set"] = open_set_report(scores, others, [str(r.path) for r in unknown], settings.accept)
     if out is None:
         return summary
-    hashes = {"manifest": hash_manifest(settings.manifest, records), **classifier.hashes(class_names)}
-    hashes |= {} if settings.unknown is None else {"unknown": hash_manifest(settings.unknown, unknown)}
+    hashes = {"manifest": listing.sha256(records), **classifier.hashes(class_names)}
+    hashes |= {} if settings.unknown is None else {"unknown": Listing(settings.unknown).sha256(unknown)}
     origin = _origin(classifier, config, hashes, union)
     columns = half_predictions(scores, halved["per_subset"], class_names) if halved else {}
     files = {"records": records, "classes": class_names, "scores": scores, "provenance": origin, "columns": columns}
@@ -111,7 +112,7 @@ def _as_asked(classifier: VideoClassifier, config: Config, class_names: Sequence
     """The classifier with the templates, the interpolation and the correction that `config` asks for."""
     settings, posthoc = config.evaluation, config.imbalance.posthoc
     if settings.templates is not None:
-        classifier = classifier.with_templates(reading.templates(settings.templates))
+        classifier = classifier.with_templates(templates(settings.templates))
     if settings.alpha < 1:
         classifier = classifier.interpolated(settings.alpha)
     if posthoc != "none" and settings.fusion == "reference":
@@ -128,6 +129,7 @@ def _origin(classifier: VideoClassifier, config: Config, hashes: Mapping[str, st
     if source.model and Path(source.model).exists():  # else it is the name of an architecture
         inputs["model"] = os.path.abspath(source.model)
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed) | {"inputs": inputs}
+    origin["decoder"] = config.data.decoder
     return origin | {"precision": resolve_precision(config.evaluation.precision, classifier.device)}  # what "auto" was
 
 
@@ -148,8 +150,8 @@ def training_warning(config: Config, records: Sequence[Record]) -> list[str]:
     if data.train is None or not Path(data.train).exists():
         return []
     try:
-        names = reading.class_names(data.classes, data.train)
-        pairs = shared_videos(reading.records(data.train, data.root, names, data.classes, data.split), records)
+        listing = training_listing(data)
+        pairs = shared_videos(listing.records(listing.names()), records)
     except ManifestError:  # it is no longer the list of the training: nothing can be said
         return []
     return [f"{len(pairs)} videos are also in the training list {data.train}: {in_words(pairs)}"] if pairs else []

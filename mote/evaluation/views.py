@@ -8,9 +8,20 @@ from mote.config import Config
 from mote.config.sections import DataConfig, EvaluationConfig
 from mote.datasets.images import ImageDataset, ImageList, read_images
 from mote.datasets.lists.manifest import Record, read_class_ids, read_class_names
+from mote.datasets.lists.reading import Listing
 from mote.datasets.loader import make_loader
 from mote.datasets.video import VideoDataset
 from mote.inference.classifier import VideoClassifier
+
+
+def training_listing(data: DataConfig) -> Listing:
+    """The training list, as its settings name it."""
+    return Listing(data.train or "", data.root, data.split, data.classes)
+
+
+def evaluation_listing(settings: EvaluationConfig) -> Listing:
+    """The list that is scored, as its settings name it."""
+    return Listing(settings.manifest or "", settings.root, settings.split, settings.classes)
 
 
 def training_list(config: Config) -> ImageList:
@@ -67,6 +78,7 @@ def evaluation_dataset(
         stride=data.stride,
         difference=difference,
         on_error="mark",
+        decoder=data.decoder,
         timeout=data.decode_timeout,
     )
 

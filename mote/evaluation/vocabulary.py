@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import ManifestError, read_class_names
 from mote.datasets.lists.overlap import letters
+from mote.datasets.lists.reading import Listing
 from mote.inference.classifier import VideoClassifier
 
 
@@ -12,7 +12,7 @@ def own_classes(classifier: VideoClassifier, classes: str | None, manifest: str)
     """The classes that the labels of a list number: of the class file, else of the model, else of the list itself."""
     if classes is None and classifier.classes is not None:
         return classifier.classes
-    return reading.class_names(classes, manifest)
+    return Listing(manifest, classes=classes).names()
 
 
 def added_classes(own: Sequence[str], union: str | None) -> list[str]:

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 from mote.config import Config
 from mote.config.imbalance_methods import METHODS
 from mote.datasets.images import ImageList
-from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import Record
+from mote.datasets.lists.reading import templates
 from mote.evaluation.images import evaluate
 from mote.evaluation.views import evaluation_list, image_dataset, training_list
 from mote.experiments import loaders, parts
@@ -77,7 +77,7 @@ class ImageExperiment:
             return
         del meta["task"]  # it is a whole CLIP, which is loaded as a video model of one frame too
         meta |= {"backbone": config.model.backbone, "pretrained": config.model.pretrained, "frames": 1}
-        meta["templates"] = reading.templates(config.data.templates)
+        meta["templates"] = templates(config.data.templates)
         save_model(folder, model.backbone, meta, {"tuned_text": model.text})
 
     def meta(self) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def build_model(config: Config, classes: list[str], size: int, device: torch.dev
     image = config.image
     if image.net == "backbone":
         towers = folders.towers(config.model.backbone, config.model.pretrained, config.seed)
-        text = encode_classes(towers, classes, reading.templates(config.data.templates), device=device)
+        text = encode_classes(towers, classes, templates(config.data.templates), device=device)
         plain = config.model.model_copy(update={"layers": 0, "experts": 1})
         built = CLIPImages(video_model(plain, towers), text)
         if maps:

@@ -35,6 +35,7 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
         flip=data.flip,
         grayscale=data.grayscale,
         on_error="mark",
+        decoder=data.decoder,
         timeout=data.decode_timeout,
     )
 

@@ -14,14 +14,14 @@ from torch.utils.data import DataLoader
 from mote.config import Config
 from mote.config.imbalance_methods import METHODS
 from mote.config.sections import ModelConfig, TuningConfig
-from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import (
     Record,
 )
+from mote.datasets.lists.reading import templates
 from mote.datasets.loader import FeatureDataset
 from mote.datasets.video import VideoDataset
 from mote.evaluation.videos import evaluate
-from mote.evaluation.views import evaluation_dataset, evaluation_loader
+from mote.evaluation.views import evaluation_dataset, evaluation_loader, training_listing
 from mote.experiments import loaders, parts
 from mote.inference.classifier import VideoClassifier
 from mote.models import folders
@@ -248,15 +248,16 @@ def assemble(config: Config, accelerator: Accelerator) -> VideoExperiment:
         raise ValueError("tuning.text needs the text tower whole in every process; launch without FSDP")
     data, device = config.data, accelerator.device
     assert data.train is not None  # `experiments.assemble.assemble` refuses it
-    classes = reading.class_names(data.classes, data.train)
-    records = reading.records(data.train, data.root, classes, data.classes, data.split)
+    listing = training_listing(data)
+    classes = listing.names()
+    records = listing.records(classes)
     start = init_text(config.model)
     towers = folders.towers(config.model.backbone, config.model.pretrained, config.seed, start)
-    templates = reading.templates(data.templates)
-    text = encode_classes(towers, classes, templates, device=device)
+    prompts = templates(data.templates)
+    text = encode_classes(towers, classes, prompts, device=device)
     torch.manual_seed(config.seed)  # the same initial weights in every process
     built = model(config.model, towers, config.tuning)
-    tuned = None if config.tuning.text == "frozen" else class_features(config, towers, classes, templates)
+    tuned = None if config.tuning.text == "frozen" else class_features(config, towers, classes, prompts)
     size = data.size or towers.image_size
     counts = class_counts(records, len(classes))
     checked = None if METHODS[config.imbalance.method].plain else checked_counts(counts, classes)
@@ -265,7 +266,7 @@ def assemble(config: Config, accelerator: Accelerator) -> VideoExperiment:
         with torch.no_grad():  # a tower without patch tokens is refused now
             frame_maps(built, torch.zeros(1, 1, 3, size, size))
     own_text = tuned is not None or start is not None
-    return VideoExperiment(config, classes, records, templates, towers, built, task, own_text, size, device)
+    return VideoExperiment(config, classes, records, prompts, towers, built, task, own_text, size, device)
 
 
 def class_counts(records: Sequence[Record], num_classes: int) -> list[int]:

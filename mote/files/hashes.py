@@ -9,18 +9,18 @@ from torch import Tensor
 
 
 def sha256_file(path: Path | str) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    """SHA-256 of a file's bytes as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_lines(lines: Sequence[str]) -> str:
-    """Return the SHA-256 of a text file holding these lines: for lists (of classes, of clips) that have no file."""
+    """SHA-256 of a text file of these lines: for lists (of classes, of clips) that have no file."""
     return hashlib.sha256("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def sha256_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """Return a SHA-256 over names, types, shapes and values of a state dict, in the order of the names."""
+    """SHA-256 over names, types, shapes and values of a state dict, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

@@ -19,7 +19,7 @@ REQUIRED_PROVENANCE = ("config", "hashes", "seed", "versions", "date")
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of Python and of the packages that can change a number; None where not installed."""
+    """Versions of Python and of the packages that can change a number; None where not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name, distribution in PACKAGES.items():
         try:
@@ -29,7 +29,7 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def provenance(*, config: Mapping, hashes: Mapping[str, str], seed: int) -> dict:
-    """Return the record of how a result came about; `hashes` names what was hashed: manifest, classes, weights."""
+def provenance(*, config: Mapping[str, object], hashes: Mapping[str, str], seed: int) -> dict:
+    """Record of how a result came about; `hashes` names what was hashed: manifest, classes, weights."""
     date = datetime.now(UTC).isoformat(timespec="seconds")
     return {"config": config, "hashes": dict(hashes), "seed": seed, "versions": versions(), "date": date}

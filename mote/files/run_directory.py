@@ -27,7 +27,7 @@ def config_file(path: str | Path) -> Path | None:
 
 def parse_description(text: str) -> dict[str, Any]:
     """Content of a `model.json`, with today's names of its keys; raises ValueError where it is no JSON object."""
-    meta: Any = json.loads(text)
+    meta: object = json.loads(text)
     if not isinstance(meta, dict):
         raise ValueError(f"expected a JSON object, got {type(meta).__name__}")
     return {OLD_KEYS.get(str(key), str(key)): value for key, value in meta.items()}

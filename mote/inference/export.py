@@ -6,7 +6,6 @@ normalised, the labels, whether modulation is on, and what the model is (version
 
 import importlib.util
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions
+from mote.files.writing import replacing
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
 from mote.inference.predict import find_files, posthoc
@@ -81,17 +81,12 @@ def export(
     # An input may hold the features of any names. On those of the tuned classes the gate is 1 and changes nothing.
     tuned = classifier.gate_text(names or [], modulation)
     note = contract(classifier, names, text, modulation=tuned is not None)
-    temporary = out.with_name(f".{os.getpid()}.{out.name}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with replacing(out) as temporary:
         _write(format, temporary, classifier, text, tuned, note)
         difference = _compare(_runner(format, temporary, text is None), classifier, text, tuned, videos)
         if not difference <= tolerance:
             problem = f"its logits differ from the model's by up to {difference:.2g}, more than {tolerance:g}"
             raise ExportError(f"{out}: not written: {problem}")
-        os.replace(temporary, out)
-    finally:
-        temporary.unlink(missing_ok=True)
     what = "class features are an input" if names is None else f"{len(names)} classes"
     where = f"{len(videos)} videos" if videos else "synthetic clips"
     gate = "off" if tuned is None else "on"

@@ -1,6 +1,5 @@
 """An autoencoder in use: codes, pictures, samples."""
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mote.files.run_directory import model_folder
+from mote.files.writing import replacing
 from mote.inference.model import Source
 from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, sample_posterior
 from mote.regularizers.gaussian_mixture import (
@@ -104,10 +104,6 @@ def sample_run(folder: str, count: int, out: str, *, mode: int | None = None, se
     write_image_grid(path, pixels, columns=max(1, round(count**0.5)))
     images = (255 * pixels).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     images = images[..., 0] if images.shape[-1] == 1 else images
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
+    with replacing(path.with_suffix(".npz")) as temporary:
         np.savez_compressed(temporary, images=images, codes=codes.numpy(), modes=modes.numpy())
-        os.replace(temporary, path.with_suffix(".npz"))
-    finally:
-        temporary.unlink(missing_ok=True)
     print(f"{path}, {path.with_suffix('.npz')}: {count} pictures of {folder}, seed {seed}")

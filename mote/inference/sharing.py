@@ -21,6 +21,7 @@ import yaml
 from mote.config import read_run_tree
 from mote.files.hashes import sha256_tensors
 from mote.files.run_directory import CONFIG, DESCRIPTION, TEXT, WEIGHTS, config_file, model_folder, read_description
+from mote.files.writing import refuse_filled, replacing_folder
 from mote.inference.hub import HubError, is_repo_id
 from mote.models.clip_weights import one_line
 from mote.reporting.model_card import model_card
@@ -37,12 +38,12 @@ def save_pretrained(
     `name`: how the card calls the model; None = `folder`. `license`: for the card; None leaves the field to you.
 
     Raises:
-        ValueError, FileNotFoundError: no model in `run`, `folder` has something in it, or the model needs a CLIP that
-            nobody else could get (`local-dir:`, or a file that is gone).
+        FileExistsError: `folder` has something in it.
+        ValueError, FileNotFoundError: no model in `run`, or the model needs a CLIP that nobody else could get
+            (`local-dir:`, or a file that is gone).
     """
     run, folder = Path(run), Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder}: exists and is not an empty folder; choose another or remove it")
+    refuse_filled(folder)
     model = model_folder(run)
     if not model.is_dir():
         raise FileNotFoundError(f"{run}: no such run directory or model folder")
@@ -52,9 +53,7 @@ def save_pretrained(
     if (file := config_file(run)) is not None:
         tree = read_run_tree(file)
         config = yaml.safe_dump(without_places(tree), sort_keys=False)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-        stage = Path(temporary) / "model"
+    with replacing_folder(folder) as stage:
         (stage / "evaluations").mkdir(parents=True)
         for file in (WEIGHTS, *([TEXT] if meta.get("text_tuned") else [])):
             shutil.copyfile(model / file, stage / file)
@@ -69,7 +68,6 @@ def save_pretrained(
             target.write_text(json.dumps(without_places(result), indent=1) + "\n", encoding="utf-8")
         card = model_card(name or str(folder), meta, results, config=config, license=license)
         (stage / "README.md").write_text(card, encoding="utf-8")
-        stage.replace(folder)  # whole or not at all; an empty folder may be replaced
     return folder
 
 

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mote.files.run_directory import DESCRIPTION, TEXT, WEIGHTS, parse_description
-from mote.files.writing import write_whole
+from mote.files.writing import replacing, write_atomic
 from mote.models.narrow import narrow
 from mote.models.reference import check_names, read_reference
 from mote.models.temporal import HeadSizes, TemporalHead
@@ -94,10 +94,12 @@ def save_model(
     notes = {**(notes or {}), **({"model": text} if description is None else {})}
     if text_tower is not None:
         words = on_cpu(text_tower.state_dict())
-        write_whole(weights.parent / TEXT, lambda path: save_file(words, path))
-    write_whole(weights, lambda path: save_file(state, path, notes or None))
+        with replacing(weights.parent / TEXT) as temporary:
+            save_file(words, temporary)
+    with replacing(weights) as temporary:
+        save_file(state, temporary, notes or None)
     if description is not None:
-        write_whole(description, lambda path: path.write_text(text, encoding="utf-8"))
+        write_atomic(description, text)
 
 
 def load_model(folder: Path | str) -> LoadedModel:

@@ -16,7 +16,6 @@ peft needs seconds to import: import this file where adapters are asked for.
 """
 
 import copy
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,8 @@ from peft.tuners.lora.layer import MultiheadAttention as PeftMultiheadAttention
 from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from mote.files.writing import write_atomic, writing
 
 PRESETS = ("attention", "mlp", "all")
 
@@ -158,11 +159,11 @@ def load_adapters(tower: nn.Module, folder: Path | str) -> PeftModel:
 
 def save_adapters(tower: PeftModel, folder: Path) -> None:
     """Write adapter_config.json and adapter_model.safetensors as peft does, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
-        tower.save_pretrained(temporary, save_embedding_layers=False)
+    with tempfile.TemporaryDirectory() as temporary:
+        with writing(folder):
+            tower.save_pretrained(temporary, save_embedding_layers=False)
         for name in ("adapter_model.safetensors", "adapter_config.json"):
-            os.replace(Path(temporary, name), folder / name)
+            write_atomic(folder / name, Path(temporary, name).read_bytes())
 
 
 def merged(tower: nn.Module) -> nn.Module:

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
-from mote.files.writing import write_whole
+from mote.files.writing import replacing, write_atomic
 
 
 def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -20,9 +20,9 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write_model_folder(folder: Path, tensors: Mapping[str, Tensor], description: Mapping[str, object]) -> None:
     """Write `model.safetensors` and `model.json` (JSON values), each whole or not at all."""
     text, state = json.dumps(description, indent=2) + "\n", on_cpu(tensors)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / WEIGHTS, lambda path: save_file(state, path))
-    write_whole(folder / DESCRIPTION, lambda path: path.write_text(text, encoding="utf-8"))
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file(state, temporary)
+    write_atomic(folder / DESCRIPTION, text)
 
 
 def task_of(folder: Path) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from mote.config import Config
-from mote.datasets.lists import reading
+from mote.datasets.lists.reading import Listing
 from mote.evaluation.videos import evaluate
 from mote.files.hashes import sha256_file
 from mote.files.shipped import data_file
@@ -248,7 +248,7 @@ def _departures(
     if union is not None:
         yield f"the classes of {union} compete as well"
     tuned = {*(classifier.classes or ())}
-    same = all({*reading.class_names(one.classes and str(one.classes), str(one.manifest))} == tuned for one in lists)
+    same = all({*Listing(one.manifest, classes=one.classes).names()} == tuned for one in lists)
     if same != (protocol.task == "closed_set"):
         yield f"the model was {'tuned on these very classes' if same else 'not tuned on these classes'}"
     if protocol.modulation and not classifier.can_gate:

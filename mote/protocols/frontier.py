@@ -15,8 +15,7 @@ from typing import Any, TypedDict
 from tqdm import tqdm
 
 from mote.config import Config, merge, validate
-from mote.datasets.lists import reading
-from mote.datasets.lists.reading import hash_manifest
+from mote.datasets.lists.reading import Listing
 from mote.evaluation.features import cache_folder
 from mote.evaluation.videos import evaluate
 from mote.evaluation.vocabulary import own_classes
@@ -231,11 +230,11 @@ def _hashes(targets: Sequence[Target], classifier: VideoClassifier) -> dict[str,
         if target.protocol is not None:
             hashes[f"{target.name}:protocol"] = target.protocol.digest()
             for one in target.lists:
-                hashes[f"{target.name}:{one.name}"] = hash_manifest(str(one.manifest), one.records)
+                hashes[f"{target.name}:{one.name}"] = Listing(one.manifest).sha256(one.records)
         elif settings.manifest is not None:
             names = own_classes(classifier, settings.classes, settings.manifest)
-            listed = reading.records(settings.manifest, settings.root, names, settings.classes, settings.split)
-            hashes[target.name] = hash_manifest(settings.manifest, listed)
+            listing = Listing(settings.manifest, settings.root, settings.split, settings.classes)
+            hashes[target.name] = listing.sha256(listing.records(names))
     return hashes
 
 

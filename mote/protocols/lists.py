@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mote.config import Config
-from mote.datasets.lists import reading
 from mote.datasets.lists.agreement import check_order, in_words, repeated, shared_paths, shared_videos, training_list
 from mote.datasets.lists.manifest import ManifestError, Record, folder_classes, read_class_ids, read_class_names
+from mote.datasets.lists.reading import Listing, templates
 from mote.datasets.prepare.official import listed
 from mote.datasets.prepare.videos import prepared_videos
 from mote.files.shipped import data_file
@@ -72,7 +72,7 @@ def check_settings(protocol: Protocol, named: set[str], config: Config) -> None:
     wrong += [f"evaluation.{key} (give {flag})" for key, flag in files.items() if f"evaluation.{key}" in named]
     if "evaluation.templates" in named and settings.templates is not None:
         shipped = data_file(protocol.templates)
-        if reading.templates(settings.templates) != reading.templates(str(shipped)):
+        if templates(settings.templates) != templates(str(shipped)):
             wrong.append(f"evaluation.templates={settings.templates} (the protocol: {protocol.templates})")
     if "evaluation.classes" in named and settings.classes is not None:
         if not protocol.classes:
@@ -103,13 +103,13 @@ def _class_file(protocol: Protocol, number: int, manifest: Path) -> Path:
 def _checked(protocol: Protocol, number: int, manifest: Path, classes: Path | None, root: str | None) -> ProtocolList:
     names = folder_classes(manifest) if classes is None else read_class_names(classes)
     base = Path(root) if root is not None else prepared_videos(manifest)
-    places = (None if base is None else str(base), names, None if classes is None else str(classes))
-    records = reading.records(str(manifest), *places, protocol.split)
+    listing = Listing(manifest, base, protocol.split, classes)
+    records = listing.records(names)
     departures = []
     if twice := repeated(records):
         raise ManifestError(f"{manifest}: videos listed twice: {listed(twice, 3)}; keep one of each")
     if (other := manifest if protocol.split else training_list(manifest)) is not None:
-        training = reading.records(str(other), *places, "train" if protocol.split else None)
+        training = listing._replace(manifest=other, split="train" if protocol.split else None).records(names)
         if both := shared_paths(training, records):
             raise ManifestError(f"{manifest}: {len(both)} of its videos are also in {other}: {listed(both, 3)}")
         if pairs := shared_videos(training, records):

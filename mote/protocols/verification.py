@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mote.config import Config, validate, with_todays_names
-from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import Record
-from mote.datasets.lists.reading import hash_manifest
+from mote.datasets.lists.reading import Listing, templates
 from mote.evaluation.unknown import unknown_records
+from mote.evaluation.views import evaluation_listing
 from mote.evaluation.vocabulary import added_classes, own_classes
 from mote.files.hashes import sha256_file, sha256_lines, sha256_tensors
 from mote.inference.classifier import VideoClassifier
@@ -75,7 +75,7 @@ def _verify_list(path: Path, result: Summary, model: str | None) -> list[Check]:
     hashes, inputs = origin["hashes"], origin.get("inputs", {})
     folder, table = Path(inputs.get("folder", ".")), path.with_suffix(".csv")
     config = _placed(validate(with_todays_names({"evaluation": origin["config"]["evaluation"]})), folder)
-    settings, manifest = config.evaluation, config.evaluation.manifest or ""
+    settings, listing = config.evaluation, evaluation_listing(config.evaluation)
     checks = {"predictions": lambda: _same(sha256_file(table), hashes.get("predictions", ""))}
     if "protocol" in result:
         checks["protocol"] = lambda: _protocol(result["protocol"])
@@ -86,13 +86,13 @@ def _verify_list(path: Path, result: Summary, model: str | None) -> list[Check]:
         return [*found, Check(f"{path.name}: model", str(error))]
 
     def own() -> list[str]:
-        return own_classes(classifier, settings.classes, manifest)
+        return own_classes(classifier, settings.classes, settings.manifest or "")
 
     def classes() -> list[str]:
         return [*own(), *added_classes(own(), inputs["union"] and str(folder / inputs["union"]))]
 
     def listed() -> list[Record]:
-        return reading.records(manifest, settings.root, own(), settings.classes, settings.split)
+        return listing.records(own())
 
     def numbers() -> str:
         with table.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
@@ -103,10 +103,10 @@ def _verify_list(path: Path, result: Summary, model: str | None) -> list[Check]:
 
     if (unknown := settings.unknown) is not None:
         checks["unknown"] = lambda: _same(
-            hash_manifest(unknown, unknown_records(unknown, listed(), classes())), hashes["unknown"]
+            Listing(unknown).sha256(unknown_records(unknown, listed(), classes())), hashes["unknown"]
         )
     checks |= {
-        "manifest": lambda: _same(hash_manifest(manifest, listed()), hashes["manifest"]),
+        "manifest": lambda: _same(listing.sha256(listed()), hashes["manifest"]),
         "classes": lambda: _same(sha256_lines(classes()), hashes["classes"]),
         "templates": lambda: _same(sha256_lines(classifier.templates), hashes["templates"]),
         "weights": lambda: _same(sha256_tensors(classifier.model.state_dict()), hashes["weights"]),
@@ -121,7 +121,7 @@ def _model(model: str | None, backbone: str | None, config: Config) -> VideoClas
         raise ValueError("the result does not say which model it is about; give the model before --verify")
     classifier = load_video(model, backbone=backbone, device="cpu")
     if config.evaluation.templates is not None:
-        classifier = classifier.with_templates(reading.templates(config.evaluation.templates))
+        classifier = classifier.with_templates(templates(config.evaluation.templates))
     return classifier if config.evaluation.alpha == 1 else classifier.interpolated(config.evaluation.alpha)
 
 

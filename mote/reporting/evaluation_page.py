@@ -6,12 +6,14 @@ CSV, for programs.
 """
 
 import csv
+import io
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from mote.files.writing import write_atomic
 from mote.reporting.contact_sheet import ClipPicture, contact_sheet, largest_change, side_for
 from mote.reporting.evaluation_numbers import none_of_these, numbers_table, scored_text
 from mote.reporting.evaluation_plots import calibration_plot, recall_plot
@@ -55,7 +57,6 @@ def write_evaluation_page(
     _check(result, predictions)
     path = Path(path)
     folder = path.parent
-    folder.mkdir(parents=True, exist_ok=True)
     numbers = numbers_table(result)
     _write_csv(folder / "summary.csv", numbers)
     with warnings.catch_warnings():
@@ -203,7 +204,8 @@ def _enumerate(names: Sequence[str]) -> str:
 
 def _write_csv(path: Path, rows: Sequence[Mapping], columns: Sequence[str] | None = None) -> None:
     """Write rows under their columns; with `columns` given, no rows make a file with a header alone."""
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())

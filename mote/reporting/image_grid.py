@@ -1,6 +1,5 @@
 """Images side by side in one PNG."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -8,6 +7,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+
+from mote.files.writing import replacing
 
 
 def write_image_grid(path: Path, images: Float[Tensor, "N C S S"], columns: int, scale: int = 2) -> None:
@@ -18,10 +19,5 @@ def write_image_grid(path: Path, images: Float[Tensor, "N C S S"], columns: int,
     sheet = rows.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)  # (H, W, C)
     sheet = sheet.repeat_interleave(scale, 0).repeat_interleave(scale, 1)
     pixels = (255 * sheet).round().to(torch.uint8).numpy()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as temporary:
         Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(temporary, format="PNG")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -14,6 +14,8 @@ from unicodedata import east_asian_width
 
 from jinja2 import Environment, StrictUndefined
 
+from mote.files.writing import write_atomic
+
 TEMPLATE = Path(__file__).with_name("page.html.j2")
 MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 NUMBER = re.compile(r"[-+]?\d")  # a cell that begins like this is aligned to the right
@@ -46,11 +48,9 @@ def write_page(path: Path | str, title: str, sections: Sequence[Section]) -> Pat
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals.update(grid=_grid, is_number=_is_number, data_uri=data_uri, as_json=_as_json)
     html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(title=title, sections=sections)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Names of files that are not UTF-8 arrive with lone surrogates, which no HTML file can hold.
-    path.write_bytes(html.encode("utf-8", "replace"))
-    return path
+    write_atomic(path, html.encode("utf-8", "replace"))
+    return Path(path)
 
 
 def data_uri(image: Path | str) -> str:

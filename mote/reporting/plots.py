@@ -18,6 +18,8 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 
+from mote.files.writing import replacing
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":")
@@ -128,13 +130,13 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 def _save(figure: Figure, path: Path | str) -> tuple[Path, Path]:
     """Write `path`.svg and `path`.png; equal figures give equal files (no date, no random ids)."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     svg, png = path.with_name(path.name + ".svg"), path.with_name(path.name + ".png")
     figure.draw_without_rendering()  # lays it out, once for both files
     figure.set_layout_engine("none")
-    with matplotlib.rc_context({"svg.hashsalt": "mote"}):
-        figure.savefig(svg, metadata={"Date": None})
-    figure.savefig(png, dpi=150, metadata={"Software": None})
+    with matplotlib.rc_context({"svg.hashsalt": "mote"}), replacing(svg) as temporary:
+        figure.savefig(temporary, metadata={"Date": None})
+    with replacing(png) as temporary:
+        figure.savefig(temporary, dpi=150, metadata={"Software": None})
     return svg, png
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mote.files.hashes import sha256_tensors
 from mote.files.provenance import versions
 from mote.files.run_directory import BEST, CONFIG, config_file, model_folder
-from mote.files.writing import write_atomic
+from mote.files.writing import refuse_filled, replacing_folder
 from mote.models import folders
 from mote.models.checkpoints import TENSORS, TEXT, save_model
 from mote.models.image_checkpoints import is_image_model, load_net, save_net
@@ -55,10 +55,8 @@ def compact_model(model: str, out: str) -> dict[str, object]:
         ArithmeticError: the smaller network gives other numbers; nothing is written.
     """
     folder, target = Path(model), Path(out)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{target}: already there; choose another folder")
-    inner = model_folder(folder)
-    is_run = config_file(folder) is not None
+    refuse_filled(target)
+    inner, config = model_folder(folder), config_file(folder)
     source = _image(inner) if is_image_model(inner) else _video(folder, inner)
     small = compact(source.model)
     if widths(small) == widths(source.model):
@@ -75,10 +73,11 @@ def compact_model(model: str, out: str) -> dict[str, object]:
     hashes = {"dense": sha256_tensors(source.model.state_dict()), "compact": sha256_tensors(small.state_dict())}
     report = {"layers": rows, "time": times, "difference": difference, "model": model}
     report |= {"versions": versions(), "hashes": hashes}
-    source.save(target / BEST if is_run else target, small)
-    if is_run:
-        shutil.copyfile(folder / CONFIG, target / CONFIG)
-    write_atomic(target / "compact.json", json.dumps(report, indent=1) + "\n")
+    with replacing_folder(target) as temporary:
+        source.save(temporary if config is None else temporary / BEST, small)
+        if config is not None:
+            shutil.copyfile(config, temporary / CONFIG)
+        (temporary / "compact.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(text_table(table(rows)))
     for row in times:
         print(

@@ -7,11 +7,8 @@ state with the old files or the new state with the new files. (Renaming a whole 
 """
 
 import json
-import os
 import pickle
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -20,6 +17,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+
+from mote.files.writing import remove_leftovers, replacing, write_atomic, writing
 
 
 @dataclass
@@ -74,34 +73,14 @@ def open_run(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> None:
     """
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out}: is a file; give a folder for the run")
-    for path in out.glob(".*.tmp") if out.exists() else ():  # what a kill left of a file that was being written
-        path.unlink()
+    for folder in (out, out / "best", out / "last"):
+        remove_leftovers(folder)
     names = sorted(path.name for path in out.iterdir()) if out.exists() else []
     if resume and not names:
         raise FileNotFoundError(f"{out}: nothing to resume; start the run without resume")
     if not resume and set(names) - set(allowed):
         raise FileExistsError(f"{out}: already holds {', '.join(names[:5])}; resume it or choose another folder")
     out.mkdir(parents=True, exist_ok=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """What stops the writing of `path`, such as a full disk, becomes one OSError that names it."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: what torch.save makes of it
-        if "DataLoader worker" in str(error):  # which torch raises wherever the program happens to be
-            raise
-        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise OSError(
-            f"{path}: cannot be written: {why}; what was there before is intact: make room and resume"
-        ) from error
-
-
-def _replace(temporary: Path, path: Path) -> None:
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def save_checkpoint(folder: Path, task: nn.Module, training: TrainingState, progress: Progress, keep: int = 1) -> None:
@@ -119,21 +98,14 @@ def save_checkpoint(folder: Path, task: nn.Module, training: TrainingState, prog
     """
     weights, optimizer = f"weights-{progress.step:08d}.safetensors", f"optimizer-{progress.step:08d}.pt"
     state = {"weights": weights, "optimizer": optimizer, "epoch": progress.epoch, "progress": asdict(progress)}
-    temporary = folder / "writing.tmp"
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         states = _states(folder / "state.json")
         older = [other for other in states if other["progress"]["step"] < progress.step][: keep - 1]
-        try:
+        with replacing(folder / weights) as temporary:
             safetensors.torch.save_model(task, str(temporary))
-            _replace(temporary, folder / weights)
+        with replacing(folder / optimizer) as temporary:
             torch.save(training, temporary)
-            _replace(temporary, folder / optimizer)
-            temporary.write_text(json.dumps({**state, "older": older}, indent=1) + "\n", encoding="utf-8")
-            _replace(temporary, folder / "state.json")
-        except Exception:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_atomic(folder / "state.json", json.dumps({**state, "older": older}, indent=1) + "\n")
         named = {name for entry in (state, *older) for name in (entry["weights"], entry["optimizer"])}
         for path in folder.iterdir():
             if path.name not in named | {"state.json"}:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mote.training.checkpoint import writing
+from mote.files.writing import write_atomic, writing
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -40,10 +40,7 @@ def rewind(path: Path, step: int, evaluated: bool = True) -> None:
     Not `evaluated`: the evaluation of that step is left out too.
     """
     kept = [r for r in read_log(path) if r["step"] < step or (r["step"] == step and (evaluated or "loss" in r))]
-    temporary = path.with_name(path.name + ".tmp")
-    with writing(path):
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
-        os.replace(temporary, path)
+    write_atomic(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 class JsonlWriter:

@@ -23,7 +23,7 @@ from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.sampling import clip_indices
 from mote.datasets.synthetic.clips import render_clip
-from mote.evaluation.features import cache_folder, default_folder, usage
+from mote.evaluation.features import cache_folder, default_folder, open_cache, usage
 from mote.evaluation.video_scores import BLOCK_VIEWS, score_videos
 from mote.evaluation.views import evaluation_dataset
 from mote.inference.classifier import VideoClassifier
@@ -210,6 +210,17 @@ def test_part_of_a_list_in_the_cache_and_a_list_in_another_order(classifier, rec
     shuffled = [records[i] for i in np.random.default_rng(0).permutation(NUM_CLIPS)]
     assert same(scores(classifier, shuffled), scores(classifier, shuffled, cache=cache))
     assert len(decoded) == 4 + NUM_CLIPS + (NUM_CLIPS - 4)
+
+
+def test_another_decoder_has_entries_of_its_own(classifier, records, tmp_path):
+    pytest.importorskip("decord")
+    data = config().data
+    spaces = set()
+    for decoder in ("pyav", "decord"):
+        chosen = data.model_copy(update={"decoder": decoder})
+        dataset = evaluation_dataset(records, config().evaluation, chosen, frames=4, size=64, difference=0)
+        spaces.add(open_cache(tmp_path, classifier, dataset).namespace)
+    assert len(spaces) == 2
 
 
 def test_undecodable_videos_are_never_remembered(classifier, records, tmp_path):

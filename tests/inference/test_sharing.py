@@ -168,7 +168,7 @@ def test_mistakes_are_one_line(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"lab/video: a folder of this name is here; write \./lab/video"):
         push(str(run), "lab/video")
-    with pytest.raises(ValueError, match="not an empty folder"):
+    with pytest.raises(FileExistsError, match="not empty"):
         push(str(run), "./lab/video")
     with pytest.raises(FileNotFoundError, match="nowhere: no such run"):
         push("nowhere", "./new")

@@ -138,7 +138,7 @@ def test_what_cannot_be_compacted_is_one_line_and_leaves_nothing(images, tmp_pat
         (tmp_path / "dense", "new", "nothing in it is zero"),
         (tmp_path / "nowhere", "new", "nowhere"),
         (tmp_path / "empty", "new", "empty"),
-        (whole, "full", "already there; choose another folder"),
+        (whole, "full", "already there and not empty"),
     ):
         capsys.readouterr()
         assert run("compact", model, "--out", tmp_path / out) == 2

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from mote.training import checkpoint
 from mote.training.checkpoint import Progress, load_checkpoint, open_run, save_checkpoint
 
 
@@ -57,15 +56,15 @@ def test_a_kill_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, monkey
     real_replace, real_unlink, done = os.replace, type(tmp_path).unlink, []
 
     def counted(operation):
-        def run(*arguments):
+        def run(*arguments, **options):
             if len(done) == survived:
                 raise KeyboardInterrupt
             done.append(operation)
-            operation(*arguments)
+            operation(*arguments, **options)
 
         return run
 
-    monkeypatch.setattr(checkpoint.os, "replace", counted(real_replace))
+    monkeypatch.setattr(os, "replace", counted(real_replace))
     monkeypatch.setattr(type(tmp_path), "unlink", counted(real_unlink))
     try:
         save_checkpoint(tmp_path, *trained(2.0, 2))

@@ -229,7 +229,7 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_it_is_intact(tmp_path
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert "\n" not in str(caught.value)
         assert (tmp_path / "run" / "last" / "state.json").read_bytes() == before
-        assert not (tmp_path / "run" / "last" / "writing.tmp").exists()
+        assert not list((tmp_path / "run").rglob(".*"))
     resumed = run(tmp_path / "run", epochs=2, save_every=1, resume=True)[2]
     assert losses(resumed)[6:] and [record["step"] for record in resumed] == list(range(1, 13))
 

@@ -11,12 +11,12 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 
 from mote.datasets.cache.file_hashes import FileHashes
 from mote.datasets.cache.shards import KEY, PAIR, Shard, Writer, checksum
@@ -173,27 +173,6 @@ class FeatureCache:
         copy = row.copy()
         self._places[key][-1].shard.release()
         return copy
-
-    def read_many(self, keys: Sequence[str]) -> Float32[np.ndarray, "N V T D"]:
-        """A copy of the entries, in the order of `keys`. Raises KeyError when one is missing or damaged."""
-        rows = None
-        for i, key in enumerate(keys):
-            row = self.read(key)
-            if row is None:
-                raise KeyError(f"no sound entry {key} in {self._path}")
-            if rows is None:
-                rows = np.empty((len(keys), *row.shape), np.float32)
-            rows[i] = row
-        return np.empty((0, 0, 0, 0), np.float32) if rows is None else rows
-
-    def iterate(
-        self, keys: Sequence[str], batch: int
-    ) -> Iterator[tuple[Int64[np.ndarray, "N"], Float32[np.ndarray, "N V T D"]]]:
-        """All of `keys` in the order of the disk, `batch` at a time: their positions in `keys`, and a copy of them."""
-        order = np.array(sorted(range(len(keys)), key=lambda i: self._position(keys[i])), dtype=np.int64)
-        for first in range(0, len(order), batch):
-            positions = order[first : first + batch]
-            yield positions, self.read_many([keys[int(i)] for i in positions])
 
     def size_bytes(self) -> int:
         """Bytes of this namespace on disk."""

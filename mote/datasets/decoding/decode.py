@@ -7,12 +7,9 @@ Frame `i` is the i-th frame shown when the file is played from its start. Only t
 - decode from the start and count (AVI, MPEG-TS, MPEG-PS, and whatever contradicts its own list). The length is then the
   number of packets, until reading past the last frame shows that it was too large.
 
-PyAV is the default because it reports the time of each frame it hands out. decord does not, and numbers frames by the
-order of packets: on MPEG-4 in AVI (HMDB51, UCF101), on MPEG-TS, on HEVC and on H.264 with open groups of pictures it
-returns other frames than those asked for, without an error (up to 22 frames away in our measurements of decord 0.6;
-its maintained continuation decord2 3.4, which we depend on, is right on more of them, but still not on the MPEG-4 files
-of HMDB51), and it is not faster. It stays available as `backend="decord"`. Where PyAV fails, decord is not tried: it
-opens no file that PyAV cannot, and conceals damage that PyAV reports.
+PyAV is the default because it reports the time of each frame it hands out. The other decoder is decord, see
+`decord_video`: it returns other frames than those asked for on several formats, and it is not faster. Where PyAV fails,
+decord is not tried: it opens no file that PyAV cannot, and conceals damage that PyAV reports.
 
 Colours: YUV becomes RGB by the ITU-R BT.601 matrix whatever the file declares, as in decord and OpenCV, hence as in the
 frames that published models were trained on.
@@ -22,13 +19,13 @@ import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from jaxtyping import Int64, UInt8
 
+from mote.datasets.decoding.decord_video import DecordVideo
 from mote.datasets.decoding.errors import DecodeError, FrameOrderError, checked_indices, reported
 from mote.datasets.decoding.frame_folder import FrameFolder
 from mote.datasets.decoding.tar_shards import part_of
@@ -39,16 +36,16 @@ HELD = 2**26  # bytes of packets kept from counting a file to decoding it, so th
 
 
 class PyAVVideo:
-    """An open video: `num_frames`, `fps` (0.0 if unknown), `backend`, `read(indices)`; close it or use `with`."""
+    """An open video: `num_frames`, `fps` (0.0 if unknown), `decoder`, `read(indices)`; use it in a `with`."""
 
-    backend = "pyav"
+    decoder = "pyav"
 
     def __init__(self, path: Path | str):
         self._path = str(path)
         self._reformatter = VideoReformatter()  # shared: building one costs more than converting a small frame
         self._reordered = False  # packets are stored in another order than that in which their frames are shown
-        self._held: list[Any] = []  # all packets of a file whose frames are counted, until they are decoded
-        with reported(self._path, self.backend):
+        self._held: list[av.Packet] = []  # all packets of a file whose frames are counted, until they are decoded
+        with reported(self._path, self.decoder):
             self._open()
             self.fps = float(self._stream.average_rate or 0.0)
             self.num_frames, self._times, self._keys = self._scan()
@@ -69,7 +66,7 @@ class PyAVVideo:
     def read(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "T H W 3"]:
         """Frames at `indices` (T,), any order, duplicates allowed; IndexError outside 0..num_frames-1."""
         wanted, place = np.unique(checked_indices(self._path, indices, self.num_frames), return_inverse=True)
-        with reported(self._path, self.backend):
+        with reported(self._path, self.decoder):
             frames = self._images(self._timed(wanted) if self._times else self._counted(wanted), len(wanted))
         return frames if np.array_equal(place, np.arange(len(wanted))) else frames[place]
 
@@ -118,7 +115,7 @@ class PyAVVideo:
                 position, frame, damaged = next(frames, (-1, None, False))
                 if frame is None or position > index:
                     self._count()
-                    raise FrameOrderError(self._path, self.backend, "its frames contradict its list of times")
+                    raise FrameOrderError(self._path, self.decoder, "its frames contradict its list of times")
             if damaged:
                 raise ValueError(f"frame {index} is damaged")
             yield frame
@@ -160,7 +157,7 @@ class PyAVVideo:
             if not left:
                 return
         self._count()
-        raise FrameOrderError(self._path, self.backend, f"it ends at frame {self.num_frames - 1}")
+        raise FrameOrderError(self._path, self.decoder, f"it ends at frame {self.num_frames - 1}")
 
     def _count(self) -> None:
         """Decode everything once, for a `num_frames` that needs no trust in the container."""
@@ -175,7 +172,7 @@ class PyAVVideo:
             self._open()  # opened afresh: these containers do not seek reliably, not even to their start
         return _with_damage(frame for packet in packets or self._packets() for frame in packet.decode())
 
-    def _packets(self) -> Iterator[Any]:
+    def _packets(self) -> Iterator[av.Packet]:
         """Packets from here on. A `demux` of PyAV that is left before its end keeps 144 bytes, unless it is closed:
         `yield from` does that, `for` and PyAV's own `decode` do not."""
         yield from self._container.demux(self._stream)
@@ -195,78 +192,52 @@ class PyAVVideo:
         return np.ascontiguousarray(np.rot90(images, turns, axes=(1, 2))) if turns else images
 
 
-class DecordVideo:
-    """The same interface through decord. Exact only for closed groups of pictures in MP4 and Matroska (see the top)."""
-
-    backend = "decord"
-    keyframes = ()
-
-    def __init__(self, path: Path | str):
-        self._path = str(path)
-        os.environ.setdefault("DECORD_EOF_RETRY_MAX", "1024")  # decord's default waits ten times longer on cut files
-        try:
-            import decord
-        except ImportError as error:
-            raise ValueError("decord is not installed; use backend 'pyav'") from error
-        decord.logging.set_level(decord.logging.QUIET)
-        self._errors = decord.DECORDError, RuntimeError, AssertionError
-        with reported(self._path, self.backend, *self._errors):
-            # fault_tol: a frame copied from its neighbour because it could not be decoded is an error.
-            self._reader = decord.VideoReader(os.path.abspath(path), num_threads=1, fault_tol=1e-6)  # pyright: ignore[reportArgumentType]
-            self.num_frames, self.fps = len(self._reader), float(self._reader.get_avg_fps())
-
-    def __enter__(self) -> "DecordVideo":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        del self._reader
-
-    def read(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "T H W 3"]:
-        """As `PyAVVideo.read`."""
-        wanted, place = np.unique(checked_indices(self._path, indices, self.num_frames), return_inverse=True)
-        with reported(self._path, self.backend, *self._errors):
-            frames = self._reader.get_batch(wanted).asnumpy()
-        return frames if np.array_equal(place, np.arange(len(wanted))) else frames[place]
+DECODERS = {"pyav": PyAVVideo, "decord": DecordVideo}
 
 
-BACKENDS = {"pyav": PyAVVideo, "decord": DecordVideo}
+def open_video(path: Path | str, decoder: str = "pyav") -> PyAVVideo | DecordVideo | FrameFolder:
+    """An open video file, or folder of frames; `path` may also name a video in an archive, see `tar_shards`.
 
-
-def open_video(path: Path | str, backend: str | None = None) -> PyAVVideo | DecordVideo | FrameFolder:
-    """Open a video file with "pyav" (default) or "decord"; DecodeError when it is missing or is no video.
-
-    `path` may also name a video in an archive, see `mote.datasets.decoding.tar_shards`, or a folder of frames.
+    Raises:
+        DecodeError: it is missing, is no video, or lies in an archive, which decord cannot read.
+        ValueError: an unknown decoder, or one that is not installed.
     """
-    name = backend or "pyav"
-    if name not in BACKENDS:
-        raise ValueError(f"unknown video backend {backend!r}: choose from {sorted(BACKENDS)}")
+    if decoder not in DECODERS:
+        raise ValueError(f"unknown decoder {decoder!r}: choose from {', '.join(DECODERS)}")
     if os.path.isdir(path):
         return FrameFolder(path)
     part = part_of(path)
     file, size = (path, 1) if part is None else (part.archive, part.offset + part.size)
     if not os.path.isfile(file):
         odd = "it is not a file" if os.path.exists(file) else "there is no such file"  # such as a named pipe
-        raise DecodeError(path, name, odd)
-    if part is not None and (name != "pyav" or os.path.getsize(file) < size):
-        raise DecodeError(path, name, "its archive is cut off" if name == "pyav" else "it reads no archives")
+        raise DecodeError(path, decoder, odd)
+    if part is not None and (decoder != "pyav" or os.path.getsize(file) < size):
+        raise DecodeError(path, decoder, "its archive is cut off" if decoder == "pyav" else "it reads no archives")
     if os.path.getsize(file) == 0 or (part is not None and part.size == 0):
-        raise DecodeError(path, name, "the file is empty")
-    return BACKENDS[name](path)
+        raise DecodeError(path, decoder, "the file is empty")
+    return DECODERS[decoder](path)
 
 
 def read_frames(
     path: Path | str,
     indices: Sequence[int] | np.ndarray | Callable[[int], Sequence[int] | np.ndarray],
-    backend: str | None = None,
+    decoder: str = "pyav",
     near_keyframes: bool = False,
 ) -> UInt8[np.ndarray, "T H W 3"]:
     """Frames of a video file, uint8 RGB.
 
-    `indices`: T frame numbers, or a function from the number of frames of the opened file to them. `near_keyframes`:
-    take other frames that are cheaper to decode, see `to_keyframes`, at most half a segment of num_frames / T away.
-    Raises DecodeError for a file that cannot be decoded and IndexError for a frame that it does not have.
+    Args:
+        path: see `open_video`.
+        indices: T frame numbers, or a function from the number of frames of the opened file to them.
+        decoder: "pyav" or "decord", which may return other frames, see `decord_video`.
+        near_keyframes: take other frames that are cheaper to decode, see `to_keyframes`, at most half a segment of
+            num_frames / T away; no effect with decord.
+
+    Raises:
+        DecodeError: the file cannot be decoded.
+        IndexError: it has no such frame.
     """
-    with open_video(path, backend) as video:
+    with open_video(path, decoder) as video:
         while True:
             wanted = np.asarray(indices(video.num_frames) if callable(indices) else indices)
             if near_keyframes:
@@ -286,7 +257,7 @@ def _address(path: str) -> str:
     return f"subfile,,start,{part.offset},end,{end},,:{os.path.abspath(part.archive)}"
 
 
-def _with_damage(frames: Iterable[Any]) -> Iterator[tuple[av.VideoFrame, bool]]:
+def _with_damage(frames: Iterable[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, bool]]:
     """Mark a frame that the decoder flags, and those that build on it: all up to the next key frame."""
     damaged = False
     for frame in frames:

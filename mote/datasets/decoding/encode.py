@@ -1,11 +1,12 @@
 """From frames to a small video file: H.264 (4:2:0) in MP4 through PyAV, the same bytes for the same frames."""
 
-import os
 from pathlib import Path
 
 import av
 import numpy as np
 from jaxtyping import UInt8
+
+from mote.files.writing import replacing
 
 # With B-frames or weighted prediction x264 gave up to 15 different files in 60 runs for the same frames of this size
 # (its look-ahead reads memory that nobody wrote); without its look-ahead it gave one.
@@ -16,20 +17,14 @@ BT601 = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, 
 
 
 def write_video(path: Path | str, frames: UInt8[np.ndarray, "T H W 3"], fps: int = 12) -> None:
-    """Write `frames` as H.264 in mp4 (yuv420p, one thread, fixed settings: same frames, same file), then rename."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with av.open(str(part), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=fps, options=X264)
-            stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
-            stream.codec_context.thread_count = 1
-            for planes in yuv420(frames):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
-            container.mux(stream.encode())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Write `frames` as H.264 in mp4 (yuv420p, one thread, fixed settings: same frames, same file)."""
+    with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=fps, options=X264)
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.codec_context.thread_count = 1
+        for planes in yuv420(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+        container.mux(stream.encode())
 
 
 def yuv420(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T planes W"]:

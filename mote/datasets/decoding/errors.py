@@ -10,17 +10,17 @@ from jaxtyping import Int64
 
 
 class DecodeError(Exception):
-    """A video that cannot be decoded: `path` (str), `backend` tried (str), `cause` (str). One line, and it pickles."""
+    """A video that cannot be decoded: `path` (str), `decoder` tried (str), `cause` (str). One line, and it pickles."""
 
-    def __init__(self, path: Path | str, backend: str = "", cause: str = ""):
-        super().__init__(str(path), backend, cause)
-        self.path, self.backend, self.cause = str(path), backend, cause
+    def __init__(self, path: Path | str, decoder: str = "", cause: str = ""):
+        super().__init__(str(path), decoder, cause)
+        self.path, self.decoder, self.cause = str(path), decoder, cause
 
     def __str__(self) -> str:
         if not self.cause:  # re-raised by DataLoader as type(traceback text), whose last line is the message
             return self.path.strip().rsplit("\n", 1)[-1].removeprefix(f"{__name__}.DecodeError: ")
         advice = "replace the file or take it off the list"
-        return f"{self.path}: cannot be decoded by {self.backend}: {self.cause}; {advice}"
+        return f"{self.path}: cannot be decoded by {self.decoder}: {self.cause}; {advice}"
 
 
 class FrameOrderError(DecodeError):
@@ -38,10 +38,10 @@ def checked_indices(path: str, indices: Sequence[int] | np.ndarray, num_frames: 
 
 
 @contextmanager
-def reported(path: str, backend: str, *kinds: type[Exception]) -> Iterator[None]:
+def reported(path: str, decoder: str, *kinds: type[Exception]) -> Iterator[None]:
     """What FFmpeg, the system, or a check here says against a file becomes one DecodeError."""
     try:
         yield
     except (FFmpegError, OSError, ValueError, *kinds) as error:
         lines = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()
-        raise DecodeError(path, backend, lines[0]) from error
+        raise DecodeError(path, decoder, lines[0]) from error

@@ -19,9 +19,9 @@ BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # wha
 
 
 class FrameFolder:
-    """An open folder: `num_frames`, `fps` (0.0: unknown), `backend`, `read(indices)`; DecodeError where it is empty."""
+    """An open folder: `num_frames`, `fps` (0.0: unknown), `decoder`, `read(indices)`; DecodeError where it is empty."""
 
-    backend = "pillow"
+    decoder = "pillow"
     keyframes = ()
     fps = 0.0
 
@@ -29,7 +29,7 @@ class FrameFolder:
         self._path, self._files = str(path), frame_files(Path(path))
         self.num_frames = len(self._files)
         if not self._files:
-            raise DecodeError(path, self.backend, "the folder holds no image")
+            raise DecodeError(path, self.decoder, "the folder holds no image")
 
     def __enter__(self) -> "FrameFolder":
         return self
@@ -40,7 +40,7 @@ class FrameFolder:
     def read(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "T H W 3"]:
         """As `PyAVVideo.read`; all of them must be of one size."""
         wanted, place = np.unique(checked_indices(self._path, indices, self.num_frames), return_inverse=True)
-        with reported(self._path, self.backend):
+        with reported(self._path, self.decoder):
             frames = [_pixels(self._files[index]) for index in wanted]
             for index, frame in zip(wanted, frames, strict=True):
                 if frame.shape != frames[0].shape:

@@ -9,11 +9,9 @@ The archives are those of WebDataset: NAME.SUFFIX is followed by NAME.cls, the l
 end it there, and is written as %2E.
 """
 
-import csv
 import io
 import os
 import re
-import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -24,6 +22,7 @@ from jaxtyping import Int64
 from tqdm import tqdm
 
 from mote.datasets.lists.manifest import ManifestError, Row
+from mote.files.writing import csv_text, refuse_filled, replacing_folder, write_atomic
 
 PLACE = re.compile(r"(.+\.tar)/@(\d+)\+(\d+)/[^/].*")
 LIST = "list.csv"
@@ -54,17 +53,19 @@ def shard_numbers(paths: Sequence[Path]) -> Int64[np.ndarray, "N"]:
 
 
 def write_shards(rows: Sequence[Row], base: Path, out: Path, shard_bytes: int = 10**9) -> dict[str, int]:
-    """Archives of about `shard_bytes` (at least one video each) with the files of `rows`, and their list, in `out`.
+    """Numbers of `videos`, `shards` and `bytes` written into the new folder `out`: archives and their list.
 
-    A file that is listed more than once is stored once. Returns numbers of `videos`, `shards` and `bytes`. Paths are
-    relative to `base`. All or nothing: the folder appears when it is complete.
+    Args:
+        rows: the videos; one that is listed more than once is stored once.
+        base: where relative paths start.
+        out: the folder, which appears when it is complete.
+        shard_bytes: size of an archive, about, but at least one video each.
 
     Raises:
         ManifestError: a listed file that is not there.
-        FileExistsError: there is `out` already.
+        FileExistsError: `out` is a file, or a folder that holds something.
     """
-    if out.exists():
-        raise FileExistsError(f"{out}: is there already; give a new folder")
+    refuse_filled(out)
     sizes = {}
     for row in rows:
         if not (base / row.path).is_file():
@@ -72,25 +73,15 @@ def write_shards(rows: Sequence[Row], base: Path, out: Path, shard_bytes: int = 
                 f"{row.where}: {base / row.path} is not a file, as archives need it; take it off the list"
             )
         sizes.setdefault(row.path, (base / row.path).stat().st_size)
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        labels, places = {row.path: row.label for row in rows}, {}
-        shards = _cut(sizes, shard_bytes)
-        with tqdm(total=len(sizes), desc="shard", unit="video", disable=None) as bar:
-            for number, paths in enumerate(shards):
-                with tarfile.open(partial / f"{number:05d}.tar", "w", format=tarfile.PAX_FORMAT) as archive:
-                    for path, place in _fill(archive, paths, base, labels):
-                        places[path] = f"{number:05d}.tar/{place}"
-                        bar.update()
-        with (partial / LIST).open("w", newline="", encoding="utf-8") as file:
-            lines = [("path", "label"), *((places[row.path], row.label) for row in rows)]
-            csv.writer(file, lineterminator="\n").writerows(lines)
-        partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    labels, places = {row.path: row.label for row in rows}, {}
+    shards = _cut(sizes, shard_bytes)
+    with replacing_folder(out) as folder, tqdm(total=len(sizes), desc="shard", unit="video", disable=None) as bar:
+        for number, paths in enumerate(shards):
+            with tarfile.open(folder / f"{number:05d}.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+                for path, place in _fill(archive, paths, base, labels):
+                    places[path] = f"{number:05d}.tar/{place}"
+                    bar.update()
+        write_atomic(folder / LIST, csv_text(("path", "label"), ((places[row.path], row.label) for row in rows)))
     return {"videos": len(sizes), "shards": len(shards), "bytes": sum(sizes.values())}
 
 
@@ -134,7 +125,7 @@ def _member_name(path: str, taken: set[str]) -> str:
 
 
 def _add(archive: tarfile.TarFile, name: str, file: io.BufferedIOBase, size: int) -> int:
-    """Without time, owner and mode: equal files give equal archives. Returns `size`."""
+    """Add a member without time, owner and mode, so that equal files give equal archives; the value is `size`."""
     member = tarfile.TarInfo(name)
     member.size = size
     archive.addfile(member, file)

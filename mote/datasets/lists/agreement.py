@@ -19,7 +19,7 @@ MAX_READ = 50_000  # videos in two lists together whose contents are compared; m
 
 
 def check_folders(path: Path | str, records: Sequence[Record], names: Sequence[str], ids: Sequence[str] | None) -> None:
-    """Raise ManifestError when a video of the list `path` lies in a folder that bears the name of another class.
+    """Raise ManifestError when a file of the list `path` lies in a folder that bears the name of another class.
 
     names, ids: the classes by label, see `read_manifest`. Folders that are named after no class say nothing. Names are
     compared without case, spaces, underscores and hyphens.
@@ -36,7 +36,7 @@ def check_folders(path: Path | str, records: Sequence[Record], names: Sequence[s
         right = min(known[first.path.parent.name] or ())
         raise ManifestError(
             f"{path}: {first.path} has label {first.label} ({names[first.label]}) but lies in the folder of class"
-            f" {right} ({names[right]}); so do {len(wrong)} of {len(telling)} videos in folders named after a class:"
+            f" {right} ({names[right]}); so do {len(wrong)} of {len(telling)} files in folders named after a class:"
             " check the order of the class list, and that labels count from 0"
         )
 

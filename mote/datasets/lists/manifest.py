@@ -49,11 +49,16 @@ def read_manifest(
 ) -> list[Record]:
     """Records of a list (see the top of this file), in its order; folders are read in sorted order.
 
-    `root`: where relative paths start, the list's own folder by default. `classes`: the class names; labels are then
-    checked against them, and names are understood. `select`: keep the rows with this value in column `split`. `ids`:
-    the classes' other names, in the same order, such as the folder names of a dataset (see `read_class_ids`).
-    `suffixes`: what counts as a file of the list in a folder. Whether the files exist is not checked. Raises
-    ManifestError.
+    Args:
+        path: the list; whether its files exist is not checked.
+        root: where relative paths start; None: the list's own folder.
+        classes: the class names; labels are then checked against them, and names are understood.
+        select: keep the rows with this value in column `split`.
+        ids: the classes' other names, in the same order, such as a dataset's folder names (see `read_class_ids`).
+        suffixes: what counts as a file of the list in a folder.
+
+    Raises:
+        ManifestError: a list that cannot be used as it stands.
     """
     path = Path(path)
     if not path.exists():

@@ -1,10 +1,12 @@
-"""A list as its settings name it: class names, records, prompt templates, hash."""
+"""A list as its four settings name it: class names, records, hash; and prompt templates."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
+from typing import NamedTuple
 
 from mote.datasets.lists.agreement import check_folders
 from mote.datasets.lists.manifest import (
+    VIDEO_SUFFIXES,
     Record,
     manifest_classes,
     read_class_ids,
@@ -16,31 +18,53 @@ from mote.files.hashes import sha256_file, sha256_lines
 from mote.files.shipped import default_templates
 
 
-def hash_manifest(manifest: str, records: Sequence[Record]) -> str:
-    """SHA-256 of a list: of its file, or where it is a folder, of `path label` lines with paths below the folder."""
-    if Path(manifest).is_file():
-        return sha256_file(manifest)
-    return sha256_lines([f"{record.path.relative_to(manifest).as_posix()} {record.label}" for record in records])
+class Listing(NamedTuple):
+    """Where labelled files are listed; the configuration's sections `data` and `evaluation` each name one.
 
-
-def class_names(classes: str | None, manifest: str) -> list[str]:
-    """Names from the class file, else from the manifest itself (folders, or names in a CSV)."""
-    return manifest_classes(manifest) if classes is None else read_class_names(classes)
-
-
-def records(
-    manifest: str, root: str | None, names: Sequence[str] | None, classes: str | None, split: str | None
-) -> list[Record]:
-    """The records of a manifest; ids in the class file (a dataset's folder names) are understood beside the names.
-
-    Raises:
-        ManifestError: a list that cannot be read, or labels that its videos' folders contradict.
+    Attributes:
+        manifest: a list, or a folder with one subfolder per class, see `mote.datasets.lists.manifest`.
+        root: where relative paths start; None: the folder of the list.
+        split: value of the column `split` of a .csv list to keep; None: all rows.
+        classes: class file; None: the list spells out its class names, or they come from elsewhere.
     """
-    ids = read_class_ids(classes) if classes is not None else None
-    found = read_manifest(manifest, root, names, split, ids=ids)
-    if names is not None:
-        check_folders(manifest, found, names, ids)
-    return found
+
+    manifest: Path | str
+    root: Path | str | None = None
+    split: str | None = None
+    classes: Path | str | None = None
+
+    def names(self) -> list[str]:
+        """Class names by label, of the class file, else of the list itself (its folders, or names in a .csv).
+
+        Raises:
+            ManifestError: a file that cannot be read, or a list without names.
+        """
+        return manifest_classes(self.manifest) if self.classes is None else read_class_names(self.classes)
+
+    def records(self, names: Sequence[str] | None = None, suffixes: Set[str] = VIDEO_SUFFIXES) -> list[Record]:
+        """Records in the order of the list.
+
+        Args:
+            names: class names by label, with which labels must agree; None: labels are taken as they are. Ids in the
+                class file (a dataset's own folder names) are understood beside the names.
+            suffixes: what counts as a file of the list in a folder.
+
+        Raises:
+            ManifestError: a list that cannot be read, or labels that the folders of the files contradict.
+        """
+        ids = None if self.classes is None else read_class_ids(self.classes)
+        found = read_manifest(self.manifest, self.root, names, self.split, ids, suffixes)
+        if names is not None:
+            check_folders(self.manifest, found, names, ids)
+        return found
+
+    def sha256(self, records: Sequence[Record]) -> str:
+        """SHA-256 of the list's file, or where it is a folder, of `path label` lines with paths below the folder."""
+        if Path(self.manifest).is_file():
+            return sha256_file(self.manifest)
+        return sha256_lines(
+            [f"{record.path.relative_to(self.manifest).as_posix()} {record.label}" for record in records]
+        )
 
 
 def templates(file: str | None) -> list[str]:

@@ -5,18 +5,17 @@ command gives the same file anywhere. Beside every file lies `FILE.json`: seed, 
 the result. Rows are written as they were read (paths too: `data.root` stays what it was).
 """
 
-import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mote.datasets.lists.manifest import ManifestError, read_rows
+from mote.files.writing import csv_text, write_atomic
 
 UCF_GROUP = re.compile(r"^(.+_g\d+)_c\d+$")  # v_YoYo_g01_c04: clips of one group are cut from one video
 HMDB_SOURCE = re.compile(r"^(.+)_[fhlu]_(?:cm|nm)_np\d+_(?:fr|ba|le|ri)_(?:bad|med|goo)_\d+$")  # NAME_action_u_nm_...
@@ -105,7 +104,7 @@ def split(rows: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Clip],
     return training, validation
 
 
-def write_rows(file: Path, rows: Sequence[Clip], source: Path, facts: Mapping[str, Any]) -> None:
+def write_rows(file: Path, rows: Sequence[Clip], source: Path, facts: Mapping[str, object]) -> None:
     """Write a list (CSV by the suffix, else `path label` lines) and `FILE.json`, both or neither.
 
     Raises:
@@ -117,9 +116,7 @@ def write_rows(file: Path, rows: Sequence[Clip], source: Path, facts: Mapping[st
         if path.exists():
             raise FileExistsError(f"{path}: is there already; remove it or choose another name")
     if file.suffix.lower() == ".csv":
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("path", "label"), *((row.path, row.label) for row in rows)])
-        content = text.getvalue()
+        content = csv_text(Clip._fields, rows)
     elif all(row.label.isdigit() for row in rows):
         content = "".join(f"{row.path} {row.label}\n" for row in rows)
     else:
@@ -129,14 +126,10 @@ def write_rows(file: Path, rows: Sequence[Clip], source: Path, facts: Mapping[st
         "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest() if source.is_file() else None,
     }
     document = {**facts, "source": str(source), "clips": len(rows), "distinct": len(set(rows)), **hashes}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.tmp")
     try:
-        temporary.write_text(content, encoding="utf-8")
-        beside.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        temporary.replace(file)
+        write_atomic(beside, json.dumps(document, indent=1) + "\n")
+        write_atomic(file, content)
     except BaseException:
-        temporary.unlink(missing_ok=True)
         beside.unlink(missing_ok=True)
         raise
 

@@ -1,25 +1,26 @@
 """Which videos of a list cannot be decoded: first, middle and last frame of every file, in parallel processes.
 
-A damaged file can do worse than raise: a decoder may crash or never return. So each worker process holds one file at a
-time, and the parent kills a worker that is silent for `timeout` seconds, reports its file, and starts another worker.
+A damaged file can do worse than raise: a decoder may crash or never return. So files are read in processes of their
+own, see `Bounded`, one for each thread of a pool.
 """
 
-import multiprocessing
-import os
 import signal
-import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnContext
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
 from tqdm import tqdm
 
+from mote.datasets.decoding.bounded import Bounded, CallAbandoned, KilledError
 from mote.datasets.decoding.decode import read_frames
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
+from mote.files.writing import write_atomic
+
+AT_ONCE = 1024  # files handed to the threads together; each takes about 2 kB while it waits
 
 
 class Unreadable(NamedTuple):
@@ -37,7 +38,7 @@ class Report(NamedTuple):
 
 
 def read_ends(path: Path) -> None:
-    """Decode the first, the middle and the last frame of a video; DecodeError if that fails."""
+    """Decode the first, the middle and the last frame of a video; raises DecodeError where that fails."""
     read_frames(path, lambda length: [0, length // 2, length - 1])
 
 
@@ -49,10 +50,17 @@ def verify(
     timeout: float = 60.0,
     check: Callable[[Path], None] = read_ends,
 ) -> Report:
-    """Apply `check` to every file of `records`, each file once, in `workers` processes.
+    """The files of `records` that are unreadable: `check` raises, takes too long, or brings its process down.
 
-    A file is unreadable when `check` raises, takes longer than `timeout` seconds, or brings its process down. `check`
-    must be a module's function (the processes are spawned). `progress`: a bar, where there is a terminal to show it.
+    Args:
+        records: files, of which each is looked at once.
+        workers: number of processes.
+        progress: show a bar, where there is a terminal for it.
+        timeout: seconds for one file; without effect where processes are not forked (all but Linux).
+        check: raises for a file that cannot be read.
+
+    Raises:
+        ValueError: no workers, or no time.
     """
     if workers < 1 or timeout <= 0:
         raise ValueError(f"expected workers >= 1 and timeout > 0, got workers={workers}, timeout={timeout}")
@@ -68,102 +76,50 @@ def verify(
 
 
 def write_unreadable(path: Path | str, report: Report) -> None:
-    """One line `file<TAB>cause` per unreadable file, none if all can be read; written aside, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        lines = (f"{file}\t{cause}\n" for file, cause in report.unreadable)
-        part.write_text("".join(lines), encoding="utf-8", errors="surrogateescape")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-class _Worker:
-    """A process and the file it has in hand; `deadline` is on the monotonic clock."""
-
-    def __init__(self, context: SpawnContext, check: Callable[[Path], None]):
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, check), daemon=True)
-        self.process.start()
-        theirs.close()  # so that the pipe ends when the process does
-        self.path: Path | None = None
-        self.deadline = float("inf")
-
-    def give(self, path: Path, timeout: float) -> None:
-        """Start on `path`."""
-        self.path, self.deadline = path, time.monotonic() + timeout
-        self.pipe.send(path)
-
-    def crash(self) -> str:
-        """The exit code of a process that closed its pipe; RuntimeError if it had not been given a file yet."""
-        self.process.join(5)
-        if self.path is None:
-            advice = "if this is a script, start it below `if __name__ == '__main__':`"
-            raise RuntimeError(f"a worker process ended at once with code {self.process.exitcode}; {advice}")
-        return f"the decoder crashed (exit code {self.process.exitcode})"
-
-    def end(self) -> None:
-        """Kill the process, whatever it is doing."""
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
-
-
-def _work(pipe: Connection, check: Callable[[Path], None]) -> None:
-    """The worker's life: say that all is imported, then path in, cause (None: fine) out, until the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its workers
-    pipe.send(None)
-    while True:
-        try:
-            path = pipe.recv()
-        except EOFError:
-            return
-        try:
-            check(path)
-            cause = None
-        except DecodeError as error:
-            cause = error.cause
-        except Exception as error:
-            cause = f"{type(error).__name__}: {error}"
-        pipe.send(cause if cause is None else " ".join(cause.split()))
+    """One line `file<TAB>cause` per unreadable file, none if all can be read."""
+    write_atomic(path, "".join(f"{file}\t{cause}\n" for file, cause in report.unreadable))
 
 
 def _results(
     paths: Sequence[Path], workers: int, timeout: float, check: Callable[[Path], None]
 ) -> Iterator[tuple[Path, str | None]]:
-    """(path, cause or None) as the workers finish; every path exactly once."""
-    context = multiprocessing.get_context("spawn")
-    waiting = deque(paths)
-    crew = [_Worker(context, check) for _ in range(min(workers, len(paths)))]
+    """(path, cause or None) in order."""
+    crew = [Bounded(partial(_cause, check), timeout) for _ in range(min(workers, len(paths)))]
+    idle: SimpleQueue[Bounded[str | None]] = SimpleQueue()
+    for bounded in crew:
+        idle.put(bounded)
+
+    def looked_at(path: Path) -> str | None:
+        bounded = idle.get()
+        try:
+            return bounded(path)
+        except CallAbandoned as error:
+            return str(error)
+        except KilledError:
+            return f"the decoder crashed (exit code {-signal.SIGKILL})"
+        finally:
+            idle.put(bounded)
+
+    with ThreadPoolExecutor(max(1, len(crew))) as pool:
+        try:
+            for first in range(0, len(paths), AT_ONCE):
+                batch = paths[first : first + AT_ONCE]
+                yield from zip(batch, pool.map(looked_at, batch), strict=True)
+        except BaseException:  # such as Ctrl-C, for which nobody wants to wait until a file has hung long enough
+            pool.shutdown(wait=False, cancel_futures=True)
+            for bounded in crew:
+                bounded.kill()
+            raise
+    for bounded in crew:
+        bounded.close()
+
+
+def _cause(check: Callable[[Path], None], path: Path) -> str | None:
+    """What `check` says against a file, in one line; None: nothing."""
     try:
-        while crew:
-            heard = _wait(crew)
-            for worker in [worker for worker in crew if worker.pipe in heard or worker.deadline <= time.monotonic()]:
-                path, alive = worker.path, worker.pipe in heard
-                cause = f"not decoded within {timeout:g} s"
-                if alive:
-                    try:
-                        cause = worker.pipe.recv()
-                    except (EOFError, OSError):
-                        cause, alive = worker.crash(), False
-                if path is not None:  # else the worker has only said that it is ready
-                    yield path, cause
-                if alive and waiting:
-                    worker.give(waiting.popleft(), timeout)
-                    continue
-                worker.end()
-                crew.remove(worker)
-                if waiting:
-                    crew.append(_Worker(context, check))
-    finally:
-        for worker in crew:
-            worker.end()
-
-
-def _wait(crew: Sequence[_Worker]) -> set[object]:
-    """Pipes with a message or an end, as soon as there is one or a deadline passes."""
-    deadline = min(worker.deadline for worker in crew)
-    pause = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
-    return set(wait([worker.pipe for worker in crew], pause))
+        check(path)
+    except DecodeError as error:
+        return " ".join(error.cause.split())
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return None

@@ -17,36 +17,44 @@ the test part. Images of equal content stay on one side of that draw. Across pub
 import hashlib
 import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from mote.datasets.lists.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, ManifestError, video_files
 from mote.datasets.prepare.expressions import SPELLINGS, Face, FacePlan, expression, own_name
-from mote.datasets.prepare.face_clips import dfew, ferv39k, mafw
 from mote.datasets.prepare.face_splits import Lists, contents, duplicates, frames, with_validation
-from mote.datasets.prepare.faces import affectnet, ckplus, folders, rafdb, table
-from mote.datasets.prepare.fer2013 import fer2013, ferplus, png
+from mote.datasets.prepare.fer2013 import ferplus, png
+from mote.datasets.prepare.layouts import FACES
 from mote.datasets.prepare.official import listed
-from mote.datasets.prepare.videos import refuse_duplicates, role, write_folder
-from mote.datasets.prepare.videos import table as csv_text
+from mote.datasets.prepare.report import FacesReport, Missing, refuse_missing, statistics
+from mote.datasets.prepare.videos import refuse_duplicates, role
+from mote.files.writing import csv_text, refuse_filled, write_folder
 
-LAYOUTS: dict[str, Callable[[Path], FacePlan]] = {
-    "rafdb": rafdb,
-    "fer2013": fer2013,
-    "ferplus": ferplus,
-    "affectnet": affectnet,
-    "ckplus": ckplus,
-    "dfew": dfew,
-    "ferv39k": ferv39k,
-    "mafw": mafw,
-    "folders": partial(folders, suffixes=IMAGE_SUFFIXES | VIDEO_SUFFIXES),
-    "csv": table,
-}
+
+class FaceOptions(NamedTuple):
+    """What to make of an expression dataset.
+
+    Attributes:
+        classes: order of the class names; all that the dataset has, in any spelling of `expressions`; None: its own.
+        drop: classes to leave out, such as contempt.
+        validation: share of training to validate with where the dataset has no such part; 0: none.
+        seed: of that draw.
+        votes: rule of FERPlus, see `fer2013`.
+    """
+
+    classes: Sequence[str] | None = None
+    drop: Collection[str] = ()
+    validation: float = 0.1
+    seed: int = 0
+    votes: str | None = None
+
+
+DEFAULTS = FaceOptions()
 
 
 def prepare_faces(
@@ -55,54 +63,52 @@ def prepare_faces(
     labels: Path | str,
     files: Path | str | None = None,
     out: Path | str,
-    missing: Literal["error", "list"] = "error",
-    classes: Sequence[str] | None = None,
-    drop: Collection[str] = (),
-    validation: float = 0.1,
-    seed: int = 0,
-    votes: str | None = None,
-) -> dict[str, Any]:
-    """Write the lists of `layout` (a key of LAYOUTS) into the new folder `out`; returns the report.
+    missing: Missing = "error",
+    options: FaceOptions = DEFAULTS,
+) -> FacesReport:
+    """Lists of a published dataset of expressions, written into a new folder; the value is the report.
 
     Args:
-        layout: how the dataset is laid out.
+        layout: how the dataset is laid out, a key of `layouts.FACES`.
         labels: folder of the label files; of `csv`, the file itself.
         files: folder of the images or clips, by default that of the labels.
         out: new folder.
         missing: a published file that is not on disk is an error, or is left out and listed.
-        classes: order of the class names; all that the dataset has, in any spelling of `faces`.
-        drop: classes to leave out, such as contempt.
-        validation: share of training to validate with where the dataset has no such part; 0: none.
-        seed: of that draw.
-        votes: rule of FERPlus, see `fer2013`.
-
-    Returns:
-        `classes`; `lists`: for every list `files`, `missing`, `per_class`, `empty_classes` and `imbalance` (largest
-        over smallest count that is not 0); `validation`: share and seed, or null; `duplicates`: files of equal content
-        in two lists; `missing` paths; `notes`; `videos`: where relative paths start.
+        options: classes, validation part, votes.
 
     Raises:
         ManifestError: for what is wrong with the dataset, one line.
+        FileExistsError: `out` holds something.
         ValueError: for arguments that make no sense.
     """
     labels, out = Path(labels), Path(out)
-    _check(layout, labels, files, out, missing, validation, votes)
-    reader = partial(ferplus, votes=votes) if votes else LAYOUTS[layout]
-    plan = _with_classes(reader(labels), labels, classes, drop)
+    _check(layout, labels, files, missing, options)
+    refuse_filled(out)
+    reader = partial(ferplus, votes=options.votes) if options.votes else FACES[layout]
+    plan = _with_classes(reader(labels), labels, options.classes, options.drop)
     root = out if plan.pixels else Path(files or (labels.parent if labels.is_file() else labels))
     found, lost = (plan.lists, {name: [] for name in plan.lists}) if plan.pixels else _located(plan.lists, root)
     refuse_duplicates({name: [face[:2] for face in (*found[name], *lost[name])] for name in plan.lists}, "files")
     absent = sorted({face.path for faces in lost.values() for face in faces})
-    _refuse_missing(root, found, absent, missing)
+    if missing == "error":
+        here = {face.path for faces in found.values() for face in faces}
+        refuse_missing(root, "files", absent, len(here | {*absent}))
+    if empty := [name for name, faces in found.items() if not faces]:
+        raise ManifestError(f"{root}: no file of {listed(empty)} is there")
     content = contents(root, found) if not plan.pixels else _pixel_contents(plan)
-    lists = with_validation(found, content, validation, seed)
-    report = {
+    lists = with_validation(found, content, options.validation, options.seed)
+    counts = {
+        name: statistics("files", [face.name for face in faces], len(lost.get(name, ())), plan.classes)
+        for name, faces in lists.items()
+    }
+    drawn: dict[str, float] = {"fraction": options.validation, "seed": options.seed}
+    report: FacesReport = {
         "layout": layout,
         "videos": os.path.abspath(root),
         "labels": str(labels),
         "classes": list(plan.classes),
-        "lists": {name: _statistics(faces, len(lost.get(name, ())), plan.classes) for name, faces in lists.items()},
-        "validation": {"fraction": validation, "seed": seed} if len(lists) > len(found) else None,
+        "lists": counts,
+        "validation": drawn if len(lists) > len(found) else None,
         "duplicates": duplicates(lists, content),
         "missing": absent,
         "notes": [*plan.notes, *_remarks(root, lists)],
@@ -111,28 +117,27 @@ def prepare_faces(
     return report
 
 
-def summary(report: dict[str, Any]) -> str:
+def summary(report: FacesReport) -> str:
     """A report of `prepare_faces` in a few lines."""
     lines = [f"{report['layout']}: {len(report['classes'])} classes: {', '.join(report['classes'])}"]
     for name, one in report["lists"].items():
         counts = [count for count in one["per_class"].values() if count]
-        line = f"  {name}: {one['files']} files, {min(counts)} to {max(counts)} per class, imbalance"
+        line = f"  {name}: {one.get('files')} files, {min(counts)} to {max(counts)} per class, imbalance"
         line += f" {one['imbalance']:.2f}" + (f", {one['missing']} missing" if one["missing"] else "")
         lines.append(line + (f", none of {listed(one['empty_classes'], 5)}" if one["empty_classes"] else ""))
     lines += [f"  {one['files']} of {one['of']} are also in {one['and']}" for one in report["duplicates"]]
     return "\n".join([*lines, *(f"  {note}" for note in report["notes"])])
 
 
-def _check(
-    layout: str, labels: Path, files: Path | str | None, out: Path, missing: str, validation: float, votes: str | None
-) -> None:
-    if layout not in LAYOUTS or missing not in ("error", "list"):
+def _check(layout: str, labels: Path, files: Path | str | None, missing: str, options: FaceOptions) -> None:
+    """Raise ValueError or ManifestError for arguments that cannot be meant."""
+    if layout not in FACES or missing not in ("error", "list"):
         raise ValueError(
-            f"expected a layout of {', '.join(LAYOUTS)}; missing: error or list; got {layout!r}, {missing!r}"
+            f"expected a layout of {', '.join(FACES)}; missing: error or list; got {layout!r}, {missing!r}"
         )
-    if not 0 <= validation < 1:
-        raise ValueError(f"expected a share of validation in [0, 1), got {validation}")
-    if votes and layout != "ferplus":
+    if not 0 <= options.validation < 1:
+        raise ValueError(f"expected a share of validation in [0, 1), got {options.validation}")
+    if options.votes and layout != "ferplus":
         raise ValueError(f"votes are a matter of ferplus, not of {layout}")
     if layout == "csv" and not labels.is_file():
         raise ManifestError(f"{labels}: there is no such file; give the .csv list")
@@ -140,8 +145,6 @@ def _check(
         raise ManifestError(f"{absent[0]}: there is no such folder")
     if layout != "csv" and not labels.is_dir():
         raise ManifestError(f"{labels}: it is a file; give the folder of the label files")
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise ManifestError(f"{out}: it is already there and not empty; remove it or choose another folder")
 
 
 def _with_classes(plan: FacePlan, labels: Path, classes: Sequence[str] | None, drop: Collection[str]) -> FacePlan:
@@ -174,15 +177,6 @@ def _located(lists: Lists, root: Path) -> tuple[Lists, Lists]:
             _check_folder(face, path)
             (found if path else lost)[name].append(face._replace(path=path or face.path))
     return found, lost
-
-
-def _refuse_missing(root: Path, found: Lists, absent: list[str], missing: str) -> None:
-    if absent and missing == "error":
-        total = len({face.path for faces in found.values() for face in faces} | {*absent})
-        advice = "complete them, or ask for missing=list, which leaves them out and lists them"
-        raise ManifestError(f"{root}: {len(absent)} of {total} files are missing: {listed(absent)}; {advice}")
-    if empty := [name for name, faces in found.items() if not faces]:
-        raise ManifestError(f"{root}: no file of {listed(empty)} is there")
 
 
 def _there(root: Path, path: str) -> str | None:
@@ -230,17 +224,6 @@ def _pixel_contents(plan: FacePlan) -> dict[str, str]:
     return {path: hashlib.sha256(pixels).hexdigest() for path, pixels in plan.pixels.items()}
 
 
-def _statistics(faces: list[Face], num_missing: int, classes: Sequence[str]) -> dict[str, Any]:
-    counts = Counter(face.name for face in faces)
-    return {
-        "files": len(faces),
-        "missing": num_missing,
-        "per_class": {name: counts[name] for name in classes},
-        "empty_classes": [name for name in classes if not counts[name]],
-        "imbalance": max(counts.values()) / min(counts.values()),
-    }
-
-
 def _remarks(root: Path, lists: Lists) -> list[str]:
     notes = []
     parts = {role(name)[0] for name in lists}
@@ -254,7 +237,7 @@ def _remarks(root: Path, lists: Lists) -> list[str]:
     return notes
 
 
-def _contents_of_folder(lists: Lists, lost: Lists, plan: FacePlan, report: dict[str, Any]) -> dict[str, str | bytes]:
+def _contents_of_folder(lists: Lists, lost: Lists, plan: FacePlan, report: FacesReport) -> dict[str, str | bytes]:
     texts: dict[str, str | bytes] = {}
     header, rows = ("path", "label", "split"), defaultdict(list)
     for name, faces in lists.items():

@@ -3,13 +3,13 @@
 import hashlib
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from mote.datasets.lists.manifest import IMAGE_SUFFIXES, video_files
 from mote.datasets.lists.subsets import Clip, split
 from mote.datasets.prepare.expressions import Face
+from mote.datasets.prepare.report import Duplicates
 from mote.datasets.prepare.videos import role
 
 Lists = dict[str, list[Face]]
@@ -72,9 +72,9 @@ def with_validation(lists: Lists, content: dict[str, str], fraction: float, seed
     return whole
 
 
-def duplicates(lists: Lists, content: dict[str, str]) -> list[dict[str, Any]]:
+def duplicates(lists: Lists, content: dict[str, str]) -> list[Duplicates]:
     """For two lists of one fold: how many files of the second have the content of one of the first, with examples."""
-    rows = []
+    rows: list[Duplicates] = []
     names = list(lists)
     for i, name in enumerate(names):
         first = {content[face.path]: face.path for face in lists[name]}

@@ -20,8 +20,6 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from pathlib import Path
 
-import numpy as np
-
 from mote.datasets.lists.manifest import IMAGE_SUFFIXES, ManifestError, folder_classes, read_rows, video_files
 from mote.datasets.prepare.expressions import Face, FacePlan, expression, numbered, own_name, table_rows
 from mote.datasets.prepare.official import listed, read_lines, require
@@ -84,6 +82,8 @@ def _annotations(folder: Path) -> list[tuple[str, str, str]]:
     files = sorted((folder / "annotations").glob("*_exp.npy"))
     if not files:
         raise ManifestError(f"{folder / 'annotations'}: it holds no 12_exp.npy")
+    import numpy as np  # here, so that the names of the layouts cost nothing
+
     rows = []
     for file in files:
         try:

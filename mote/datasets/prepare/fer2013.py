@@ -19,9 +19,6 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from mote.datasets.lists.manifest import ManifestError
 from mote.datasets.prepare.expressions import Face, FacePlan, numbered, table_rows
 from mote.datasets.prepare.faces import folders
@@ -84,6 +81,8 @@ def ferplus(labels: Path, votes: str = "argmax") -> FacePlan:
 
 def png(pixels: bytes) -> bytes:
     """A grey image of SIDE x SIDE bytes as a .png file."""
+    from PIL import Image  # here, so that the names of the layouts cost nothing
+
     file = io.BytesIO()
     Image.frombytes("L", (SIDE, SIDE), pixels).save(file, "PNG")
     return file.getvalue()
@@ -93,16 +92,16 @@ def _winner(where: str, texts: list[str], votes: str) -> str | None:
     """The class that ten columns of votes give, None where the rule leaves the image out."""
     if not all(text.strip().isdigit() for text in texts) or sum(map(int, texts)) < 1:
         raise ManifestError(f"{where}: expected the votes of {','.join(COLUMNS)}, got {','.join(texts)}")
-    count = np.array([int(text) for text in texts])
+    count = [int(text) for text in texts]
     if votes == "majority":
-        count = np.where(count > 1, count, 0)
-        if 2 * count.max() <= count.sum():
+        count = [number if number > 1 else 0 for number in count]
+        if 2 * max(count) <= sum(count):
             return None
+    best = count.index(max(count))  # of equals the first
     if votes == "emotions":
-        best = int(count[: len(FER_PLUS)].argmax())
-        return None if not count[best] or count.argmax() == COLUMNS.index("NF") else FER_PLUS[best]
-    best = int(count.argmax())
-    if best >= len(FER_PLUS) or (votes == "unique" and (count == count[best]).sum() > 1):
+        named = count[: len(FER_PLUS)]
+        return None if not any(named) or COLUMNS[best] == "NF" else FER_PLUS[named.index(max(named))]
+    if best >= len(FER_PLUS) or (votes == "unique" and count.count(count[best]) > 1):
         return None
     return FER_PLUS[best]
 

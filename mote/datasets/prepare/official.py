@@ -17,11 +17,12 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from mote.datasets.lists.manifest import ManifestError, read_class_names
 from mote.datasets.lists.overlap import letters
 
+Kind = TypeVar("Kind", dict, list)
 Classes = Sequence[tuple[str, str]]  # (id, name) by label
 THREE_SPLITS = [f"{role}{n}" for n in (1, 2, 3) for role in ("train", "test")]
 
@@ -241,7 +242,7 @@ def listed(items: Iterable[object], limit: int = 10) -> str:
     return ", ".join(items[:limit]) + (f" and {len(items) - limit} more" if len(items) > limit else "")
 
 
-def _read_json(path: Path, kind: type) -> Any:
+def _read_json(path: Path, kind: type[Kind]) -> Kind:
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:

@@ -12,31 +12,19 @@ A video is found at its published path, or by its file name in any subfolder and
 that were flattened, sorted into class folders or converted need no list of their own.
 """
 
-import csv
-import io
 import json
 import os
 import re
-import shutil
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
 
 from mote.datasets.lists.manifest import VIDEO_SUFFIXES, ManifestError
 from mote.datasets.lists.overlap import letters
-from mote.datasets.prepare.official import Classes, Entry, Plan, author_lists, hmdb51, kinetics, listed, ssv2, ucf101
-
-LAYOUTS: dict[str, Callable[[Path, Classes | None, Collection[str] | None], Plan]] = {
-    "ucf101": ucf101,
-    "hmdb51": hmdb51,
-    "kinetics400": partial(kinetics, num_classes=400),
-    "kinetics600": partial(kinetics, num_classes=600),
-    "kinetics700": partial(kinetics, num_classes=700),
-    "ssv2": ssv2,
-    "lists": author_lists,
-}
+from mote.datasets.prepare.layouts import VIDEOS
+from mote.datasets.prepare.official import Classes, Entry, Plan, listed
+from mote.datasets.prepare.report import Missing, VideosReport, refuse_missing, statistics
+from mote.files.writing import csv_text, refuse_filled, write_folder
 
 
 def prepare(
@@ -45,53 +33,63 @@ def prepare(
     videos: Path | str,
     splits: Path | str,
     out: Path | str,
-    missing: Literal["error", "list"] = "error",
+    missing: Missing = "error",
     classes: Classes | None = None,
     only: Collection[str] | None = None,
-) -> dict[str, Any]:
-    """Write the lists of `layout` (a key of LAYOUTS) into the new folder `out`; returns the report.
+) -> VideosReport:
+    """Lists of a published dataset, written into a new folder; the value is the report.
 
-    `classes`: (id, name) by label, with which the split files must agree; their names are written. `only`: the lists to
-    make, all by default. `missing`: a published video that is not on disk is an error, or is left out and listed.
-    Report: `classes` and `lists`, each with `videos`, `missing`, `per_class` (counts), `empty_classes` and
-    `imbalance` (largest over smallest count that is not 0); `missing` (paths) and `notes`. Raises ManifestError, also
-    for a video that is twice in one list or both in training and test of the same split.
+    Args:
+        layout: how the dataset is laid out, a key of `layouts.VIDEOS`.
+        videos: folder of the videos.
+        splits: folder of the split files.
+        out: new folder.
+        missing: a published video that is not on disk is an error, or is left out and listed.
+        classes: (id, name) by label, with which the split files must agree; their names are written.
+        only: the lists to make; None: all.
+
+    Raises:
+        ManifestError: for what is wrong with the dataset, such as a video that is twice in one list or both in training
+            and test of the same split.
+        FileExistsError: `out` holds something.
+        ValueError: for arguments that make no sense.
     """
-    if layout not in LAYOUTS or missing not in ("error", "list"):
+    if layout not in VIDEOS or missing not in ("error", "list"):
         raise ValueError(
-            f"expected a layout of {', '.join(LAYOUTS)}; missing: error or list; got {layout!r}, {missing!r}"
+            f"expected a layout of {', '.join(VIDEOS)}; missing: error or list; got {layout!r}, {missing!r}"
         )
     videos, splits, out = Path(videos), Path(splits), Path(out)
     if not videos.is_dir() or not splits.exists():
         raise ManifestError(f"{splits if videos.is_dir() else videos}: there is no such folder")
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise ManifestError(f"{out}: it is already there and not empty; remove it or choose another folder")
-    plan = LAYOUTS[layout](splits, classes, only)
+    refuse_filled(out)
+    plan = VIDEOS[layout](splits, classes, only)
     found, lost = _located(plan, Videos(videos))
     refuse_duplicates({name: [entry[:2] for entry in (*found[name], *lost[name])] for name in plan.lists})
     absent = sorted({entry.path for entries in lost.values() for entry in entries})
-    if absent and missing == "error":
-        total = len({entry.path for entries in plan.lists.values() for entry in entries})
-        advice = "complete them, or ask for missing=list, which leaves them out and lists them"
-        raise ManifestError(f"{videos}: {len(absent)} of {total} videos are missing: {listed(absent)}; {advice}")
+    if missing == "error":
+        refuse_missing(videos, "videos", absent, len({one.path for entries in plan.lists.values() for one in entries}))
     if empty := [name for name in plan.lists if not found[name]]:
         raise ManifestError(f"{videos}: no video of {listed(empty)} is there; leave these out with `only`")
     names = [name for _, name in plan.classes]
-    report = {
+    counts = {
+        name: statistics("videos", [names[entry.label] for entry in found[name]], len(lost[name]), names)
+        for name in plan.lists
+    }
+    report: VideosReport = {
         "layout": layout,
         "videos": os.path.abspath(videos),
         "splits": str(splits),
         "classes": names,
-        "lists": {name: _statistics(found[name], len(lost[name]), names) for name in plan.lists},
+        "lists": counts,
         "missing": absent,
         "notes": plan.notes,
     }
     texts = {f"{name}.txt": _manifest(entries) for name, entries in found.items()}
     numbered = all(identifier == name or identifier.isdigit() for identifier, name in plan.classes)
-    texts["classes.csv"] = table(("id", "name"), enumerate(names) if numbered else plan.classes)
+    texts["classes.csv"] = csv_text(("id", "name"), enumerate(names) if numbered else plan.classes)
     if absent:
         rows = [(entry.path, names[entry.label], name) for name, entries in lost.items() for entry in entries]
-        texts["missing.csv"] = table(("path", "label", "split"), rows)
+        texts["missing.csv"] = csv_text(("path", "label", "split"), rows)
     texts["report.json"] = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
     write_folder(out, texts)
     return report
@@ -112,12 +110,12 @@ def prepared_videos(manifest: Path | str) -> Path | None:
     return videos if videos.is_dir() else None
 
 
-def summary(report: dict[str, Any]) -> str:
+def summary(report: VideosReport) -> str:
     """A report of `prepare` in a few lines."""
     lines = [f"{report['layout']}: {len(report['classes'])} classes"]
     for name, one in report["lists"].items():
         counts = [count for count in one["per_class"].values() if count]
-        line = f"  {name}: {one['videos']} videos, {min(counts)} to {max(counts)} per class"
+        line = f"  {name}: {one.get('videos')} videos, {min(counts)} to {max(counts)} per class"
         line += f", {one['missing']} missing" if one["missing"] else ""
         lines.append(line + (f", no video of {listed(one['empty_classes'], 5)}" if one["empty_classes"] else ""))
     return "\n".join([*lines, *(f"  {note}" for note in report["notes"])])
@@ -210,17 +208,6 @@ def role(name: str) -> tuple[str, str]:
     return part[0] if part else "", number[1] if number else ""
 
 
-def _statistics(entries: list[Entry], num_missing: int, names: list[str]) -> dict[str, Any]:
-    counts = Counter(entry.label for entry in entries)
-    return {
-        "videos": len(entries),
-        "missing": num_missing,
-        "per_class": {name: counts[label] for label, name in enumerate(names)},
-        "empty_classes": [name for label, name in enumerate(names) if label not in counts],
-        "imbalance": max(counts.values()) / min(counts.values()),
-    }
-
-
 def _manifest(entries: Iterable[Entry]) -> str:
     for entry in entries:
         if (
@@ -230,28 +217,3 @@ def _manifest(entries: Iterable[Entry]) -> str:
         ):
             raise ManifestError(f"{entry.where}: {entry.path!r} cannot be written in a list; rename the file")
     return "".join(f"{entry.path} {entry.label}\n" for entry in entries)
-
-
-def table(header: tuple[str, ...], rows: Iterable[tuple]) -> str:
-    """A .csv file of these rows."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([header, *rows])
-    return file.getvalue()
-
-
-def write_folder(out: Path, contents: Mapping[str, str | bytes]) -> None:
-    """A new folder with these files; it appears under its name when all of them are written."""
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    part.mkdir(parents=True)
-    try:
-        for name, content in contents.items():
-            (part / name).parent.mkdir(exist_ok=True)
-            if isinstance(content, bytes):
-                (part / name).write_bytes(content)
-            else:
-                (part / name).write_text(content, encoding="utf-8", newline="\n")
-        if out.is_dir():
-            out.rmdir()  # empty
-        part.rename(out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

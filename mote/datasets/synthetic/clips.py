@@ -41,6 +41,7 @@ from mote.datasets.synthetic.drawing import (
     draw_disc,
     draw_object,
 )
+from mote.files.writing import write_atomic
 
 MOTIONS = (
     "moving left",
@@ -215,10 +216,14 @@ def make_world(
     fps: int = 12,
     workers: int | None = None,
 ) -> dict[str, Split]:
-    """Write the clips, manifests and class lists of all splits under `folder`; a complete world is reused.
+    """Files of each split by name: clips, manifests and class lists, written under `folder`.
 
-    `clips_per_class` overrides entries of `CLIPS_PER_CLASS`; `workers`: processes (None = all cores, 0 = this one).
-    The clips depend on `seed` and their split and number alone. Returns the files of each split by name.
+    Args:
+        folder: of the world; a complete one with the same settings is reused.
+        seed: the clips depend on it and on their split and number alone.
+        clips_per_class: instead of entries of `CLIPS_PER_CLASS`.
+        num_frames, fps: of a clip.
+        workers: processes; None: all cores; 0: this one.
     """
     counts = CLIPS_PER_CLASS | (clips_per_class or {})
     if unknown := set(counts) - set(CLASSES):
@@ -233,19 +238,16 @@ def make_world(
         marker.unlink()  # the clips are about to change: from here on the world is incomplete
     jobs = []
     for number, (name, classes) in enumerate(CLASSES.items()):
-        (folder / name).mkdir(parents=True, exist_ok=True)
         labels = [label for label in range(len(classes)) for _ in range(counts[name])]
         files = [f"{name}/{i:05d}.mp4" for i in range(len(labels))]
         jobs += [
             (file, classes[label], (seed, number, i)) for i, (file, label) in enumerate(zip(files, labels, strict=True))
         ]
-        splits[name].classes.write_text("".join(f"{title}\n" for title in classes), encoding="utf-8")
+        write_atomic(splits[name].classes, "".join(f"{title}\n" for title in classes))
         lines = [f"{file} {label}\n" for file, label in zip(files, labels, strict=True)]
-        splits[name].manifest.write_text("".join(lines), encoding="utf-8")
+        write_atomic(splits[name].manifest, "".join(lines))
     write_clips(jobs, partial(_write_clip, folder, num_frames, fps), workers)
-    part = marker.with_suffix(".part")
-    part.write_text(json.dumps(config, indent=1), encoding="utf-8")
-    part.replace(marker)  # last: its presence says that everything else is complete
+    write_atomic(marker, json.dumps(config, indent=1))  # last: it says that everything else is complete
     return splits
 
 

@@ -10,8 +10,6 @@ draws back. The numbers of `COUNTS` are long-tailed; in the test part no class h
 means something.
 """
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -24,6 +22,7 @@ from jaxtyping import Float, Float32, UInt8
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import write_clips
 from mote.datasets.synthetic.drawing import BACKGROUNDS, MARGIN, SIZE, draw_background
+from mote.files.writing import csv_text, write_atomic
 
 # The apex of every expression: brows up, their inner ends up, eyes open, corners of the mouth up, mouth open, wide,
 # nose wrinkled.
@@ -92,10 +91,14 @@ def make_faces(
     fps: int = 12,
     workers: int | None = None,
 ) -> Faces:
-    """Write the clips, `faces.csv` and `classes.csv` below `folder`; a complete world is reused.
+    """Files of the world, written below `folder`: the clips, `faces.csv` and `classes.csv`.
 
-    `counts`: instead of `COUNTS`; `workers`: processes (None = all cores, 0 = this one). The clips depend on `seed`,
-    their part, class and number alone.
+    Args:
+        folder: of the world; a complete one with the same settings is reused.
+        seed: the clips depend on it and on their part, class and number alone.
+        counts: instead of `COUNTS`.
+        num_frames, fps: of a clip.
+        workers: processes; None: all cores; 0: this one.
     """
     folder, numbers = Path(folder), {part: list(row) for part, row in (counts or COUNTS).items()}
     config = {"version": VERSION, "seed": seed, "counts": numbers, "num_frames": num_frames, "fps": fps}
@@ -106,30 +109,21 @@ def make_faces(
         marker.unlink()  # the clips are about to change: from here on the world is incomplete
     jobs, rows = [], []
     for place, (part, row) in enumerate(numbers.items()):
-        (folder / part).mkdir(parents=True, exist_ok=True)
         for label, (name, count) in enumerate(zip(EXPRESSIONS, row, strict=True)):
             for i in range(count):
                 path = f"{part}/{name}_{i:04d}.mp4"
                 jobs.append((path, name, (seed, place, label, i)))
                 rows.append((path, name, part))
     write_clips(jobs, partial(_write_face, folder, num_frames, fps), workers)
-    files.manifest.write_text(_csv(("path", "label", "split"), rows), encoding="utf-8")
-    files.classes.write_text(_csv(("id", "name"), enumerate(EXPRESSIONS)), encoding="utf-8")
-    part_file = marker.with_suffix(".part")
-    part_file.write_text(json.dumps(config, indent=1), encoding="utf-8")
-    part_file.replace(marker)  # last: its presence says that everything else is complete
+    write_atomic(files.manifest, csv_text(("path", "label", "split"), rows))
+    write_atomic(files.classes, csv_text(("id", "name"), enumerate(EXPRESSIONS)))
+    write_atomic(marker, json.dumps(config, indent=1))  # last: it says that everything else is complete
     return files
 
 
 def _write_face(folder: Path, num_frames: int, fps: int, job: tuple[str, str, tuple[int, ...]]) -> None:
     path, name, seed = job
     write_video(folder / path, render_face(np.random.default_rng(seed), name, num_frames), fps)
-
-
-def _csv(header: Sequence[str], rows) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
 
 
 def _course(rng: np.random.Generator, expression: str, s: Float[np.ndarray, " T"]) -> Float[np.ndarray, " T"]:

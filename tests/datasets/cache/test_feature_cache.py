@@ -88,7 +88,6 @@ def test_every_bit_comes_back(tmp_path):
             assert len(reader) == 2
             assert bits(reader.get(key(0))) == bits(reader.read(key(0))) == special.tobytes()
             assert bits(reader.get(key(1))) == features(1).tobytes()
-            assert bits(reader.read_many([key(1), key(0), key(1)])) == bits(np.stack([features(1), special, strided]))
             assert reader.get(key(2)) is None and reader.read(key(2)) is None
     assert len(FeatureCache(tmp_path / "cache", namespace_key(weights="others", size=8, frames=3))) == 0
 
@@ -124,8 +123,6 @@ def test_what_cannot_be_an_entry_is_refused(tmp_path):
         cache.put(key(0), features(0))
         with pytest.raises(ValueError, match=r"entries of this namespace are \(2, 3, 4\), got \(2, 3, 5\)"):
             cache.put(key(1), features(1, (2, 3, 5)))
-        with pytest.raises(KeyError, match="no sound entry"):
-            cache.read_many([key(0), key(1)])
     with pytest.raises(ValueError, match="namespace must be 64 hexadecimal digits"):
         FeatureCache(tmp_path / "cache", "..")
 
@@ -138,20 +135,15 @@ def test_keys_tell_everything_apart():
     assert namespace_key(a=1, b=2) == namespace_key(b=2, a=1)
 
 
-def test_shards_are_cut_and_read_in_the_order_of_the_disk(tmp_path, monkeypatch):
+def test_shards_are_cut_at_a_size_and_all_of_them_are_read(tmp_path, monkeypatch):
     row_bytes = features(0).nbytes
     monkeypatch.setattr(feature_cache, "SHARD_BYTES", 3 * row_bytes + 5)
     cache = FeatureCache(filled(tmp_path / "cache", 10), SPACE)
     rows = sorted(file.stat().st_size / row_bytes for file in (tmp_path / "cache" / SPACE).glob("*.bin"))
     assert rows == [1, 3, 3, 3]
     keys = [key(number) for number in (7, 2, 9, 9, 0, 1, 8, 3)]
-    batches = list(cache.iterate(keys, 3))
-    assert [len(positions) for positions, _ in batches] == [3, 3, 2]
-    order = np.concatenate([positions for positions, _ in batches])
-    assert sorted(order) == list(range(len(keys)))
-    assert bits(np.concatenate([rows for _, rows in batches])) == bits(cache.read_many([keys[i] for i in order]))
-    places = [cache._position(keys[i]) for i in order]
-    assert places == sorted(places) and len({shard for shard, _ in places}) > 2
+    assert cache.missing(keys) == [] and len({cache._position(name)[0] for name in keys}) > 2
+    assert [bits(cache.read(name)) for name in keys] == [bits(features(n)) for n in (7, 2, 9, 9, 0, 1, 8, 3)]
 
 
 def test_missing_keeps_the_order_drops_repeats_and_sees_what_others_wrote(tmp_path):
@@ -187,7 +179,7 @@ def test_damage_makes_entries_missing_but_never_wrong(tmp_path_factory, data):
             cache.put(name, features(keys.index(name)))
     repaired = FeatureCache(folder, SPACE)
     assert repaired.missing(keys) == []
-    assert bits(repaired.read_many(keys)) == bits(np.stack([features(number) for number in range(6)]))
+    assert [bits(repaired.read(name)) for name in keys] == [bits(features(number)) for number in range(6)]
 
 
 def test_a_row_counts_under_its_own_key_only(tmp_path):
@@ -275,7 +267,7 @@ def test_a_forked_copy_writes_files_of_its_own(tmp_path):
     assert child.exitcode == 0
     cache.close()
     fresh = FeatureCache(tmp_path / "cache", SPACE)
-    assert bits(fresh.read_many([key(n) for n in range(3)])) == bits(np.stack([features(n) for n in range(3)]))
+    assert [bits(fresh.read(key(n))) for n in range(3)] == [bits(features(n)) for n in range(3)]
     assert len(list((tmp_path / "cache" / SPACE).glob("*.bin"))) == 2
 
 
@@ -299,7 +291,7 @@ def test_a_full_disk_is_an_error_and_leaves_whole_entries(tmp_path, over):
         cache.put(key(3), features(3))
     fresh = FeatureCache(tmp_path / "cache", SPACE)
     assert len(fresh) == 4
-    assert bits(fresh.read_many([key(n) for n in range(4)])) == bits(np.stack([features(n) for n in range(4)]))
+    assert [bits(fresh.read(key(n))) for n in range(4)] == [bits(features(n)) for n in range(4)]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc/self/status to read memory from")
@@ -316,7 +308,7 @@ def test_reading_all_does_not_keep_all_in_memory(tmp_path):
     keys = [key(number) for number in range(count)]
     resting = mapped()
     assert cache.missing(keys) == []
-    assert max(mapped() - resting for _ in cache.iterate(keys, 4)) < 8
+    assert max(mapped() - resting for name in keys if cache.read(name) is not None) < 8
     views = [cache.get(name) for name in keys]
     assert len(views) == count and mapped() - resting > 40  # the measurement sees what is not given back
 

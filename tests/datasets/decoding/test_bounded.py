@@ -14,7 +14,7 @@ from video_files import numbered_frames, write_video
 from mote.datasets import video
 from mote.datasets.cache.file_hashes import FileHashes
 from mote.datasets.decoding import bounded
-from mote.datasets.decoding.bounded import Bounded, KilledError, Unanswered
+from mote.datasets.decoding.bounded import Bounded, CallAbandoned, KilledError
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.loader import EpochSampler, make_loader
@@ -48,10 +48,10 @@ def test_one_process_answers_until_it_is_lost():
     with pytest.raises(DecodeError, match=r"/v/a\.mp4: cannot be decoded by pyav: cut off"):
         bounded("raise")
     assert bounded("c") == ("c", server)
-    with pytest.raises(Unanswered, match=r"the decoder crashed \(exit code -11\)"):
+    with pytest.raises(CallAbandoned, match=r"the decoder crashed \(exit code -11\)"):
         bounded("crash")
     assert bounded("d")[1] not in (server, os.getpid())
-    with pytest.raises(Unanswered, match="crashed"):
+    with pytest.raises(CallAbandoned, match="crashed"):
         bounded("unpicklable")
     with pytest.raises(KilledError, match="killed by the system"):
         bounded("killed")
@@ -63,7 +63,7 @@ def test_a_hanging_call_is_given_up_and_its_process_is_gone(what):
     bounded = Bounded(act, 0.2)
     server = bounded("a")[1]
     start = time.monotonic()
-    with pytest.raises(Unanswered, match=r"not decoded within 0\.2 s"):
+    with pytest.raises(CallAbandoned, match=r"not decoded within 0\.2 s"):
         bounded(what)
     assert time.monotonic() - start < 10  # not 600
     with pytest.raises(ProcessLookupError):

@@ -14,8 +14,8 @@ from mote.datasets.cache.file_hashes import FileHashes
 from mote.datasets.decoding.decode import read_frames
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.decoding.tar_shards import part_of, shard_numbers, write_shards
-from mote.datasets.lists import reading
 from mote.datasets.lists.manifest import ManifestError, read_manifest, read_rows
+from mote.datasets.lists.reading import Listing
 from mote.datasets.loader import EpochSampler, make_loader
 from mote.datasets.video import VideoDataset
 from mote.experiments import loaders
@@ -147,8 +147,8 @@ def test_the_command_and_the_training_order(videos, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["data", "shard", str(videos), "--out", str(out), "--size", "0.00005"])
     assert ended.value.code == 0 and f"{out}: {COUNT} videos" in capsys.readouterr().out
-    listed = reading.records(str(out / "list.csv"), None, ["a", "b"], None, None)
-    expected = reading.records(str(videos), None, ["a", "b"], None, None)
+    listed = Listing(out / "list.csv").records(["a", "b"])
+    expected = Listing(videos).records(["a", "b"])
     assert [(r.path.name, r.label) for r in listed if "%" not in r.path.name] == [
         (r.path.name, r.label) for r in expected if r.path.name != "1.2.3.mp4"
     ]
@@ -166,17 +166,17 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(videos, shards, tmp_path
     with pytest.raises(ManifestError, match=r"bad\.txt:1: .*gone\.mp4 is not a file"):
         write_shards(read_rows(tmp_path / "bad.txt"), tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.partial").exists()
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="is already there"):
         write_shards(read_rows(videos / "train.txt"), videos, shards)
     with pytest.raises(ValueError, match="lies in no archive"):
         shard_numbers([videos / "a/0.avi"])
     path = dataset(shards).records[0].path
     cut = tmp_path / "00000.tar"
     cut.write_bytes((shards / "00000.tar").read_bytes()[:1000])
-    for place, backend, cause in (
-        (tmp_path / Path(*path.parts[-4:]), None, "its archive is cut off"),
-        (tmp_path / "gone" / Path(*path.parts[-4:]), None, "there is no such file"),
+    for place, decoder, cause in (
+        (tmp_path / Path(*path.parts[-4:]), "pyav", "its archive is cut off"),
+        (tmp_path / "gone" / Path(*path.parts[-4:]), "pyav", "there is no such file"),
         (path, "decord", "it reads no archives"),
     ):
         with pytest.raises(DecodeError, match=cause):
-            read_frames(place, [0], backend)
+            read_frames(place, [0], decoder)

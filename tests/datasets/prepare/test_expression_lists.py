@@ -13,11 +13,13 @@ from PIL import Image
 
 from mote.datasets.images import read_images
 from mote.datasets.lists.manifest import ManifestError, manifest_classes, read_class_names
-from mote.datasets.prepare.expression_lists import prepare_faces, summary
+from mote.datasets.prepare.expression_lists import FaceOptions, prepare_faces, summary
 
 
 def run(root: Path, keywords: dict, **more) -> dict:
-    return prepare_faces(**{"labels": root / "L", "out": root / "out", **keywords, **more})
+    given = {"labels": root / "L", "out": root / "out", **keywords, **more}
+    options = {name: given.pop(name) for name in FaceOptions._fields if name in given}
+    return prepare_faces(**given, options=FaceOptions(**options))
 
 
 def rows(root: Path, name: str = "faces.csv", out: str = "out") -> list[dict[str, str]]:
@@ -466,5 +468,5 @@ def test_arguments_that_make_no_sense(tmp_path):
         run(tmp_path, keywords, drop=["boredom"])
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine").touch()
-    with pytest.raises(ManifestError, match="it is already there and not empty"):
+    with pytest.raises(FileExistsError, match="is already there and not empty"):
         run(tmp_path, keywords)

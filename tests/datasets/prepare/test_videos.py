@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mote.datasets.lists.manifest import ManifestError, read_class_ids, read_class_names, read_manifest
-from mote.datasets.prepare.videos import LAYOUTS, Videos, prepare, summary
+from mote.datasets.prepare.layouts import VIDEOS
+from mote.datasets.prepare.videos import Videos, prepare, summary
 
 CLASSES = Path(__file__).resolve().parents[3] / "data" / "classes"
 MARKED = [("a b.avi", "1"), ("(HQ)_[x]__!!!_-_vs._0.avi", "2"), ("  two  blanks;~.avi", "0"), ("100%_é_動画.avi", "1")]
@@ -381,7 +382,7 @@ def test_only_some_lists_need_only_their_files(tmp_path, layout):
 
 def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
     keywords, written = ssv2(tmp_path), Counter()
-    real = Path.write_text
+    real = Path.write_bytes
 
     def full_disk(path, *arguments, **more):
         written["files"] += 1
@@ -389,8 +390,8 @@ def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
             raise OSError("no space left on device")
         return real(path, *arguments, **more)
 
-    monkeypatch.setattr(Path, "write_text", full_disk)
-    with pytest.raises(OSError, match="no space left"):
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
+    with pytest.raises(OSError, match="out: cannot be written: no space left"):
         run(tmp_path, keywords)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["S", "V"]
 
@@ -400,7 +401,7 @@ def test_an_existing_folder_is_kept(tmp_path):
     (tmp_path / "out").mkdir()
     run(tmp_path, keywords)  # an empty one may be filled
     (tmp_path / "out" / "mine.txt").touch()
-    with pytest.raises(ManifestError, match="already there and not empty"):
+    with pytest.raises(FileExistsError, match="already there and not empty"):
         run(tmp_path, keywords)
     assert (tmp_path / "out" / "mine.txt").exists()
 
@@ -412,7 +413,7 @@ def test_wrong_arguments_are_named(tmp_path):
         with pytest.raises(ManifestError, match=rf"{name}: there is no such folder"):
             run(tmp_path, {"layout": "ucf101"})
         (tmp_path / name).mkdir()
-    assert set(MAKERS) <= set(LAYOUTS)
+    assert set(MAKERS) <= set(VIDEOS)
 
 
 def test_names_a_list_cannot_hold_are_refused(tmp_path):
