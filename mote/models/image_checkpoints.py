@@ -79,7 +79,7 @@ def image_classifier(
     return ImageClassifier(built, **_statistics(built.pretrained_cfg, channels))
 
 
-def _statistics(statistics: Mapping[str, Sequence[float]], channels: int) -> dict[str, Sequence[float]]:
+def _statistics(statistics: Mapping[str, Any], channels: int) -> dict[str, Sequence[float]]:
     """Mean and standard deviation of the pixels that a network of timm was trained on, from its configuration."""
     if channels == 1:  # timm adds the colours' weights up for grey pictures
         return {key: (sum(statistics[key]) / 3,) for key in ("mean", "std")}

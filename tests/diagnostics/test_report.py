@@ -21,8 +21,10 @@ from mote.diagnostics.request import Request
 from mote.diagnostics.subject import subject
 from mote.evaluation.views import image_dataset, training_list
 from mote.inference.loading import load
+from mote.models.autoencoder import ImageAutoencoder, save_autoencoder
 from mote.models.image_checkpoints import load_net
 from mote.parallel.accelerator import make_accelerator
+from mote.regularizers.gaussian_mixture import axis_centres, isotropic
 
 CLASSES = ("red star moving left", "blue arrow growing", "green ball bouncing")
 QUICK = [
@@ -209,7 +211,9 @@ def test_expression_runs_are_measured_and_an_autoencoder_is_refused(images, tmp_
     with torch.no_grad():
         expected = cross_entropy(net(pictures), label).item()
     assert document["quantities"]["train_loss"] == pytest.approx(expected, rel=1e-4)
-    (tmp_path / "ae").mkdir()
+    net = ImageAutoencoder(size=8, channels=1, latent=2, codes=2, width=2)
+    prior = isotropic(axis_centres(2, 2, 6.0))._asdict()
+    save_autoencoder(tmp_path / "ae" / "best", net, prior, {"method": "gm", "conditional": False, "classes": ["0"]})
     (tmp_path / "ae" / "config.yaml").write_text("task: autoencoder\ndata: {train: digits.npz}\n")
     assert "an autoencoder has no classes, hence no margins" in fails(capsys, "diagnose", tmp_path / "ae")
     assert not (tmp_path / "ae" / "diagnostics").exists()

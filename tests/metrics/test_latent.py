@@ -24,7 +24,7 @@ def test_frechet_distance_is_that_of_the_matrix_square_root():
     assert frechet_distance(a, a + 3) == pytest.approx(4 * 9, rel=1e-6)  # equal shapes: the squared distance of means
     flat = torch.cat([a, torch.zeros(50, 2)], 1)  # features that never fire: singular covariances
     assert frechet_distance(flat, torch.cat([b, torch.zeros(60, 2)], 1)) == pytest.approx(wanted, rel=1e-6)
-    with pytest.raises(ValueError, match="at least 2 pictures a set, got 1 and 60"):
+    with pytest.raises(ValueError, match="at least 2 images a set, got 1 and 60"):
         frechet_distance(a[:1], b)
 
 

@@ -130,7 +130,7 @@ def edit(folder, **changes):
         (lambda f: (f / "model.safetensors").unlink(), FileNotFoundError, "model.safetensors: not found"),
         (lambda f: (f / "model.json").write_text("{"), ValueError, "model.json: damaged"),
         (lambda f: (f / "model.json").write_text("[]"), ValueError, "model.json: damaged"),
-        (lambda f: (f / "model.json").write_text("{}"), ValueError, "model.json: the key 'embed_dim' is missing"),
+        (lambda f: (f / "model.json").write_text("{}"), ValueError, "model.json: the key 'num_layers' is missing"),
         (lambda f: (f / "model.safetensors").write_bytes(b"text"), ValueError, "model.safetensors: damaged"),
         (lambda f: edit(f, num_layers=3), ValueError, "tensors missing: temporal.blocks.2.* and 6 more"),
         (lambda f: edit(f, num_layers=1), ValueError, "tensors unknown: temporal.blocks.1"),

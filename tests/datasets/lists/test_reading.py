@@ -6,7 +6,7 @@ import pytest
 
 from mote.datasets.images import read_images
 from mote.datasets.lists.manifest import IMAGE_SUFFIXES, ManifestError, Record
-from mote.datasets.lists.reading import Listing, class_names, hash_manifest, records, templates
+from mote.datasets.lists.reading import Listing, templates
 
 
 @pytest.fixture
@@ -30,9 +30,6 @@ def test_names_records_and_hash_of_a_file_and_of_a_folder(folder):
     assert whole.records() == [Record(tree / "run/a.mp4", 0), Record(tree / "walk/a.mp4", 1)]
     assert [record.path.name for record in whole.records(suffixes=IMAGE_SUFFIXES)] == ["a.png", "a.png"]
     assert whole.sha256(whole.records()) == hashlib.sha256(b"run/a.mp4 0\nwalk/a.mp4 1\n").hexdigest()
-    assert records(str(tree), None, None, None, None) == whole.records()
-    assert class_names(None, str(tree)) == whole.names()
-    assert hash_manifest(str(tree), whole.records()) == whole.sha256(whole.records())
     assert len(templates(None)) == 28
 
 
