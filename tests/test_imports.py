@@ -110,3 +110,99 @@ def test_start_up_imports_only_what_it_needs(modules, heavy):
     code = f"import sys, {modules}; print([name for name in '{heavy}'.split(', ') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_document_lists_every_file():
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text().split("## Every file")[1]
+    found, folder = set(), ""
+    for line in text.splitlines():
+        name = line.split()[0] if line.split() else ""
+        if name.endswith("/"):
+            folder = "" if line.startswith("mote") else name
+        elif name.endswith(".py"):
+            found.add(f"{folder if line.startswith('    ') else ''}{name}")
+    real = {file.relative_to(PACKAGE).as_posix() for file in FILES.values() if len(file.read_text().splitlines()) > 3}
+    assert found == real
+
+
+COVERED = {  # by the test file of another module
+    "cli.py": "commands/test_cli.py",
+    "commands/compare.py": "metrics/test_compare.py",
+    "commands/data.py": "datasets/lists/test_subsets.py",
+    "commands/diagnose.py": "diagnostics/test_report.py",
+    "commands/evaluate.py": "commands/test_cli.py",
+    "commands/verbs.py": "commands/test_cli.py",
+    "config/sections.py": "config/test_loading.py",
+    "config/tree.py": "config/test_loading.py",
+    "datasets/cache/file_hashes.py": "datasets/cache/test_feature_cache.py",
+    "datasets/cache/shards.py": "datasets/cache/test_feature_cache.py",
+    "datasets/lists/agreement.py": "protocols/test_carry_out.py",
+    "datasets/prepare/expressions.py": "datasets/prepare/test_expression_lists.py",
+    "datasets/prepare/face_clips.py": "datasets/prepare/test_expression_lists.py",
+    "datasets/prepare/face_splits.py": "datasets/prepare/test_expression_lists.py",
+    "datasets/prepare/faces.py": "datasets/prepare/test_expression_lists.py",
+    "datasets/prepare/fer2013.py": "datasets/prepare/test_expression_lists.py",
+    "datasets/prepare/official.py": "datasets/prepare/test_videos.py",
+    "datasets/prepare/report.py": "datasets/prepare/test_expression_lists.py",
+    "datasets/synthetic/drawing.py": "datasets/synthetic/test_clips.py",
+    "demos/videos.py": "whole/test_tools.py",
+    "diagnostics/compare.py": "diagnostics/test_report.py",
+    "diagnostics/measure.py": "diagnostics/test_report.py",
+    "diagnostics/mixing_report.py": "diagnostics/test_report.py",
+    "diagnostics/quantities/lanczos.py": "diagnostics/quantities/test_sharpness.py",
+    "diagnostics/quantities/network.py": "diagnostics/quantities/test_sharpness.py",
+    "diagnostics/subject.py": "diagnostics/test_report.py",
+    "evaluation/expression_page.py": "experiments/test_expressions.py",
+    "evaluation/features.py": "evaluation/test_video_scores.py",
+    "evaluation/images.py": "experiments/test_images.py",
+    "evaluation/videos.py": "commands/test_cli.py",
+    "evaluation/views.py": "evaluation/test_video_scores.py",
+    "experiments/assemble.py": "experiments/test_tuning.py",
+    "experiments/loaders.py": "experiments/test_components.py",
+    "experiments/parts.py": "whole/test_settings_arrive.py",
+    "experiments/train.py": "commands/test_cli.py",
+    "experiments/video.py": "experiments/test_tuning.py",
+    "inference/classifier.py": "commands/test_cli.py",
+    "inference/images.py": "experiments/test_expressions.py",
+    "inference/latent.py": "experiments/test_autoencoder.py",
+    "inference/loading.py": "commands/test_cli.py",
+    "inference/model.py": "commands/test_cli.py",
+    "inference/predict.py": "commands/test_cli.py",
+    "models/clip_weights.py": "models/test_clip.py",
+    "models/export.py": "inference/test_export.py",
+    "models/image_checkpoints.py": "models/test_image_nets.py",
+    "models/narrow.py": "sparsity/test_compact.py",
+    "models/reference.py": "models/test_checkpoints.py",
+    "models/sites.py": "sparsity/test_groups.py",
+    "models/tensor_files.py": "models/test_checkpoints.py",
+    "models/view_scorer.py": "evaluation/test_video_scores.py",
+    "protocols/lists.py": "protocols/test_carry_out.py",
+    "protocols/verification.py": "protocols/test_carry_out.py",
+    "reporting/diagnose_plot.py": "diagnostics/test_report.py",
+    "reporting/evaluation_numbers.py": "reporting/test_evaluation_page.py",
+    "reporting/evaluation_plots.py": "reporting/test_evaluation_page.py",
+    "reporting/frontier_plot.py": "protocols/test_frontier.py",
+    "reporting/imbalance_plots.py": "reporting/test_evaluation_page.py",
+    "reporting/imbalance_sections.py": "experiments/test_expressions.py",
+    "reporting/model_card.py": "inference/test_sharing.py",
+    "sparsity/report.py": "sparsity/test_compacting.py",
+    "tasks/long_tail.py": "tasks/test_video_long_tail.py",
+    "training/layout/__init__.py": "training/test_layout.py",
+    "training/layout/sharded.py": "training/test_layout.py",
+    "training/run.py": "training/test_loop.py",
+    "training/signals.py": "training/test_loop.py",
+    "training/step.py": "training/test_loop.py",
+}
+
+
+def test_every_module_has_its_tests():
+    """`tests/ROOM/test_FILE.py`, or the test that COVERED names, for every module of 60 lines or more."""
+    tests = PACKAGE.parent / "tests"
+    for file in FILES.values():
+        name = file.relative_to(PACKAGE).as_posix()
+        if name in COVERED:
+            assert (tests / COVERED[name]).is_file(), f"{name}: {COVERED[name]} is not there"
+        elif len(file.read_text().splitlines()) >= 60:
+            own = tests / file.relative_to(PACKAGE).parent / f"test_{file.name}"
+            assert own.is_file(), f"{name}: has no tests/{own.relative_to(tests)}; write it, or name what covers it"
+    assert not [name for name in COVERED if not (PACKAGE / name).is_file()]
