@@ -10,7 +10,7 @@ from mote.evaluation.results import write_results
 from mote.files.provenance import provenance
 from mote.metrics.scores import Scores, summarize
 from mote.metrics.statistics import expected_calibration_error
-from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
+from mote.reporting.contact_sheet import ShownClip, pick_clips, shown_clip
 from mote.reporting.evaluation_page import read_predictions
 
 
@@ -52,7 +52,7 @@ def dots(num_frames: int = 8, height: int = 120, width: int = 160, seed: int = 0
     return frames
 
 
-def make_clips(made: Made, count: int = 6) -> list[ClipPicture]:
+def make_clips(made: Made, count: int = 6) -> list[ShownClip]:
     rng = np.random.default_rng(1)
     best, worst = pick_clips(made.predictions, count)
-    return [clip_picture(made.predictions[i], dots(seed=i), rng.normal(-0.5, 1.5, 8)) for i in best + worst]
+    return [shown_clip(made.predictions[i], dots(seed=i), rng.normal(-0.5, 1.5, 8)) for i in best + worst]

@@ -62,8 +62,8 @@ def make_clip(path: Path, codec: str, width: int, height: int, num_frames: int, 
             frame = scene[:, (2 * i) % width : (2 * i) % width + width] + np.roll(noise, 7 * i, axis=(0, 1))
             x, y = (3 * i) % (width * 3 // 4), (i % (height * 3 // 4))
             frame[y : y + height // 4, x : x + width // 4] = box
-            picture = av.VideoFrame.from_ndarray(frame.clip(0, 255).astype(np.uint8), format="rgb24")
-            file.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(frame.clip(0, 255).astype(np.uint8), format="rgb24")
+            file.mux(stream.encode(image))
         file.mux(stream.encode(None))
 
 

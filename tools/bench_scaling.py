@@ -1,7 +1,7 @@
 """Time and memory against size: frames, views, batch, classes, names with 28 templates, and length of the list.
 
 Each point is measured in a process of its own, forked once all is imported: processor seconds of the work, and the
-memory by which the process grew. The picture (`--out FILE.json` draws FILE.png) has both on logarithmic axes; the
+memory by which the process grew. The figure (`--out FILE.json` draws FILE.png) has both on logarithmic axes; the
 exponent is that of the best power law through the three largest sizes of a curve, so 1 is linear. Nothing should be
 above 1.1, that is linear and a tenth for noise.
 

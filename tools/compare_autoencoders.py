@@ -1,10 +1,10 @@
 """The Gaussian-mixture autoencoder beside its peers on MNIST, a few seeds each: the table of configs/README.md.
 
-Equal networks (a VAE's last encoder layer is twice as wide), pictures, steps and seeds; what differs is the latent loss
+Equal networks (a VAE's last encoder layer is twice as wide), images, steps and seeds; what differs is the latent loss
 and what samples are drawn from. `gm, sqrt 2 std` has the separation of the released code. `gm, class = mode` sees the
 labels, which no other row does. The Frechet distance is of the features (the 500 hidden units) of the LeNet that
-configs/mnist_lenet.yaml trains, here with seed 0, on 10,000 pictures each; the last row is the distance of as many real
-training pictures from the test pictures, which no model can be expected to beat.
+configs/mnist_lenet.yaml trains, here with seed 0, on 10,000 images each; the last row is the distance of as many real
+training images from the test images, which no model can be expected to beat.
 
 Finished runs are kept, so it can be stopped and started again; `--seeds` may be given one at a time.
 
@@ -61,7 +61,7 @@ def run(out: Path, recipe: str, overrides: list[str], seed: int) -> dict[str, An
 
 @torch.inference_mode()
 def real_distance(judge: str, data: str, num: int = 10_000) -> float:
-    """Frechet distance of `num` training pictures, drawn at random, and the test pictures."""
+    """Frechet distance of `num` training images, drawn at random, and the test images."""
     look, features = Judge(judge, 28, 1), []
     with np.load(data) as file:
         drawn = np.random.default_rng(0).permutation(len(file["train_images"]))[:num]  # the file may be in class order
@@ -81,7 +81,7 @@ def table(results: dict[str, dict[int, dict[str, Any]]], real: float) -> str:
             mean, spread = float(np.mean(values)), float(np.std(values))
             cells.append("-" if np.isnan(mean) else f"{mean:{form}} ± {spread:{form}}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join([*lines, f"| real training pictures | - | {real:.1f} |" + " - |" * (len(COLUMNS) - 2)])
+    return "\n".join([*lines, f"| real training images | - | {real:.1f} |" + " - |" * (len(COLUMNS) - 2)])
 
 
 def main() -> None:

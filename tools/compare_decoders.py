@@ -48,8 +48,8 @@ DECODERS: dict[str, Callable[[Path, list[int]], np.ndarray]] = {
 def wrong(found: np.ndarray, indices: list[int], every: np.ndarray) -> int:
     """How many of `found` are nearer to another frame of `every`."""
     count = 0
-    for index, picture in zip(indices, found.astype(np.int16), strict=True):
-        apart = [float(np.abs(frame - picture).mean()) for frame in every]
+    for index, image in zip(indices, found.astype(np.int16), strict=True):
+        apart = [float(np.abs(frame - image).mean()) for frame in every]
         count += apart[index] > min(apart)
     return count
 

@@ -1,12 +1,12 @@
 """What the Gaussian-mixture latent is good for here, beside what is usual: tables, and with --out FILE, JSON.
 
-- `minor`: MNIST made long-tailed (the k-th class keeps MOST / RATIO^(k / 9) pictures, which digit is k drawn by the
+- `minor`: MNIST made long-tailed (the k-th class keeps MOST / RATIO^(k / 9) images, which digit is k drawn by the
   seed). A LeNet is trained on that (configs/mnist_lenet.yaml), its 500 features are frozen, and a new linear head is
   trained on them: plain; with logit adjustment; and plain on classes filled up to equal size with features drawn from
   a Gaussian (the class mean, the covariance pooled over classes). All heads take the same steps.
   Drawn features are never tested on: the test is MNIST's own.
-- `ood`: is a picture a digit? The log density of its code under the prior of a run of configs/mnist_gmae.yaml, beside
-  its reconstruction error and the judge's highest probability: AUROC of the MNIST test against other pictures in grey
+- `ood`: is an image a digit? The log density of its code under the prior of a run of configs/mnist_gmae.yaml, beside
+  its reconstruction error and the judge's highest probability: AUROC of the MNIST test against other images in grey
   at 28 pixels, and against the test digits turned upside down.
 
     python tools/latent_use.py minor --data mnist.npz
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/latent_use"), help="where LeNets are kept")
     parser.add_argument("--run", help="`ood`: run of configs/mnist_gmae.yaml")
     parser.add_argument("--judge", help="`ood`: run of configs/mnist_lenet.yaml")
-    parser.add_argument("--others", nargs="*", default=[], help="`ood`: lists of pictures that are no digits")
+    parser.add_argument("--others", nargs="*", default=[], help="`ood`: lists of images that are no digits")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -113,7 +113,7 @@ def long_tailed(data: str, runs: Path, seed: int) -> tuple[Features, Features, l
 
 @torch.inference_mode()
 def looked(judge: Judge, images: Tensor) -> Tensor:
-    """Features of uint8 pictures."""
+    """Features of uint8 images."""
     return torch.cat([judge(part / 255)[0] for part in images.split(500)]).clone()
 
 
@@ -154,7 +154,7 @@ def gaussian_draws(x: Tensor, y: Tensor, seed: int) -> Callable[[int, int], Tens
 
 @torch.inference_mode()
 def ood(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """AUROC of MNIST's test pictures against others, by three scores."""
+    """AUROC of MNIST's test images against others, by three scores."""
     latent = load_latent(Path(arguments.run))
     judge = Judge(arguments.judge, 28, 1)
 
@@ -170,11 +170,11 @@ def ood(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     digits = grey(read_images(arguments.data, split="test"))
     known, results = scores(digits), {}
     others = {Path(path).parent.name: grey(read_images(path, classes=names(path))) for path in arguments.others}
-    print("| against | pictures | log density of the code | - reconstruction error | judge's probability |")
+    print("| against | images | log density of the code | - reconstruction error | judge's probability |")
     print("|---|--:|--:|--:|--:|")
     for name, images in {**others, "digits upside down": digits.flip(2)}.items():
         values = {key: auroc(known[key], value) for key, value in scores(images).items()}
-        results[name] = {"pictures": len(images), "auroc": values}
+        results[name] = {"images": len(images), "auroc": values}
         ends = [auroc_interval(value, len(digits), len(images)) for value in values.values()]
         cells = [f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, (low, high) in zip(values.values(), ends, strict=True)]
         print(f"| {name} | {len(images)} | {' | '.join(cells)} |")
@@ -190,7 +190,7 @@ def names(path: str) -> list[str] | None:
 
 
 def grey(data: ImageList) -> Tensor:
-    """All pictures of a list at 28 pixels in grey, uint8 (N, 1, 28, 28)."""
+    """All images of a list at 28 pixels in grey, uint8 (N, 1, 28, 28)."""
     dataset = ImageDataset(data, size=28, channels=1, train=False)
     return torch.stack([dataset.image(0, i) for i in range(len(dataset))])
 

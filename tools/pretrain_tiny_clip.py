@@ -9,11 +9,11 @@ Loss terms, all on L2-normalised features:
 
 - `pairs`: symmetric InfoNCE over images and captions, where image i and caption j != i are a negative only if caption j
   states something untrue of image i;
-- `words`: symmetric InfoNCE (scale 20) over invented phrases, an object and a word or two without a picture (a motion
+- `words`: symmetric InfoNCE (scale 20) over invented phrases, an object and a word or two without an image (a motion
   word, random letters), each in two templates: texts that differ in any word differ in their feature;
 - `object`: 1 - cosine of such a phrase and its object alone: the added words move the feature only a little.
 
-The last two concern the text tower alone. Without them it learns to ignore every word that no picture needs, and
+The last two concern the text tower alone. Without them it learns to ignore every word that no image needs, and
 "growing" and "shrinking" become one class (cosine 0.9999). Optimisers: Muon for the matrices of the transformer blocks,
 AdamW for the rest.
 

@@ -1,4 +1,4 @@
-"""What tiny CLIP is pretrained on: stills with captions, and phrases without pictures (see `pretrain_tiny_clip.py`)."""
+"""What tiny CLIP is pretrained on: stills with captions, and phrases without images (see `pretrain_tiny_clip.py`)."""
 
 import io
 import warnings
@@ -26,7 +26,7 @@ SIZES, LEANS, STRENGTHS = (
     ("bright", "faded"),
 )
 FACTS = (tuple(COLOURS), SHAPES, BACKGROUNDS, COLUMNS, ROWS, SIZES, LEANS, STRENGTHS)
-SPARE = tuple(dict.fromkeys(word for motion in MOTIONS for word in motion.split()))  # words without a picture
+SPARE = tuple(dict.fromkeys(word for motion in MOTIONS for word in motion.split()))  # words without an image
 
 
 class Batch(NamedTuple):

@@ -17,7 +17,7 @@ def add(verbs: Verbs) -> None:
     compare.add_argument("b", help="the other result file")
     compare.add_argument("--json", help="write the whole comparison here")
     drawn = "expressions: draw what the major classes give the minor ones, here as .svg and .png"
-    compare.add_argument("--figure", "--picture", dest="figure", help=drawn)
+    compare.add_argument("--figure", help=drawn)
 
 
 def _run(arguments: argparse.Namespace) -> int:

@@ -129,11 +129,11 @@ def _report(scored: Sequence[Scored], runs: Mapping[str, Path], out: Path, seed:
         if page.is_file()
     ]
     sections = [
-        Section("The clips", text=CLIPS, pictures=[(out / "faces.png", "a clip of every expression, in time")]),
+        Section("The clips", text=CLIPS, figures=[(out / "faces.png", "a clip of every expression, in time")]),
         Section("Accuracy (%)", text=verdict, table=table),
         Section("Recall of each class (%)", table=recalls),
-        Section("What the major classes say about the minor ones", text=MINED, pictures=mined, wide=True),
-        Section("Confusions", pictures=confusions),
+        Section("What the major classes say about the minor ones", text=MINED, figures=mined, wide=True),
+        Section("Confusions", figures=confusions),
         Section("Each evaluation", markup=Markup("\n").join(links)),
         Section("Again", commands=[" ".join(["mote", *sys.argv[1:]])], facts=facts),
     ]

@@ -139,9 +139,9 @@ def _report(rows: list[Row], folders: dict[str, Path], out: Path, seed: int, sec
     ]
     sections = [
         Section("Closed-set and zero-shot accuracy (%)", text=EXPLANATION, table=table),
-        Section("Specialisation against generalisation", pictures=[(plane, "trade-off plane")]),
+        Section("Specialisation against generalisation", figures=[(plane, "trade-off plane")]),
         Section("Each evaluation", markup=_links(folders, out)),
-        Section("Training", pictures=curves),
+        Section("Training", figures=curves),
         Section("Again", commands=[" ".join(["mote", *sys.argv[1:]])], facts=facts),
     ]
     write_page(out / "index.html", "mote demo", sections)

@@ -1,4 +1,4 @@
-"""What an autoencoder and its samples are worth on held-out pictures: numbers, and three sheets of pictures.
+"""What an autoencoder and its samples are worth on held-out images: numbers, and three sheets of images.
 
 The judge is a classifier of our own (a run of task=image): its features, the input of its last linear layer, are those
 of the Frechet distances, and its classes tell what the samples show. Everything is computed in the main process.
@@ -35,16 +35,16 @@ from mote.regularizers.gaussian_mixture import (
 )
 from mote.reporting.image_grid import write_image_grid
 
-SAMPLES = 10_000  # pictures drawn for the Frechet distance, or as many as are held out where those are fewer
+SAMPLES = 10_000  # images drawn for the Frechet distance, or as many as are held out where those are fewer
 TESTED = 1_000  # codes in the energy test
-SHOWN = 100  # pictures kept for the sheets
+SHOWN = 100  # images kept for the sheets
 
 
 class Judge:
-    """An image classifier that looks at pictures in [0, 1].
+    """An image classifier that looks at images in [0, 1].
 
     Raises:
-        ValueError: no image network in the folder, or one for other pictures.
+        ValueError: no image network in the folder, or one for other images.
     """
 
     def __init__(self, folder: str, size: int, channels: int):
@@ -53,7 +53,7 @@ class Judge:
         if (self.meta["size"], self.meta["channels"]) != (size, channels):
             raise ValueError(
                 f"autoencoder.judge {folder}: takes {self.meta['size']} pixels and {self.meta['channels']} channels, "
-                f"the autoencoder makes {size} and {channels}; train one on the same pictures"
+                f"the autoencoder makes {size} and {channels}; train one on the same images"
             )
         self.net: ImageClassifier = net.eval()
         last = [module for module in self.net.modules() if isinstance(module, nn.Linear)][-1]
@@ -72,8 +72,8 @@ class Judge:
 
 
 class Encoded(NamedTuple):
-    """Held-out pictures: their codes (see `LatentModel.codes`), labels, error, judged features before and after; and
-    the `pictures` in [0, 1] of the numbers `shown`, drawn at random, as lists may be in the order of classes.
+    """Held-out images: their codes (see `LatentModel.codes`), labels, error, judged features before and after; and
+    the `images` in [0, 1] of the numbers `shown`, drawn at random, as lists may be in the order of classes.
     """
 
     decoded_codes: Float[Tensor, "N d"]
@@ -83,16 +83,16 @@ class Encoded(NamedTuple):
     features: Tensor
     features_back: Tensor
     shown: Int64[Tensor, "n"]
-    pictures: Float[Tensor, "n C S S"]
+    images: Float[Tensor, "n C S S"]
 
 
 @torch.inference_mode()
 def encode(latent: LatentModel, loader: DataLoader, judge: Judge | None, seed: int) -> Encoded:
-    """All pictures of an evaluation loader, which gives them in order, through the autoencoder."""
+    """All images of an evaluation loader, which gives them in order, through the autoencoder."""
     device = next(latent.model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     shown = torch.randperm(len(loader.dataset), generator=generator)[:SHOWN]  # type: ignore[arg-type]
-    names = ("decoded_codes", "codes", "labels", "features", "features_back", "pictures")
+    names = ("decoded_codes", "codes", "labels", "features", "features_back", "images")
     parts: dict[str, list[Tensor]] = {name: [] for name in names}
     errors, count = 0.0, 0
     for batch in tqdm(loader, desc="encode", unit="batch", disable=None):
@@ -102,13 +102,13 @@ def encode(latent: LatentModel, loader: DataLoader, judge: Judge | None, seed: i
         errors += float((back - target).double().square().sum())
         count += target.numel()
         wanted = torch.isin(batch["index"], shown).to(device)
-        found = {"decoded_codes": used, "codes": z, "labels": batch["label"], "pictures": target[wanted]}
+        found = {"decoded_codes": used, "codes": z, "labels": batch["label"], "images": target[wanted]}
         if judge is not None:
             found |= {"features": judge(target)[0], "features_back": judge(back)[0]}
         for name, value in found.items():
             parts[name].append(value.cpu())
     joined: dict[str, Any] = {name: torch.cat(part) if part else torch.empty(0) for name, part in parts.items()}
-    joined["pictures"] = joined["pictures"][shown.argsort().argsort()]  # they came in the order of the list
+    joined["images"] = joined["images"][shown.argsort().argsort()]  # they came in the order of the list
     return Encoded(**joined, squared_error=errors / count, shown=shown)
 
 
@@ -157,7 +157,7 @@ def score_latent(
 def _judged(
     latent: LatentModel, held_out: Encoded, judge: Judge, classes: list[str], generator: torch.Generator
 ) -> dict[str, Any]:
-    """What the judge says of samples, of reconstructions, and of pictures half-way between two."""
+    """What the judge says of samples, of reconstructions, and of images half-way between two."""
     modes = draw_modes(latent.prior, min(SAMPLES, len(held_out.codes)), generator)
     seen = [judge(pixels) for _, pixels in latent.draw(modes, generator)]
     features, probabilities = (torch.cat(part) for part in zip(*seen, strict=True))
@@ -184,7 +184,7 @@ def _judged(
 
 @torch.inference_mode()
 def write_sheets(out: Path, name: str, latent: LatentModel, held_out: Encoded, seed: int) -> list[Path]:
-    """NAME_samples.png (a row of ten for each mode), NAME_reconstructions.png (ten pictures above what came back of
+    """NAME_samples.png (a row of ten for each mode), NAME_reconstructions.png (ten images above what came back of
     them, five times), NAME_interpolations.png (ten pairs at random, ten steps); returns the paths.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -192,7 +192,7 @@ def write_sheets(out: Path, name: str, latent: LatentModel, held_out: Encoded, s
     modes = torch.arange(num_modes if num_modes > 1 else 10).repeat_interleave(10) % num_modes
     samples = torch.cat([pixels for _, pixels in latent.draw(modes, generator)])
     device = next(latent.model.parameters()).device
-    shown, codes = held_out.pictures, held_out.decoded_codes[held_out.shown]
+    shown, codes = held_out.images, held_out.decoded_codes[held_out.shown]
     columns = min(10, len(shown))
     above = shown[: min(len(shown) // columns, 5) * columns]
     back = latent.model.decode(codes[: len(above)].to(device)).float().cpu()
@@ -205,8 +205,8 @@ def write_sheets(out: Path, name: str, latent: LatentModel, held_out: Encoded, s
         "interpolations": (latent.model.decode(lines.to(device)).float().cpu(), 10),
     }
     paths = [out / f"{name}_{kind}.png" for kind in sheets]
-    for path, (pictures, columns) in zip(paths, sheets.values(), strict=True):
-        write_image_grid(path, pictures, columns)
+    for path, (images, columns) in zip(paths, sheets.values(), strict=True):
+        write_image_grid(path, images, columns)
     return paths
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from mote.datasets.images import ImageDataset
 from mote.evaluation.page import page_path
 from mote.inference.images import ImageClassifier
-from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
+from mote.reporting.contact_sheet import ShownClip, pick_clips, shown_clip
 from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections, overlay_sections
 
@@ -37,30 +37,30 @@ def draw_expression_page(
             predictions = read_predictions(out / f"{name}.csv")
             minor = {c for group in ("medium", "tail") for c in result["groups"][group]["classes"]}
             sections = imbalance_sections(result, page.parent)
-            sections += overlay_sections(*face_pictures(adjusted, dataset, predictions, minor))
+            sections += overlay_sections(*shown_faces(adjusted, dataset, predictions, minor))
             write_evaluation_page(page, result, predictions, extra=sections)
     except Exception as error:
         print(f"mote: warning: {page} could not be drawn: {' '.join(str(error).split())}", file=sys.stderr)
 
 
-def face_pictures(
+def shown_faces(
     adjusted: ImageClassifier, dataset: ImageDataset, predictions: Sequence[Mapping[str, str]], minor: set[str]
-) -> tuple[list[ClipPicture], list[ClipPicture]]:
+) -> tuple[list[ShownClip], list[ShownClip]]:
     """(best, worst) faces of the classes `minor`, see `pick_clips`: face, attention of true and of predicted class."""
     places = [place for place, row in enumerate(predictions) if row["label"] in minor]
     chosen = pick_clips([predictions[place] for place in places], FACES)
     names = dataset.data.classes
 
     @torch.inference_mode()
-    def picture(place: int) -> ClipPicture:
+    def image(place: int) -> ShownClip:
         row, image = predictions[place], dataset.image(0, place)
         share = adjusted.logits_and_places(image[None])[1][0].float().softmax(dim=0).cpu()  # (K, h, w)
         pixels = np.repeat(image.permute(1, 2, 0).numpy(), 4 - len(image), axis=2)[..., :3]
         frames = [overlay(pixels, None)]
         frames += [overlay(pixels, share[names.index(row[key])].numpy()) for key in ("label", "predicted")]
-        return clip_picture(row, np.stack(frames))
+        return shown_clip(row, np.stack(frames))
 
-    best, worst = ([picture(places[i]) for i in part] for part in chosen)
+    best, worst = ([image(places[i]) for i in part] for part in chosen)
     return best, worst
 
 

@@ -1,6 +1,6 @@
 """Frame features of listed videos: from the cache where they are, else from the files, and then into the cache.
 
-On the CPU a video is one call of the tower on one thread, on its distinct pictures, so its features depend on the
+On the CPU a video is one call of the tower on one thread, on its distinct images, so its features depend on the
 weights and the file and on nothing else: not on batches, workers, threads, processes, or which videos were cached. On
 an accelerator the videos of a batch go through the tower at once, and batches of another size may differ in the last
 bits.
@@ -28,7 +28,7 @@ from mote.files.provenance import versions
 from mote.inference.classifier import VideoClassifier
 from mote.parallel.cores import OrderedMap
 
-PIECE = 16  # pictures at once on a CPU: what is computed of more no longer fits its caches
+PIECE = 16  # images at once on a CPU: what is computed of more no longer fits its caches
 SMALL_TOWER = 5_000_000  # parameters; below (the built-in tiny CLIP), "auto" keeps nothing: encoding costs little
 
 
@@ -185,18 +185,18 @@ def _encode(
 
 
 def encode_once(classifier: VideoClassifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
-    """Features on the CPU; pictures that are equal, as where a video is shorter than its clips, go through once.
+    """Features on the CPU; images that are equal, as where a video is shorter than its clips, go through once.
 
     On a CPU they do so `PIECE` at a time.
     """
-    pictures = frames.flatten(0, 2)
-    hashes = [hashlib.sha256(picture.movedim(0, -1).contiguous().numpy().data).digest() for picture in pictures]
+    images = frames.flatten(0, 2)
+    hashes = [hashlib.sha256(image.movedim(0, -1).contiguous().numpy().data).digest() for image in images]
     first: dict[bytes, int] = {}  # where each is met first
     for position, digest in enumerate(hashes):
         first.setdefault(digest, position)
-    if len(first) < len(pictures):
-        pictures = pictures[list(first.values())]
-    pieces = pictures.split(PIECE if classifier.device.type == "cpu" else len(pictures))
+    if len(first) < len(images):
+        images = images[list(first.values())]
+    pieces = images.split(PIECE if classifier.device.type == "cpu" else len(images))
     features = torch.cat([classifier.encode(piece[None, None]).cpu()[0, 0] for piece in pieces])
     number = {digest: n for n, digest in enumerate(first)}
     return features[[number[digest] for digest in hashes]].unflatten(0, frames.shape[:3])

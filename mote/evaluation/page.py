@@ -22,7 +22,7 @@ from mote.datasets.video import VideoDataset
 from mote.evaluation.views import views_of
 from mote.inference.classifier import VideoClassifier
 from mote.models.modulation import Gate
-from mote.reporting.contact_sheet import ClipPicture, clip_picture, pick_clips
+from mote.reporting.contact_sheet import ShownClip, pick_clips, shown_clip
 from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections
 
@@ -47,7 +47,7 @@ def draw_page(
     """Write the page of the result files in `out`; an older one is removed in any case, for its numbers are gone.
 
     records: what was scored, in the order of the result. Whatever goes wrong is a line on stderr: numbers are there
-    already, and no picture is worth losing them.
+    already, and no figure is worth losing them.
     """
     page = page_path(out, settings.name)
     try:
@@ -57,7 +57,7 @@ def draw_page(
             predictions = read_predictions(out / f"{settings.name}.csv")
             classifier = classifier.in_precision(settings.precision)
             views = views_of(classifier, records, settings, data)
-            clips = clip_pictures(classifier, predictions, labels, settings, views)
+            clips = shown_clips(classifier, predictions, labels, settings, views)
             count, note = settings.clips * settings.crops, ""
             if count > 1:
                 note = f"Frames and their importance are those of the middle one of {count} views, the rest is of all."
@@ -67,13 +67,13 @@ def draw_page(
         print(f"mote: warning: {page} could not be drawn: {' '.join(str(error).split())}", file=sys.stderr)
 
 
-def clip_pictures(
+def shown_clips(
     classifier: VideoClassifier,
     predictions: Sequence[Mapping[str, str]],
     labels: Sequence[str],
     settings: EvaluationConfig,
     views: VideoDataset,
-) -> list[ClipPicture]:
+) -> list[ShownClip]:
     """The best and the worst clips, see `pick_clips`, with what the model saw in their middle view; lost ones left out.
 
     predictions: rows of the result's CSV file, in the order of `views`.
@@ -81,7 +81,7 @@ def clip_pictures(
     gate = Gate(settings.modulation_k, settings.modulation_gamma)
     view_logits = classifier.scorer(labels, settings.modulation, gate=gate)
     middle = settings.clips // 2 * settings.crops + settings.crops // 2
-    pictures = []
+    images = []
     best, worst = pick_clips(predictions, CLIPS)
     for place in best + worst:
         row = predictions[place]
@@ -91,8 +91,8 @@ def clip_pictures(
             continue  # it could be decoded when it was scored, but the page is no place to fail
         features = classifier.encode(frames[None, None])[0, 0]
         importance = frame_importance(view_logits, features, labels.index(row["predicted"]))
-        pictures.append(clip_picture(row, frames.permute(0, 2, 3, 1).numpy(), importance))
-    return pictures
+        images.append(shown_clip(row, frames.permute(0, 2, 3, 1).numpy(), importance))
+    return images
 
 
 def frame_importance(

@@ -59,38 +59,33 @@ def evaluate(
         ValueError: no manifest, or one that does not fit the classes.
         DecodeError: an undecodable video, unless `evaluation.bad_videos=count_wrong`.
     """
-    settings = config.evaluation
-    if settings.manifest is None:
-        raise ValueError("evaluation.manifest is not set; give a list of videos: evaluation.manifest=test.txt")
-    own = own_classes(classifier, settings.classes, settings.manifest)
-    listing = evaluation_listing(settings)
+    settings, listing = config.evaluation, evaluation_listing(config.evaluation)
+    own = own_classes(classifier, listing)
     records = listing.records(own)
     class_names = [*own, *added_classes(own, union)]
     classifier = _as_asked(classifier, config, class_names)
     unknown = unknown_records(settings.unknown, records, class_names) if settings.unknown is not None else []
     scores = score_videos(classifier, records, class_names, settings, config.data, accelerator)
-    summary = summarize(scores, class_names) | _parts(scores, own, classifier.classes, union)
-    summary |= {} if protocol is None else {"protocol": protocol}
+    summary = summarize(scores, class_names) | _parts(scores, own, classifier.classes, union, protocol)
     summary |= _unequal_classes(classifier, scores, class_names, config.imbalance.posthoc)
-    own_scores = scores.probabilities[:, None, : len(own)]  # halves are of the vocabulary without what a union adds
-    halved = half_class_accuracy(own_scores, scores.label, scores.valid) if halves else None
+    halved = _halves(scores, len(own)) if halves else None
     summary |= {"halves": halved} if halved else {}
-    summary["warnings"] = order_warning(own, classifier.classes)
-    if classifier.source is not None:
-        summary["warnings"] += on_main(accelerator, lambda: training_warning(config, records))
+    loaded_from = classifier.source is not None
+    trained_on = on_main(accelerator, lambda: training_warning(config, records)) if loaded_from else []
+    summary["warnings"] = order_warning(own, classifier.classes) + trained_on
     if unknown:
         others = score_videos(classifier, unknown, class_names, settings, config.data, accelerator)
         summary["open_set"] = open_set_report(scores, others, [str(r.path) for r in unknown], settings.accept)
     if out is None:
         return summary
     hashes = {"manifest": listing.sha256(records), **classifier.hashes(class_names)}
-    hashes |= {} if settings.unknown is None else {"unknown": Listing(settings.unknown).sha256(unknown)}
-    origin = _origin(classifier, config, hashes, union)
+    hashes |= {"unknown": Listing(settings.unknown).sha256(unknown)} if settings.unknown is not None else {}
     columns = half_predictions(scores, halved["per_subset"], class_names) if halved else {}
-    files = {"records": records, "classes": class_names, "scores": scores, "provenance": origin, "columns": columns}
 
     def write() -> None:
-        write_results(out, settings.name, summary, **files)
+        lines = {"records": records, "classes": class_names, "scores": scores, "columns": columns}
+        origin = _origin(classifier, config, hashes, union)
+        write_results(out, settings.name, summary, provenance=origin, **lines)
         draw_page(out, classifier, class_names, settings, config.data, records, wanted=page and settings.page)
 
     on_main(accelerator, write)
@@ -133,6 +128,11 @@ def _origin(classifier: VideoClassifier, config: Config, hashes: Mapping[str, st
     return origin | {"precision": resolve_precision(config.evaluation.precision, classifier.device)}  # what "auto" was
 
 
+def _halves(scores: Scores, own: int) -> dict[str, Any]:
+    """Accuracy over ten random halves of the first `own` classes: the vocabulary without what a union adds."""
+    return half_class_accuracy(scores.probabilities[:, None, :own], scores.label, scores.valid)
+
+
 def half_predictions(scores: Scores, halves: Sequence[Mapping], classes: Sequence[str]) -> dict[str, list[str]]:
     """Columns half0..half9 of the table of predictions: the best class of that half, "" for clips of the others."""
     columns = {}
@@ -160,8 +160,10 @@ def training_warning(config: Config, records: Sequence[Record]) -> list[str]:
 MOST_CLASSES = 100  # of which a result says what each gives to each other
 
 
-def _parts(scores: Scores, own: Sequence[str], tuned: Sequence[str] | None, union: str | None) -> dict[str, Any]:
-    """`overlap` where the classes are not those of tuning: accuracy without names that tuning has seen; and `union`."""
+def _parts(
+    scores: Scores, own: Sequence[str], tuned: Sequence[str] | None, union: str | None, protocol: Mapping | None
+) -> dict[str, Any]:
+    """`union`, `protocol`, and `overlap` accuracy without names of tuning, where the classes are others."""
     parts: dict[str, Any] = {}
     if tuned is not None and {*tuned} != {*own}:
         matches = overlap(tuned, own)
@@ -170,4 +172,4 @@ def _parts(scores: Scores, own: Sequence[str], tuned: Sequence[str] | None, unio
         parts["overlap"]["names"] = [match._asdict() for match in matches]
     if union is not None:
         parts["union"] = union_report(scores.probabilities, scores.label, len(own), scores.valid)
-    return parts
+    return parts if protocol is None else parts | {"protocol": protocol}

@@ -20,8 +20,10 @@ def training_listing(data: DataConfig) -> Listing:
 
 
 def evaluation_listing(settings: EvaluationConfig) -> Listing:
-    """The list that is scored, as its settings name it."""
-    return Listing(settings.manifest or "", settings.root, settings.split, settings.classes)
+    """The list that is scored, as its settings name it. Raises ValueError where they name none."""
+    if settings.manifest is None:
+        raise ValueError("evaluation.manifest is not set; give a list: evaluation.manifest=test.txt")
+    return Listing(settings.manifest, settings.root, settings.split, settings.classes)
 
 
 def training_list(config: Config) -> ImageList:
@@ -39,12 +41,10 @@ def evaluation_list(config: Config, classes: Sequence[str]) -> ImageList:
     Raises:
         ValueError: no list, or classes of its own.
     """
-    settings = config.evaluation
-    if settings.manifest is None:
-        raise ValueError("evaluation.manifest is not set; give a list of images: evaluation.manifest=test.csv")
-    if settings.classes is not None:
+    listing = evaluation_listing(config.evaluation)
+    if listing.classes is not None:
         raise ValueError("evaluation.classes is for task=video; an image network knows its own classes only")
-    return read_images(settings.manifest, settings.root, classes, settings.split)
+    return read_images(listing.manifest, listing.root, classes, listing.split)
 
 
 def image_dataset(config: Config, data: ImageList, size: int, *, train: bool) -> ImageDataset:

@@ -8,11 +8,11 @@ from mote.datasets.lists.reading import Listing
 from mote.inference.classifier import VideoClassifier
 
 
-def own_classes(classifier: VideoClassifier, classes: str | None, manifest: str) -> list[str]:
+def own_classes(classifier: VideoClassifier, listing: Listing) -> list[str]:
     """The classes that the labels of a list number: of the class file, else of the model, else of the list itself."""
-    if classes is None and classifier.classes is not None:
+    if listing.classes is None and classifier.classes is not None:
         return classifier.classes
-    return Listing(manifest, classes=classes).names()
+    return listing.names()
 
 
 def added_classes(own: Sequence[str], union: str | None) -> list[str]:

@@ -21,7 +21,7 @@ from mote.regularizers.gaussian_mixture import Mixture, axis_centres, isotropic
 from mote.tasks.autoencoder import AutoencoderTask
 from mote.training.optim import Rule
 
-FITTED = 10_000  # training pictures whose codes the mixture of method=ae is fitted to
+FITTED = 10_000  # training images whose codes the mixture of method=ae is fitted to
 
 
 @dataclass
@@ -147,7 +147,7 @@ def fit_mixture(codes: torch.Tensor, modes: int, seed: int) -> Mixture:
     from sklearn.mixture import GaussianMixture
 
     if len(codes) < modes:
-        raise ValueError(f"a mixture of {modes} modes needs at least as many pictures, got {len(codes)}")
+        raise ValueError(f"a mixture of {modes} modes needs at least as many images, got {len(codes)}")
     model: Any = GaussianMixture(modes, max_iter=200, random_state=seed)
     with warnings.catch_warnings():  # what has not converged after 200 rounds is still the mixture that is sampled
         warnings.simplefilter("ignore", ConvergenceWarning)

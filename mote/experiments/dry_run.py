@@ -1,6 +1,6 @@
 """What `mote train --dry-run` does: build everything, take one step on real clips, and say what training will cost.
 
-FLOPs are counted by torch (2 per multiply-add) while one clip, or one picture, goes through the network; what torch
+FLOPs are counted by torch (2 per multiply-add) while one clip, or one image, goes through the network; what torch
 does not count (norms, activations, softmax) is left out, as in published figures, which are often multiply-adds: half
 of these. Nothing is written.
 """

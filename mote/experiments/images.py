@@ -1,4 +1,4 @@
-"""What a configuration with task=image or task=expression amounts to: pictures, network, checkpoint."""
+"""What a configuration with task=image or task=expression amounts to: images, network, checkpoint."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -184,7 +184,7 @@ def _from_folder(
     is trained.
 
     Raises:
-        ValueError: no image network there, or one of another kind, other classes or other pictures.
+        ValueError: no image network there, or one of another kind, other classes or other images.
     """
     image = config.image
     model, meta = load_net(model_folder(folder))

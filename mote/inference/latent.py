@@ -1,4 +1,4 @@
-"""An autoencoder in use: codes, pictures, samples."""
+"""An autoencoder in use: codes, images, samples."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class LatentModel:
     def draw(
         self, modes: Int64[Tensor, "N"], generator: torch.Generator
     ) -> Iterator[tuple[Float[Tensor, "B d"], Float[Tensor, "B C S S"]]]:
-        """Codes and decoded pictures of each of `modes`, some at a time; the same on any device."""
+        """Codes and decoded images of each of `modes`, some at a time; the same on any device."""
         for part in modes.split(500):
             z = sample_mixture(self.prior, part, generator)
             yield z, self.model.decode(z.to(self.device)).float().cpu()
@@ -81,18 +81,18 @@ def load_latent(path: Path) -> LatentModel:
 
 @torch.inference_mode()
 def sample_run(folder: str, count: int, out: str, *, mode: int | None = None, seed: int = 0) -> None:
-    """Draw `count` pictures of a run from its prior, or from one `mode` of it: a sheet (PNG) and their arrays (.npz).
+    """Draw `count` images of a run from its prior, or from one `mode` of it: a sheet (PNG) and their arrays (.npz).
 
     The .npz lies beside `out` and holds `images` uint8 (N, S, S[, 3]), `codes` (N, d) and `modes` (N,).
 
     Raises:
-        ValueError: no autoencoder there, a mode that it has not, no pictures, or another file than a .png.
+        ValueError: no autoencoder there, a mode that it has not, no images, or another file than a .png.
     """
     path = Path(out)
     if path.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: expected a name that ends in .png (the arrays go to .npz beside it)")
     if count < 1:
-        raise ValueError(f"--count: expected at least 1 picture, got {count}")
+        raise ValueError(f"--count: expected at least 1 image, got {count}")
     latent = load_latent(Path(folder))
     num_modes = len(latent.prior.priors)
     if mode is not None and not 0 <= mode < num_modes:
@@ -106,4 +106,4 @@ def sample_run(folder: str, count: int, out: str, *, mode: int | None = None, se
     images = images[..., 0] if images.shape[-1] == 1 else images
     with replacing(path.with_suffix(".npz")) as temporary:
         np.savez_compressed(temporary, images=images, codes=codes.numpy(), modes=modes.numpy())
-    print(f"{path}, {path.with_suffix('.npz')}: {count} pictures of {folder}, seed {seed}")
+    print(f"{path}, {path.with_suffix('.npz')}: {count} images of {folder}, seed {seed}")

@@ -4,7 +4,7 @@
 layer behind it, so that the mean over places of W F is the logit without bias, exactly, for every architecture:
 convolutional, Swin (whose maps are channels-last) and ViT (patch tokens; class tokens are left out).
 
-`CLIPImages` is CLIP on still pictures. Its map are the patch tokens in the joint space, normalised, so that their
+`CLIPImages` is CLIP on still images. Its map are the patch tokens in the joint space, normalised, so that their
 products with class features are cosines; the logits come from the image feature as ever, so there the mean of a map is
 not the logit.
 """
@@ -33,7 +33,7 @@ class TimmMaps(nn.Module):
     Args:
         name: of the network in timm.
         num_classes: K.
-        in_channels, size: of the pictures.
+        in_channels, size: of the images.
         dropout: before the last layer.
         pretrained: download its weights.
         cosine: see `image_nets.make_head`.
@@ -87,7 +87,7 @@ class TimmMaps(nn.Module):
 
 
 class CLIPImages(nn.Module):
-    """CLIP on still pictures: images (B, 3, H, W) in 0..255 -> scaled cosines with the class features `text`."""
+    """CLIP on still images: images (B, 3, H, W) in 0..255 -> scaled cosines with the class features `text`."""
 
     text: Tensor
 
@@ -98,7 +98,7 @@ class CLIPImages(nn.Module):
         self.register_buffer("text", text.detach().clone())
 
     def forward(self, images: Num[Tensor, "B 3 H W"]) -> Float[Tensor, "B K"]:
-        """Logits (B, K): a picture is a clip of one frame."""
+        """Logits (B, K): an image is a clip of one frame."""
         return self.classify(self.backbone.encode_frames(images[:, None])[:, 0])
 
     def encode(self, images: Num[Tensor, "B 3 H W"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D h w"]]:

@@ -1,7 +1,7 @@
 """Image networks on disk: a folder with `model.safetensors` and `model.json`, as for the video models.
 
 `model.json` says `"task": "image"` or `"expression"`, the name of the network and the sizes that rebuild it, the
-statistics of its pixels, the classes, and what kind of picture it takes; of expressions also the training counts. A
+statistics of its pixels, the classes, and what kind of image it takes; of expressions also the training counts. A
 network of fewer units than usual needs nothing else.
 """
 
@@ -81,7 +81,7 @@ def image_classifier(
 
 def _statistics(statistics: Mapping[str, Any], channels: int) -> dict[str, Sequence[float]]:
     """Mean and standard deviation of the pixels that a network of timm was trained on, from its configuration."""
-    if channels == 1:  # timm adds the colours' weights up for grey pictures
+    if channels == 1:  # timm adds the colours' weights up for grey images
         return {key: (sum(statistics[key]) / 3,) for key in ("mean", "std")}
     return {key: statistics[key] for key in ("mean", "std")}
 

@@ -36,7 +36,7 @@ class LeNet(nn.Module):
     ):
         super().__init__()
         if size % 4 or size < 16:
-            raise ValueError(f"LeNet halves the picture twice: expected a size of 16, 20, 24, 28, ..., got {size}")
+            raise ValueError(f"LeNet halves the image twice: expected a size of 16, 20, 24, 28, ..., got {size}")
         self.sizes = {"in_channels": in_channels, "size": size}
         self.sizes |= {"conv1": conv1, "conv2": conv2, "hidden": hidden}
         self.conv1 = nn.Conv2d(in_channels, conv1, 5)
@@ -124,7 +124,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Residual network for small pictures: images (B, in_channels, H, W) -> logits (B, num_classes).
+    """Residual network for small images: images (B, in_channels, H, W) -> logits (B, num_classes).
 
     Args:
         num_classes: K.
@@ -164,7 +164,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward_features(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
-        """The last feature map, D = 64, a quarter of the picture's size."""
+        """The last feature map, D = 64, a quarter of the image's size."""
         x = F.relu(self.bn1(self.conv1(x)))
         for block in self.blocks:
             x = block(x)
@@ -234,7 +234,7 @@ class ImageClassifier(nn.Module):
 def build_net(name: str, num_classes: int, **sizes: object) -> nn.Module:
     """`lenet`, `mlp`, `resnet` (with `blocks`), `resnet8`, `resnet20` or `resnet32`; `sizes`: theirs.
 
-    A residual network takes any picture, so a `size` given to it is dropped.
+    A residual network takes any image, so a `size` given to it is dropped.
 
     Raises:
         ValueError: an unknown name.

@@ -4,7 +4,7 @@ The weights, the open_clip model configuration and the vocabulary are files in `
 `tools/pretrain_tiny_clip.py`; `mote/assets/tiny_clip_card.md` says what the model knows and how well.
 
 The tokenizer knows whole words, because a model this small needs few. A word outside the vocabulary is spelled in
-letters, so that distinct labels get distinct features and training on them works; the model has seen no picture for any
+letters, so that distinct labels get distinct features and training on them works; the model has seen no image for any
 spelled word, so its zero-shot scores on them mean nothing, and the tokenizer warns.
 
 Token ids: 0 padding, 1 start, 2 unknown character, then the words, the letters and digits that open a spelled word, the

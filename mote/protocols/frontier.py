@@ -18,6 +18,7 @@ from mote.config import Config, merge, validate
 from mote.datasets.lists.reading import Listing
 from mote.evaluation.features import cache_folder
 from mote.evaluation.videos import evaluate
+from mote.evaluation.views import evaluation_listing
 from mote.evaluation.vocabulary import own_classes
 from mote.files.hashes import sha256_tensors
 from mote.files.provenance import provenance
@@ -232,9 +233,8 @@ def _hashes(targets: Sequence[Target], classifier: VideoClassifier) -> dict[str,
             for one in target.lists:
                 hashes[f"{target.name}:{one.name}"] = Listing(one.manifest).sha256(one.records)
         elif settings.manifest is not None:
-            names = own_classes(classifier, settings.classes, settings.manifest)
-            listing = Listing(settings.manifest, settings.root, settings.split, settings.classes)
-            hashes[target.name] = listing.sha256(listing.records(names))
+            listing = evaluation_listing(settings)
+            hashes[target.name] = listing.sha256(listing.records(own_classes(classifier, listing)))
     return hashes
 
 

@@ -24,7 +24,7 @@ FOR, NEITHER, AGAINST = (0, 114, 178), (242, 242, 242), (213, 94, 0)
 
 
 @dataclass(frozen=True, eq=False)
-class ClipPicture:
+class ShownClip:
     """One clip of the contact sheet.
 
     frames: what the model saw, or the same frames uncropped. label: the true class. top: (class, probability), best
@@ -52,13 +52,13 @@ class ClipPicture:
         return self.top[0][0] == self.label
 
 
-def clip_picture(
+def shown_clip(
     row: Mapping[str, str], frames: UInt8[np.ndarray, "T H W 3"], importance: Float[np.ndarray, "frames"] | None = None
-) -> ClipPicture:
+) -> ShownClip:
     """The clip of a row of a result's CSV file, as it is shown."""
     places = [place for place in range(1, 6) if row.get(f"top{place}")]
     top = [(row[f"top{place}"], float(row[f"top{place}_probability"])) for place in places]
-    return ClipPicture(row["path"], frames, row["label"], top, importance)
+    return ShownClip(row["path"], frames, row["label"], top, importance)
 
 
 def pick_clips(predictions: Sequence[Mapping[str, str]], count: int = 6) -> tuple[list[int], list[int]]:
@@ -76,7 +76,7 @@ def pick_clips(predictions: Sequence[Mapping[str, str]], count: int = 6) -> tupl
     return best[:count], worst[:count]
 
 
-def contact_sheet(clips: Sequence[ClipPicture], *, scale: float | None = None, side: int = SIDE) -> Markup:
+def contact_sheet(clips: Sequence[ShownClip], *, scale: float | None = None, side: int = SIDE) -> Markup:
     """Contact sheet as HTML for `Section.markup`; the page's style sheet lays it out.
 
     scale: the change of the logit drawn in full colour, the largest among `clips` if None. side: longest side of a
@@ -90,18 +90,18 @@ def contact_sheet(clips: Sequence[ClipPicture], *, scale: float | None = None, s
     return Markup(template.render(clips=described, legend=legend))
 
 
-def largest_change(clips: Sequence[ClipPicture]) -> float:
+def largest_change(clips: Sequence[ShownClip]) -> float:
     """Largest absolute importance among `clips`; 0 where there is none."""
     return max((float(np.abs(clip.importance).max()) for clip in clips if clip.importance is not None), default=0.0)
 
 
-def side_for(clips: Sequence[ClipPicture]) -> int:
+def side_for(clips: Sequence[ShownClip]) -> int:
     """Longest side of a frame in pixels, smaller for many frames, so that a page of all `clips` stays below 3 MB."""
     total = sum(len(clip.frames) for clip in clips)
     return SIDE if total <= FULL_SIZE_FRAMES else max(32, int(SIDE * math.sqrt(FULL_SIZE_FRAMES / total)))
 
 
-def _describe(clip: ClipPicture, scale: float, side: int) -> dict[str, object]:
+def _describe(clip: ShownClip, scale: float, side: int) -> dict[str, object]:
     predicted, probability = clip.top[0]
     digits = 1 if probability >= 0.05 else 4  # over many classes "reference" fusion gives nearly equal ones
     verdict = "right" if clip.correct else f"taken for {predicted}"

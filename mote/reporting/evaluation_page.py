@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from mote.files.writing import write_atomic
-from mote.reporting.contact_sheet import ClipPicture, contact_sheet, largest_change, side_for
+from mote.reporting.contact_sheet import ShownClip, contact_sheet, largest_change, side_for
 from mote.reporting.evaluation_numbers import none_of_these, numbers_table, scored_text
 from mote.reporting.evaluation_plots import calibration_plot, recall_plot
 from mote.reporting.page import Section, percent, write_page
@@ -39,7 +39,7 @@ def write_evaluation_page(
     path: Path | str,
     result: Mapping,
     predictions: Sequence[Mapping[str, str]],
-    clips: Sequence[ClipPicture] = (),
+    clips: Sequence[ShownClip] = (),
     extra: Sequence[Section] = (),
     *,
     title: str | None = None,
@@ -120,7 +120,7 @@ def _recall(result: Mapping, folder: Path) -> Section:
     absent = result.get("absent_classes") or []
     text = f"No clip is listed of {len(absent)} classes: {_enumerate(absent)}." if absent else ""
     table = [{**row, "recall": percent(row["recall"])} for row in rows]
-    return Section("Recall per class", text, pictures=[(svg, caption)], folded=table)
+    return Section("Recall per class", text, figures=[(svg, caption)], folded=table)
 
 
 def _confusion(result: Mapping, predictions: Sequence[Mapping[str, str]], folder: Path) -> Section:
@@ -162,10 +162,10 @@ def _calibration(result: Mapping, folder: Path) -> list[Section]:
         f"Reliability: accuracy against confidence of {calibration['count']} clips. Expected calibration error"
         f" {percent(calibration['ece'])} %. Below the dashed line the model is surer than it is right."
     )
-    return [Section("Reliability", pictures=[(svg, caption)])]
+    return [Section("Reliability", figures=[(svg, caption)])]
 
 
-def _contact_sheets(clips: Sequence[ClipPicture], note: str) -> list[Section]:
+def _contact_sheets(clips: Sequence[ShownClip], note: str) -> list[Section]:
     scale, side = largest_change(clips), side_for(clips)
     right, wrong = [clip for clip in clips if clip.correct], [clip for clip in clips if not clip.correct]
     return [

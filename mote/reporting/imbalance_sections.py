@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mote.reporting.contact_sheet import ClipPicture, contact_sheet
+from mote.reporting.contact_sheet import ShownClip, contact_sheet
 from mote.reporting.imbalance_plots import given_plot
 from mote.reporting.page import Section, percent
 
@@ -45,7 +45,7 @@ def imbalance_sections(result: Mapping, folder: Path) -> list[Section]:
     return [*sections, _mined(result, folder)]
 
 
-def overlay_sections(best: Sequence[ClipPicture], worst: Sequence[ClipPicture]) -> list[Section]:
+def overlay_sections(best: Sequence[ShownClip], worst: Sequence[ShownClip]) -> list[Section]:
     """Faces of the rare classes with their attention maps: right and wrong, the most certain ones."""
     parts = (("Minor classes, right and most certain", best), ("Minor classes, wrong and most certain", worst))
     return [Section(heading, OVERLAY, markup=contact_sheet(part, scale=0.0)) for heading, part in parts if part]

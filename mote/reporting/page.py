@@ -26,7 +26,7 @@ Table = Sequence[Mapping[str, object]]
 class Section:
     """One part of the page; what is empty is left out.
 
-    pictures: (file of a figure or image, description for those who cannot see it); `wide` ones keep their size on
+    figures: (file of a figure or image, description for those who cannot see it); `wide` ones keep their size on
     narrow screens, where they scroll. folded: a long table, shown on demand. markup: HTML, as a `Markup` that has
     escaped its own parts; a plain string is escaped. commands: shown one per line, ready to copy. facts: shown as
     indented JSON, on demand.
@@ -35,7 +35,7 @@ class Section:
     heading: str
     text: str = ""
     table: Table = ()
-    pictures: Sequence[tuple[Path, str]] = ()
+    figures: Sequence[tuple[Path, str]] = ()
     wide: bool = False
     folded: Table = ()
     markup: str = ""

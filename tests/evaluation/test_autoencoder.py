@@ -60,7 +60,7 @@ def test_the_pictures_shown_are_those_of_the_numbers_shown(drawn):
         None,
         seed=3,
     )
-    number = (255 * held_out.pictures[:, 0, 0]).round().long()
+    number = (255 * held_out.images[:, 0, 0]).round().long()
     assert torch.equal(number[:, 0] + 256 * number[:, 1], held_out.shown)
     assert len(held_out.shown.unique()) == 100 and not torch.equal(held_out.shown, held_out.shown.sort().values)
 

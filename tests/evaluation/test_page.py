@@ -93,13 +93,13 @@ def test_a_page_that_cannot_be_drawn_costs_no_numbers(clips, tmp_path, capsys, m
 
 
 def test_a_clip_that_is_gone_by_now_is_left_out(clips, tmp_path, monkeypatch):
-    draw = page.clip_pictures
+    draw = page.shown_clips
 
     def later(classifier, predictions, labels, options, views):
         views.records[0] = views.records[0]._replace(path=tmp_path / "gone.mp4")
         return draw(classifier, predictions, labels, options, views)
 
-    monkeypatch.setattr(page, "clip_pictures", later)
+    monkeypatch.setattr(page, "shown_clips", later)
     assert mote("eval", "tiny", *settings(clips), "--out", tmp_path) == 0
     assert (tmp_path / "eval" / "index.html").read_text().count('<article class="clip">') == 5
 

@@ -140,7 +140,7 @@ def test_mistakes_are_one_line_and_leave_nothing(stripes, judge, tmp_path, capsy
         ),
         (["sample", tmp_path / "none", "--out", tmp_path / "bad.png"], "holds no autoencoder"),
         (["sample", judge, "--out", tmp_path / "bad.jpg"], "expected a name that ends in .png"),
-        (["sample", judge, "--count", 0, "--out", tmp_path / "bad.png"], "expected at least 1 picture, got 0"),
+        (["sample", judge, "--count", 0, "--out", tmp_path / "bad.png"], "expected at least 1 image, got 0"),
     ):
         capsys.readouterr()
         assert mote(*arguments) == 2

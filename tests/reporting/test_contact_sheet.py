@@ -10,11 +10,11 @@ from made_evaluation import dots, make_evaluation
 from PIL import Image
 
 from mote.reporting.contact_sheet import (
-    ClipPicture,
-    clip_picture,
+    ShownClip,
     contact_sheet,
     largest_change,
     pick_clips,
+    shown_clip,
     side_for,
 )
 
@@ -23,7 +23,7 @@ TOP = [("skiing", 0.75), ("surfing", 0.2), ("<b>", 0.05)]
 
 def clip(importance=None, label="skiing", frames=None):
     frames = dots(4) if frames is None else frames
-    return ClipPicture("a/b.mp4", frames, label, TOP, None if importance is None else np.array(importance))
+    return ShownClip("a/b.mp4", frames, label, TOP, None if importance is None else np.array(importance))
 
 
 def jpegs(html):
@@ -65,7 +65,7 @@ def test_ties_keep_the_order_and_undecoded_clips_are_never_picked():
 
 def test_a_row_becomes_a_picture(tmp_path):
     made = make_evaluation(tmp_path, ["a", "b", "c"])
-    picture = clip_picture(made.predictions[4], dots(2), np.zeros(2))
+    picture = shown_clip(made.predictions[4], dots(2), np.zeros(2))
     assert (picture.path, picture.label) == ("videos/a/00004.mp4", "a")
     order = made.scores.probabilities[4].argsort()[::-1]
     assert [name for name, _ in picture.top] == [made.classes[k] for k in order]
@@ -139,7 +139,7 @@ def test_bars_have_the_lengths_of_the_probabilities():
 
 def test_nearly_uniform_probabilities_get_more_digits():
     top = [("a", 0.00252), ("b", 0.00251)]
-    html = contact_sheet([ClipPicture("x", dots(1), "a", top)])
+    html = contact_sheet([ShownClip("x", dots(1), "a", top)])
     assert "0.2520 %" in html and "0.2510 %" in html
 
 

@@ -15,7 +15,7 @@ from mote.metrics.open_set import open_set
 from mote.metrics.scores import Scores, summarize
 from mote.metrics.statistics import accuracy_without, half_class_accuracy, union_report
 from mote.reporting import evaluation_page, evaluation_plots
-from mote.reporting.contact_sheet import clip_picture
+from mote.reporting.contact_sheet import shown_clip
 from mote.reporting.evaluation_page import confused_pairs, write_evaluation_page
 from mote.reporting.page import Section, percent
 
@@ -93,7 +93,7 @@ def test_page_stands_alone_and_everything_lies_beside_it(made, tmp_path):
 
 def test_strips_of_right_and_wrong_clips_share_a_scale(made, tmp_path):
     right, wrong = (next(row for row in made.predictions if row["correct"] == c and row["valid"] == "1") for c in "10")
-    clips = [clip_picture(row, dots(1), np.array([value])) for row, value in ((right, -8.0), (wrong, -2.0))]
+    clips = [shown_clip(row, dots(1), np.array([value])) for row, value in ((right, -8.0), (wrong, -2.0))]
     html = write_evaluation_page(tmp_path / "index.html", made.result, made.predictions, clips).read_text()
     strips = [part.split("<ol")[0] for part in html.split('<div class="frames"')[1:]]
     colours = [re.findall(r"background: #(..)(..)(..)", strip) for strip in strips]
@@ -280,7 +280,7 @@ def test_a_perfect_and_a_hopeless_model_with_an_absent_class(tmp_path):
             | {"probability": "0.867", "top1": classes[p], "top1_probability": "0.867"}
             for k, p, c in zip(scores.label, predicted, right, strict=True)
         ]
-        clips = [clip_picture(rows[0], dots(2))]
+        clips = [shown_clip(rows[0], dots(2))]
         page = write_evaluation_page(tmp_path / name / "index.html", summarize(scores, classes), rows, clips)
         html = page.read_text()
         assert "No clip is listed of 1 classes: 動作." in html

@@ -55,7 +55,7 @@ def page(tmp_path, picture):
     svg.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"/>')
     sections = [
         Section("Result", "Some words.", table=[{"method": EVIL, "top-1": "61.4 [58.1, 64.6]"}]),
-        Section("Pictures", pictures=[(picture, 'a "red" dot'), (svg, "a line")]),
+        Section("Pictures", figures=[(picture, 'a "red" dot'), (svg, "a line")]),
         Section("Commands", commands=["mote eval a b=c > d", "mote demo"]),
         Section("Provenance", facts={"config": {"lr": 1e-4, "path": Path("x/y")}, "name": "\udce9.mp4 ü"}),
     ]

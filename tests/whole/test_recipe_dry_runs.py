@@ -37,7 +37,7 @@ def test_a_recipe_passes_the_dry_run(name, data, tmp_path, monkeypatch, capsys):
     assert mote("train", *reduced(name, data, tmp_path / "run"), "--dry-run") == 0
     table = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines() if "  " in line)
     facts = {name.strip(): value.strip() for name, value in table.items()}
-    item = "picture" if name in IMAGES + AUTOENCODERS else "clip"
+    item = "image" if name in IMAGES + AUTOENCODERS else "clip"
     loaded, cached = facts[f"{item}s per second, loaded"], load(files(name)).data.cache_features
     assert facts["optimizer steps of an epoch"] == "2"
     assert loaded == "cached" if cached else float(loaded) > 0

@@ -84,15 +84,19 @@ def prepare(
         "missing": absent,
         "notes": plan.notes,
     }
-    texts = {f"{name}.txt": _manifest(entries) for name, entries in found.items()}
-    numbered = all(identifier == name or identifier.isdigit() for identifier, name in plan.classes)
-    texts["classes.csv"] = csv_text(("id", "name"), enumerate(names) if numbered else plan.classes)
-    if absent:
-        rows = [(entry.path, names[entry.label], name) for name, entries in lost.items() for entry in entries]
-        texts["missing.csv"] = csv_text(("path", "label", "split"), rows)
-    texts["report.json"] = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    texts = _lists(plan, found, lost) | {"report.json": json.dumps(report, indent=1, ensure_ascii=False) + "\n"}
     write_folder(out, texts)
     return report
+
+
+def _lists(plan: Plan, found: Mapping[str, list[Entry]], lost: Mapping[str, list[Entry]]) -> dict[str, str]:
+    """The text of every list, of classes.csv, and of missing.csv where a video is missing, by file name."""
+    texts = {f"{name}.txt": _manifest(entries) for name, entries in found.items()}
+    names = [name for _, name in plan.classes]
+    numbered = all(identifier == name or identifier.isdigit() for identifier, name in plan.classes)
+    texts["classes.csv"] = csv_text(("id", "name"), enumerate(names) if numbered else plan.classes)
+    rows = [(entry.path, names[entry.label], name) for name, entries in lost.items() for entry in entries]
+    return texts | ({"missing.csv": csv_text(("path", "label", "split"), rows)} if rows else {})
 
 
 def prepared_videos(manifest: Path | str) -> Path | None:
