@@ -132,8 +132,13 @@ def batch_of_evaluation(run: Watched) -> Any:
     return agreed([call["batch_size"] for call in loaders])
 
 
+def gate(name: str) -> Look:
+    """A setting of temporal feature modulation."""
+    return lambda run: agreed([getattr(call["gate"], name) for call in run.calls("modulation_gate")])
+
+
 def augmentation(name: str) -> Look:
-    """Of the training clips or pictures."""
+    """Of the training clips."""
     return lambda run: agreed([one.augmentation[name] for one in datasets(run, train=True)])
 
 

@@ -193,6 +193,7 @@ class Workshop:
         results = self.folder / "results" / name if model else folder / "evaluations"
         self.notes.clear()
         command = [*self.command(name), *(["--out", str(results)] if model else [])]
+        AcceleratorState._reset_state(reset_partial_state=True)  # of the test before, in this process
         with pytest.raises(SystemExit) as stop:
             main(command)
         AcceleratorState._reset_state(reset_partial_state=True)  # the next run has another precision

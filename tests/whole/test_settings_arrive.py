@@ -27,6 +27,7 @@ from looks import (
     dropout,
     effect,
     every,
+    gate,
     given,
     kind_of_task,
     learns,
@@ -119,6 +120,7 @@ sparsity: {groups: [heads, units], layers: {"temporal.*": 2}}
 evaluation: {classes: HERE/new classes.txt, templates: HERE/other templates.txt, split: new, name: zero, batch_size: 2,
   unknown: HERE/other, accept: 0.75, cache: HERE/other cache, fusion: mean_logits, clips: 3, alpha: 0.75,
   modulation_k: 2, modulation_gamma: 0.5}
+data: {decoder: decord}
 """,
     ),
     "adapters": (
@@ -269,8 +271,9 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "data.shuffle_shards": {"shards": lambda run: run.all("EpochSampler")[-1].window},
     "data.near_keyframes": {"adapters": of_dataset("near_keyframes", True)},
     "data.crop_scale": {"video": augmentation("scale"), "timm": of_dataset("scale", True)},
-    "data.flip": {"video timm": augmentation("flip")},
-    "data.grayscale": {"video timm": augmentation("grayscale")},
+    "data.flip": {"video": augmentation("flip"), "timm": of_dataset("flip", True)},
+    "data.grayscale": {"video": augmentation("grayscale"), "timm": of_dataset("grayscale", True)},
+    "data.decoder": {"zero_shot": every(of_dataset("decoder", False), lambda run: run.result["provenance"]["decoder"])},
     "data.workers": {"video zero_shot digits digits_again": given("DataLoader", "num_workers")},
     "data.cache_features": {"frozen": effect(lambda run: run.all("FeatureDataset"))},
     "data.max_bad_fraction": {"shards": effect(lambda run: any("skipped" in record for record in run.updates))},
@@ -362,8 +365,8 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "evaluation.crops": {"video zero_shot": of_dataset("num_crops", False)},
     "evaluation.fusion": {"video zero_shot": given("fuse_views", "form")},
     "evaluation.modulation": {"video": effect(lambda run: run.calls("modulation_gate"))},
-    "evaluation.modulation_k": {"video zero_shot": given("modulation_gate", "k")},
-    "evaluation.modulation_gamma": {"video zero_shot": given("modulation_gate", "gamma")},
+    "evaluation.modulation_k": {"video zero_shot": gate("k")},
+    "evaluation.modulation_gamma": {"video zero_shot": gate("gamma")},
     "evaluation.alpha": {"video zero_shot": given("VideoClassifier.interpolated", "alpha")},
     "evaluation.bad_videos": {"shards": effect(lambda run: run.result["undecodable"])},
     "evaluation.batch_size": {TESTED_RUNS: batch_of_evaluation},
