@@ -75,7 +75,7 @@ class Experiment(Protocol):
         ...
 
     def save(self, task: nn.Module, folder: Path, selected: str) -> None:
-        """Write the weights of `task` as a model folder; `selected` says how they were chosen."""
+        """Write the weights of `task` as the model folder `folder`, made here; `selected` says how they were chosen."""
         ...
 
 

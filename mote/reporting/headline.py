@@ -22,9 +22,11 @@ def protocol_headline(result: Mapping) -> str:
 
 
 def headline(summary: Mapping) -> str:
-    """One line of a result: accuracies in percent with their 95 % intervals, and how many were scored."""
+    """One line of a result: accuracies in percent with 95 % intervals, how many were scored; else its plain numbers."""
     if "reconstruction" in summary:
         return _latent_headline(summary)
+    if "top1_interval" not in summary:  # of a kind of task that is not known here
+        return ", ".join(f"{name} {value:.5g}" for name, value in summary.items() if isinstance(value, int | float))
     top1, top5 = percent(summary["top1"], summary["top1_interval"]), percent(summary["top5"], summary["top5_interval"])
     recall = percent(summary["mean_class_recall"], summary.get("mean_class_recall_interval"))
     items = summary.get("items", "videos")
