@@ -68,7 +68,7 @@ def merge(files: Iterable[str | Path] = (), overrides: Iterable[str] = ()) -> Tr
     """
     tree: Tree = {}
     for file in files:
-        read = read_run_tree if Path(file).name == "config.yaml" else _read
+        read = read_run_tree if Path(file).name == "config.yaml" else read_tree
         _merge(tree, read(Path(file)))
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -111,7 +111,7 @@ def with_todays_names(tree: Mapping[str, object]) -> Tree:
 
 def read_run_tree(path: Path) -> Tree:
     """The settings in the `config.yaml` of a run directory, with today's names, not validated; raises ConfigError."""
-    return with_todays_names(_read(path))
+    return with_todays_names(read_tree(path))
 
 
 def dump(config: Config) -> str:
@@ -119,7 +119,8 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(), sort_keys=False)
 
 
-def _read(path: Path) -> Tree:
+def read_tree(path: Path) -> Tree:
+    """The settings in a YAML file as they stand there, not validated; raises ConfigError."""
     try:
         tree = parse_yaml(path.read_text())
     except OSError as error:

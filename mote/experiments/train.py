@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from mote.config import Config, dump
+from mote.config.loading import Tree, read_tree, validate, with_todays_names
 from mote.experiments import parts
 from mote.experiments.assemble import Experiment, assemble
 from mote.files.run_directory import BEST, CONFIG
@@ -45,13 +46,14 @@ def train(config: Config, resume: bool = False) -> Path:
     """
     config, out = _with_precision(config), check_run(config)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
+    fingerprint = _fingerprint_of_run(out, config) if resume else _fingerprint(config.model_dump(mode="json"))
     experiment = assemble(config, accelerator)
     if accelerator.is_main_process:
         groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
         print(text_table(parameter_table(experiment.task, groups, config.optim.lr)))
     resume = on_main(accelerator, lambda: _prepare(out, config, resume))
     try:
-        _fit(config, experiment, accelerator, out, resume)
+        _fit(config, experiment, accelerator, out, resume, fingerprint)
     except TooManySkippedError as error:
         raise ValueError(f"{error}; {_first_bad(out, error.skipped)}") from error
     except Stopped as stop:
@@ -82,7 +84,9 @@ def check_run(config: Config) -> Path:
     return Path(config.run.out)
 
 
-def _fit(config: Config, experiment: Experiment, accelerator: Accelerator, out: Path, resume: bool) -> None:
+def _fit(
+    config: Config, experiment: Experiment, accelerator: Accelerator, out: Path, resume: bool, fingerprint: str
+) -> None:
     """The loop, with what it calls to evaluate and to keep the best model."""
     select = None if config.run.select == "last" else config.run.select
 
@@ -104,7 +108,7 @@ def _fit(config: Config, experiment: Experiment, accelerator: Accelerator, out: 
     keeping = Keeping(
         out=out,
         resume=resume,
-        fingerprint=_fingerprint(config),
+        fingerprint=fingerprint,
         save_every=config.run.save_every,
         keep=config.run.keep,
         evaluate_every=config.evaluation.every,
@@ -141,8 +145,41 @@ def _first_bad(out: Path, skipped: Sequence[tuple[int, str]]) -> str:
     return f"{listed}, such as {path}: {cause}; take them off the list (mote data verify finds all)"
 
 
-def _fingerprint(config: Config) -> str:
-    """What must stay the same for a resumed run to continue the same training."""
-    free = {"workers", "decode_timeout", "max_bad_fraction"}
-    fixed = config.model_dump(mode="json", exclude={"run": True, "evaluation": True, "data": free})
-    return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+FREE = {"run": None, "evaluation": None, "data": {"workers", "decode_timeout", "max_bad_fraction"}}  # None: all
+
+
+def _fixed(tree: Tree) -> Tree:
+    """The settings of a tree that must stay the same for a resumed run to continue the same training."""
+    kept = {section: keys for section, keys in tree.items() if FREE.get(section, ()) is not None}
+    data = kept.get("data")
+    return kept | ({"data": {k: v for k, v in data.items() if k not in FREE["data"]}} if isinstance(data, dict) else {})
+
+
+def _fingerprint(tree: Tree) -> str:
+    """What a checkpoint says of the settings that it was trained with."""
+    return hashlib.sha256(json.dumps(_fixed(tree), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _fingerprint_of_run(out: Path, config: Config) -> str:
+    """The fingerprint of the settings in a run directory, which may have been written by an older version.
+
+    Raises:
+        ValueError: `config` has other settings.
+    """
+    if not (out / CONFIG).is_file():
+        return _fingerprint(config.model_dump(mode="json"))
+    tree = read_tree(out / CONFIG)
+    there, here = (_flat(_fixed(one.model_dump(mode="json"))) for one in (validate(with_todays_names(tree)), config))
+    odd = [f"{key}={there[key]} there, {value} asked for" for key, value in here.items() if there[key] != value]
+    if odd:
+        raise ValueError(f"{out}: belongs to another configuration: {', '.join(odd)}; give another run.out")
+    return _fingerprint(tree)
+
+
+def _flat(tree: Tree) -> Tree:
+    """`section.key` -> value."""
+    return {
+        f"{section}.{key}" if isinstance(keys, dict) else section: value
+        for section, keys in tree.items()
+        for key, value in (keys if isinstance(keys, dict) else {section: keys}).items()
+    }

@@ -1,11 +1,13 @@
 """`mote train` and `mote eval` with task=image, from real files."""
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -79,7 +81,25 @@ def test_train_evaluate_and_load(images, tmp_path, capsys):
     assert model(bright).argmax().item() == 0
 
 
-def test_a_run_goes_on_where_it_stood(images, tmp_path, monkeypatch):
+def as_before_the_rename(run):
+    """The run as the first versions wrote it: CLIP was called clip, there was one decoder, and the hash is of that."""
+    tree = yaml.safe_load((run / "config.yaml").read_text())
+    tree["model"]["clip"], tree["optim"]["clip_lr_scale"] = (
+        tree["model"].pop("backbone"),
+        tree["optim"].pop("backbone_lr_scale"),
+    )
+    del tree["data"]["decoder"]
+    (run / "config.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    fixed = {section: keys for section, keys in tree.items() if section not in ("run", "evaluation")}
+    fixed["data"] = {
+        k: v for k, v in tree["data"].items() if k not in ("workers", "decode_timeout", "max_bad_fraction")
+    }
+    state = json.loads((run / "last" / "state.json").read_text())
+    state["progress"]["fingerprint"] = hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+    (run / "last" / "state.json").write_text(json.dumps(state))
+
+
+def test_a_run_goes_on_where_it_stood_even_one_of_the_first_versions(images, tmp_path, monkeypatch, capsys):
     components = [
         "mixing.methods=[cutmix]",
         "sparsity.strength=0.4",
@@ -98,6 +118,10 @@ def test_a_run_goes_on_where_it_stood(images, tmp_path, monkeypatch):
 
     monkeypatch.setattr(ImageTask, "forward", broken)
     assert train(images, tmp_path / "stopped", *components) == 2
+    as_before_the_rename(tmp_path / "stopped")
+    capsys.readouterr()
+    assert train(images, tmp_path / "stopped", *components, "optim.lr=0.5", "--resume") == 2
+    assert "optim.lr=" in (said := capsys.readouterr().err) and "0.5 asked for" in said
     assert mote("train", tmp_path / "stopped", "--resume") == 0
     whole, resumed = (load_file(tmp_path / run / "best" / "model.safetensors") for run in ("whole", "stopped"))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
