@@ -1,1 +1,1 @@
-"""Evaluation: scores of a list of clips, what they count to, and the files that say so."""
+"""A model on a list: scores, accuracies and result files."""

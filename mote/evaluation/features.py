@@ -211,7 +211,7 @@ def _error(cause: str, dataset: VideoDataset) -> DecodeError | None:
 
 
 def _keep(cache: FeatureCache, key: str, features: Float[Tensor, "V T D"]) -> FeatureCache | None:
-    """Put an entry; a cache that cannot be written is done without, which is said."""
+    """Put an entry; where the cache cannot be written, say so and go on without it."""
     try:
         cache.put(key, features.numpy())
     except OSError as error:

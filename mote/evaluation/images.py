@@ -1,4 +1,4 @@
-"""What `mote train` and `mote eval` do for task=image and task=expression: the same loop, the same result files."""
+"""What `mote eval` does for image networks (task=image and task=expression); the result files are those of videos."""
 
 import sys
 from collections.abc import Iterator

@@ -163,7 +163,7 @@ MOST_CLASSES = 100  # of which a result says what each gives to each other
 def _parts(
     scores: Scores, own: Sequence[str], tuned: Sequence[str] | None, union: str | None, protocol: Mapping | None
 ) -> dict[str, Any]:
-    """`union`, `protocol`, and `overlap` accuracy without names of tuning, where the classes are others."""
+    """Parts of a summary: `union`, `protocol`, and `overlap`, the accuracy without class names of tuning."""
     parts: dict[str, Any] = {}
     if tuned is not None and {*tuned} != {*own}:
         matches = overlap(tuned, own)

@@ -31,7 +31,7 @@ NONE = "none of these"
 
 @dataclass
 class Prediction:
-    """Scores of one video, most probable first, or why there are none; `name` is what it is called, None for none."""
+    """Scores of one file, most probable first, or why there are none. `name`: the answer; None where no class is."""
 
     path: Path
     scores: dict[str, float]

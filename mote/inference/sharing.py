@@ -1,9 +1,9 @@
-"""Sharing models through the Hugging Face Hub, or as a folder: `mote push`, `from_pretrained`.
+"""Sharing models through the Hugging Face Hub, or as a folder: `mote push`.
 
 A shared folder holds `model.safetensors` and `model.json` (see `mote.models.checkpoints`), `text.safetensors` where the
 text tower was tuned, `backbone.*` where its CLIP was a local file and no tag of open_clip, `config.yaml`, a model card
 `README.md`, and `evaluations/`: the results that were measured on exactly these weights. Absolute paths in settings and
-results are shortened: they name people and machines. `mote.load` takes the folder or the repository id. Only
+results are shortened, because they name people and machines. `mote.load` takes the folder or the repository id. Only
 huggingface_hub talks to the network; its cache, token and HF_HUB_OFFLINE apply.
 """
 
@@ -87,7 +87,7 @@ def _shared_backbone(model: Path, meta: dict[str, Any]) -> tuple[dict[str, Any],
 
 
 def without_places(value: Any) -> Any:
-    """Plain values in which absolute paths are relative to the working folder, or below elsewhere their last part."""
+    """Plain values whose absolute paths are made relative to the working folder; of a path elsewhere the last part stays."""
     if isinstance(value, dict):
         return {key: without_places(item) for key, item in value.items()}
     if isinstance(value, list):
