@@ -25,7 +25,7 @@ SIDE = 144  # pixels of a face on the page
 def draw_expression_page(
     out: Path, name: str, adjusted: ImageClassifier, dataset: ImageDataset, *, wanted: bool = True
 ) -> None:
-    """Write the page of the result files in `out`; an older page is removed in any case, because its numbers are outdated.
+    """Write the page of the result files in `out`; an older page is removed, because its numbers are outdated.
 
     dataset: the images that were scored, in order. Whatever goes wrong is a line on stderr, as for videos.
     """

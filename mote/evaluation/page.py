@@ -44,7 +44,7 @@ def draw_page(
     *,
     wanted: bool = True,
 ) -> None:
-    """Write the page of the result files in `out`; an older page is removed in any case, because its numbers are outdated.
+    """Write the page of the result files in `out`; an older page is removed, because its numbers are outdated.
 
     records: what was scored, in the order of the result. Whatever goes wrong is a line on stderr: numbers are there
     already, and no figure is worth losing them.

@@ -87,7 +87,7 @@ def _shared_backbone(model: Path, meta: dict[str, Any]) -> tuple[dict[str, Any],
 
 
 def without_places(value: Any) -> Any:
-    """Plain values whose absolute paths are made relative to the working folder; of a path elsewhere the last part stays."""
+    """Plain values with absolute paths made relative to the working folder; elsewhere the last part of a path stays."""
     if isinstance(value, dict):
         return {key: without_places(item) for key, item in value.items()}
     if isinstance(value, list):
