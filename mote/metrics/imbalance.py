@@ -153,9 +153,9 @@ def imbalance_summary(
     counts: training samples of every class. attention: a distribution over the classes for every sample, such as
     `mote.inference.images.attention_shares`.
     Keys: macro_f1; training_counts by class name; classes (class, training, listed, correct, recall and its Wilson
-    interval, f1; those with a sample); and, unless all classes are of equal size, groups (see `group_recall`, classes by
-    name) and extra_knowledge: probability and, with `attention`, attention, each with `given` (K, K; None for a class
-    without samples) and `mined` from head to tail (None where one of them has no class or no sample).
+    interval, f1; those with a sample); and, unless all classes are of equal size, groups (see `group_recall`, classes
+    by name) and extra_knowledge: probability and, with `attention`, attention, each with `given` (K, K; None for a
+    class without samples) and `mined` from head to tail (None where one of them has no class or no sample).
     """
     decoded, number = scores.valid, len(classes)
     predicted = rank_classes(scores.probabilities, 1)[:, 0]
