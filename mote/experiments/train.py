@@ -5,12 +5,15 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from mote.config import Config, dump
+from mote.config import Config, dump, merge
+from mote.datasets.lists.reading import templates
 from mote.experiments import parts
 from mote.experiments.assemble import Experiment, assemble
+from mote.files.hashes import sha256_lines
 from mote.files.run_directory import BEST, CONFIG
 from mote.files.writing import write_atomic
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
@@ -18,7 +21,7 @@ from mote.parallel.precision import training_precision
 from mote.reporting.headline import headline
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table
-from mote.training.checkpoint import open_run, writing
+from mote.training.checkpoint import Bound, check_bound, open_run, writing
 from mote.training.hooks import Hooks
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
@@ -49,7 +52,7 @@ def train(config: Config, resume: bool = False) -> Path:
     if accelerator.is_main_process:
         groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
         print(text_table(parameter_table(experiment.task, groups, config.optim.lr)))
-    resume = on_main(accelerator, lambda: _prepare(out, config, resume))
+    resume = on_main(accelerator, lambda: _prepare(out, experiment, resume))
     try:
         _fit(config, experiment, accelerator, out, resume)
     except TooManySkippedError as error:
@@ -104,7 +107,8 @@ def _fit(config: Config, experiment: Experiment, accelerator: Accelerator, out: 
     keeping = Keeping(
         out=out,
         resume=resume,
-        fingerprint=_fingerprint(config),
+        fingerprint=_fingerprint(config, out),
+        bound=_bound(config, experiment),
         save_every=config.run.save_every,
         keep=config.run.keep,
         evaluate_every=config.evaluation.every,
@@ -121,13 +125,16 @@ def _fit(config: Config, experiment: Experiment, accelerator: Accelerator, out: 
     fit(experiment.task, experiment.loader(), experiment.rules(), schedule, keeping, hooks, accelerator)
 
 
-def _prepare(out: Path, config: Config, resume: bool) -> bool:
-    """Make the run directory; returns whether there is a run to resume."""
+def _prepare(out: Path, experiment: Experiment, resume: bool) -> bool:
+    """Make the run directory; returns whether there is a run to resume. Raises ValueError where it is another one."""
+    config = experiment.config
     if resume and not (out / CONFIG).is_file():
         print(f"{out}: nothing to resume yet, so the run starts")
         resume = False
     open_run(out, resume, allowed=(CONFIG,))
-    if not resume:
+    if resume:
+        check_bound(out, _fingerprint(config, out), _bound(config, experiment))
+    else:
         write_atomic(out / CONFIG, dump(config))
     return resume
 
@@ -141,8 +148,35 @@ def _first_bad(out: Path, skipped: Sequence[tuple[int, str]]) -> str:
     return f"{listed}, such as {path}: {cause}; take them off the list (mote data verify finds all)"
 
 
-def _fingerprint(config: Config) -> str:
-    """What must stay the same for a resumed run to continue the same training."""
+def _fixed(config: Config) -> dict[str, Any]:
+    """The settings that must stay the same for a resumed run to continue the same training, by section."""
     free = {"workers", "decode_timeout", "max_bad_fraction"}
-    fixed = config.model_dump(mode="json", exclude={"run": True, "evaluation": True, "data": free})
+    return config.model_dump(mode="json", exclude={"run": True, "evaluation": True, "data": free})
+
+
+def _fingerprint(config: Config, out: Path) -> str:
+    """Hash of the settings that must stay the same; settings younger than the run's config.yaml are left out."""
+    fixed, written = _fixed(config), merge([out / CONFIG], []) if (out / CONFIG).is_file() else None
+    if written is not None:
+        fixed = {
+            section: {key: value for key, value in part.items() if key in written[section]}
+            if isinstance(part, dict) and isinstance(written.get(section), dict)
+            else part
+            for section, part in fixed.items()
+            if section in written
+        }
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _bound(config: Config, experiment: Experiment) -> Bound:
+    """What a resumed run must repeat, so that an error can name what differs."""
+    settings = {}
+    for section, part in _fixed(config).items():
+        settings |= {f"{section}.{key}": part[key] for key in part} if isinstance(part, dict) else {section: part}
+    lines = [f"{record.path} {record.label}" for record in experiment.records]
+    return {
+        "settings": settings,
+        "classes": list(experiment.classes),
+        "templates": templates(config.data.templates),
+        "records": (sha256_lines(lines), len(lines)),
+    }

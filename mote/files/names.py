@@ -6,7 +6,7 @@ file names of macOS are in), characters without width, and blanks of other kinds
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # ApplyEyeMakeup, TVShow
 
@@ -37,6 +37,29 @@ def in_words(name: str) -> str:
     if len(name.split()) > 1:
         return name
     return " ".join(CAMEL.sub(" ", name.replace("_", " ")).split()) or name
+
+
+def made_words(folders: Sequence[str], words: Sequence[str]) -> list[str]:
+    """A line that says which class names were made of folder names; none where all stayed as they were."""
+    changed = [f"{a} -> {b}" for a, b in zip(folders, words, strict=True) if a != b]
+    if not changed:
+        return []
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return [f"class names are the folders' names in words: {', '.join(changed[:3])}{more}; a class file says otherwise"]
+
+
+def name_difference(then: Sequence[str], now: Sequence[str], kind: str = "class") -> str | None:
+    """In what two lists of names differ, for a message; None where they are the same names in the same order."""
+    old, new = [*map(plain, then)], [*map(plain, now)]
+    if old == new:
+        return None
+    pairs = enumerate(zip(then, now, strict=False))
+    place, (a, b) = next(((i, pair) for i, pair in pairs if plain(pair[0]) != plain(pair[1])), (0, ("", "")))
+    if len(old) != len(new):
+        first = f"; {kind} {place} was {shown(a)}, now {shown(b)}" if a != b else ""
+        return f"{len(old)} {kind} entries then, {len(new)} now{first}"
+    order = f"the same {kind} entries in another order: " if sorted(old) == sorted(new) else ""
+    return f"{order}{kind} {place} was {shown(a)}, now {shown(b)}"
 
 
 def check_names(names: Iterable[str], what: str = "class names") -> None:

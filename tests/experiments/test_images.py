@@ -136,3 +136,24 @@ def test_mistakes_are_one_line_and_leave_nothing(images, tmp_path, capsys):
     lists = [f"{key}={tmp_path / 'list.csv'}" for key in ("data.train", "evaluation.manifest")]
     assert train(images, tmp_path / "bad", *lists, "optim.batch_size=1") == 2
     assert "missing.png: cannot be read as an image" in capsys.readouterr().err
+
+
+def test_resume_refuses_other_names_and_another_list_by_name(images, tmp_path, capsys):
+    names, folders = tmp_path / "classes.txt", ("down", "up")
+    rows = [f"{images / name / f'{i}.png'} {label}" for label, name in enumerate(folders) for i in (0, 1)]
+    (tmp_path / "train.txt").write_text("\n".join(rows))
+    names.write_text("down\nup\n")
+    run = tmp_path / "run"
+    where = [f"data.train={tmp_path / 'train.txt'}", f"data.classes={names}", f"run.out={run}", "optim.epochs=1"]
+    assert mote("train", *QUICK, *where) == 0
+    assert mote("train", run, "--resume") == 0
+    names.write_text("low\nhigh\n")
+    capsys.readouterr()
+    assert mote("train", run, "--resume") == 2
+    assert "belongs to another configuration: class 0 was 'down', now 'low'" in capsys.readouterr().err
+    names.write_text("down\nup\n")
+    (tmp_path / "train.txt").write_text("\n".join(rows[::-1]))
+    assert mote("train", run, "--resume") == 2
+    assert "the training list differs: other files, labels or order" in capsys.readouterr().err
+    assert mote("train", *QUICK, *where, f"run.out={tmp_path / 'x'}", f"image.init={run}", "data.classes=null") == 2
+    assert "has another classes than this run (lenet): class 0 was 'down', now '0'" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from mote.datasets.lists.class_files import read_class_ids, read_class_names, read_templates
 from mote.datasets.lists.text import ManifestError, is_integer, not_empty, text_lines
-from mote.files.names import letters, plain, shown
+from mote.files.names import in_words, letters, plain, shown
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -197,7 +197,7 @@ def _select(path: Path, rows: list[Row], select: str | None) -> list[Row]:
 
 
 def _label_id(row: Row, numbers: dict[str, int] | None) -> int:
-    named = numbers.get(row.label) if numbers is not None else None
+    named = _number(row.label, numbers) if numbers is not None else None
     if not is_integer(row.label):
         if named is None:
             advice = "give the class list" if numbers is None else "check the class list"
@@ -219,14 +219,19 @@ def _label_id(row: Row, numbers: dict[str, int] | None) -> int:
 def _folder_records(path: Path, numbers: dict[str, int] | None, suffixes: Set[str]) -> list[Record]:
     names = folder_classes(path)
     known = {plain(name): label for label, name in enumerate(names)} if numbers is None else numbers
-    if unknown := [name for name in names if plain(name) not in known]:
+    labels = {name: _number(plain(name), known) for name in names}
+    if unknown := [name for name, label in labels.items() if label is None]:
         near = [shown(name) for name in known if letters(name) == letters(unknown[0])]
         advice = f"the class list spells it {near[0]}" if near else "rename or remove it"
         codes = "" if unknown[0].isascii() else f" {shown(unknown[0])}"
         raise ManifestError(f"{path / unknown[0]}: this folder's name is not in the class list{codes}; {advice}")
-    return not_empty(
-        path, [Record(file, known[plain(name)]) for name in names for file in video_files(path / name, suffixes)]
-    )
+    found = [(name, file) for name in names for file in video_files(path / name, suffixes)]
+    return not_empty(path, [Record(file, label) for name, file in found if (label := labels[name]) is not None])
+
+
+def _number(name: str, numbers: dict[str, int]) -> int | None:
+    """The label of a class name, or of a folder's name whose words are one; None: no such class."""
+    return numbers.get(name, numbers.get(in_words(name)))
 
 
 def _numbers(classes: Sequence[str] | None, ids: Sequence[str] | None) -> dict[str, int] | None:
