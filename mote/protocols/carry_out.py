@@ -263,6 +263,6 @@ def _write(out: Path, result: Summary) -> None:
     lists = {}
     for name, part in result["lists"].items():
         file = out / f"{result['task']}-{name}.json"
-        keys = ("top1", "top1_interval", "top5", "mean_class_recall", "listed", "scored")
+        keys = ("top1", "top1_interval", "top5", "top5_k", "mean_class_recall", "listed", "scored")
         lists[name] = {"file": file.name, "sha256": sha256_file(file), **{key: part[key] for key in keys}}
     write_atomic(out / f"{result['task']}.json", to_json({**result, "lists": lists}))
