@@ -89,11 +89,13 @@ def _evaluate(model: str, config: "Config", out: Path, backbone: str | None, uni
     from mote.evaluation.evaluate import evaluate
     from mote.evaluation.features import cache_folder, usage
     from mote.evaluation.page import page_path
+    from mote.evaluation.views import check_evaluation
     from mote.inference.classifier import VideoClassifier
     from mote.inference.loading import load
     from mote.parallel.accelerator import make_accelerator
     from mote.reporting.headline import headline, report
 
+    check_evaluation(config.evaluation)
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
     found = load(model, backbone=backbone, device=accelerator.device)
     summary = evaluate(found, config, accelerator, out, union)

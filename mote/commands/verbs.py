@@ -73,9 +73,24 @@ def _sorted_out(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 def class_names(arguments: argparse.Namespace) -> list[str] | None:
-    """The names that `--labels` or `--classes` give; None where neither is given."""
-    from mote.datasets.lists.manifest import read_class_names
+    """The names that `--labels` or `--classes` give; None where neither is given. Folder names become words.
 
-    if arguments.classes:
-        return read_class_names(arguments.classes)
-    return [name.strip() for name in arguments.labels.split(",")] if arguments.labels else None
+    Raises:
+        ValueError: an empty name, two that are one, or a class file that cannot be used.
+    """
+    from mote.datasets.lists.class_files import has_folder_names, read_class_names
+    from mote.files.names import check_names, in_words, made_words
+
+    if arguments.classes is None and arguments.labels is None:
+        return None
+    if arguments.classes is None:
+        names = [name.strip() for name in arguments.labels.split(",")]
+        check_names(names, "--labels")
+        return names
+    names = read_class_names(arguments.classes)
+    if not has_folder_names(arguments.classes):
+        return names
+    words = list(map(in_words, names))
+    for line in made_words(names, words):
+        print(f"mote: {line}", file=sys.stderr)
+    return words

@@ -35,6 +35,7 @@ from mote.parallel.accelerator import make_accelerator, on_main
 from mote.reporting.diagnose_plot import classes_plot, lanczos_plot
 from mote.reporting.page import text_table
 
+OF_SPECTRUM = {"gauss_newton": "gauss_newton_top", "hessian": "hessian_top", "nonuniformity": "nonuniformity"}
 FEATURES_AT_ONCE = 32  # clips under the temporal head: more is no faster on a CPU and takes more memory than training
 MEANINGS = {
     "train_loss": "mean cross-entropy on these samples",
@@ -119,7 +120,8 @@ def diagnose(run: Path, config: Config, out: Path, request: Request) -> Mapping[
         if "radius_median" in found.quantities:
             classes_plot(per_class, out / f"{request.name}_classes")
         if found.spectra:
-            lanczos_plot({key: pair.history for key, pair in found.spectra.items()}, out / f"{request.name}_lanczos")
+            histories = {OF_SPECTRUM[key]: pair.history for key, pair in found.spectra.items()}
+            lanczos_plot(histories, _known(found.quantities), out / f"{request.name}_lanczos")
         write_atomic(out / f"{request.name}.json", to_json(document))
 
     on_main(accelerator, write)
@@ -223,6 +225,10 @@ def _per_class(of: Subject, label: Tensor, rows: Mapping[str, Tensor]) -> list[d
             )
         found.append(row)
     return found
+
+
+def _known(quantities: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: value for name, value in quantities.items() if value is not None}
 
 
 def _table(quantities: Mapping[str, float | None]) -> list[dict[str, object]]:

@@ -35,7 +35,8 @@ def draw_expression_page(
         if wanted:
             result = json.loads((out / f"{name}.json").read_text("utf-8", "surrogateescape"))
             predictions = read_predictions(out / f"{name}.csv")
-            minor = {c for group in ("medium", "tail") for c in result["groups"][group]["classes"]}
+            groups = result.get("groups", {})  # none where all classes are of equal size
+            minor = {c for name in ("medium", "tail") if name in groups for c in groups[name]["classes"]}
             sections = imbalance_sections(result, page.parent)
             sections += overlay_sections(*shown_faces(adjusted, dataset, predictions, minor))
             write_evaluation_page(page, result, predictions, extra=sections)

@@ -61,7 +61,7 @@ def draw_page(
             count, note = settings.clips * settings.crops, ""
             if count > 1:
                 note = f"Frames and their importance are those of the middle one of {count} views, the rest is of all."
-            extra = imbalance_sections(result, page.parent) if "extra_knowledge" in result else []
+            extra = imbalance_sections(result, page.parent) if "training_counts" in result else []
             write_evaluation_page(page, result, predictions, clips, note=note, extra=extra)
     except Exception as error:
         print(f"mote: warning: {page} could not be drawn: {' '.join(str(error).split())}", file=sys.stderr)

@@ -16,8 +16,8 @@ from mote.evaluation.page import draw_page
 from mote.evaluation.results import write_results
 from mote.evaluation.unknown import unknown_records
 from mote.evaluation.video_scores import score_videos
-from mote.evaluation.views import evaluation_listing, training_listing
-from mote.evaluation.vocabulary import added_classes, order_warning, own_classes
+from mote.evaluation.views import evaluation_listing, training_ids, training_listing
+from mote.evaluation.vocabulary import added_classes, order_warning, own_classes, words_warning
 from mote.files.provenance import provenance
 from mote.inference.classifier import VideoClassifier
 from mote.inference.model import Source
@@ -60,8 +60,8 @@ def evaluate(
         DecodeError: an undecodable video, unless `evaluation.bad_videos=count_wrong`.
     """
     settings, listing = config.evaluation, evaluation_listing(config.evaluation)
-    own = own_classes(classifier, listing)
-    records = listing.records(own)
+    own = own_classes(classifier, listing, new=protocol is not None)
+    records = listing.records(own, ids=training_ids(config.data, own))
     class_names = [*own, *added_classes(own, union)]
     classifier = _as_asked(classifier, config, class_names)
     unknown = unknown_records(settings.unknown, records, class_names) if settings.unknown is not None else []
@@ -72,7 +72,7 @@ def evaluate(
     summary |= {"halves": halved} if halved else {}
     loaded_from = classifier.source is not None
     trained_on = on_main(accelerator, lambda: training_warning(config, records)) if loaded_from else []
-    summary["warnings"] = order_warning(own, classifier.classes) + trained_on
+    summary["warnings"] = order_warning(own, classifier.classes) + trained_on + words_warning(own, listing, classifier)
     if unknown:
         others = score_videos(classifier, unknown, class_names, settings, config.data, accelerator)
         summary["open_set"] = open_set_report(scores, others, [str(r.path) for r in unknown], settings.accept)

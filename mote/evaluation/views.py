@@ -1,13 +1,15 @@
 """Evaluation lists as data sets and loaders: every record once, in order."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch.utils.data import DataLoader
 
 from mote.config import Config
 from mote.config.sections import DataConfig, EvaluationConfig
 from mote.datasets.images import ImageDataset, ImageList, read_images
-from mote.datasets.lists.manifest import Record, read_class_ids, read_class_names
+from mote.datasets.lists.agreement import check_files, check_same_folders
+from mote.datasets.lists.manifest import Record, read_class_ids, read_class_names, read_rows
 from mote.datasets.lists.reading import Listing
 from mote.datasets.loader import make_loader
 from mote.datasets.video import VideoDataset
@@ -39,12 +41,46 @@ def evaluation_list(config: Config, classes: Sequence[str]) -> ImageList:
     """The images of `evaluation.manifest`, labelled by the network's classes.
 
     Raises:
-        ValueError: no list, or classes of its own.
+        ValueError: no list, classes of its own, or labels that the folders of the images or the training list
+            contradict.
     """
     listing = evaluation_listing(config.evaluation)
     if listing.classes is not None:
         raise ValueError("evaluation.classes is for task=video; an image network knows its own classes only")
-    return read_images(listing.manifest, listing.root, classes, listing.split)
+    found = read_images(listing.manifest, listing.root, classes, listing.split, training_ids(config.data, classes))
+    if found.pixels is None:
+        check_files(listing.manifest, found.records, "evaluation.root")
+    if [*classes] == [*map(str, range(len(classes)))] and config.data.train and Path(config.data.train).exists():
+        check_same_folders(found.records, training_list(config).records, listing.manifest, config.data.train)
+    return found
+
+
+def training_ids(data: DataConfig, classes: Sequence[str]) -> list[str] | None:
+    """The dataset's own names of `classes`, where the class file of the training list has them."""
+    if data.classes is None or not Path(data.classes).is_file() or read_class_names(data.classes) != [*classes]:
+        return None
+    return read_class_ids(data.classes)
+
+
+def check_evaluation(settings: EvaluationConfig, classes: Sequence[str] | None = None) -> None:
+    """Read the list that is scored and look for its files, before a model is loaded or a file is decoded.
+
+    classes: those of the model, where they are known and the list has no class file.
+
+    Raises:
+        ValueError: no list, one that cannot be used, or missing files (with `bad_videos=count_wrong`: all of them).
+    """
+    listing = evaluation_listing(settings)
+    manifest = Path(listing.manifest)
+    names = classes if listing.classes is None else listing.names()
+    if names is not None:
+        records = listing.records(names)
+    elif manifest.is_dir() or manifest.suffix.lower() == ".npz":  # what is found there is there
+        return
+    else:
+        base = Path(listing.root) if listing.root is not None else manifest.parent
+        records = [Record(base / row.path, 0) for row in read_rows(manifest, listing.root, listing.split)]
+    check_files(manifest, records, "evaluation.root", some=settings.bad_videos == "count_wrong")
 
 
 def image_dataset(config: Config, data: ImageList, size: int, *, train: bool) -> ImageDataset:

@@ -5,14 +5,31 @@ from collections.abc import Sequence
 from mote.datasets.lists.manifest import ManifestError, read_class_names
 from mote.datasets.lists.overlap import letters
 from mote.datasets.lists.reading import Listing
+from mote.files.names import in_words, made_words, plain
 from mote.inference.classifier import VideoClassifier
 
 
-def own_classes(classifier: VideoClassifier, listing: Listing) -> list[str]:
-    """The classes that the labels of a list number: of the class file, else of the model, else of the list itself."""
-    if listing.classes is None and classifier.classes is not None:
+def own_classes(classifier: VideoClassifier, listing: Listing, *, new: bool = False) -> list[str]:
+    """The classes that the labels of a list number: of the class file, else of the model, else of the list itself.
+
+    Names that are those of folders (see `Listing.folder_names`) are put in words, unless they are the classes that the
+    model was tuned on. new: the list has classes of its own, whatever the model was tuned on.
+    """
+    if listing.classes is None and classifier.classes is not None and not new:
         return classifier.classes
-    return listing.names()
+    names = listing.names()
+    if not listing.folder_names() or names == classifier.classes:
+        return names
+    words = list(map(in_words, names))
+    return classifier.classes or words if [*map(plain, classifier.classes or ())] == words else words
+
+
+def words_warning(own: Sequence[str], listing: Listing, classifier: VideoClassifier) -> list[str]:
+    """That class names were made of folder names, where they were; else nothing."""
+    if (listing.classes is None and own == classifier.classes) or not listing.folder_names():
+        return []
+    names = listing.names()
+    return made_words(names, own) if len(names) == len(own) else []
 
 
 def added_classes(own: Sequence[str], union: str | None) -> list[str]:

@@ -18,6 +18,7 @@ from mote.evaluation.images import evaluate
 from mote.evaluation.views import evaluation_list, image_dataset, training_list
 from mote.experiments import loaders, parts
 from mote.experiments.video import model as video_model
+from mote.files.names import name_difference
 from mote.files.run_directory import model_folder
 from mote.inference.images import ImageClassifier
 from mote.models import folders
@@ -190,11 +191,15 @@ def _from_folder(
     model, meta = load_net(model_folder(folder))
     wanted = {"net": image.net, "classes": classes, "size": size, "channels": image.channels}
     odd = [key for key, value in wanted.items() if meta[key] != value]
+    if "classes" in odd and name_difference(meta["classes"], classes) is None:  # spelled in other code points
+        odd.remove("classes")
     if maps:
         fitting = hasattr(model.net, "forward_features") and hasattr(model.net, "fc")
         odd += [] if fitting and meta["sizes"].get("cosine") == cosine else ["last layer"]
     if odd:
-        raise ValueError(f"image.init {folder}: has another {', '.join(odd)} than this run ({meta['net']})")
+        names = name_difference(meta["classes"], classes) if "classes" in odd else None
+        more = f": {names}" if names else ""
+        raise ValueError(f"image.init {folder}: has another {', '.join(odd)} than this run ({meta['net']}){more}")
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = image.dropout

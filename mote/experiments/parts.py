@@ -1,13 +1,17 @@
 """From configuration to objects: tasks, their losses, and what acts on their batches, weights and learning rates."""
 
+from collections.abc import Sequence
+
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from mote.config import Config
 from mote.config.imbalance_methods import METHODS
-from mote.config.sections import ImbalanceConfig, MixingConfig, SparsityConfig
+from mote.config.sections import ImbalanceConfig, MixingConfig, ModelConfig, SparsityConfig
 from mote.datasets.mixing import Mixer
+from mote.files.names import letters, shown
 from mote.models.clip import ClassFeatures
+from mote.models.folders import load_folder
 from mote.models.video_clip import VideoCLIP
 from mote.sparsity.groups import find_groups
 from mote.sparsity.lasso import GroupLasso
@@ -135,3 +139,20 @@ def learning_rules(config: Config) -> list[tuple[str, dict[str, float]]]:
     if tuning.text == "lora":
         rates.append(("class_features.*", 0.0))
     return [(pattern, {"lr_scale": rate}) for pattern, rate in (*rates, ("*", towers))]
+
+
+def check_init(config: ModelConfig, classes: Sequence[str]) -> None:
+    """Raise ValueError where the model of `config.init` has these very classes, but in another order.
+
+    Other classes are what fine-tuning is for; an order that differs is a class list that does.
+    """
+    own = None if config.init is None else load_folder(config.init).classes
+    if own is None or sorted(map(letters, own)) != sorted(map(letters, classes)):
+        return
+    pairs = enumerate(zip(own, classes, strict=True))
+    if wrong := [(label, a, b) for label, (a, b) in pairs if letters(a) != letters(b)]:
+        label, theirs, ours = wrong[0]
+        raise ValueError(
+            f"model.init {config.init}: the same classes in another order: class {label} is {shown(theirs)} there,"
+            f" {shown(ours)} here; take its class list"
+        )

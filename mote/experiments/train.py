@@ -10,8 +10,10 @@ from torch import nn
 
 from mote.config import Config, dump
 from mote.config.loading import Tree, read_tree, validate, with_todays_names
+from mote.datasets.lists.reading import templates
 from mote.experiments import parts
 from mote.experiments.assemble import Experiment, assemble
+from mote.files.hashes import sha256_lines
 from mote.files.run_directory import BEST, CONFIG
 from mote.files.writing import write_atomic
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
@@ -19,7 +21,7 @@ from mote.parallel.precision import training_precision
 from mote.reporting.headline import headline
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table
-from mote.training.checkpoint import open_run, writing
+from mote.training.checkpoint import Bound, check_bound, open_run, writing
 from mote.training.hooks import Hooks
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
@@ -51,7 +53,7 @@ def train(config: Config, resume: bool = False) -> Path:
     if accelerator.is_main_process:
         groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
         print(text_table(parameter_table(experiment.task, groups, config.optim.lr)))
-    resume = on_main(accelerator, lambda: _prepare(out, config, resume))
+    resume = on_main(accelerator, lambda: _prepare(out, experiment, resume))
     try:
         _fit(config, experiment, accelerator, out, resume, fingerprint)
     except TooManySkippedError as error:
@@ -109,6 +111,7 @@ def _fit(
         out=out,
         resume=resume,
         fingerprint=fingerprint,
+        bound=_bound(config, experiment),
         save_every=config.run.save_every,
         keep=config.run.keep,
         evaluate_every=config.evaluation.every,
@@ -125,13 +128,16 @@ def _fit(
     fit(experiment.task, experiment.loader(), experiment.rules(), schedule, keeping, hooks, accelerator)
 
 
-def _prepare(out: Path, config: Config, resume: bool) -> bool:
-    """Make the run directory; returns whether there is a run to resume."""
+def _prepare(out: Path, experiment: Experiment, resume: bool) -> bool:
+    """Make the run directory; returns whether there is a run to resume. Raises ValueError where it is another one."""
+    config = experiment.config
     if resume and not (out / CONFIG).is_file():
         print(f"{out}: nothing to resume yet, so the run starts")
         resume = False
     open_run(out, resume, allowed=(CONFIG,))
-    if not resume:
+    if resume:
+        check_bound(out, _fingerprint(config, out), _bound(config, experiment))
+    else:
         write_atomic(out / CONFIG, dump(config))
     return resume
 
@@ -170,9 +176,9 @@ def _fingerprint_of_run(out: Path, config: Config) -> str:
         return _fingerprint(config.model_dump(mode="json"))
     tree = read_tree(out / CONFIG)
     there, here = (_flat(_fixed(one.model_dump(mode="json"))) for one in (validate(with_todays_names(tree)), config))
-    odd = [f"{key}={there[key]} there, {value} asked for" for key, value in here.items() if there[key] != value]
+    odd = [f"{key} was {there[key]!r}, now {value!r}" for key, value in here.items() if there[key] != value]
     if odd:
-        raise ValueError(f"{out}: belongs to another configuration: {', '.join(odd)}; give another run.out")
+        raise ValueError(f"{out}: belongs to another configuration: {'; '.join(odd)}; undo it, or start anew")
     return _fingerprint(tree)
 
 
@@ -182,4 +188,15 @@ def _flat(tree: Tree) -> Tree:
         f"{section}.{key}" if isinstance(keys, dict) else section: value
         for section, keys in tree.items()
         for key, value in (keys if isinstance(keys, dict) else {section: keys}).items()
+    }
+
+
+def _bound(config: Config, experiment: Experiment) -> Bound:
+    """What a resumed run must repeat, so that an error can name what differs."""
+    lines = [f"{record.path} {record.label}" for record in experiment.records]
+    return {
+        "settings": _flat(_fixed(config.model_dump(mode="json"))),
+        "classes": list(experiment.classes),
+        "templates": templates(config.data.templates),
+        "records": (sha256_lines(lines), len(lines)),
     }

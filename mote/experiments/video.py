@@ -21,7 +21,7 @@ from mote.datasets.lists.reading import templates
 from mote.datasets.loader import FeatureDataset
 from mote.datasets.video import VideoDataset
 from mote.evaluation.videos import evaluate
-from mote.evaluation.views import evaluation_dataset, evaluation_loader, training_listing
+from mote.evaluation.views import check_evaluation, evaluation_dataset, evaluation_loader, training_listing
 from mote.experiments import loaders, parts
 from mote.inference.classifier import VideoClassifier
 from mote.models import folders
@@ -251,6 +251,9 @@ def assemble(config: Config, accelerator: Accelerator) -> VideoExperiment:
     listing = training_listing(data)
     classes = listing.names()
     records = listing.records(classes)
+    parts.check_init(config.model, classes)
+    if config.evaluation.manifest is not None:  # a mistake in it should not cost a training
+        check_evaluation(config.evaluation, classes)
     start = init_text(config.model)
     towers = folders.towers(config.model.backbone, config.model.pretrained, config.seed, start)
     prompts = templates(data.templates)

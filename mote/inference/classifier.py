@@ -19,6 +19,7 @@ from mote.datasets.face_crop import face_of_clip
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.names import check_names, plain
 from mote.files.shipped import default_templates
 from mote.inference.model import ONE_VIEW, Source, Views
 from mote.metrics.scores import fuse_views
@@ -78,7 +79,7 @@ class VideoClassifier:
 
     def is_tuned_on(self, class_names: Sequence[str]) -> bool:
         """Whether `class_names` are the classes of fine-tuning, in their order."""
-        return self.classes is not None and list(class_names) == self.classes
+        return self.classes is not None and [*map(plain, class_names)] == [*map(plain, self.classes)]
 
     @property
     def can_gate(self) -> bool:
@@ -260,4 +261,5 @@ class VideoClassifier:
         chosen = list(own or []) if class_names is None else list(class_names)
         if not chosen or len(set(chosen)) < len(chosen):
             raise ValueError(f"expected at least one label and no duplicates, got {chosen}")
+        check_names(chosen, "labels")
         return chosen

@@ -102,6 +102,8 @@ def predict(request: Request) -> int:
         raise ValueError(f"--clips and --crops are for videos; {request.model} holds a network for still images")
     files = find_files(request.places, model.kind)
     names = model.chosen(request.class_names)
+    if request.csv_file and (taken := {"path", "predicted", "error"} & {*names}):
+        raise ValueError(f"--csv: a class is called {taken.pop()!r}, as a column of the table is; write --json instead")
     model = corrected(model, names)
     least = 0.0
     if request.threshold is not None:

@@ -45,23 +45,37 @@ def class_groups(
     """Classes of head, medium and tail by training counts, most frequent first; a group may be empty.
 
     limits: (low, high), tail: counts below low, head: above high ((20, 100) in Liu et al. 2019); None: thirds of the
-    ordered classes, medium taking what is over. Equal counts are ordered by label.
+    ordered classes, as far as classes of equal size allow, which are never parted: the largest size is head, the
+    smallest tail, any other goes with the third that the middle of its classes lies in; two classes are both medium.
+    Where all sizes are equal there are no groups: all three are empty.
     Raises ValueError for no classes or low > high.
     """
     number = np.asarray(counts)
     if not number.size:
         raise ValueError("no classes to group")
     order = np.argsort(-number, kind="stable")
+    sizes = number[order]
     if limits is None:
-        third = len(order) // 3
-        parts = order[:third], order[third : len(order) - third], order[len(order) - third :]
+        group = _thirds(sizes)
     else:
         low, high = limits
         if low > high:
             raise ValueError(f"limits are ({low}, {high}); expected the lower one first")
-        sizes = number[order]
-        parts = order[sizes > high], order[(low <= sizes) & (sizes <= high)], order[sizes < low]
-    return {name: part.tolist() for name, part in zip(GROUPS, parts, strict=True)}
+        group = np.where(sizes > high, 0, np.where(sizes < low, 2, 1))
+    return {name: order[group == place].tolist() for place, name in enumerate(GROUPS)}
+
+
+def _thirds(sizes: Integer[np.ndarray, "K"]) -> Integer[np.ndarray, "K"]:
+    """Group of each class (0 head, 1 medium, 2 tail), from its size in descending order; -1 where all are equal."""
+    values, rank, counts = np.unique(-sizes, return_inverse=True, return_counts=True)
+    if len(values) == 1:
+        return np.full(len(sizes), -1)
+    third, last = len(sizes) // 3, np.cumsum(counts) - 1
+    middle = last - (counts - 1) / 2
+    group = np.where(middle < third, 0, np.where(middle >= len(sizes) - third, 2, 1))
+    if third:
+        group[0], group[-1] = 0, 2
+    return group[rank.reshape(-1)]
 
 
 def group_recall(
@@ -139,28 +153,14 @@ def imbalance_summary(
     counts: training samples of every class. attention: a distribution over the classes for every sample, such as
     `mote.inference.images.attention_shares`.
     Keys: macro_f1; training_counts by class name; classes (class, training, listed, correct, recall and its Wilson
-    interval, f1; those with a sample); groups (see `group_recall`, classes by name); extra_knowledge:
-    probability and, with `attention`, attention, each with `given` (K, K; None for a class without samples) and `mined`
-    from head to tail (None where one of them has no class or no sample).
+    interval, f1; those with a sample); and, unless all classes are of equal size, groups (see `group_recall`, classes
+    by name) and extra_knowledge: probability and, with `attention`, attention, each with `given` (K, K; None for a
+    class without samples) and `mined` from head to tail (None where one of them has no class or no sample).
     """
     decoded, number = scores.valid, len(classes)
     predicted = rank_classes(scores.probabilities, 1)[:, 0]
     correct, listed = class_counts(scores.label, (predicted == scores.label) & decoded, number)
-    groups = class_groups(counts)
-    report = group_recall(correct, listed, groups)
-    for part in report.values():
-        part["classes"] = [classes[c] for c in part["classes"]]
-    label = scores.label[decoded]
-    knowledge = {}
-    shares = {"probability": scores.probabilities} | ({} if attention is None else {"attention": attention})
-    for name, values in shares.items():
-        given = given_probability(values[decoded], label)
-        both = groups["tail"] and np.isin(label, groups["head"]).any()
-        knowledge[name] = {
-            "given": [[None if np.isnan(value) else float(value) for value in row] for row in given],
-            "mined": mined(values[decoded], label, groups) if both else None,
-        }
-    chosen = np.bincount(predicted[decoded], minlength=number)
+    groups, chosen = class_groups(counts), np.bincount(predicted[decoded], minlength=number)
     return {
         "macro_f1": macro_f1(correct, listed, chosen),
         "training_counts": dict(zip(classes, map(int, counts), strict=True)),
@@ -176,17 +176,41 @@ def imbalance_summary(
             }
             for c in np.flatnonzero(listed).tolist()
         ],
-        "groups": report,
-        "extra_knowledge": knowledge,
+        **(_between_groups(scores, classes, groups, attention) if any(groups.values()) else {}),
     }
+
+
+def _between_groups(
+    scores: Scores,
+    classes: Sequence[str],
+    groups: Mapping[str, list[int]],
+    attention: Float64[np.ndarray, "N K"] | None,
+) -> dict[str, object]:
+    """`groups` and `extra_knowledge` of `imbalance_summary`."""
+    decoded = scores.valid
+    right = (rank_classes(scores.probabilities, 1)[:, 0] == scores.label) & decoded
+    report = group_recall(*class_counts(scores.label, right, len(classes)), groups)
+    for part in report.values():
+        part["classes"] = [classes[c] for c in part["classes"]]
+    label, knowledge = scores.label[decoded], {}
+    shares = {"probability": scores.probabilities} | ({} if attention is None else {"attention": attention})
+    for name, values in shares.items():
+        given = given_probability(values[decoded], label)
+        both = groups["tail"] and np.isin(label, groups["head"]).any()
+        knowledge[name] = {
+            "given": [[None if np.isnan(value) else float(value) for value in row] for row in given],
+            "mined": mined(values[decoded], label, groups) if both else None,
+        }
+    return {"groups": report, "extra_knowledge": knowledge}
 
 
 def compare_knowledge(a: Mapping, b: Mapping) -> dict[str, list[dict[str, str | float]]] | None:
     """Return `mined_table` by kind (probability, attention) of two result documents with `imbalance_summary`'s keys.
 
-    None where one of them has none, or the classes differ.
+    None where one of them has none, the classes differ, or all are of equal size.
     """
-    if not ("extra_knowledge" in a and "extra_knowledge" in b) or a["training_counts"] != b["training_counts"]:
+    known = all({"extra_knowledge", "groups", "training_counts"} <= {*one} for one in (a, b))
+    if not known or a["training_counts"] != b["training_counts"] or len({*a["training_counts"].values()}) < 2:
         return None
     names = list(a["training_counts"])
     groups = {name: [names.index(c) for c in part["classes"]] for name, part in a["groups"].items()}

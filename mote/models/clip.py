@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from mote.files.names import check_names
 from mote.models.clip_weights import (
     SCHEMAS,
     backbone_config,
@@ -32,6 +33,7 @@ from mote.models.clip_weights import (
     quiet_root_logger,
 )
 from mote.models.old_names import reads_old_name
+from mote.models.text_tokens import check_tokens
 from mote.models.tiny import TinyTokenizer
 from mote.parallel.cores import all_cores
 
@@ -144,6 +146,7 @@ class ClassFeatures(nn.Module):
     def __init__(self, tower: TextTower, names: Sequence[str], templates: Sequence[str]):
         super().__init__()
         _check_prompts(names, templates)
+        check_tokens(tower.tokenizer, names, templates)
         self.tower, self.num_classes = tower, len(names)
         texts = [template.replace("{}", name) for name in names for template in templates]
         self.register_buffer("tokens", tower.tokenizer(texts), persistent=False)  # (K * P, context)
@@ -179,9 +182,12 @@ def encode_classes(
     first; None leaves it.
 
     Raises:
-        ValueError: no names, the same name twice, no templates, or a template without exactly one `{}`.
+        ValueError: no names, an empty one, two that are the same or have the same tokens, no templates, or a template
+            without exactly one `{}`.
     """
     _check_prompts(names, templates)
+    if isinstance(towers.encode_text, TextTower):
+        check_tokens(towers.encode_text.tokenizer, names, templates)
     if device is not None and isinstance(towers.encode_text, nn.Module):
         towers.encode_text.to(device)
     count = len(names) * len(templates)
@@ -222,6 +228,7 @@ def _check_prompts(names: Sequence[str], templates: Sequence[str]) -> None:
     twice = [repr(name) for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"class names must differ; more than once: {', '.join(twice)}")
+    check_names(names)
     for template in templates:
         if template.count("{}") != 1:
             raise ValueError(f"template {template!r}: expected exactly one {{}}, where the class name goes")

@@ -69,18 +69,20 @@ class TinyTokenizer:
         if len(self.ids) != len(names):
             raise ValueError("words: expected distinct words longer than one letter; 'a' alone is a letter already")
 
-    def __call__(self, texts: str | list[str]) -> Int64[Tensor, "n context"]:
+    def __call__(self, texts: str | list[str], context_length: int | None = None) -> Int64[Tensor, "n context"]:
         """Ids of `texts`, int64 (n, context_length): start, tokens, end, padding; long texts keep their end token.
 
+        context_length: tokens per text; None: the tokenizer's.
         Warns with the words that had to be spelled in letters; names each once, and 20 at most.
         """
         texts = [texts] if isinstance(texts, str) else texts
+        length = self.context_length if context_length is None else context_length
         rows, spelled = [], {}
         for text in texts:
             words = split(text)
             spelled.update(dict.fromkeys(word for word in words if not self.knows(word)))
-            tokens = [token for word in words for token in self.encode_word(word)][: self.context_length - 2]
-            rows.append([START, *tokens, self.end] + [PAD] * (self.context_length - 2 - len(tokens)))
+            tokens = [token for word in words for token in self.encode_word(word)][: length - 2]
+            rows.append([START, *tokens, self.end] + [PAD] * (length - 2 - len(tokens)))
         new = [word for word in spelled if word not in self.named]
         if new and len(self.named) < NAMED:
             named = new[: NAMED - len(self.named)]
@@ -92,7 +94,7 @@ class TinyTokenizer:
                 UserWarning,
                 stacklevel=2,
             )
-        return torch.tensor(rows, dtype=torch.int64).reshape(len(texts), self.context_length)
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(texts), length)
 
     def knows(self, word: str) -> bool:
         """Whether `word` is one token with a meaning of its own ('a' is the article; other letters are spelling)."""

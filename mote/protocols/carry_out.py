@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from mote.config import Config
+from mote.datasets.lists.agreement import check_files
 from mote.datasets.lists.reading import Listing
 from mote.evaluation.videos import evaluate
 from mote.files.hashes import sha256_file
@@ -87,6 +88,8 @@ def evaluate_protocol(
         subset = f" ({protocol.subset} videos)" if protocol.subset else ""
         print(f"{protocol.identifier}{subset} {protocol.digest()}")
     found, folds = find_lists(protocol, lists, root), protocol.subsets == "folds"
+    for one in found:
+        check_files(one.manifest, one.records, "--root", some=entries[0].config.evaluation.bad_videos == "count_wrong")
     if folds:
         check_folds(protocol, found, [entry.source.model for entry in entries], [entry.config for entry in entries])
 
@@ -260,6 +263,6 @@ def _write(out: Path, result: Summary) -> None:
     lists = {}
     for name, part in result["lists"].items():
         file = out / f"{result['task']}-{name}.json"
-        keys = ("top1", "top1_interval", "top5", "mean_class_recall", "listed", "scored")
+        keys = ("top1", "top1_interval", "top5", "top5_k", "mean_class_recall", "listed", "scored")
         lists[name] = {"file": file.name, "sha256": sha256_file(file), **{key: part[key] for key in keys}}
     write_atomic(out / f"{result['task']}.json", to_json({**result, "lists": lists}))

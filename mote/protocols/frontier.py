@@ -15,10 +15,11 @@ from typing import Any, TypedDict
 from tqdm import tqdm
 
 from mote.config import Config, merge, validate
+from mote.datasets.lists.agreement import check_files
 from mote.datasets.lists.reading import Listing
 from mote.evaluation.features import cache_folder
 from mote.evaluation.videos import evaluate
-from mote.evaluation.views import evaluation_listing
+from mote.evaluation.views import check_evaluation, evaluation_listing
 from mote.evaluation.vocabulary import own_classes
 from mote.files.hashes import sha256_tensors
 from mote.files.provenance import provenance
@@ -39,6 +40,7 @@ from mote.reporting.page import percent, text_table
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 0.9)
 GATES = (0.0, 0.25, 0.5, 0.75, 1.0)
+COLUMNS = ("setting", "closed-set", "zero-shot", "harmonic mean", "frontier")  # of the table beside the lists
 Row = dict[str, Any]  # one point, see `mote.metrics.frontier`
 
 
@@ -100,12 +102,18 @@ def frontier(
     """
     if wrong := [value for value in (*alphas, *gates) if not 0 <= value <= 1]:
         raise ValueError(f"alphas and gates must be within 0..1, got {wrong}")
-    targets = [find_target(text, config, root) for text in (closed, *zero_shot)]
+    targets = [find_target(text, config, root, new=number > 0) for number, text in enumerate((closed, *zero_shot))]
     names = [target.name for target in targets]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{', '.join(sorted(twice))}: named twice; every list needs a name of its own")
+    if taken := [name for name in names[1:] if name in COLUMNS]:
+        raise ValueError(f"{taken[0]}: a column of the table has this name; rename the list")
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
     classifier = load_video(source.model, backbone=source.backbone, device=accelerator.device)
+    for target in targets:  # before the first of them is scored
+        if target.protocol is None:
+            listing = evaluation_listing(target.config.evaluation)
+            listing.records(own_classes(classifier, listing))
     rows = []
     settings = list(_settings(source.model, classifier, alphas, gates))
     with _features_kept(config, classifier, out, accelerator) as folder:
@@ -122,21 +130,27 @@ def frontier(
     return rows
 
 
-def find_target(text: str, config: Config, root: str | None = None) -> Target:
+def find_target(text: str, config: Config, root: str | None = None, *, new: bool = False) -> Target:
     """What `text` names, its lists found and checked.
 
     One of `PROTOCOL=LISTS` (ucf101-zs@1=lists/ucf101; k600-zs/validation=lists/k600 where a subset must be declared), a
     YAML file with an evaluation section, a manifest or a folder with a subfolder per class, and `MANIFEST,CLASSES`, the
-    second a file of class names. For the last two the settings are those of `config`.
+    second a file of class names. For the last two the settings are those of `config`. new: its classes are not those
+    of the model.
 
     Raises:
-        ValueError: an unknown protocol, or a list that is missing or does not fit (ManifestError).
+        ValueError: an unknown protocol, or a list that is missing, whose files are missing, or that does not fit
+            (ManifestError).
     """
+    some = config.evaluation.bad_videos == "count_wrong"
     name, equals, lists = text.partition("=")
     if equals and name.partition("@")[0].partition("/")[0] in PROTOCOLS:
         name, _, subset = name.partition("/")
         protocol = protocol_named(name).declared(subset or None)
-        return Target(protocol.name, config, protocol, tuple(find_lists(protocol, lists, root)))
+        found = tuple(find_lists(protocol, lists, root))
+        for one in found:
+            check_files(one.manifest, one.records, "--root", some=some)
+        return Target(protocol.name, config, protocol, found)
     if Path(text).suffix in (".yaml", ".yml"):
         tree = merge([Path(text)], [])
         fixed = config.model_dump(mode="json")
@@ -144,13 +158,20 @@ def find_target(text: str, config: Config, root: str | None = None) -> Target:
         own = validate({**fixed, **update})
         if own.evaluation.manifest is None:
             raise ValueError(f"{text}: evaluation.manifest is not set; a target needs a list of videos")
+        check_evaluation(own.evaluation)
         return Target(Path(text).stem, own)
     manifest, _, classes = text.partition(",")
     if not Path(manifest).exists():
         known = ", ".join(PROTOCOLS)
         raise ValueError(f"{text}: no such list; give PROTOCOL=LISTS ({known}), a YAML file, or MANIFEST[,CLASSES]")
+    if new and not classes and Path(manifest).is_file() and Path(manifest).suffix.lower() != ".csv":
+        raise ValueError(f"{text}: its labels are numbers of new classes; name the classes too, as {text},CLASSES")
     update = {"manifest": manifest, "classes": classes or None, "root": None, "split": None}
     evaluation = config.evaluation.model_copy(update=update)
+    try:
+        check_evaluation(evaluation)
+    except ValueError as error:
+        raise ValueError(f"{error} (for evaluation.root give a YAML file in the place of MANIFEST,CLASSES)") from None
     return Target(Path(manifest).stem, config.model_copy(update={"evaluation": evaluation}))
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from mote.config import Config
 from mote.datasets.lists.agreement import check_order, in_words, repeated, shared_paths, shared_videos, training_list
-from mote.datasets.lists.manifest import ManifestError, Record, folder_classes, read_class_ids, read_class_names
+from mote.datasets.lists.manifest import ManifestError, Record, manifest_classes, read_class_ids, read_class_names
 from mote.datasets.lists.reading import Listing, templates
 from mote.datasets.prepare.official import listed
 from mote.datasets.prepare.videos import prepared_videos
@@ -101,7 +101,7 @@ def _class_file(protocol: Protocol, number: int, manifest: Path) -> Path:
 
 
 def _checked(protocol: Protocol, number: int, manifest: Path, classes: Path | None, root: str | None) -> ProtocolList:
-    names = folder_classes(manifest) if classes is None else read_class_names(classes)
+    names = manifest_classes(manifest) if classes is None else read_class_names(classes)
     base = Path(root) if root is not None else prepared_videos(manifest)
     listing = Listing(manifest, base, protocol.split, classes)
     records = listing.records(names)

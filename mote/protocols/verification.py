@@ -86,7 +86,7 @@ def _verify_list(path: Path, result: Summary, model: str | None) -> list[Check]:
         return [*found, Check(f"{path.name}: model", str(error))]
 
     def own() -> list[str]:
-        return own_classes(classifier, listing)
+        return own_classes(classifier, listing, new="protocol" in result)
 
     def classes() -> list[str]:
         return [*own(), *added_classes(own(), inputs["union"] and str(folder / inputs["union"]))]

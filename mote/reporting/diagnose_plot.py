@@ -37,8 +37,13 @@ def classes_plot(rows: Sequence[Mapping], path: Path | str) -> tuple[Path, Path]
     return _save(figure, path)
 
 
-def lanczos_plot(histories: Mapping[str, Sequence[tuple[float, float]]], path: Path | str) -> tuple[Path, Path]:
-    """Draw residual over Ritz value against the number of products for each operator; returns the SVG and PNG path."""
+def lanczos_plot(
+    histories: Mapping[str, Sequence[tuple[float, float]]], values: Mapping[str, float], path: Path | str
+) -> tuple[Path, Path]:
+    """Draw residual over Ritz value against the number of products for each operator; returns the SVG and PNG path.
+
+    values: for the legend, the quantity that each operator is measured for, as it stands in the table.
+    """
     figure, axes = _figure(7.2, 4.2)
     for i, (name, history) in enumerate(histories.items()):
         value, residual = np.array(history, dtype=float).T
@@ -49,7 +54,7 @@ def lanczos_plot(histories: Mapping[str, Sequence[tuple[float, float]]], path: P
             color=COLOURS[i % len(COLOURS)],
             linestyle=DASHES[i % len(DASHES)],
             marker=MARKERS[i],
-            label=f"{name}: {value[-1]:.4g}",
+            label=f"{name}: {values[name]:.4g}",
         )
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -5,11 +5,17 @@ from collections.abc import Mapping
 from mote.reporting.page import Section, percent
 
 
+def samples(result: Mapping) -> str:
+    """What was scored: clips, or images."""
+    return "images" if result.get("items") == "images" else "clips"
+
+
 def numbers_table(result: Mapping) -> list[dict[str, str]]:
     """Numbers of a result as rows of measure, value [95 %] and count; values in percent."""
+    best = [_row(f"top-{result['top5_k']} (%)", result, "top5", result["listed"])] if result["top5_k"] > 1 else []
     return [
         _row("top-1 (%)", result, "top1", result["listed"]),
-        _row(f"top-{result['top5_k']} (%)", result, "top5", result["listed"]),
+        *best,
         {
             "measure": "mean class recall (%)",
             "value [95 %]": percent(result["mean_class_recall"], result.get("mean_class_recall_interval")),
@@ -20,9 +26,9 @@ def numbers_table(result: Mapping) -> list[dict[str, str]]:
 
 
 def scored_text(result: Mapping) -> str:
-    """Sentences on how many clips were scored, by which protocol, and with which settings."""
+    """Sentences on how many clips or images were scored, by which protocol, and with which settings."""
     lost = result["listed"] - result["scored"]
-    text = f"{result['scored']} of {result['listed']} listed clips were decoded and scored."
+    text = f"{result['scored']} of {result['listed']} listed {samples(result)} were decoded and scored."
     if lost:
         text += f" The {lost} that could not be decoded count as wrong."
     protocol = result.get("protocol")
@@ -40,6 +46,8 @@ def _setting(result: Mapping) -> str:
     if not used.get("manifest"):
         return ""
     where = f"List: {used['manifest']}. Classes: {used.get('classes') or 'those of the model or the list'}."
+    if samples(result) == "images":
+        return f"\n{where}"
     how = f"Views (clips x crops): {used['clips']} x {used['crops']}, joined by {used['fusion']}."
     return f"\n{where}\n{how}"
 
@@ -73,7 +81,8 @@ def _further_numbers(result: Mapping) -> list[dict[str, str]]:
     """Rows of the measures that only some evaluations have."""
     rows = []
     if halves := result.get("halves"):
-        for name, key in (("top-1", ""), ("top-5", "top5_")):
+        best = max((part.get("top5_k", 5) for part in halves["per_subset"]), default=5)
+        for name, key in (("top-1", ""), (f"top-{best}", "top5_"))[: 2 if best > 1 else 1]:
             measure = f"{name} among half the classes (%), mean ± std"
             value = f"{percent(halves[f'{key}mean'])} ± {percent(halves[f'{key}std'])}"
             count = f"{len(halves['per_subset'])} halves"
@@ -88,7 +97,7 @@ def _further_numbers(result: Mapping) -> list[dict[str, str]]:
         )
         rows.append(_row("fell on one of the other classes (%)", union, "fell_on_other", union["listed"]))
     if calibration := result.get("calibration"):
-        value, count = percent(calibration["ece"]), f"{calibration['count']} clips"
+        value, count = percent(calibration["ece"]), f"{calibration['count']} {samples(result)}"
         rows.append({"measure": "expected calibration error (%)", "value [95 %]": value, "count": count})
     return rows
 

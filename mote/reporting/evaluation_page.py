@@ -15,7 +15,7 @@ from typing import TypedDict
 
 from mote.files.writing import write_atomic
 from mote.reporting.contact_sheet import ShownClip, contact_sheet, largest_change, side_for
-from mote.reporting.evaluation_numbers import none_of_these, numbers_table, scored_text
+from mote.reporting.evaluation_numbers import none_of_these, numbers_table, samples, scored_text
 from mote.reporting.evaluation_plots import calibration_plot, recall_plot
 from mote.reporting.page import Section, percent, write_page
 from mote.reporting.plots import MAX_TICK_LABELS, confusion_plot
@@ -111,14 +111,14 @@ def _check(result: Mapping, predictions: Sequence[Mapping[str, str]]) -> None:
 def _recall(result: Mapping, folder: Path) -> Section:
     rows = sorted(result["per_class"], key=lambda row: row["recall"])
     _write_csv(folder / "per_class.csv", result["per_class"])
-    svg, _ = recall_plot(rows, folder / "recall")
+    svg, _ = recall_plot(rows, folder / "recall", samples(result))
     low, high = rows[0], rows[-1]
     caption = (
         f"Recall per class: from {percent(low['recall'])} % ({low['class']}) to {percent(high['recall'])} %"
         f" ({high['class']}), mean {percent(result['mean_class_recall'])} %."
     )
     absent = result.get("absent_classes") or []
-    text = f"No clip is listed of {len(absent)} classes: {_enumerate(absent)}." if absent else ""
+    text = f"No {samples(result)[:-1]} is listed of {len(absent)} classes: {_enumerate(absent)}." if absent else ""
     table = [{**row, "recall": percent(row["recall"])} for row in rows]
     return Section("Recall per class", text, figures=[(svg, caption)], folded=table)
 
@@ -127,27 +127,28 @@ def _confusion(result: Mapping, predictions: Sequence[Mapping[str, str]], folder
     """The matrix is counted again from the predictions, for the result file does not say the order of its classes."""
     classes = [row["class"] for row in result["per_class"]] + list(result.get("absent_classes") or [])
     pairs = confused_pairs(predictions)
+    items = samples(result)
     _write_csv(folder / "confused.csv", pairs, ["true", "predicted", "clips", "of", "share"])
     table = [
         {
             "true": p["true"],
             "predicted": p["predicted"],
-            "clips": f"{p['clips']} of {p['of']}",
+            items: f"{p['clips']} of {p['of']}",
             "%": percent(p["share"]),
         }
         for p in pairs[:MAX_PAIRS]
     ]
-    text = "No decoded clip was taken for another class."
+    text = f"No decoded {items[:-1]} was taken for another class."
     if pairs:
-        text = f"The pairs with most clips, {len(table)} of {len(pairs)}; all are in confused.csv."
+        text = f"The pairs with most {items}, {len(table)} of {len(pairs)}; all are in confused.csv."
     if result.get("confusion_matrix", ()) is None:  # too many classes, for a figure too
         return Section("Confusions", text, table)
     counts = _confusion_counts(predictions)
-    svg, png = confusion_plot([[counts[t, p] for p in classes] for t in classes], classes, folder / "confusion")
-    caption = f"Confusion matrix of {len(classes)} classes: how the clips of each true class (row) were named (column)."
+    svg, png = confusion_plot([[counts[t, p] for p in classes] for t in classes], classes, folder / "confusion", items)
+    caption = f"Confusion matrix of {len(classes)} classes: what the {items} of each class (row) were named (column)."
     many = len(classes) > MAX_TICK_LABELS
     if many:
-        caption += " Numbers count the classes from 0, colours grow with the square root so that single clips are seen."
+        caption += " Numbers count the classes from 0, colours grow with the square root so that single ones are seen."
     # Many classes make pixels, not shapes: as PNG they stay sharp.
     return Section("Confusions", text, table, [(png if many else svg, caption)], wide=not many)
 
@@ -157,10 +158,10 @@ def _calibration(result: Mapping, folder: Path) -> list[Section]:
     if not calibration:
         return []
     _write_csv(folder / "calibration.csv", calibration["bins"])
-    svg, _ = calibration_plot(calibration, folder / "calibration")
+    svg, _ = calibration_plot(calibration, folder / "calibration", samples(result))
     caption = (
-        f"Reliability: accuracy against confidence of {calibration['count']} clips. Expected calibration error"
-        f" {percent(calibration['ece'])} %. Below the dashed line the model is surer than it is right."
+        f"Reliability: accuracy against confidence of {calibration['count']} {samples(result)}. Expected calibration"
+        f" error {percent(calibration['ece'])} %. Below the dashed line the model is surer than it is right."
     )
     return [Section("Reliability", figures=[(svg, caption)])]
 

@@ -8,7 +8,9 @@ from mote.reporting.page import percent
 
 def protocol_headline(result: Mapping) -> str:
     """One line: the protocol, its numbers in percent, and how many videos were scored."""
-    names = {"top1": "top-1", "top5": "top-5", "mean_class_recall": "mean class recall"}
+    names = {"top1": "top-1", "top5": f"top-{_best(result)}", "mean_class_recall": "mean class recall"}
+    if names["top5"] == names["top1"]:
+        del names["top5"]
     if result["protocol"]["fields"]["subsets"] == "folds":
         names = {"top1": "WAR", "mean_class_recall": "UAR"}
     names |= {"top1_without_tuned_names": "top-1 without class names of tuning", "fell_on_other": "on added classes"}
@@ -27,11 +29,22 @@ def headline(summary: Mapping) -> str:
         return _latent_headline(summary)
     if "top1_interval" not in summary:  # of a kind of task that is not known here
         return ", ".join(f"{name} {value:.5g}" for name, value in summary.items() if isinstance(value, int | float))
-    top1, top5 = percent(summary["top1"], summary["top1_interval"]), percent(summary["top5"], summary["top5_interval"])
+    accuracies = f"top-1 {percent(summary['top1'], summary['top1_interval'])}"
+    if summary["top5_k"] > 1:
+        accuracies += f", top-{summary['top5_k']} {percent(summary['top5'], summary['top5_interval'])}"
     recall = percent(summary["mean_class_recall"], summary.get("mean_class_recall_interval"))
     items = summary.get("items", "videos")
     counts = f"{summary['scored']} of {summary['listed']} {items} scored, {summary['num_classes']} classes"
-    return f"top-1 {top1}, top-{summary['top5_k']} {top5}, mean class recall {recall} ({counts})"
+    return f"{accuracies}, mean class recall {recall} ({counts})"
+
+
+def _best(result: Mapping) -> str:
+    """Of how many best classes the `top5` of a protocol's result is: 5, or all where there are fewer."""
+    counts = set()
+    for part in result.get("lists", {}).values():
+        halves = part.get("halves", {}).get("per_subset", ())
+        counts |= {one["top5_k"] for one in (halves or (part,)) if "top5_k" in one}
+    return "/".join(map(str, sorted(counts))) or "5"
 
 
 def report(summary: Mapping) -> None:

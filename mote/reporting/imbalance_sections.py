@@ -15,7 +15,10 @@ OVERLAY = (
 
 
 def imbalance_sections(result: Mapping, folder: Path) -> list[Section]:
-    """Sections of a result with the keys of `mote.metrics.imbalance.imbalance_summary`; writes a figure to `folder`."""
+    """Sections of a result with the keys of `mote.metrics.imbalance.imbalance_summary`; writes a figure to `folder`.
+
+    Where all classes have equally many training samples there are no groups, and this is said in their place.
+    """
     text = (
         "Overall accuracy (WAR, weighted average recall) is top-1; mean accuracy over classes (UAR, unweighted average "
         f"recall, balanced accuracy) is the mean class recall. Macro-F1: {percent(result['macro_f1'])} %."
@@ -30,6 +33,10 @@ def imbalance_sections(result: Mapping, folder: Path) -> list[Section]:
         }
         for row in result["classes"]
     ]
+    if "groups" not in result:
+        (size,) = {*result["training_counts"].values()}
+        text += f" All classes have {size} training samples, so there are no frequent and no rare ones."
+        return [Section("Accuracy by class", text, classes)]
     groups = [
         {
             "group": name,

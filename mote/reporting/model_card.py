@@ -79,6 +79,7 @@ def _eval_results(result: Mapping) -> list[EvalResult]:
             metric_args={**counts, "protocol": protocol_of(result), **_interval(result, key)},
         )
         for key, label in METRICS.items()
+        if key != "top5" or result["top5_k"] > 1
     ]
 
 
@@ -128,7 +129,7 @@ def _results(results: Sequence[Mapping]) -> str:
         top5 = percent(result["top5"], result["top5_interval"])
         cells = [dataset_of(result), result["num_classes"], f"{result['scored']} of {result['listed']}"]
         cells += [percent(result["top1"], result["top1_interval"])]
-        cells += [top5 if result["top5_k"] == 5 else f"{top5} (top-{result['top5_k']})"]
+        cells += [top5 if result["top5_k"] == 5 else f"{top5} (top-{result['top5_k']})" if result["top5_k"] > 1 else ""]
         cells += [percent(result["mean_class_recall"]), protocol_of(result)]
         rows[-1] += "\n| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
     rows.append("Every result in full (configuration, hashes, versions, confusion matrix): `evaluations/`.")

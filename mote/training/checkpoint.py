@@ -18,7 +18,21 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from mote.files.names import name_difference
 from mote.files.writing import remove_leftovers, replacing, write_atomic, writing
+
+
+class Bound(TypedDict):
+    """What gives a run's numbers their meaning: it must be the same when the run goes on.
+
+    settings: by `section.key`; classes: names by label; templates: prompts; records: SHA-256 of the training list, as
+    paths and labels, and its length.
+    """
+
+    settings: dict[str, object]
+    classes: list[str]
+    templates: list[str]
+    records: tuple[str, int]
 
 
 @dataclass
@@ -26,8 +40,8 @@ class Progress:
     """Where a run stands.
 
     step: updates made; best, best_step: highest selected metric and the step it was reached; skipped: undecodable clips
-    met in the current epoch; unevaluated: the epoch is trained, but its evaluation is still to come; steps_per_epoch
-    and fingerprint must not change on resume.
+    met in the current epoch; unevaluated: the epoch is trained, but its evaluation is still to come; steps_per_epoch,
+    fingerprint and bound must not change on resume. bound: None in runs of versions that did not record it.
     """
 
     steps_per_epoch: int
@@ -37,6 +51,7 @@ class Progress:
     best_step: int | None = None
     skipped: int = 0
     unevaluated: bool = False
+    bound: Bound | None = None
 
     @property
     def epoch(self) -> int:
@@ -164,13 +179,15 @@ def resumed(out: Path, task: nn.Module, new: Progress) -> tuple[Progress, Traini
     """Where the run in `out` goes on; its weights are loaded into `task`. `new` where nothing was saved yet.
 
     Raises:
-        ValueError: the checkpoint is damaged, of another configuration, or of an epoch with other steps than `new` has.
+        ValueError: the checkpoint is damaged, of another configuration, other names or another training list, or of an
+            epoch with other steps than `new` has.
     """
+    check_bound(out, new.fingerprint, new.bound)  # before weights of other sizes are loaded
     found = load_checkpoint(out / "last", task)
     if found is None:
         return new, None
     progress = found[0]
-    if progress.fingerprint != new.fingerprint:
+    if not (progress.bound and new.bound) and progress.fingerprint != new.fingerprint:
         raise ValueError(f"{out}: belongs to another configuration ({progress.fingerprint} != {new.fingerprint})")
     if progress.steps_per_epoch != new.steps_per_epoch:
         raise ValueError(
@@ -178,3 +195,44 @@ def resumed(out: Path, task: nn.Module, new: Progress) -> tuple[Progress, Traini
             "resume with the same training list and batch size"
         )
     return found
+
+
+def check_bound(out: Path, fingerprint: str, now: Bound | None) -> None:
+    """Raise ValueError, naming what differs, where the run in `out` began with something else than it would go on with.
+
+    Warns where the run did not record it.
+    """
+    states = _states(out / "last" / "state.json")
+    if not states or now is None or not isinstance(then := states[0].get("progress"), dict):
+        return
+    bound = then.get("bound")
+    if bound and (lines := differences(bound, now)):
+        more = f" and {len(lines) - 3} more" if len(lines) > 3 else ""
+        raise ValueError(
+            f"{out}: belongs to another configuration: {'; '.join(lines[:3])}{more}; undo it, or start anew"
+        )
+    if not bound and then.get("fingerprint") == fingerprint:
+        warnings.warn(
+            f"{out}: begun by a version that did not record class names, templates and training list, so they could"
+            " not be compared",
+            stacklevel=3,
+        )
+
+
+def differences(then: Bound, now: Bound) -> list[str]:
+    """What differs between two descriptions of a run, a line each; settings that one of them lacks are not compared."""
+    lines = [
+        f"{key} was {then['settings'][key]!r}, now {now['settings'][key]!r}"
+        for key in then["settings"]
+        if key in now["settings"] and then["settings"][key] != now["settings"][key]
+    ]
+    for kind, one, other in (
+        ("class", then["classes"], now["classes"]),
+        ("template", then["templates"], now["templates"]),
+    ):
+        if (line := name_difference(one, other, kind)) is not None:
+            lines.append(line)
+    if (old := then["records"])[0] != (new := now["records"])[0]:
+        counts = f"{old[1]} samples then, {new[1]} now" if old[1] != new[1] else "other files, labels or order"
+        lines.append(f"the training list differs: {counts}")
+    return lines

@@ -54,7 +54,7 @@ def fit(
     on_main(accelerator, lambda: open_run(keeping.out, keeping.resume, allowed=("config.yaml",)))
     batches = step_batches(loader, accelerator, schedule.accumulation)
     rate = schedule.rate(batches.steps)  # a schedule that does not fit fails here, before anything is loaded
-    progress, state = Progress(batches.steps, keeping.fingerprint), None
+    progress, state = Progress(batches.steps, keeping.fingerprint, bound=keeping.bound), None
     if keeping.resume:
         progress, state = resumed(keeping.out, task, progress)
     decay = {"weight_decay": schedule.weight_decay, "no_decay_norm_bias": schedule.no_decay_norm_bias}

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from mote.parallel.accelerator import on_main
 from mote.training.batches import StepBatches
-from mote.training.checkpoint import Progress, TrainingState, save_checkpoint
+from mote.training.checkpoint import Bound, Progress, TrainingState, save_checkpoint
 from mote.training.hooks import Evaluate, Hooks
 from mote.training.layout import Layout
 from mote.training.log import JsonlWriter, rewind
@@ -40,6 +40,7 @@ class Keeping:
     out: Path  # run directory; new (or with config.yaml only) unless `resume`; it gets log.jsonl and last/
     resume: bool = False  # from the last checkpoint (from the start where a run was killed before the first one)
     fingerprint: str = ""  # what a resume must repeat, such as a hash of the configuration
+    bound: Bound | None = None  # what a resume must repeat, in words: names, templates, training list, settings
     save_every: int | None = None  # optimizer steps between checkpoints, besides the one at every epoch's end
     keep: int = 1  # checkpoints kept in last/
     evaluate_every: int = 1  # epochs between evaluations; the last epoch is always evaluated

@@ -121,7 +121,7 @@ def test_a_run_goes_on_where_it_stood_even_one_of_the_first_versions(images, tmp
     as_before_the_rename(tmp_path / "stopped")
     capsys.readouterr()
     assert train(images, tmp_path / "stopped", *components, "optim.lr=0.5", "--resume") == 2
-    assert "optim.lr=" in (said := capsys.readouterr().err) and "0.5 asked for" in said
+    assert "optim.lr was 0.003, now 0.5" in capsys.readouterr().err
     assert mote("train", tmp_path / "stopped", "--resume") == 0
     whole, resumed = (load_file(tmp_path / run / "best" / "model.safetensors") for run in ("whole", "stopped"))
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
@@ -160,3 +160,24 @@ def test_mistakes_are_one_line_and_leave_nothing(images, tmp_path, capsys):
     lists = [f"{key}={tmp_path / 'list.csv'}" for key in ("data.train", "evaluation.manifest")]
     assert train(images, tmp_path / "bad", *lists, "optim.batch_size=1") == 2
     assert "missing.png: cannot be read as an image" in capsys.readouterr().err
+
+
+def test_resume_refuses_other_names_and_another_list_by_name(images, tmp_path, capsys):
+    names, folders = tmp_path / "classes.txt", ("down", "up")
+    rows = [f"{images / name / f'{i}.png'} {label}" for label, name in enumerate(folders) for i in (0, 1)]
+    (tmp_path / "train.txt").write_text("\n".join(rows))
+    names.write_text("down\nup\n")
+    run = tmp_path / "run"
+    where = [f"data.train={tmp_path / 'train.txt'}", f"data.classes={names}", f"run.out={run}", "optim.epochs=1"]
+    assert mote("train", *QUICK, *where) == 0
+    assert mote("train", run, "--resume") == 0
+    names.write_text("low\nhigh\n")
+    capsys.readouterr()
+    assert mote("train", run, "--resume") == 2
+    assert "belongs to another configuration: class 0 was 'down', now 'low'" in capsys.readouterr().err
+    names.write_text("down\nup\n")
+    (tmp_path / "train.txt").write_text("\n".join(rows[::-1]))
+    assert mote("train", run, "--resume") == 2
+    assert "the training list differs: other files, labels or order" in capsys.readouterr().err
+    assert mote("train", *QUICK, *where, f"run.out={tmp_path / 'x'}", f"image.init={run}", "data.classes=null") == 2
+    assert "has another classes than this run (lenet): class 0 was 'down', now '0'" in capsys.readouterr().err

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from mote.metrics.accuracy import class_counts, wilson_interval
-from mote.metrics.imbalance import class_groups, given_probability, group_recall, macro_f1, mined, mined_table
+from mote.metrics.imbalance import (
+    class_groups,
+    compare_knowledge,
+    given_probability,
+    group_recall,
+    imbalance_summary,
+    macro_f1,
+    mined,
+    mined_table,
+)
+from mote.metrics.scores import Scores
 
 LABEL = np.array([0] * 6 + [1] * 3 + [2] * 2)
 PREDICTED = np.array([0, 0, 0, 0, 1, 2, 1, 1, 0, 2, 0])
@@ -44,15 +54,39 @@ def test_groups_are_thirds_of_the_ordered_classes_or_set_by_limits():
     assert class_groups(raf_db) == {"head": [3, 6], "medium": [4, 0, 2], "tail": [5, 1]}
     assert class_groups(raf_db, (710, 2000)) == {"head": [3, 6], "medium": [4, 0, 2], "tail": [5, 1]}
     assert class_groups([100, 20, 19, 101], (20, 100)) == {"head": [3], "medium": [0, 1], "tail": [2]}
-    assert class_groups([5, 5, 5]) == {"head": [0], "medium": [1], "tail": [2]}
     assert class_groups([5, 6]) == {"head": [], "medium": [1, 0], "tail": []}
-    for k in range(1, 12):
+    for k in range(2, 12):
         groups = class_groups(np.arange(k)[::-1])
         assert [c for part in groups.values() for c in part] == list(range(k))
     with pytest.raises(ValueError, match=r"limits are \(9, 3\)"):
         class_groups([1, 2], (9, 3))
     with pytest.raises(ValueError, match="no classes"):
         class_groups([])
+
+
+@pytest.mark.parametrize(
+    ("counts", "head", "medium", "tail"),
+    [
+        ([5, 5, 5], [], [], []),
+        ([7], [], [], []),
+        ([9, 9, 9, 9, 1], [0, 1, 2, 3], [], [4]),  # thirds would call three of the nines rare or middling
+        ([9, 1, 1, 1, 1], [0], [], [1, 2, 3, 4]),
+        ([2, 9, 2, 9, 2, 9], [1, 3, 5], [], [0, 2, 4]),
+        ([9, 8, 5, 5, 5, 5, 1], [0, 1], [2, 3, 4, 5], [6]),  # of equal sizes the middle one decides
+        ([9, 5, 5, 5, 3, 2, 2, 1, 1], [0, 1, 2, 3], [4, 5, 6], [7, 8]),
+    ],
+)
+def test_classes_of_equal_size_are_never_parted(counts, head, medium, tail):
+    assert class_groups(counts) == {"head": head, "medium": medium, "tail": tail}
+
+
+def test_a_balanced_list_has_no_groups_and_nothing_is_mined():
+    scores = Scores(np.arange(11), LABEL, probabilities(classes=3), np.ones(11, bool))
+    summary = imbalance_summary(scores, ["a", "b", "c"], [4, 4, 4])
+    assert not {"groups", "extra_knowledge"} & {*summary} and summary["training_counts"] == {"a": 4, "b": 4, "c": 4}
+    assert compare_knowledge(summary, summary) is None
+    uneven = imbalance_summary(scores, ["a", "b", "c"], [4, 3, 4])
+    assert uneven["groups"]["head"]["classes"] == ["a", "c"] and uneven["groups"]["tail"]["classes"] == ["b"]
 
 
 def test_group_recall_counts_samples_and_averages_classes():

@@ -1,10 +1,11 @@
+import json
 import os
 
 import pytest
 import torch
 from torch import nn
 
-from mote.training.checkpoint import Progress, load_checkpoint, open_run, save_checkpoint
+from mote.training.checkpoint import Bound, Progress, differences, load_checkpoint, open_run, resumed, save_checkpoint
 
 
 def trained(value: float, step: int) -> tuple[nn.Module, dict, Progress]:
@@ -105,3 +106,40 @@ def test_run_directory_rules(tmp_path):
     open_run(out, resume=True)
     with pytest.raises(FileExistsError, match="is a file"):
         open_run(out / "config.yaml", resume=False)
+
+
+BOUND: Bound = {"settings": {"optim.lr": 0.1}, "classes": ["a", "b"], "templates": ["{}"], "records": ("12", 4)}
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"classes": ["b", "a"]}, "the same class entries in another order: class 0 was 'a', now 'b'"),
+        ({"classes": ["a", "c"]}, "class 1 was 'b', now 'c'"),
+        ({"classes": ["a", "b", "c"]}, "2 class entries then, 3 now"),
+        ({"templates": ["a {}"]}, "template 0 was '{}', now 'a {}'"),
+        ({"records": ("13", 4)}, "the training list differs: other files, labels or order"),
+        ({"records": ("13", 5)}, "the training list differs: 4 samples then, 5 now"),
+        ({"settings": {"optim.lr": 0.2, "new.key": 1}}, "optim.lr was 0.1, now 0.2"),
+    ],
+)
+def test_a_resumed_run_keeps_its_names_templates_list_and_settings(tmp_path, change, line):
+    assert differences(BOUND, {**BOUND, **change}) == [line]
+    net, training, _ = trained(1.0, 3)
+    save_checkpoint(tmp_path / "last", net, training, Progress(10, "abc", 3, bound=BOUND))
+    with pytest.raises(ValueError, match="belongs to another configuration: ") as caught:
+        resumed(tmp_path, nn.Linear(5, 7), Progress(10, "other", bound={**BOUND, **change}))
+    assert line in str(caught.value)
+    assert resumed(tmp_path, net, Progress(10, "of a version with more settings", bound=BOUND))[0].step == 3
+
+
+def test_a_run_that_did_not_record_its_names_goes_on_and_says_so(tmp_path):
+    net, training, progress = trained(1.0, 3)
+    save_checkpoint(tmp_path / "last", net, training, progress)
+    state = json.loads((tmp_path / "last" / "state.json").read_text())
+    del state["progress"]["bound"]
+    (tmp_path / "last" / "state.json").write_text(json.dumps(state))
+    with pytest.warns(UserWarning, match="did not record class names, templates and training list"):
+        assert resumed(tmp_path, net, Progress(10, "abc", bound=BOUND))[0].step == 3
+    with pytest.raises(ValueError, match="another configuration"):
+        resumed(tmp_path, net, Progress(10, "abd", bound=BOUND))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from mote.datasets.lists.manifest import Record
+from mote.files.names import letters, plain
 
 VOWELS = set("aeiouy")
 # fmt: off
@@ -42,22 +43,17 @@ class Match(NamedTuple):
     kind: Literal["literal", "case/space", "inflection"]
 
 
-def letters(name: str) -> str:
-    """`name` without case, spaces, underscores and hyphens."""
-    return re.sub(r"[\s_-]+", "", name.casefold())
-
-
 def overlap(a: Sequence[str], b: Sequence[str]) -> list[Match]:
     """Names of `b` that occur in `a`, in the order of `b`; each with its first match of the strictest kind."""
-    literal = set(a)
+    literal = {plain(name): name for name in reversed(a)}
     spelled: dict[str, str] = {}
     for name in a:
         spelled.setdefault(letters(name), name)
     inflected = [(name, *_forms(name)) for name in a]
     matches = []
     for name in b:
-        if name in literal:
-            matches.append(Match(name, name, "literal"))
+        if plain(name) in literal:
+            matches.append(Match(name, literal[plain(name)], "literal"))
         elif letters(name) in spelled:
             matches.append(Match(name, spelled[letters(name)], "case/space"))
         else:

@@ -5,15 +5,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mote.datasets.lists.agreement import check_folders
+from mote.datasets.lists.class_files import counts_from_one, has_folder_names
 from mote.datasets.lists.manifest import (
     VIDEO_SUFFIXES,
+    ManifestError,
     Record,
     manifest_classes,
     read_class_ids,
     read_class_names,
     read_manifest,
+    read_rows,
     read_templates,
 )
+from mote.datasets.lists.text import is_integer
 from mote.files.hashes import sha256_file, sha256_lines
 from mote.files.shipped import default_templates
 
@@ -41,22 +45,43 @@ class Listing(NamedTuple):
         """
         return manifest_classes(self.manifest) if self.classes is None else read_class_names(self.classes)
 
-    def records(self, names: Sequence[str] | None = None, suffixes: Set[str] = VIDEO_SUFFIXES) -> list[Record]:
+    def folder_names(self) -> bool:
+        """Whether `names` are a dataset's names of folders: from the list itself, or a class file of numbered lines."""
+        return has_folder_names(self.classes) if self.classes is not None else True
+
+    def records(
+        self,
+        names: Sequence[str] | None = None,
+        suffixes: Set[str] = VIDEO_SUFFIXES,
+        ids: Sequence[str] | None = None,
+    ) -> list[Record]:
         """Records in the order of the list.
 
         Args:
             names: class names by label, with which labels must agree; None: labels are taken as they are. Ids in the
                 class file (a dataset's own folder names) are understood beside the names.
             suffixes: what counts as a file of the list in a folder.
+            ids: other names of the classes, where the list has no class file that says them.
 
         Raises:
             ManifestError: a list that cannot be read, or labels that the folders of the files contradict.
         """
-        ids = None if self.classes is None else read_class_ids(self.classes)
+        ids = ids if self.classes is None else read_class_ids(self.classes)
         found = read_manifest(self.manifest, self.root, names, self.split, ids, suffixes)
         if names is not None:
-            check_folders(self.manifest, found, names, ids)
+            telling = check_folders(self.manifest, found, names, ids)
+            if telling < len(found):
+                self._check_first(found)
         return found
+
+    def _check_first(self, records: Sequence[Record]) -> None:
+        """Raise ManifestError where the class file numbers from 1 and so, it seems, do the labels."""
+        if self.classes is None or Path(self.manifest).is_dir() or not all(record.label for record in records):
+            return
+        if counts_from_one(self.classes) and is_integer(read_rows(self.manifest, self.root, self.split)[0].label):
+            raise ManifestError(
+                f"{self.manifest}: no label is 0, and {self.classes} counts from 1; labels count from 0, so take 1 away"
+            )
 
     def sha256(self, records: Sequence[Record]) -> str:
         """SHA-256 of the list's file, or where it is a folder, of `path label` lines with paths below the folder."""

@@ -92,7 +92,8 @@ def split(rows: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Clip],
         groups: dict[str, list[Clip]] = {}
         for row in members:
             groups.setdefault(source_of(row.path), []).append(row)
-        drawn = [list(groups.values())[i] for i in _generator(seed, label).permutation(len(groups))]
+        sources = list(groups.values())
+        drawn = [sources[i] for i in _generator(seed, label).permutation(len(sources))]
         wanted, count = fraction * len(members), 0
         for number, group in enumerate(drawn[:-1]):  # one source stays for training
             if number == 0 or abs(count + len(group) - wanted) < abs(count - wanted):

@@ -33,6 +33,7 @@ from mote.datasets.prepare.layouts import FACES
 from mote.datasets.prepare.official import listed
 from mote.datasets.prepare.report import FacesReport, Missing, refuse_missing, statistics
 from mote.datasets.prepare.videos import refuse_duplicates, role
+from mote.files.names import letters
 from mote.files.writing import csv_text, refuse_filled, write_folder
 
 
@@ -87,7 +88,9 @@ def prepare_faces(
     reader = partial(ferplus, votes=options.votes) if options.votes else FACES[layout]
     plan = _with_classes(reader(labels), labels, options.classes, options.drop)
     root = out if plan.pixels else Path(files or (labels.parent if labels.is_file() else labels))
-    found, lost = (plan.lists, {name: [] for name in plan.lists}) if plan.pixels else _located(plan.lists, root)
+    found, lost = (
+        (plan.lists, {name: [] for name in plan.lists}) if plan.pixels else _located(plan.lists, root, plan.classes)
+    )
     refuse_duplicates({name: [face[:2] for face in (*found[name], *lost[name])] for name in plan.lists}, "files")
     absent = sorted({face.path for faces in lost.values() for face in faces})
     if missing == "error":
@@ -164,7 +167,7 @@ def _with_classes(plan: FacePlan, labels: Path, classes: Sequence[str] | None, d
     return plan._replace(classes=kept, lists=lists)
 
 
-def _located(lists: Lists, root: Path) -> tuple[Lists, Lists]:
+def _located(lists: Lists, root: Path, classes: Collection[str]) -> tuple[Lists, Lists]:
     """Faces of every list that are on disk, with their paths there, and those that are not."""
     index, found, lost = None, {}, {}
     for name, faces in lists.items():
@@ -174,7 +177,7 @@ def _located(lists: Lists, root: Path) -> tuple[Lists, Lists]:
             if path is None:
                 index = _index(root) if index is None else index
                 path = _deeper(root, index, _aligned(face.path)) or _deeper(root, index, face.path)
-            _check_folder(face, path)
+            _check_folder(face, path, classes)
             (found if path else lost)[name].append(face._replace(path=path or face.path))
     return found, lost
 
@@ -213,10 +216,11 @@ def _aligned(path: str) -> str:
     return f"{path[: -len(suffix)]}_aligned{suffix}" if suffix.lower() in IMAGE_SUFFIXES else path
 
 
-def _check_folder(face: Face, path: str | None) -> None:
-    """A file in a folder with the name of an expression must be of that class."""
+def _check_folder(face: Face, path: str | None, classes: Collection[str]) -> None:
+    """A file in a folder with the name of an expression, or of a class of the dataset, must be of that class."""
     folder = Path(path or face.path).parent.name
-    if own_name(folder) in SPELLINGS and own_name(folder) != face.name:
+    named = {letters(name) for name in (*SPELLINGS, *classes)}
+    if letters(own_name(folder)) in named and letters(own_name(folder)) != letters(face.name):
         raise ManifestError(f"{face.where}: class {face.name}, but {path or face.path} lies in the folder {folder}")
 
 

@@ -80,6 +80,8 @@ def table_rows(
                 if header is None:
                     bare = without_header is not None and not {*cells} & {*columns}
                     header = without_header if without_header is not None and bare else cells
+                    if twice := [column for column in columns if header.count(column) > 1]:
+                        raise ManifestError(f"{where}: two columns {twice[0]!r}; keep one")
                     if absent := [column for column in columns if column not in header]:
                         raise ManifestError(f"{where}: the header lacks {', '.join(absent)}")
                     if not bare:

@@ -152,6 +152,8 @@ def _kinetics_rows(file: Path, name: str) -> list[tuple[str, str, str]]:
     header = [cell.strip() for cell in text.split(",")]
     if not {"youtube_id", "time_start", "time_end"} <= {*header}:
         raise ManifestError(f"{first}: expected the header label,youtube_id,time_start,time_end,split, got {text!r}")
+    if twice := [column for column in header if header.count(column) > 1]:
+        raise ManifestError(f"{first}: two columns {twice[0]!r}; keep one")
     rows = []
     for where, text in lines if "label" in header else []:
         cells = [cell.strip() for cell in next(csv.reader([text], skipinitialspace=True))]
@@ -159,7 +161,7 @@ def _kinetics_rows(file: Path, name: str) -> list[tuple[str, str, str]]:
         times = [row.get(key, "").removesuffix(".0") for key in ("time_start", "time_end")]
         if len(cells) != len(header) or not (row["label"] and row["youtube_id"] and all(map(str.isdigit, times))):
             raise ManifestError(f"{where}: expected {','.join(header)}, got {text!r}")
-        if not row.get("split", name).startswith(name):  # val may be spelled validate
+        if not row.get("split", name).lower().startswith(name):  # val may be spelled validate
             raise ManifestError(f"{where}: split {row['split']!r} among the videos of {name}")
         rows.append((where, row["label"], f"{row['youtube_id']}_{int(times[0]):06d}_{int(times[1]):06d}"))
     return rows
