@@ -26,7 +26,8 @@ from torch.utils.data import Dataset
 
 from mote.datasets.decoding.stills import read_still
 from mote.datasets.lists.agreement import check_folders
-from mote.datasets.lists.manifest import IMAGE_SUFFIXES, ManifestError, Record, manifest_classes, read_manifest
+from mote.datasets.lists.folders import IMAGE_SUFFIXES
+from mote.datasets.lists.manifest import ManifestError, Record, manifest_classes, read_manifest
 from mote.datasets.transforms import eval_transform, train_transform
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

@@ -29,7 +29,7 @@ from mote.datasets.decoding.decord_video import DecordVideo
 from mote.datasets.decoding.errors import DecodeError, FrameOrderError, reported
 from mote.datasets.decoding.frame_folder import FrameFolder
 from mote.datasets.decoding.reading import Frame, OpenVideo
-from mote.datasets.decoding.streams import UPRIGHT, display_matrix, upright, video_stream
+from mote.datasets.decoding.streams import OPTIONS, UPRIGHT, display_matrix, upright, video_stream
 from mote.datasets.decoding.tar_shards import part_of
 from mote.datasets.sampling import to_keyframes
 
@@ -79,7 +79,7 @@ class PyAVVideo(OpenVideo):
                 yield upright(lines[:, : 3 * width].reshape(height, width, 3), matrix)
 
     def _open(self) -> None:
-        self._container = av.open(_address(self._path))
+        self._container = av.open(_address(self._path), options=OPTIONS)
         stream = video_stream(self._container)
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1

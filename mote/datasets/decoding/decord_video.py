@@ -18,7 +18,7 @@ from jaxtyping import Int64
 
 from mote.datasets.decoding.errors import reported
 from mote.datasets.decoding.reading import Frame, OpenVideo
-from mote.datasets.decoding.streams import UPRIGHT, display_matrix, video_stream
+from mote.datasets.decoding.streams import OPTIONS, UPRIGHT, display_matrix, video_stream
 
 
 def import_decord() -> ModuleType:
@@ -58,7 +58,7 @@ class DecordVideo(OpenVideo):
 
 def _refuse_mirrored(path: str) -> None:
     """Raise ValueError for what decord takes for a video and is none, or would show as it is not: it never mirrors."""
-    with av.open(os.path.abspath(path)) as container:
+    with av.open(os.path.abspath(path), options=OPTIONS) as container:
         frame = next(container.decode(video_stream(container)), None)
         a, b, c, d = UPRIGHT if frame is None else display_matrix(frame)
         if a * d - b * c < 0:

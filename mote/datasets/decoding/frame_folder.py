@@ -14,7 +14,7 @@ from jaxtyping import Int64
 from mote.datasets.decoding.errors import DecodeError, reported
 from mote.datasets.decoding.reading import Frame, OpenVideo
 from mote.datasets.decoding.stills import read_still
-from mote.datasets.lists.manifest import IMAGE_SUFFIXES, video_files
+from mote.datasets.lists.folders import IMAGE_SUFFIXES
 
 
 class FrameFolder(OpenVideo):
@@ -49,11 +49,6 @@ def frame_files(folder: Path) -> list[Path]:
     """The images that lie in `folder` itself, in the order of their names; hidden ones left out."""
     images = (file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     return sorted((file for file in images if not file.name.startswith(".")), key=_order)
-
-
-def find_clips(folder: Path) -> list[Path]:
-    """Video files below `folder`, sorted; where there is none, the folders (or itself) that hold images."""
-    return video_files(folder) or sorted({image.parent for image in video_files(folder, IMAGE_SUFFIXES)})
 
 
 def _order(file: Path) -> list[str | int]:

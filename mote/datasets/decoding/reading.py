@@ -1,4 +1,4 @@
-"""What every open video does, whatever decodes it: its frames in any order, each handed to a function as it comes."""
+"""What every open video does: its frames in any order, each handed to a function as it comes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

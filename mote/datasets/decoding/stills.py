@@ -8,7 +8,7 @@
   image and other versions of it, as cameras write it.
 """
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -30,7 +30,8 @@ def read_still(file: Path | BytesIO, channels: int = 3) -> UInt8[np.ndarray, "H 
         ValueError: in a few words, where it is no image, is damaged, or is of a kind that cannot be shown as one.
     """
     try:
-        with Image.open(file) as image:
+        # From an open file: Pillow maps one that it opens by name, and then scrambles a TIFF that is to be turned.
+        with nullcontext(file) if isinstance(file, BytesIO) else file.open("rb") as source, Image.open(source) as image:
             count = getattr(image, "n_frames", 1)
             if count > 1 and image.format != "MPO":
                 raise ValueError(f"it holds {count} images; give it as a video, or each of them as a file")

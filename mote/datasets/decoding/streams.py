@@ -1,12 +1,18 @@
 """What a file says of its video: which stream of it is one, and which way up its frames are shown."""
 
+import os
+from pathlib import Path
+
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from jaxtyping import UInt8
 
 NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails  # the cover of a song, pictures for a seek bar
+OPTIONS = {"protocol_whitelist": "file,subfile"}  # a playlist in the place of a video opens nothing from elsewhere
+NO_VIDEOS = {"tty": "a text", "hls": "a playlist", "dash": "a playlist", "concat": "a playlist", "sdp": "a playlist"}
 UPRIGHT = (1, 0, 0, 1)
 TOLERANCE = 0.0175  # sine of one degree
 
@@ -17,8 +23,8 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     Raises:
         ValueError: it has none that can be decoded; the cover of a song is none, nor is text drawn as images.
     """
-    if container.format.name == "tty":
-        raise ValueError("it is a text")
+    for name in set(container.format.name.split(",")) & NO_VIDEOS.keys():
+        raise ValueError(f"it is {NO_VIDEOS[name]}")
     moving = [stream for stream in container.streams.video if not stream.disposition & NOT_MOVING]
     if not moving:
         raise ValueError("it has no video stream" + (", only a cover picture" if container.streams.video else ""))
@@ -27,6 +33,16 @@ def video_stream(container: av.container.InputContainer) -> av.VideoStream:
     if stream.codec_context is None:
         raise ValueError("there is no decoder for its codec")
     return stream
+
+
+def is_video(file: Path | str) -> bool:
+    """Whether FFmpeg opens a file, whatever its name says, and finds moving images in it."""
+    try:
+        with av.open(os.path.abspath(file), options=OPTIONS) as container:
+            still = container.format.name.endswith("_pipe") or container.format.name == "image2"
+            return not still and bool(video_stream(container))
+    except (FFmpegError, OSError, ValueError):
+        return False
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:

@@ -14,9 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
-VIDEO_SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"}
-VIDEO_SUFFIXES |= {".ts", ".vob", ".webm", ".wmv"}
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+from mote.datasets.lists.folders import VIDEO_SUFFIXES, say_left_out, search
 
 
 class Record(NamedTuple):
@@ -84,7 +82,7 @@ def read_rows(path: Path | str, root: Path | str | None = None, select: str | No
     if select is not None:
         raise ManifestError(f"{path}: split {select!r} asked for, but only a .csv list has a column `split`")
     if path.is_dir():
-        found = [(name, file) for name in folder_classes(path) for file in video_files(path / name)]
+        found = class_files(path)
         return _not_empty(path, [Row(str(file), str(file.relative_to(path)), name) for name, file in found])
     return _not_empty(path, list(_text_rows(path, Path(root) if root is not None else path.parent)))
 
@@ -107,14 +105,22 @@ def folder_classes(path: Path | str) -> list[str]:
     path = Path(path)
     if not path.is_dir():
         raise ManifestError(f"{path}: there is no such folder")
-    names = sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    names = sorted(child.name for child in path.iterdir() if not child.name.startswith("."))
+    if gone := [name for name in names if not (path / name).exists()]:
+        raise ManifestError(f"{path / gone[0]}: this link leads to nothing; repair or remove it")
+    names = [name for name in names if (path / name).is_dir()]
     return _not_empty(path, names, "subfolder; expected one per class")
 
 
-def video_files(folder: Path | str, suffixes: Set[str] = VIDEO_SUFFIXES) -> list[Path]:
-    """Files below `folder` whose suffix is a video's (or one of `suffixes`), sorted; hidden ones left out."""
-    files = (file for file in Path(folder).rglob("*") if file.suffix.lower() in suffixes)
-    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
+def class_files(path: Path, suffixes: Set[str] = VIDEO_SUFFIXES) -> list[tuple[str, Path]]:
+    """(class name, file) of a folder with one subfolder per class, in order; says what is left out."""
+    found, left_out = [], [file for file in path.iterdir() if not file.is_dir() and not file.name.startswith(".")]
+    for name in folder_classes(path):
+        files, others = search(path / name, suffixes)
+        found += [(name, file) for file in files]
+        left_out += others
+    say_left_out(path, left_out, "videos" if suffixes == VIDEO_SUFFIXES else "images")
+    return found
 
 
 def read_class_names(path: Path | str) -> list[str]:
@@ -233,9 +239,7 @@ def _folder_records(path: Path, numbers: dict[str, int] | None, suffixes: Set[st
     known = {name: label for label, name in enumerate(names)} if numbers is None else numbers
     if unknown := [name for name in names if name not in known]:
         raise ManifestError(f"{path / unknown[0]}: this folder's name is not in the class list; rename or remove it")
-    return _not_empty(
-        path, [Record(file, known[name]) for name in names for file in video_files(path / name, suffixes)]
-    )
+    return _not_empty(path, [Record(file, known[name]) for name, file in class_files(path, suffixes)])
 
 
 def _numbers(classes: Sequence[str] | None, ids: Sequence[str] | None) -> dict[str, int] | None:

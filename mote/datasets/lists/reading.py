@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mote.datasets.lists.agreement import check_folders
+from mote.datasets.lists.folders import VIDEO_SUFFIXES
 from mote.datasets.lists.manifest import (
-    VIDEO_SUFFIXES,
     Record,
     manifest_classes,
     read_class_ids,

@@ -14,7 +14,7 @@ from mote.datasets.cache.file_hashes import FileHashes
 from mote.datasets.decoding.decode import read_frames
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.decoding.errors import DecodeError
-from mote.datasets.decoding.frame_folder import find_clips
+from mote.datasets.lists.folders import find_clips
 from mote.datasets.lists.manifest import Record
 from mote.datasets.lists.verify import read_ends
 from mote.datasets.synthetic.clips import render_clip
