@@ -24,7 +24,7 @@ from measuring import finish, interleaved, median_ratio, options
 
 from mote.datasets.decoding.decode import open_video, read_frames
 from mote.datasets.decoding.errors import DecodeError
-from mote.datasets.lists.manifest import video_files
+from mote.datasets.lists.folders import search
 from mote.datasets.sampling import segment_indices
 
 LONGEST = 300  # frames of a file that are looked through
@@ -82,7 +82,7 @@ def main() -> None:
     torch.set_num_threads(1)
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
-        paths = video_files(given.videos) if given.videos else []
+        paths = search(given.videos).files if given.videos else []
         for width, height in () if given.videos else ((320, 240), (1280, 720)):
             for kind, (codec, suffix, settings) in KINDS.items():
                 paths.append(Path(folder) / f"{width}x{height} {kind}.{suffix}")

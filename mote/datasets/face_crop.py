@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
 if TYPE_CHECKING:
     import cv2
@@ -55,18 +55,32 @@ def find_face(pixels: UInt8[np.ndarray, "H W 3"]) -> Square | None:
     return Square(x + side / 2, y + side / 2, float(side), _roll([tuple(map(float, eye)) for eye in eyes]))
 
 
-def face_of_clip(frames: UInt8[np.ndarray, "T H W 3"], name: str | Path) -> UInt8[np.ndarray, "T S S 3"]:
-    """The face of a clip, or of an image as a clip of one frame, cut out of all frames by one square.
+def face_of_frame(pixels: UInt8[np.ndarray, "H W 3"]) -> Float64[np.ndarray, "4"]:
+    """`find_face` as numbers, NaN where there is no face. Raises ValueError where OpenCV is not installed."""
+    check_installed()
+    return np.array(find_face(pixels) or [np.nan] * 4)
+
+
+def median_face(squares: Float64[np.ndarray, "T 4"], name: str | Path) -> Square:
+    """The square by which a clip is cut, from those of its frames (`face_of_frame`).
 
     Raises:
-        NoFaceError: naming it by `name`, where no frame shows a face.
+        NoFaceError: naming the clip by `name`, where no frame shows a face.
+    """
+    found = squares[~np.isnan(squares[:, 0])]
+    if not len(found):
+        raise NoFaceError(f"{name}: no face was found; give images of faces from the front, or leave --faces out")
+    return Square(*np.median(found, axis=0).tolist())
+
+
+def face_of_image(pixels: UInt8[np.ndarray, "H W 3"], name: str | Path) -> UInt8[np.ndarray, "S S 3"]:
+    """The face of an image, cut out.
+
+    Raises:
+        NoFaceError: naming it by `name`, where it shows no face.
         ValueError: OpenCV is not installed.
     """
-    check_installed()
-    found = [square for frame in frames if (square := find_face(frame)) is not None]
-    if not found:
-        raise NoFaceError(f"{name}: no face was found; give images of faces from the front, or leave --faces out")
-    return np.stack([cut(frame, Square(*np.median(found, axis=0).tolist())) for frame in frames])
+    return cut(pixels, median_face(face_of_frame(pixels)[None], name))
 
 
 def cut(pixels: UInt8[np.ndarray, "H W 3"], square: Square) -> UInt8[np.ndarray, "S S 3"]:

@@ -24,8 +24,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mote.datasets.decoding.stills import read_still
 from mote.datasets.lists.agreement import check_folders
-from mote.datasets.lists.manifest import IMAGE_SUFFIXES, ManifestError, Record, manifest_classes, read_manifest
+from mote.datasets.lists.folders import IMAGE_SUFFIXES
+from mote.datasets.lists.manifest import ManifestError, Record, manifest_classes, read_manifest
 from mote.datasets.transforms import eval_transform, train_transform
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -155,17 +157,15 @@ class ImageDataset(Dataset):
 
 
 def read_image(path: Path, channels: int = 3) -> UInt8[np.ndarray, "H W C"]:
-    """Pixels of an image file, in RGB or, with one channel, in grey.
+    """Pixels of an image file as it is shown, in RGB or, with one channel, in grey, see `stills`.
 
     Raises:
-        BadImageError: naming the file, where it is missing or no image.
+        BadImageError: naming the file, where it is missing, is no still image, or has values of unknown range.
     """
     try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB" if channels == 3 else "L"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return read_still(path, channels)
+    except ValueError as error:
         raise BadImageError(f"{path}: cannot be read as an image: {error}; repair it or take it off the list") from None
-    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def _split(source: Path, split: str | None) -> str:
@@ -226,7 +226,9 @@ def _read_cifar(source: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     for name in names:
         try:
             batch = _Arrays(io.BytesIO((source / name).read_bytes()), encoding="bytes").load()
-            pixels.append(np.asarray(batch[b"data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
+            pixels.append(np.asarray(batch[b"data"]).reshape(-1, 3, 32, 32))
+            if pixels[-1].dtype != np.uint8:
+                raise ValueError(f"its pixels are {pixels[-1].dtype}, not uint8")
             labels += list(batch[b"labels"])
         except (OSError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
             raise ManifestError(f"{source / name}: not a batch of CIFAR-10's python version: {error}") from None

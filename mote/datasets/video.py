@@ -5,8 +5,9 @@ same on any number of processes and workers. Testing: `num_clips` x `num_crops` 
 Files are opened where the item is asked for, hence inside the worker.
 """
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import copy
+from collections.abc import Sequence
+from functools import partial
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -19,6 +20,8 @@ from mote.datasets.decoding.bounded import Bounded, CallAbandoned
 from mote.datasets.decoding.decode import read_frames
 from mote.datasets.decoding.decord_video import import_decord
 from mote.datasets.decoding.errors import DecodeError
+from mote.datasets.decoding.reading import Frame
+from mote.datasets.face_crop import Square, cut, face_of_frame, median_face
 from mote.datasets.lists.manifest import Record
 from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
 from mote.datasets.transforms import eval_transform, subtract_frames, train_transform
@@ -55,7 +58,8 @@ class VideoDataset(Dataset):
         flip, grayscale, scale: see `train_transform`.
         on_error: a file that cannot be decoded raises DecodeError ("raise"), or gives frames of zeros with valid=False
             and `cause` "path<TAB>cause" ("mark").
-        crop: (frames (T, H, W, 3), path) -> frames, such as `face_crop.face_of_clip`; before anything else is cut.
+        faces: cut the largest face out of the frames before anything else, see `face_crop`; a clip without one raises
+            NoFaceError.
         decoder: see `read_frames`.
         timeout: seconds after which a file counts as undecodable, see `Bounded`; None waits for ever, and lets a crash
             of the decoder through.
@@ -82,7 +86,7 @@ class VideoDataset(Dataset):
         grayscale: float = 0.2,
         scale: tuple[float, float] = (0.08, 1.0),
         on_error: Literal["raise", "mark"] = "raise",
-        crop: Callable[[np.ndarray, Path], np.ndarray] | None = None,
+        faces: bool = False,
         decoder: str = "pyav",
         timeout: float | None = None,
     ):
@@ -103,7 +107,7 @@ class VideoDataset(Dataset):
         self.records = list(records)
         self.num_frames, self.size, self.train, self.seed = num_frames, size, train, seed
         self.num_clips, self.num_crops, self.sampling, self.stride = num_clips, num_crops, sampling, stride
-        self.difference, self.crop = difference, crop
+        self.difference, self.faces = difference, faces
         self.augmentation = {"flip": flip, "grayscale": grayscale, "scale": scale}
         self.on_error, self.decoder, self.near_keyframes = on_error, decoder, near_keyframes
         self._bounded = None if timeout is None else Bounded(self._read, timeout)
@@ -140,20 +144,36 @@ class VideoDataset(Dataset):
         raise DecodeError(self.records[index].path, self.decoder, self._given_up[index])
 
     def _read(self, epoch: int, index: int) -> UInt8[np.ndarray, "*V T S S 3"]:
-        """The clip or views in one piece, pixels interleaved, which `Bounded` and stacking only have to copy."""
+        """The clip or views in one piece, pixels interleaved, which `Bounded` and stacking only have to copy.
+
+        Frames are cut and resized as they come, so that one of them at a time is held in full size.
+        """
         path, rng = self.records[index].path, np.random.default_rng((self.seed, epoch, index))
         draw = rng if self.train else None
-        clips = read_frames(  # (C*T, H, W, 3)
-            path, lambda length: self._indices(length, draw).ravel(), self.decoder, self.near_keyframes
-        )
-        clips = clips if self.crop is None else self.crop(clips, path)
+        chosen = np.empty(0, np.int64)
+
+        def indices(length: int) -> np.ndarray:
+            nonlocal chosen
+            chosen = self._indices(length, draw).ravel()
+            return chosen
+
+        read = partial(read_frames, path, decoder=self.decoder, near_keyframes=self.near_keyframes)
+        square = median_face(read(indices, each=face_of_frame), path) if self.faces else None
+        kept = read(indices if square is None else chosen, each=partial(self._cut, rng, square))
         if self.train:
-            clip = train_transform(clips, self.size, rng, **self.augmentation)
+            clip = torch.from_numpy(kept).movedim(-1, -3)  # (P, 3, S, S), P frames read
             return _interleaved(subtract_frames(clip) if self.difference else clip)
-        views = eval_transform(clips, self.size, self.num_crops)  # (crops, C*T, 3, S, S)
+        views = torch.from_numpy(kept).movedim(-1, -3).transpose(0, 1)  # (crops, P, 3, S, S)
         views = subtract_frames(views) if self.difference else views
         views = views.unflatten(1, (self.num_clips, self.num_frames)).transpose(0, 1)  # clip-major
         return _interleaved(views.flatten(0, 1))
+
+    def _cut(self, rng: np.random.Generator, square: Square | None, frame: Frame) -> UInt8[np.ndarray, "*V S S 3"]:
+        """One frame of a clip, or its crops; every call draws the same from `rng`, which stays as it is."""
+        frame = frame if square is None else cut(frame, square)
+        if self.train:
+            return _interleaved(train_transform(frame[None], self.size, copy.deepcopy(rng), **self.augmentation)[0])
+        return _interleaved(eval_transform(frame[None], self.size, self.num_crops)[:, 0])
 
     def _indices(self, length: int, rng: np.random.Generator | None) -> np.ndarray:
         """The frames to read: those sampled, and where differences are wanted the later ones after them."""

@@ -66,7 +66,7 @@ def open_cache(folder: Path, classifier: VideoClassifier, dataset: VideoDataset)
             clips=dataset.num_clips,
             crops=dataset.num_crops,
             frames=dataset.num_frames,
-            pictures="distinct",
+            pictures="distinct, as a player shows them",
             precision=classifier.precision,
             device=_machine(classifier.device),
             software=f"mote {found['mote']}, torch {found['torch']}, open_clip {found['open_clip']}, {decoder}",

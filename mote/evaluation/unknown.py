@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from mote.datasets.decoding.frame_folder import find_clips
+from mote.datasets.lists.folders import find_clips
 from mote.datasets.lists.manifest import ManifestError, Record, manifest_classes
 from mote.datasets.lists.reading import Listing
 

@@ -15,7 +15,6 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mote.config.sections import ImbalanceConfig
-from mote.datasets.face_crop import face_of_clip
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.files.hashes import sha256_lines, sha256_tensors
@@ -185,7 +184,7 @@ class VideoClassifier:
             sampling=self.sampling,
             stride=self.stride,
             difference=self.difference,
-            crop=face_of_clip if faces else None,
+            faces=faces,
         )
         views = video.frames(0, 0)[None]  # (1, clips*crops, T, 3, S, S)
         logits = self.scorer(class_names, modulation)({"frames": views.to(self.device)})

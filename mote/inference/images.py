@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mote.config.imbalance_methods import POSTHOC_METHODS
 from mote.config.sections import ImbalanceConfig
-from mote.datasets.face_crop import face_of_clip
+from mote.datasets.face_crop import face_of_image
 from mote.datasets.images import read_image
 from mote.datasets.transforms import eval_transform
 from mote.files.hashes import sha256_lines, sha256_tensors
@@ -115,7 +115,7 @@ class ImageClassifier:
         channels = self.meta["channels"]
         pixels = read_image(path, 3 if faces else channels)
         if faces:
-            face = face_of_clip(pixels[None], path)[0]
+            face = face_of_image(pixels, path)
             pixels = face if channels == 3 else np.array(Image.fromarray(face).convert("L"))[..., None]
         colour = pixels if pixels.shape[2] == 3 else pixels.repeat(3, axis=2)
         return eval_transform(colour[None], self.size)[0, 0, :channels]

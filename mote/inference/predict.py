@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,10 +14,9 @@ from tqdm import tqdm
 from mote.config import load as load_config
 from mote.config.sections import ImbalanceConfig
 from mote.datasets.decoding.errors import DecodeError
-from mote.datasets.decoding.frame_folder import find_clips
 from mote.datasets.face_crop import NoFaceError, check_installed
 from mote.datasets.images import BadImageError
-from mote.datasets.lists.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, video_files
+from mote.datasets.lists.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_clips, say_left_out, search
 from mote.files.provenance import versions
 from mote.files.run_directory import config_file
 from mote.files.writing import write_atomic
@@ -48,14 +46,20 @@ def find_files(places: Sequence[str | Path], kind: str = "video") -> list[Path]:
     found: list[Path] = []
     for place in map(Path, places):
         if not place.exists():
-            raise FileNotFoundError(f"{place}: no such {kind} file or folder")
-        search = find_clips if kind == "video" else partial(video_files, suffixes=IMAGE_SUFFIXES)
-        inside = search(place) if place.is_dir() else [place]
+            what = "this link leads to nothing" if place.is_symlink() else f"no such {kind} file or folder"
+            raise FileNotFoundError(f"{place}: {what}")
+        inside = [place] if not place.is_dir() else find_clips(place) if kind == "video" else _images(place)
         if not inside:
             suffixes = VIDEO_SUFFIXES if kind == "video" else IMAGE_SUFFIXES
             raise FileNotFoundError(f"{place}: no {kind} in this folder; looked for {' '.join(sorted(suffixes))}")
         found += inside
     return found
+
+
+def _images(folder: Path) -> list[Path]:
+    files, left_out = search(folder, IMAGE_SUFFIXES)
+    say_left_out(folder, left_out, "images")
+    return files
 
 
 @dataclass(frozen=True)

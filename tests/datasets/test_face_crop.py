@@ -9,7 +9,16 @@ from PIL import Image
 pytest.importorskip("cv2", reason="needs the extra `faces`")
 
 from mote.datasets import face_crop
-from mote.datasets.face_crop import MARGIN, NoFaceError, Square, cut, face_of_clip, find_face
+from mote.datasets.face_crop import (
+    MARGIN,
+    NoFaceError,
+    Square,
+    cut,
+    face_of_frame,
+    face_of_image,
+    find_face,
+    median_face,
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +72,11 @@ def test_a_clip_is_cut_by_the_median_square_and_no_face_is_told(monkeypatch):
     frames = np.random.default_rng(2).integers(0, 256, (4, 120, 120, 3), dtype=np.uint8)
     found = iter([Square(50, 60, 40, 0), None, Square(54, 70, 44, 4), Square(51, 61, 41, 1)])
     monkeypatch.setattr(face_crop, "find_face", lambda frame: next(found, None))
-    faces = face_of_clip(frames, "clip.mp4")
-    assert np.array_equal(faces, [cut(frame, Square(51, 61, 41, 1)) for frame in frames])
+    assert median_face(np.stack([face_of_frame(frame) for frame in frames]), "clip.mp4") == Square(51, 61, 41, 1)
     with pytest.raises(NoFaceError, match=r"wall\.png: no face was found"):
-        face_of_clip(frames, "wall.png")
+        face_of_image(frames[0], "wall.png")
+    monkeypatch.setattr(face_crop, "find_face", lambda frame: Square(50, 60, 40, 3))
+    assert np.array_equal(face_of_image(frames[0], "a.png"), cut(frames[0], Square(50, 60, 40, 3)))
 
 
 def test_a_wall_has_no_face():

@@ -1,6 +1,9 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 from video_files import numbered_frames, write_video
 
@@ -166,3 +169,20 @@ def test_a_workers_error_names_the_file_in_one_line(records):
         list(loader)
     assert str(caught.value).startswith(f"{records[5].path}: cannot be decoded by pyav: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "pillow"])
+def test_one_frame_at_a_time_is_held_in_full_size(tmp_path, decoder):
+    """Ten clips of four frames: 40 frames of 0.9 MB each, of which 1.2 MB in all are kept."""
+    frames = numbered_frames(40, 640, 480)
+    path = write_video(tmp_path / "a.mp4", frames, gop=4) if decoder == "pyav" else tmp_path / "frames"
+    if decoder == "pillow":
+        path.mkdir()
+        for number, frame in enumerate(frames):
+            Image.fromarray(frame).save(path / f"{number}.bmp")
+    large = dataset([Record(path, 0)], train=False, num_clips=10, size=100)
+    tracemalloc.start()
+    views = large[0]["frames"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert views.shape == (10, 4, 3, 100, 100) and peak < 8 * frames[0].nbytes

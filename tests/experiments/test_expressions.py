@@ -159,7 +159,7 @@ def test_predict_looks_at_the_face_alone(mined, faces, tmp_path, capsys, monkeyp
     assert mote("predict", mined, faces.parent / "sad6.png", "--faces") == 1
     output = capsys.readouterr().err
     assert "sad6.png: no face was found" in output and "1 of 1 images could not be used" in output
-    monkeypatch.setattr("mote.inference.images.face_of_clip", lambda frames, name: frames[:, 2:20, 4:22])
+    monkeypatch.setattr("mote.inference.images.face_of_image", lambda pixels, name: pixels[2:20, 4:22])
     Image.open(faces.parent / "sad6.png").crop((4, 2, 22, 20)).save(tmp_path / "cut.png")
     scores = []
     for arguments in ([faces.parent / "sad6.png", "--faces"], [tmp_path / "cut.png"]):

@@ -17,7 +17,8 @@ from safetensors import safe_open
 
 from mote import load
 from mote.datasets.decoding.encode import write_video
-from mote.datasets.lists.manifest import Record, video_files
+from mote.datasets.lists.folders import search
+from mote.datasets.lists.manifest import Record
 from mote.datasets.synthetic.clips import render_clip
 from mote.datasets.video import VideoDataset
 from mote.inference.classifier import VideoClassifier
@@ -82,7 +83,7 @@ def elsewhere(file: Path, tmp_path: Path, **inputs: torch.Tensor) -> tuple[torch
 
 
 def real_frames(model: VideoClassifier, folder: Path) -> torch.Tensor:
-    records = [Record(path, 0) for path in video_files(folder)]
+    records = [Record(path, 0) for path in search(folder).files]
     dataset = VideoDataset(records, num_frames=model.frames, size=model.size, train=False, sampling=model.sampling)
     return torch.stack([dataset.frames(0, i)[0] for i in range(len(records))])  # (N, T, 3, S, S)
 

@@ -23,11 +23,13 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
 from mote.datasets.decoding.decord_video import DecordVideo
-from mote.datasets.decoding.errors import DecodeError, FrameOrderError, checked_indices, reported
+from mote.datasets.decoding.errors import DecodeError, FrameOrderError, reported
 from mote.datasets.decoding.frame_folder import FrameFolder
+from mote.datasets.decoding.reading import Frame, OpenVideo
+from mote.datasets.decoding.streams import OPTIONS, UPRIGHT, display_matrix, upright, video_stream
 from mote.datasets.decoding.tar_shards import part_of
 from mote.datasets.sampling import to_keyframes
 
@@ -35,13 +37,13 @@ TIMED_FORMATS = {"mov", "matroska", "flv"}  # containers that store presentation
 HELD = 2**26  # bytes of packets kept from counting a file to decoding it, so that it need not be opened and read again
 
 
-class PyAVVideo:
-    """An open video: `num_frames`, `fps` (0.0 if unknown), `decoder`, `read(indices)`; use it in a `with`."""
+class PyAVVideo(OpenVideo):
+    """A video file that FFmpeg opens."""
 
     decoder = "pyav"
 
     def __init__(self, path: Path | str):
-        self._path = str(path)
+        super().__init__(path)
         self._reformatter = VideoReformatter()  # shared: building one costs more than converting a small frame
         self._reordered = False  # packets are stored in another order than that in which their frames are shown
         self._held: list[av.Packet] = []  # all packets of a file whose frames are counted, until they are decoded
@@ -52,9 +54,6 @@ class PyAVVideo:
             if self.num_frames == 0:
                 self._count()
 
-    def __enter__(self) -> "PyAVVideo":
-        return self
-
     def __exit__(self, *_: object) -> None:
         self._container.close()
 
@@ -63,20 +62,25 @@ class PyAVVideo:
         """Frames that can be decoded without any other, ascending; none known where frames are counted."""
         return self._keys if self._times else []
 
-    def read(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "T H W 3"]:
-        """Frames at `indices` (T,), any order, duplicates allowed; IndexError outside 0..num_frames-1."""
-        wanted, place = np.unique(checked_indices(self._path, indices, self.num_frames), return_inverse=True)
+    def frames(self, wanted: Int64[np.ndarray, "N"]) -> Iterator[Frame]:
+        """See `OpenVideo.frames`; the first frame sets the size."""
+        size, mark, matrix = None, None, UPRIGHT
         with reported(self._path, self.decoder):
-            frames = self._images(self._timed(wanted) if self._times else self._counted(wanted), len(wanted))
-        return frames if np.array_equal(place, np.arange(len(wanted))) else frames[place]
+            for frame in self._timed(wanted) if self._times else self._counted(wanted):
+                if frame.rotation != mark:  # read when it changes: PyAV's view of a frame's side data keeps the frame
+                    mark, matrix = frame.rotation, display_matrix(frame)
+                swapped = matrix[0] == 0
+                if size is None:
+                    size = (frame.height, frame.width)[:: -1 if swapped else 1]
+                height, width = size[:: -1 if swapped else 1]
+                rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+                plane = rgb.planes[0]  # its lines may be padded; a view of it, where `to_ndarray` would make a copy
+                lines = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)  # pyright: ignore
+                yield upright(lines[:, : 3 * width].reshape(height, width, 3), matrix)
 
     def _open(self) -> None:
-        self._container = av.open(_address(self._path))
-        stream = self._container.streams.best("video")
-        if not isinstance(stream, av.VideoStream):
-            raise ValueError("it has no video stream")
-        if stream.codec_context is None:
-            raise ValueError("there is no decoder for its codec")
+        self._container = av.open(_address(self._path), options=OPTIONS)
+        stream = video_stream(self._container)
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1
         self._stream = stream
@@ -177,25 +181,11 @@ class PyAVVideo:
         `yield from` does that, `for` and PyAV's own `decode` do not."""
         yield from self._container.demux(self._stream)
 
-    def _images(self, frames: Iterable[av.VideoFrame], count: int) -> UInt8[np.ndarray, "T H W 3"]:
-        """RGB of `count` frames, turned as the file's rotation mark says; the first frame sets the size."""
-        images, turns = np.empty((0, 0, 0, 3), np.uint8), 0
-        for place, frame in enumerate(frames):
-            if place == 0:
-                images = np.empty((count, frame.height, frame.width, 3), np.uint8)
-                turns = round(frame.rotation / 90) % 4  # counter-clockwise
-            height, width = images.shape[1:3]
-            rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
-            plane = rgb.planes[0]  # its lines may be padded; one copy, where `to_ndarray` would make a second one
-            lines = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)  # pyright: ignore
-            images[place] = lines[:, : 3 * width].reshape(height, width, 3)
-        return np.ascontiguousarray(np.rot90(images, turns, axes=(1, 2))) if turns else images
-
 
 DECODERS = {"pyav": PyAVVideo, "decord": DecordVideo}
 
 
-def open_video(path: Path | str, decoder: str = "pyav") -> PyAVVideo | DecordVideo | FrameFolder:
+def open_video(path: Path | str, decoder: str = "pyav") -> OpenVideo:
     """An open video file, or folder of frames; `path` may also name a video in an archive, see `tar_shards`.
 
     Raises:
@@ -223,8 +213,9 @@ def read_frames(
     indices: Sequence[int] | np.ndarray | Callable[[int], Sequence[int] | np.ndarray],
     decoder: str = "pyav",
     near_keyframes: bool = False,
-) -> UInt8[np.ndarray, "T H W 3"]:
-    """Frames of a video file, uint8 RGB.
+    each: Callable[[Frame], np.ndarray] | None = None,
+) -> np.ndarray:
+    """Frames of a video file, uint8 RGB (T, H, W, 3), upright.
 
     Args:
         path: see `open_video`.
@@ -232,6 +223,8 @@ def read_frames(
         decoder: "pyav" or "decord", which may return other frames, see `decord_video`.
         near_keyframes: take other frames that are cheaper to decode, see `to_keyframes`, at most half a segment of
             num_frames / T away; no effect with decord.
+        each: what is kept of a frame, in its place, see `OpenVideo.read`. Large videos then take no more memory than
+            small ones.
 
     Raises:
         DecodeError: the file cannot be decoded.
@@ -243,7 +236,7 @@ def read_frames(
             if near_keyframes:
                 wanted = to_keyframes(wanted, video.keyframes, video.num_frames // (2 * len(wanted)))
             try:
-                return video.read(wanted)
+                return video.read(wanted, each)
             except FrameOrderError:  # at most once: from here on the frames are counted
                 continue
 

@@ -8,14 +8,17 @@ groups of pictures in MP4 and Matroska.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import av
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64
 
-from mote.datasets.decoding.errors import checked_indices, reported
+from mote.datasets.decoding.errors import reported
+from mote.datasets.decoding.reading import Frame, OpenVideo
+from mote.datasets.decoding.streams import OPTIONS, UPRIGHT, display_matrix, video_stream
 
 
 def import_decord() -> ModuleType:
@@ -29,29 +32,34 @@ def import_decord() -> ModuleType:
     return decord
 
 
-class DecordVideo:
-    """An open video with the interface of `decode.PyAVVideo`; which frames it gives, see the top of this file."""
+class DecordVideo(OpenVideo):
+    """A video file that decord opens; which frames it gives, see the top of this file."""
 
     decoder = "decord"
-    keyframes = ()
 
     def __init__(self, path: Path | str):
-        self._path, decord = str(path), import_decord()
-        self._errors = decord.DECORDError, RuntimeError, AssertionError
+        super().__init__(path)
+        decord = import_decord()
+        self._errors = decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, AssertionError
         with reported(self._path, self.decoder, *self._errors):
+            _refuse_mirrored(self._path)
             # fault_tol: a frame copied from its neighbour because it could not be decoded is an error.
             self._reader = decord.VideoReader(os.path.abspath(path), num_threads=1, fault_tol=1e-6)
             self.num_frames, self.fps = len(self._reader), float(self._reader.get_avg_fps())
 
-    def __enter__(self) -> "DecordVideo":
-        return self
-
     def __exit__(self, *_: object) -> None:
         del self._reader
 
-    def read(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "T H W 3"]:
-        """As `PyAVVideo.read`."""
-        wanted, place = np.unique(checked_indices(self._path, indices, self.num_frames), return_inverse=True)
+    def frames(self, wanted: Int64[np.ndarray, "N"]) -> Iterator[Frame]:
+        """See `OpenVideo.frames`; all are held at once: asked for one by one, decord gives others of an AVI file."""
         with reported(self._path, self.decoder, *self._errors):
-            frames = self._reader.get_batch(wanted).asnumpy()
-        return frames if np.array_equal(place, np.arange(len(wanted))) else frames[place]
+            yield from self._reader.get_batch(wanted).asnumpy()
+
+
+def _refuse_mirrored(path: str) -> None:
+    """Raise ValueError for what decord takes for a video and is none, or would show as it is not: it never mirrors."""
+    with av.open(os.path.abspath(path), options=OPTIONS) as container:
+        frame = next(container.decode(video_stream(container)), None)
+        a, b, c, d = UPRIGHT if frame is None else display_matrix(frame)
+        if a * d - b * c < 0:
+            raise ValueError("its display matrix mirrors frames, which decord does not; take data.decoder=pyav")

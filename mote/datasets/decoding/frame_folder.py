@@ -5,49 +5,44 @@ that are asked for are opened.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
+from jaxtyping import Int64
 
-from mote.datasets.decoding.errors import DecodeError, checked_indices, reported
-from mote.datasets.lists.manifest import IMAGE_SUFFIXES, video_files
+from mote.datasets.decoding.errors import DecodeError, reported
+from mote.datasets.decoding.reading import Frame, OpenVideo
+from mote.datasets.decoding.stills import read_still
+from mote.datasets.lists.folders import IMAGE_SUFFIXES
 
-BROKEN = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for a damaged file
 
-
-class FrameFolder:
-    """An open folder: `num_frames`, `fps` (0.0: unknown), `decoder`, `read(indices)`; DecodeError where it is empty."""
+class FrameFolder(OpenVideo):
+    """An open folder; DecodeError where it is empty."""
 
     decoder = "pillow"
-    keyframes = ()
-    fps = 0.0
 
     def __init__(self, path: Path | str):
-        self._path, self._files = str(path), frame_files(Path(path))
+        super().__init__(path)
+        self._files = frame_files(Path(path))
         self.num_frames = len(self._files)
         if not self._files:
             raise DecodeError(path, self.decoder, "the folder holds no image")
 
-    def __enter__(self) -> "FrameFolder":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def read(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "T H W 3"]:
-        """As `PyAVVideo.read`; all of them must be of one size."""
-        wanted, place = np.unique(checked_indices(self._path, indices, self.num_frames), return_inverse=True)
+    def frames(self, wanted: Int64[np.ndarray, "N"]) -> Iterator[Frame]:
+        """See `OpenVideo.frames`; frames of two sizes are an error."""
+        first = None
         with reported(self._path, self.decoder):
-            frames = [_pixels(self._files[index]) for index in wanted]
-            for index, frame in zip(wanted, frames, strict=True):
-                if frame.shape != frames[0].shape:
-                    sizes = [f"{file.shape[1]} x {file.shape[0]}" for file in (frame, frames[0])]
-                    names = [self._files[one].name for one in (index, wanted[0])]
-                    raise ValueError(f"{names[0]} has {sizes[0]} pixels, {names[1]} {sizes[1]}")
-        return np.stack(frames)[place]
+            for file in [self._files[index] for index in wanted]:
+                try:
+                    frame = read_still(file)
+                except ValueError as error:
+                    raise ValueError(f"{file.name}: {error}") from error
+                first = first or (file.name, frame.shape)
+                if frame.shape != first[1]:
+                    sizes = [f"{width} x {height}" for height, width, _ in (frame.shape, first[1])]
+                    raise ValueError(f"{file.name} has {sizes[0]} pixels, {first[0]} {sizes[1]}")
+                yield frame
 
 
 def frame_files(folder: Path) -> list[Path]:
@@ -56,19 +51,5 @@ def frame_files(folder: Path) -> list[Path]:
     return sorted((file for file in images if not file.name.startswith(".")), key=_order)
 
 
-def find_clips(folder: Path) -> list[Path]:
-    """Video files below `folder`, sorted; where there is none, the folders (or itself) that hold images."""
-    return video_files(folder) or sorted({image.parent for image in video_files(folder, IMAGE_SUFFIXES)})
-
-
 def _order(file: Path) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"([0-9]+)", file.name)]
-
-
-def _pixels(file: Path) -> UInt8[np.ndarray, "H W 3"]:
-    try:
-        with Image.open(file) as image:
-            return np.array(image.convert("RGB"))
-    except BROKEN as error:
-        cause = "it is no image" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise ValueError(f"{file.name}: {cause}") from error

@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mote.datasets.lists.class_files import read_class_ids, read_class_names, read_templates
+from mote.datasets.lists.folders import VIDEO_SUFFIXES, say_left_out, search
 from mote.datasets.lists.text import ManifestError, is_integer, not_empty, text_lines
 from mote.files.names import in_words, letters, plain, shown
 
 __all__ = [
-    "IMAGE_SUFFIXES",
-    "VIDEO_SUFFIXES",
     "ManifestError",
     "Record",
     "Row",
@@ -32,12 +31,7 @@ __all__ = [
     "read_manifest",
     "read_rows",
     "read_templates",
-    "video_files",
 ]
-
-VIDEO_SUFFIXES = {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv"}
-VIDEO_SUFFIXES |= {".ts", ".vob", ".webm", ".wmv"}
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 class Record(NamedTuple):
@@ -101,7 +95,7 @@ def read_rows(path: Path | str, root: Path | str | None = None, select: str | No
     if select is not None:
         raise ManifestError(f"{path}: split {select!r} asked for, but only a .csv list has a column `split`")
     if path.is_dir():
-        found = [(name, file) for name in folder_classes(path) for file in video_files(path / name)]
+        found = class_files(path)
         return not_empty(path, [Row(str(file), str(file.relative_to(path)), plain(name)) for name, file in found])
     return not_empty(path, list(_text_rows(path, Path(root) if root is not None else path.parent)))
 
@@ -128,7 +122,10 @@ def folder_classes(path: Path | str) -> list[str]:
     path = Path(path)
     if not path.is_dir():
         raise ManifestError(f"{path}: there is no such folder")
-    names = sorted(child.name for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    names = sorted(child.name for child in path.iterdir() if not child.name.startswith("."))
+    if gone := [name for name in names if not (path / name).exists()]:
+        raise ManifestError(f"{path / gone[0]}: this link leads to nothing; repair or remove it")
+    names = [name for name in names if (path / name).is_dir()]
     seen: dict[str, str] = {}
     for name in names:
         if (other := seen.setdefault(plain(name), name)) != name:
@@ -136,10 +133,15 @@ def folder_classes(path: Path | str) -> list[str]:
     return not_empty(path, names, "subfolder; expected one per class")
 
 
-def video_files(folder: Path | str, suffixes: Set[str] = VIDEO_SUFFIXES) -> list[Path]:
-    """Files below `folder` whose suffix is a video's (or one of `suffixes`), sorted; hidden ones left out."""
-    files = (file for file in Path(folder).rglob("*") if file.suffix.lower() in suffixes)
-    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
+def class_files(path: Path, suffixes: Set[str] = VIDEO_SUFFIXES) -> list[tuple[str, Path]]:
+    """(class name, file) of a folder with one subfolder per class, in order; says what is left out."""
+    found, left_out = [], [file for file in path.iterdir() if not file.is_dir() and not file.name.startswith(".")]
+    for name in folder_classes(path):
+        files, others = search(path / name, suffixes)
+        found += [(name, file) for file in files]
+        left_out += others
+    say_left_out(path, left_out, "videos" if suffixes == VIDEO_SUFFIXES else "images")
+    return found
 
 
 def _text_rows(path: Path, base: Path) -> Iterator[Row]:
@@ -225,7 +227,7 @@ def _folder_records(path: Path, numbers: dict[str, int] | None, suffixes: Set[st
         advice = f"the class list spells it {near[0]}" if near else "rename or remove it"
         codes = "" if unknown[0].isascii() else f" {shown(unknown[0])}"
         raise ManifestError(f"{path / unknown[0]}: this folder's name is not in the class list{codes}; {advice}")
-    found = [(name, file) for name in names for file in video_files(path / name, suffixes)]
+    found = class_files(path, suffixes)
     return not_empty(path, [Record(file, label) for name, file in found if (label := labels[name]) is not None])
 
 

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from mote.datasets.lists.agreement import check_folders
 from mote.datasets.lists.class_files import counts_from_one, has_folder_names
+from mote.datasets.lists.folders import VIDEO_SUFFIXES
 from mote.datasets.lists.manifest import (
-    VIDEO_SUFFIXES,
     ManifestError,
     Record,
     manifest_classes,

@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from mote.datasets.lists.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES, ManifestError, video_files
+from mote.datasets.lists.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, search
+from mote.datasets.lists.manifest import ManifestError
 from mote.datasets.prepare.expressions import SPELLINGS, Face, FacePlan, expression, own_name
 from mote.datasets.prepare.face_splits import Lists, contents, duplicates, frames, with_validation
 from mote.datasets.prepare.fer2013 import ferplus, png
@@ -195,7 +196,7 @@ def _there(root: Path, path: str) -> str | None:
 def _index(root: Path) -> dict[str, list[str]]:
     """Paths of all images and videos below `root` by file name without suffix."""
     index: dict[str, list[str]] = defaultdict(list)
-    for file in video_files(root, IMAGE_SUFFIXES | VIDEO_SUFFIXES):
+    for file in search(root, IMAGE_SUFFIXES | VIDEO_SUFFIXES).files:
         index[file.stem].append(file.relative_to(root).as_posix())
     return index
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mote.datasets.lists.manifest import IMAGE_SUFFIXES, video_files
+from mote.datasets.lists.folders import IMAGE_SUFFIXES, search
 from mote.datasets.lists.subsets import Clip, split
 from mote.datasets.prepare.expressions import Face
 from mote.datasets.prepare.report import Duplicates
@@ -31,7 +31,7 @@ def contents(root: Path, lists: Lists) -> dict[str, str]:
 
 def frames(folder: Path) -> list[Path]:
     """The images of a folder that is a clip, in order."""
-    return video_files(folder, IMAGE_SUFFIXES)
+    return search(folder, IMAGE_SUFFIXES).files
 
 
 def _parts(path: Path) -> list[Path]:

@@ -20,7 +20,8 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from pathlib import Path
 
-from mote.datasets.lists.manifest import IMAGE_SUFFIXES, ManifestError, folder_classes, read_rows, video_files
+from mote.datasets.lists.folders import IMAGE_SUFFIXES, say_left_out, search
+from mote.datasets.lists.manifest import ManifestError, folder_classes, read_rows
 from mote.datasets.prepare.expressions import Face, FacePlan, expression, numbered, own_name, table_rows
 from mote.datasets.prepare.official import listed, read_lines, require
 
@@ -172,7 +173,9 @@ def _names(lists: dict[str, list[Face]]) -> list[str]:
 
 
 def _images(folder: Path, suffixes: Set[str] = IMAGE_SUFFIXES) -> list[Path]:
-    if not (files := video_files(folder, suffixes)):
+    files, left_out = search(folder, suffixes)
+    say_left_out(folder, left_out, "images" if suffixes == IMAGE_SUFFIXES else "images or videos")
+    if not files:
         raise ManifestError(f"{folder}: no file of this class; expected {listed(sorted(suffixes), 4)}")
     return files
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
-from mote.datasets.lists.manifest import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from mote.datasets.lists.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from mote.datasets.prepare.expressions import FacePlan
 from mote.datasets.prepare.face_clips import dfew, ferv39k, mafw
 from mote.datasets.prepare.faces import affectnet, ckplus, folders, rafdb, table

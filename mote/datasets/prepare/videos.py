@@ -19,7 +19,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from mote.datasets.lists.manifest import VIDEO_SUFFIXES, ManifestError
+from mote.datasets.lists.folders import VIDEO_SUFFIXES
+from mote.datasets.lists.manifest import ManifestError
 from mote.datasets.lists.overlap import letters
 from mote.datasets.prepare.layouts import VIDEOS
 from mote.datasets.prepare.official import Classes, Entry, Plan, listed
@@ -140,7 +141,9 @@ class Videos:
             seen.add(place)
             base = PurePosixPath(Path(folder).relative_to(root).as_posix())
             for name in sorted(files):
-                if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                if Path(name).suffix.lower() not in VIDEO_SUFFIXES or name.startswith("."):
+                    continue
+                if os.path.isfile(os.path.join(folder, name)):  # a link to nothing is a missing video
                     self._named[_stem(name)].append(str(base / name))
 
     def find(self, path: str) -> str | None:

@@ -1,10 +1,12 @@
 import ctypes
 import gc
 import pickle
+from unittest.mock import Mock
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from video_files import FILES, numbered_frames, numbers, write_video
 
 from mote.datasets.decoding import decode
@@ -96,8 +98,6 @@ def test_one_frame(tmp_path, suffix):
     if codec:
         write_video(path, np.full((1, 96, 128, 3), 130, np.uint8), codec=codec)
     else:
-        from PIL import Image
-
         Image.fromarray(np.full((96, 128, 3), 130, np.uint8)).save(path)
     frames = read_frames(path, lambda length: np.zeros(8, dtype=np.int64) + length - 1)
     assert frames.shape == (8, 96, 128, 3)
@@ -110,31 +110,67 @@ def test_colours(tmp_path):
     assert abs(read_frames(path, [1])[0].astype(int) - colour).max() <= 4
 
 
-@pytest.mark.parametrize(
-    ("turn", "corner"), [(0, "top left"), (90, "top right"), (180, "bottom right"), (270, "bottom left")]
-)
-def test_rotation_mark_is_applied(tmp_path, turn, corner):
-    picture = np.full((3, 96, 128, 3), 30, np.uint8)
-    picture[:, :48, :64] = 230  # white top left
-    path = write_video(tmp_path / "a.mov", picture)
-    cos, sin = {0: (1, 0), 90: (0, 1), 180: (-1, 0), 270: (0, -1)}[turn]  # clockwise, as the player shows it
-    fixed = [cos << 16, sin << 16, 0, -sin << 16, cos << 16, 0, 0, 0, 1 << 30]
-    plain = [1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30]
-    before, after = (b"".join(v.to_bytes(4, "big", signed=True) for v in matrix) for matrix in (plain, fixed))
+def marked(path, matrix):
+    """The file with the display matrix (a, b, c, d) in the place of the plain one."""
+    a, b, c, d = (round(value * 2**16) for value in matrix)
+    fixed, plain = [a, b, 0, c, d, 0, 0, 0, 1 << 30], [1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30]
+    before, after = (b"".join(v.to_bytes(4, "big", signed=True) for v in values) for values in (plain, fixed))
     content = path.read_bytes()
     track = content.index(b"tkhd")
     path.write_bytes(content[:track] + content[track:].replace(before, after, 1))
-    frame = read_frames(path, [0])[0]
-    assert frame.shape == ((128, 96, 3) if turn in (90, 270) else (96, 128, 3))
-    height, width = frame.shape[0] // 2, frame.shape[1] // 2
-    mean = {
-        "top left": frame[:height, :width].mean(),
-        "top right": frame[:height, width:].mean(),
-        "bottom left": frame[height:, :width].mean(),
-        "bottom right": frame[height:, width:].mean(),
-    }
-    assert max(mean, key=mean.get) == corner
-    assert mean[corner] > 200
+    return path
+
+
+MATRICES = {  # what a player makes of a display matrix
+    (1, 0, 0, 1): lambda image: image,
+    (0, 1, -1, 0): lambda image: np.rot90(image, -1),  # clockwise
+    (-1, 0, 0, -1): lambda image: np.rot90(image, 2),
+    (0, -1, 1, 0): lambda image: np.rot90(image, 1),
+    (-1, 0, 0, 1): np.fliplr,
+    (1, 0, 0, -1): np.flipud,
+    (0, 1, 1, 0): lambda image: image.swapaxes(0, 1),
+    (0, -1, -1, 0): lambda image: np.rot90(image, 2).swapaxes(0, 1),
+    (2, 0, 0, 2): lambda image: image,  # its scale is left out
+    (0, 0, 0, 0): lambda image: image,
+}
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_the_display_matrix_is_applied_as_a_player_does(tmp_path, matrix):
+    image = np.full((3, 96, 128, 3), 30, np.uint8)
+    image[:, :48, :64], image[:, :48, 64:] = 230, 160  # top left, top right
+    path = marked(write_video(tmp_path / "a.mov", image), matrix)
+    expected = MATRICES[matrix](image[0]).astype(int)
+    frames = read_frames(path, [0, 2, 2])
+    assert frames.shape == (3, *expected.shape) and abs(frames - expected).mean() < 3
+    if np.linalg.det(np.reshape(matrix, (2, 2))) >= 0:
+        assert abs(read_frames(path, [0], "decord") - expected).mean() < 3
+    else:
+        with pytest.raises(DecodeError, match="by decord: its display matrix mirrors frames, which decord does not"):
+            read_frames(path, [0], "decord")
+
+
+def test_a_matrix_that_is_none_of_the_eight_is_refused(tmp_path):
+    path = write_video(tmp_path / "a.mp4", numbered_frames(2))
+    for matrix in ((0.8, 0.6, -0.6, 0.8), (1, 0, 1, 0)):
+        with pytest.raises(DecodeError, match="turns frames by other than quarters"):
+            read_frames(marked(write_video(path, numbered_frames(2)), matrix), [0])
+
+
+def test_mirrored_files_look_as_ffmpeg_shows_them(real_data):
+    for name in ("matrix_hflip", "matrix_transpose"):
+        shown = np.asarray(Image.open(real_data / "odd_inputs" / f"{name}.frame10.png").convert("RGB"))
+        assert abs(read_frames(real_data / "odd_inputs" / f"{name}.mp4", [10])[0].astype(int) - shown).mean() < 2
+
+
+def test_a_function_of_each_frame_is_kept_in_its_place_and_called_once(tmp_path, clip):
+    path = write_video(tmp_path / "a.avi", numbered_frames(20), codec="mpeg4")
+    for file, wanted in ((clip, [40, 3, 3, 69]), (path, [19, 0, 5, 5])):
+        seen = Mock(side_effect=lambda frame: frame.mean(axis=(0, 1)))
+        assert np.array_equal(read_frames(file, wanted, each=seen), read_frames(file, wanted).mean(axis=(1, 2)))
+        assert [call.args[0].shape for call in seen.call_args_list] == [(96, 128, 3)] * 3
+    with pytest.raises(ValueError, match=r"^my own mistake$"):  # which is not the file's
+        read_frames(clip, [0], each=Mock(side_effect=ValueError("my own mistake")))
 
 
 def test_wrong_indices(clip):
@@ -156,6 +192,19 @@ def _audio_only(path):
             file.mux(packet)
 
 
+def _song(path):
+    """MP3 with a cover: an ID3 tag that holds a JPEG."""
+    with av.open(str(path), "w", format="mp3") as file:
+        sound, cover = file.add_stream("mp3", rate=44100), file.add_stream("mjpeg")
+        cover.width, cover.height, cover.pix_fmt = 32, 32, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        image = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 90, np.uint8), format="rgb24")
+        tone = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16p", layout="mono")
+        tone.sample_rate = 44100
+        for packet in [*cover.encode(image), *cover.encode(None), *sound.encode(tone), *sound.encode(None)]:
+            file.mux(packet)
+
+
 @pytest.mark.parametrize(
     ("make", "cause"),
     [
@@ -164,6 +213,7 @@ def _audio_only(path):
         (lambda path: path.write_text("I am not a video, whatever my name says.\n" * 50), "Invalid data"),
         (lambda path: path.write_bytes(bytes(range(256)) * 40), "Invalid data"),
         (_audio_only, "no video stream"),
+        (_song, "it has no video stream, only a cover picture"),
     ],
 )
 def test_what_is_no_video_gives_one_clear_line(tmp_path, capfd, make, cause):
@@ -177,6 +227,19 @@ def test_what_is_no_video_gives_one_clear_line(tmp_path, capfd, make, cause):
     assert str(error).startswith(f"{path}: cannot be decoded by pyav: ")
     assert "\n" not in str(error)
     assert capfd.readouterr() == ("", "")  # FFmpeg's own complaints stay out of the terminal
+
+
+def test_a_text_is_no_video(tmp_path):
+    """FFmpeg draws one as a terminal would."""
+    (tmp_path / "notes.txt").write_text("hello world\n" * 20)
+    with pytest.raises(DecodeError, match="by pyav: it is a text"):
+        read_frames(tmp_path / "notes.txt", [0])
+
+
+def test_sound_with_a_cover_is_no_video_for_either_decoder(real_data):
+    for decoder in ("pyav", "decord"):
+        with pytest.raises(DecodeError, match="it has no video stream, only a cover picture"):
+            read_frames(real_data / "odd_inputs" / "audio_cover.m4a", [0], decoder)
 
 
 def test_error_survives_pickling_and_a_loader(tmp_path):

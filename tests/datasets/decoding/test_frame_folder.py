@@ -9,11 +9,12 @@ from face_layouts import dfew
 from PIL import Image
 
 from mote.cli import main
+from mote.datasets import video
 from mote.datasets.cache.file_hashes import FileHashes
 from mote.datasets.decoding.decode import read_frames
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.decoding.errors import DecodeError
-from mote.datasets.decoding.frame_folder import find_clips
+from mote.datasets.lists.folders import find_clips
 from mote.datasets.lists.manifest import Record
 from mote.datasets.lists.verify import read_ends
 from mote.datasets.synthetic.clips import render_clip
@@ -86,17 +87,18 @@ def test_a_folder_of_a_videos_frames_is_that_video(tmp_path, train):
         assert file["frames"].equal(frames["frames"]) and file["frames"].float().std() > 1
 
 
-def test_what_crops_the_frames_comes_before_all_else(tmp_path):
+def test_faces_are_cut_before_all_else(tmp_path, monkeypatch):
     whole, part = folder(tmp_path / "whole", count=3, suffix="png", size=(30, 30)), tmp_path / "part"
     part.mkdir()
     for file in whole.iterdir():
         Image.open(file).crop((5, 2, 25, 22)).save(part / file.name)
     settings = {"num_frames": 3, "size": 12, "train": False}
-    paths = []
-    cropped = VideoDataset(
-        [Record(whole, 0)], crop=lambda frames, path: paths.append(path) or frames[:, 2:22, 5:25], **settings
-    )
-    assert cropped[0]["frames"].equal(VideoDataset([Record(part, 0)], **settings)[0]["frames"]) and paths == [whole]
+    squares = []
+    monkeypatch.setattr(video, "face_of_frame", lambda frame: np.arange(4.0))
+    monkeypatch.setattr(video, "median_face", lambda found, path: squares.append((found.shape, path)) or (5, 2, 20, 0))
+    monkeypatch.setattr(video, "cut", lambda frame, square: frame[2:22, 5:25])
+    faces = VideoDataset([Record(whole, 0)], faces=True, **settings)[0]["frames"]
+    assert faces.equal(VideoDataset([Record(part, 0)], **settings)[0]["frames"]) and squares == [((3, 4), whole)]
 
 
 def test_clips_below_a_folder_are_its_videos_or_else_its_folders_of_images(tmp_path):

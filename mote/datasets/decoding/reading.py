@@ -1,0 +1,66 @@
+"""What every open video does: its frames in any order, each handed to a function as it comes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from mote.datasets.decoding.errors import checked_indices
+
+Frame = UInt8[np.ndarray, "H W 3"]
+
+
+class OpenVideo:
+    """An open video: `num_frames`, `fps` (0.0 if unknown), `decoder`, `read(indices)`; use it in a `with`.
+
+    A subclass knows how many frames there are, and yields those at ascending indices (`frames`).
+    """
+
+    decoder = ""
+    fps = 0.0
+
+    def __init__(self, path: Path | str):
+        self._path, self.num_frames = str(path), 0
+
+    def __enter__(self) -> "OpenVideo":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def keyframes(self) -> list[int]:
+        """Frames that can be decoded without any other, ascending, where that is known."""
+        return []
+
+    def frames(self, wanted: Int64[np.ndarray, "N"]) -> Iterator[Frame]:
+        """Frames at ascending `wanted`, upright and all of one size; each is good until the next one is asked for.
+
+        Raises:
+            DecodeError: naming the file, where it cannot be decoded.
+        """
+        raise NotImplementedError(f"{type(self).__name__} yields no frames: {wanted}")
+
+    def read(
+        self, indices: Sequence[int] | np.ndarray, each: Callable[[Frame], np.ndarray] | None = None
+    ) -> np.ndarray:
+        """Frames at `indices` (T,), any order, duplicates allowed: uint8 (T, H, W, 3).
+
+        Args:
+            indices: frame numbers in 0..num_frames-1.
+            each: what is kept of a frame, called once for each of them, as soon as it is decoded: the value is then
+                (T, ...) of its values, and only one frame is held in full size.
+
+        Raises:
+            DecodeError: the file cannot be decoded.
+            IndexError: it has no such frame.
+        """
+        wanted, place = np.unique(checked_indices(self._path, indices, self.num_frames), return_inverse=True)
+        kept = np.empty(0)
+        for number, frame in enumerate(self.frames(wanted)):
+            value = frame if each is None else each(frame)
+            if number == 0:
+                kept = np.empty((len(wanted), *value.shape), value.dtype)
+            kept[number] = value
+        return kept if np.array_equal(place, np.arange(len(wanted))) else kept[place]
