@@ -106,6 +106,8 @@ def frontier(
         raise ValueError(f"{', '.join(sorted(twice))}: named twice; every list needs a name of its own")
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
     classifier = load_video(source.model, backbone=source.backbone, device=accelerator.device)
+    if min(alphas, default=1) < 1:
+        classifier.original_weights()  # refuses a tower that does not fit before anything is measured
     rows = []
     settings = list(_settings(source.model, classifier, alphas, gates))
     with _features_kept(config, classifier, out, accelerator) as folder:
