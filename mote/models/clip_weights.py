@@ -73,6 +73,13 @@ def is_known(name: str) -> bool:
     return name == "tiny" or (not name.startswith(SCHEMAS) and name.replace("/", "-") in open_clip.list_models())
 
 
+def weights_file(name: str, pretrained: str | None) -> Path | None:
+    """The file that `pretrained` names, where it is neither a tag of the model `name`, nor "random", nor left out."""
+    if pretrained in (None, "random") or open_clip.get_pretrained_cfg(name.replace("/", "-"), pretrained):
+        return None
+    return Path(pretrained).expanduser()
+
+
 def build_backbone(architecture: str | dict[str, object], precision: str = "fp32") -> nn.Module:
     """The open_clip model of a name or configuration dict, randomly initialised from torch's global generator.
 
