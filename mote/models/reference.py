@@ -69,6 +69,8 @@ def read_reference(path: Path) -> Reference:
     tuned_text = head["spe_cls_feature"]
     if tuned_text.ndim != 2 or tuned_text.shape[1] != width:
         raise ValueError(f"{path}: spe_cls_feature has shape {tuple(tuned_text.shape)}; expected (classes, {width})")
+    if not tuned_text.norm(dim=1).min() > 0:
+        raise ValueError(f"{path}: spe_cls_feature has rows of zeros; expected the features of class names")
     if not fusion:
         return Reference({**backbone, **temporal}, width, None, architecture, name, tuned_text, None)
     num_experts, hidden, _ = temporal["temporal.blocks.0.mlp.up_weight"].shape

@@ -41,10 +41,10 @@ def test_damaged_folders_are_one_line(tmp_path):
         tmp_path, ImageAutoencoder(size=8, latent=3, width=4), isotropic(torch.zeros(2, 3))._asdict(), META
     )
     (tmp_path / "model.safetensors").write_bytes(b"no")
-    with pytest.raises(ValueError, match="model.safetensors: damaged"):
+    with pytest.raises(ValueError, match=r"model\.safetensors: damaged"):
         load_autoencoder(tmp_path)
     save_autoencoder(tmp_path, ImageAutoencoder(size=8, latent=3, width=4), {"centres": torch.zeros(2, 3)}, META)
-    with pytest.raises(ValueError, match=r"tensors missing: prior.priors, prior.scale_tril"):
+    with pytest.raises(ValueError, match=r"tensors missing: prior\.priors, prior\.scale_tril"):
         load_autoencoder(tmp_path)
     (tmp_path / "model.json").write_text('{"task": "autoencoder", "kind": "sound", "sizes": {}}')
     with pytest.raises(ValueError, match=r"model.json: kind: Input should be 'image', got 'sound'"):
