@@ -25,7 +25,7 @@ from mote.files.writing import refuse_filled, replacing_folder
 from mote.inference.hub import HubError, is_repo_id
 from mote.inference.loading import load_video
 from mote.models.clip_weights import one_line, weights_file
-from mote.reporting.model_card import model_card, results_section
+from mote.reporting.model_card import check_result, model_card
 
 
 def save_pretrained(
@@ -127,10 +127,10 @@ def _results(run: Path, weights_now: str) -> list[dict[str, Any]]:
             continue
         try:
             result = json.loads(file.read_text(encoding="utf-8"))
-            if "top1" not in result or "provenance" not in result:
+            if not {"top1", "provenance"} <= result.keys():
                 continue
             weights = result["provenance"]["hashes"]["weights"]
-            results_section([result])  # what the card needs is there
+            check_result(result)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             print(f"mote: {file}: left out, it is damaged ({one_line(error)})", file=sys.stderr)
             continue

@@ -42,7 +42,7 @@ def model_card(
         eval_results=[item for result in results for item in _eval_results(result)] or None,
     )
     parts = [f"---\n{data.to_yaml()}\n---", f"# {Path(name).name}", _model(meta), _usage(name, meta)]
-    parts += [results_section(results)] if results else []
+    parts += [_results(results)] if results else []
     classes = meta.get("classes") or []
     if classes:
         parts.append(_folded(f"The {len(classes)} classes it was tuned on", ", ".join(classes)))
@@ -117,8 +117,13 @@ mote predict {name} clip.mp4 --labels "surfing,skiing"
 ```"""
 
 
-def results_section(results: Sequence[Mapping]) -> str:
-    """The table of results; raises LookupError or TypeError where a result lacks what it shows."""
+def check_result(result: Mapping) -> None:
+    """Raise LookupError, TypeError or ValueError where a result lacks what the card shows of it."""
+    _results([result])
+    _eval_results(result)
+
+
+def _results(results: Sequence[Mapping]) -> str:
     rows = [
         "## Results",
         "In percent, with 95 % intervals (Wilson); undecodable videos count as wrong.",
