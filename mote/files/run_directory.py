@@ -27,7 +27,10 @@ def config_file(path: str | Path) -> Path | None:
 
 def parse_description(text: str) -> dict[str, Any]:
     """Content of a `model.json`, with today's names of its keys; raises ValueError where it is no JSON object."""
-    meta: object = json.loads(text)
+    try:
+        meta: object = json.loads(text)
+    except RecursionError:
+        raise ValueError("expected a JSON object, got lists within lists without end") from None
     if not isinstance(meta, dict):
         raise ValueError(f"expected a JSON object, got {type(meta).__name__}")
     return {OLD_KEYS.get(str(key), str(key)): value for key, value in meta.items()}

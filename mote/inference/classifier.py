@@ -189,6 +189,8 @@ class VideoClassifier:
         views = video.frames(0, 0)[None]  # (1, clips*crops, T, 3, S, S)
         logits = self.scorer(class_names, modulation)({"frames": views.to(self.device)})
         scores = fuse_views(logits)[0].cpu()
+        if not scores.isfinite().all():
+            raise ValueError(f"{path}: the model gives scores that are no numbers (nan); its weights are not usable")
         order = torch.argsort(scores, descending=True, stable=True)
         return {class_names[i]: float(scores[i]) for i in order.tolist()}
 
@@ -205,14 +207,35 @@ class VideoClassifier:
         """This classifier with alpha * own + (1 - alpha) * original CLIP weights in visual tower and logit scale.
 
         The temporal head stays. alpha in [0, 1]; the authors' released test scripts use 0.99 (mentioned in no paper).
+
+        Raises:
+            ValueError: the original has another visual tower, or this one has lost parts.
         """
-        original, model = self.towers(), copy.deepcopy(self.model)
+        model = copy.deepcopy(self.model)
         state = model.state_dict()
-        theirs = {f"visual.{name}": tensor for name, tensor in original.visual.state_dict().items()}
-        for name, tensor in (theirs | {"logit_scale": original.logit_scale}).items():
+        for name, tensor in self.original_weights().items():
             if tensor.is_floating_point():
                 state[name].copy_(torch.lerp(tensor.to(state[name]), state[name], alpha))
         return replace(self, model=model)
+
+    def original_weights(self) -> dict[str, Tensor]:
+        """Visual tower and logit scale of the original CLIP under the names that they have in the model.
+
+        Raises:
+            ValueError: the original has another visual tower, or the model's has lost parts.
+        """
+        original, state = self.towers(), self.model.state_dict()
+        theirs = {f"visual.{name}": tensor for name, tensor in original.visual.state_dict().items()}
+        theirs["logit_scale"] = original.logit_scale
+        ours = {name: tensor.shape for name, tensor in state.items() if not name.startswith("temporal.")}
+        if {name: tensor.shape for name, tensor in theirs.items()} != ours:
+            removed = any(name.startswith("visual.") for name in self.model.widths)
+            what = "from which parts were removed" if removed else f"that {original.name} does not have"
+            raise ValueError(
+                "alpha: interpolation needs the visual tower of the original CLIP, and this model has one "
+                f"{what}; leave alpha at 1"
+            )
+        return theirs
 
     def adjusted(self, tau: float) -> "VideoClassifier":
         """This classifier with the logits of its own classes corrected by their training counts, z - tau log p.

@@ -6,6 +6,7 @@ normalised, the labels, whether modulation is on, and what the model is (version
 
 import importlib.util
 import json
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -22,12 +23,13 @@ from tqdm import tqdm
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.files.hashes import sha256_lines, sha256_tensors
-from mote.files.provenance import versions
+from mote.files.provenance import versions, without_places
 from mote.files.writing import replacing
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
 from mote.inference.predict import find_files, posthoc
 from mote.models.checkpoints import save_model
+from mote.models.clip_weights import weights_file
 from mote.models.export import NOTE, FramesToLogits, write_onnx, write_program
 from mote.models.modulation import GATE
 from mote.models.view_scorer import view_scorer
@@ -80,7 +82,7 @@ def export(
     text = None if names is None else classifier.text_features(names)
     # An input may hold the features of any names. On those of the tuned classes the gate is 1 and changes nothing.
     tuned = classifier.gate_text(names or [], modulation)
-    note = contract(classifier, names, text, modulation=tuned is not None)
+    note = without_places(contract(classifier, names, text, modulation=tuned is not None))
     with replacing(out) as temporary:
         _write(format, temporary, classifier, text, tuned, note)
         difference = _compare(_runner(format, temporary, text is None), classifier, text, tuned, videos)
@@ -90,6 +92,9 @@ def export(
     what = "class features are an input" if names is None else f"{len(names)} classes"
     where = f"{len(videos)} videos" if videos else "synthetic clips"
     gate = "off" if tuned is None else "on"
+    beside = _published(classifier.meta).get("backbone_file")
+    if format == "safetensors" and beside is not None:
+        print(f"mote: {out}: other names than its own need the CLIP weights {beside} beside it", file=sys.stderr)
     print(f"{out}: {format}, {what}, modulation {gate}; logits differ by at most {difference:.2g} on {where}")
     return difference
 
@@ -184,7 +189,13 @@ def _write(
     gates = known or tuned is not None or classifier.model.temporal is None
     tensors = {"text": None if once else text, "tuned_text": classifier.tuned_text if gates else None}
     present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    save_model(path, classifier.model, {**classifier.meta, **own}, present, {NOTE: json.dumps(note)})
+    save_model(path, classifier.model, _published({**classifier.meta, **own}), present, {NOTE: json.dumps(note)})
+
+
+def _published(meta: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a model without places of this machine; a file of CLIP weights is looked for beside the export."""
+    meta, file = without_places(meta), weights_file(str(meta.get("backbone")), meta.get("pretrained"))
+    return meta if file is None else {**meta, "pretrained": file.name, "backbone_file": file.name}
 
 
 def _runner(format: str, path: Path, text_input: bool) -> Logits:

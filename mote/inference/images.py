@@ -20,6 +20,7 @@ from mote.datasets.transforms import eval_transform
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.run_directory import model_folder
 from mote.inference.model import ONE_VIEW, Source, Views
+from mote.models.description import check_present
 from mote.models.feature_maps import CLIPImages
 from mote.models.folders import load_folder
 from mote.models.image_checkpoints import load_net
@@ -108,6 +109,8 @@ class ImageClassifier:
         """
         logits = self.logits(self._pixels(path, views.faces)[None])[0]
         probabilities = logits.double().softmax(dim=0)
+        if not probabilities.isfinite().all():
+            raise ValueError(f"{path}: the model gives scores that are no numbers (nan); its weights are not usable")
         order = probabilities.argsort(descending=True, stable=True).tolist()
         return {self.classes[c]: probabilities[c].item() for c in order}
 
@@ -141,5 +144,7 @@ def load_images(path: Path, clip_images: bool = False) -> ImageClassifier:
         net, meta = load_net(model_folder(path))
         return ImageClassifier(net.eval(), list(meta["classes"]), meta, device)
     loaded = load_folder(model_folder(path))
-    assert loaded.classes is not None and loaded.tuned_text is not None  # written by experiments.images
+    check_present(loaded.meta, ("classes", "size", "channels"), path)
+    if loaded.classes is None or loaded.tuned_text is None:
+        raise ValueError(f"{path}: has no features of its classes (tuned_text), which CLIP on still images needs")
     return ImageClassifier(CLIPImages(loaded.model, loaded.tuned_text).eval(), loaded.classes, loaded.meta, device)

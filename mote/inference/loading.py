@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from mote.datasets.lists.manifest import read_class_names, read_templates
-from mote.files.run_directory import model_folder, read_description
+from mote.files.run_directory import DESCRIPTION, model_folder, read_description
 from mote.files.shipped import data_file
 from mote.inference.classifier import VideoClassifier
 from mote.inference.hub import download, is_local, is_repo_id
@@ -17,7 +17,9 @@ from mote.inference.model import Source
 from mote.models.autoencoder import is_autoencoder
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
 from mote.models.clip import Towers, load_backbone, parse_model_name
-from mote.models.folders import load_folder, towers
+from mote.models.clip_weights import is_known
+from mote.models.description import check_present
+from mote.models.folders import check_backbone, fitting_towers, load_folder, towers
 from mote.models.image_checkpoints import is_image_model
 from mote.models.video_clip import VideoCLIP
 
@@ -98,23 +100,47 @@ def folder_kind(path: Path) -> str:
 
 def _video(model: str, pretrained: str | None, backbone: str | None) -> VideoClassifier:
     path = Path(model)
+    here = path.is_dir() or path.suffix == ".safetensors" or (path.exists() and is_repo_id(model))  # not on the Hub
+    _check_options(model, here, pretrained, backbone)
     if is_reference_checkpoint(path):
-        return _from_reference(load_folder(path), backbone)
-    if path.is_dir() or path.suffix == ".safetensors":
-        return _from_folder(load_folder(path))
+        return _from_reference(load_folder(path), backbone, path)
+    if here:
+        return _from_folder(load_folder(path), path)
     if pretrained is None and is_local(model):
         raise FileNotFoundError(f"{model}: there is no such run directory, model folder or file")
     if pretrained is None and is_repo_id(model):
-        return _from_folder(load_folder(download(model)))
+        return _from_folder(load_folder(download(model)), path)
     name, tag = parse_model_name(model)
     return _from_backbone(load_backbone(name, pretrained or tag))
 
 
-def _from_folder(loaded: LoadedModel) -> VideoClassifier:
+def _check_options(model: str, here: bool, pretrained: str | None, backbone: str | None) -> None:
+    """Raise ValueError for an option that would be passed over: only some kinds of models take them."""
+    authors = is_reference_checkpoint(model)
+    if pretrained is not None and (here or authors):
+        raise ValueError(f"{model}: has its own weights; leave pretrained={pretrained!r} out")
+    if backbone is not None and not authors:
+        raise ValueError(
+            f"{model}: knows its CLIP; backbone={backbone!r} is for an authors' checkpoint (.pt), leave it out"
+        )
+
+
+def _from_folder(loaded: LoadedModel, place: Path) -> VideoClassifier:
     meta = loaded.meta
+    place = model_folder(place) / DESCRIPTION if place.is_dir() else place
+    check_present(meta, ("templates", "frames", "size"), place)
+    if (name := meta.get("backbone")) is not None and is_known(name):
+        check_backbone(name, loaded, place)
+
+    def original() -> Towers:
+        if name is None:
+            raise ValueError(f"{place}: does not say whose text tower belongs to it (backbone), which new names need")
+        found = towers(name, meta.get("pretrained"), meta.get("seed", 0), loaded.text_weights)
+        return fitting_towers(found, loaded.model.embed_dim, place)
+
     return VideoClassifier(
         loaded.model.fold(loaded.merge_routing),
-        lambda: towers(meta["backbone"], meta["pretrained"], meta["seed"], loaded.text_weights),
+        original,
         classes=loaded.classes,
         tuned_text=loaded.tuned_text,
         templates=meta["templates"],
@@ -130,13 +156,15 @@ def _from_folder(loaded: LoadedModel) -> VideoClassifier:
     )
 
 
-def _from_reference(loaded: LoadedModel, backbone: str | None) -> VideoClassifier:
+def _from_reference(loaded: LoadedModel, backbone: str | None, place: Path) -> VideoClassifier:
     name, tag = parse_model_name(backbone) if backbone else (loaded.meta["backbone"], loaded.meta["pretrained"])
+    if name is not None:
+        check_backbone(name, loaded, place, same_size=loaded.meta["backbone"] is not None)
 
     def original() -> Towers:
         if name is None:
             raise ValueError("the text tower of this checkpoint is not known; name its CLIP as backbone='name:tag'")
-        return load_backbone(name, tag)
+        return fitting_towers(load_backbone(name, tag), loaded.model.embed_dim, place)
 
     count = 0 if loaded.tuned_text is None else len(loaded.tuned_text)
     kinetics = read_class_names(data_file("classes/kinetics400.txt"))

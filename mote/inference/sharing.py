@@ -12,22 +12,20 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import huggingface_hub
-import open_clip
 import yaml
 
 from mote.config import read_run_tree
 from mote.files.hashes import sha256_tensors
+from mote.files.provenance import without_places
 from mote.files.run_directory import CONFIG, DESCRIPTION, TEXT, WEIGHTS, config_file, model_folder, read_description
 from mote.files.writing import refuse_filled, replacing_folder
 from mote.inference.hub import HubError, is_repo_id
-from mote.models.clip_weights import one_line
-from mote.reporting.model_card import model_card
-
-if TYPE_CHECKING:
-    pass
+from mote.inference.loading import load_video
+from mote.models.clip_weights import one_line, weights_file
+from mote.reporting.model_card import check_result, model_card
 
 
 def save_pretrained(
@@ -47,8 +45,10 @@ def save_pretrained(
     model = model_folder(run)
     if not model.is_dir():
         raise FileNotFoundError(f"{run}: no such run directory or model folder")
+    found = load_video(str(run), device="cpu")  # refuses what is damaged or does not fit
     meta, weights = _shared_backbone(model, read_description(model))
-    results = _results(run)
+    meta = without_places(meta)
+    results = without_places(_results(run, sha256_tensors(found.model.state_dict())))
     config = None
     if (file := config_file(run)) is not None:
         tree = read_run_tree(file)
@@ -65,8 +65,8 @@ def save_pretrained(
             (stage / CONFIG).write_text(config, encoding="utf-8")
         for result in results:
             target = stage / "evaluations" / f"{result['task']}.json"
-            target.write_text(json.dumps(without_places(result), indent=1) + "\n", encoding="utf-8")
-        card = model_card(name or str(folder), meta, results, config=config, license=license)
+            target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        card = model_card(name or folder.resolve().name, meta, results, config=config, license=license)
         (stage / "README.md").write_text(card, encoding="utf-8")
     return folder
 
@@ -76,28 +76,14 @@ def _shared_backbone(model: Path, meta: dict[str, Any]) -> tuple[dict[str, Any],
     name, weights = str(meta.get("backbone")), meta.get("pretrained")
     if name.startswith("local-dir:"):
         raise ValueError(f"{model}: its CLIP is {name}, a folder of this machine; a shared model needs a tag or a file")
-    if weights in (None, "random") or open_clip.get_pretrained_cfg(name.replace("/", "-"), weights):
+    if (file := weights_file(name, weights)) is None:
         return meta, None
-    file = model / meta["backbone_file"] if "backbone_file" in meta else Path(weights).expanduser()
+    file = model / meta["backbone_file"] if "backbone_file" in meta else file
     if not file.is_file():
         raise FileNotFoundError(
             f"{file}: no such file; {model} needs these CLIP weights, and so would who downloads it"
         )
     return {**meta, "pretrained": file.name, "backbone_file": f"backbone{file.suffix}"}, file
-
-
-def without_places(value: Any) -> Any:
-    """Plain values with absolute paths made relative to the working folder; elsewhere the last part of a path stays."""
-    if isinstance(value, dict):
-        return {key: without_places(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [without_places(item) for item in value]
-    kind, separator, path = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    if not Path(path).is_absolute():
-        return value
-    here = Path.cwd()
-    inside = Path(path).is_relative_to(here)
-    return kind + separator + (str(Path(path).relative_to(here)) if inside else Path(path).name)
 
 
 def push_to_hub(run: str | Path, repo: str, *, private: bool = False, license: str | None = None) -> str:
@@ -131,20 +117,23 @@ def push(run: str, target: str, *, private: bool = False, license: str | None = 
     return push_to_hub(run, target, private=private, license=license)
 
 
-def _results(run: Path) -> list[dict[str, Any]]:
+def _results(run: Path, weights_now: str) -> list[dict[str, Any]]:
     """The run's result files that were measured on the weights of `best/`; others are named on stderr."""
-    from mote.inference.loading import load_video
-
-    hashes = {sha256_tensors(load_video(str(run), device="cpu").model.state_dict())}
+    hashes = {weights_now}
     found: dict[str, dict[str, Any]] = {}
     metrics = run / "metrics.json"  # written with best/; folded on another device, the last bits may differ
     for file in [metrics, *sorted((run / "evaluations").glob("*.json"))]:
         if not file.is_file():
             continue
-        result = json.loads(file.read_text(encoding="utf-8"))
-        if "top1" not in result or "provenance" not in result:
+        try:
+            result = json.loads(file.read_text(encoding="utf-8"))
+            if not {"top1", "provenance"} <= result.keys():
+                continue
+            weights = result["provenance"]["hashes"]["weights"]
+            check_result(result)
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            print(f"mote: {file}: left out, it is damaged ({one_line(error)})", file=sys.stderr)
             continue
-        weights = result["provenance"]["hashes"]["weights"]
         hashes |= {weights} if file == metrics else set()
         if weights in hashes:
             found.setdefault(result["task"], result)

@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Num
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
-from mote.models.tensor_files import task_of, write_model_folder
+from mote.models.description import AutoencoderDescription, check_description
+from mote.models.tensor_files import Tensors, check_names, check_tensors, filled, task_of, write_model_folder
 
 PRIOR = "prior."  # of the names of its tensors
 
@@ -118,22 +117,34 @@ def load_autoencoder(folder: Path) -> LoadedAutoencoder:
     """
     if not is_autoencoder(folder):
         raise ValueError(f"{folder}: holds no autoencoder; give the directory of a finished run with task=autoencoder")
-    try:
-        meta = read_description(folder)
-        if meta["kind"] != KIND:
-            raise ValueError(f"its kind is {meta['kind']!r}, expected {KIND!r}")
-        with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
-            model = ImageAutoencoder(**meta["sizes"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{folder / DESCRIPTION}: does not describe an autoencoder: {error}") from None
-    try:
-        state = load_file(folder / WEIGHTS)
-        prior = {name.removeprefix(PRIOR): state.pop(name) for name in list(state) if name.startswith(PRIOR)}
-        model.load_state_dict(state)
-    except (SafetensorError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {reason}") from None
-    return LoadedAutoencoder(model.eval(), prior, meta)
+    meta, place, weights = read_description(folder), folder / DESCRIPTION, folder / WEIGHTS
+    state = Tensors(weights)
+    prior = {name.removeprefix(PRIOR): t for name, t in state.take([n for n in state if n.startswith(PRIOR)]).items()}
+    check_description(AutoencoderDescription, meta, place, len(state))
+
+    def build(device: str) -> ImageAutoencoder:
+        with torch.random.fork_rng(devices=[]), torch.device(device):  # the initial weights are thrown away
+            return ImageAutoencoder(**meta["sizes"])
+
+    model = filled(build, state, weights, place)
+    _check_prior(prior, meta, weights)
+    return LoadedAutoencoder(model, prior, meta)
+
+
+def _check_prior(prior: Mapping[str, Tensor], meta: Mapping[str, Any], path: Path) -> None:
+    """Check that the prior is a Gaussian mixture of codes: shares that sum to 1, and deviations above 0."""
+    modes, latent = len(prior.get("priors", torch.zeros(1)).reshape(-1)), meta["sizes"]["latent"]
+    shapes = {"centres": (modes, latent), "scale_tril": (modes, latent, latent), "priors": (modes,)}
+    named = {PRIOR + name: tensor for name, tensor in prior.items()}
+    check_tensors(named, {PRIOR + name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, path)
+    shares, scale = prior["priors"].double(), prior["scale_tril"]
+    problems = {
+        "priors": bool(shares.min() < 0 or abs(shares.sum() - 1) > 0.01),
+        "scale_tril": bool(scale.diagonal(dim1=1, dim2=2).min() <= 0 or scale.triu(1).any()),
+    }
+    check_names({PRIOR + name for name, wrong in problems.items() if wrong}, "of no Gaussian mixture", path)
+    if meta["conditional"] and modes != len(meta["classes"]):
+        raise ValueError(f"{path}: its prior has {modes} modes for {len(meta['classes'])} classes, but is conditional")
 
 
 def sample_posterior(

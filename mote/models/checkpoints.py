@@ -9,31 +9,33 @@ is `pretrained` then. Where the text tower was tuned, `text.safetensors` holds i
 written under a temporary name and renamed. The published format is described in `reference`.
 """
 
-import hashlib
 import json
-import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import open_clip
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mote.files.run_directory import DESCRIPTION, TEXT, WEIGHTS, parse_description
 from mote.files.writing import replacing, write_atomic
+from mote.models.clip_weights import one_line
+from mote.models.description import VideoDescription, check_description
 from mote.models.narrow import narrow
-from mote.models.reference import check_names, read_reference
+from mote.models.old_names import renamed
+from mote.models.reference import read_reference
 from mote.models.temporal import HeadSizes, TemporalHead
-from mote.models.tensor_files import Tensors, on_cpu
+from mote.models.tensor_files import Tensors, check_tensors, filled, on_cpu
 from mote.models.video_clip import VideoCLIP
+from mote.models.visual import build_visual, describe_visual
 
 NO_HEAD = {"num_experts": 1, "num_heads": 1, "ln_eps": 1e-5, "ffn_ratio": 4, "max_frames": 77}  # written for L = 0
+UNIT = 0.02  # how far from 1 the length of a class feature, or the sum of the shares of experts, may be by rounding
 TENSORS = ("tuned_text", "text", "merge_routing")  # what may lie beside the parameters
 
 
@@ -85,7 +87,7 @@ def save_model(
     meta = {**meta, **_sizes(model), **({"widths": model.widths} if model.widths else {})}
     meta |= {"text_tuned": text_tower is not None or bool(meta.get("text_tuned"))}
     backbone = meta.get("backbone")
-    described = meta.get("architecture") or _architecture(None if backbone is None else str(backbone), model.visual)
+    described = meta.get("architecture") or describe_visual(None if backbone is None else str(backbone), model.visual)
     meta["architecture"] = described
     weights, description = _places(folder)
     weights.parent.mkdir(parents=True, exist_ok=True)
@@ -114,27 +116,19 @@ def load_model(folder: Path | str) -> LoadedModel:
         if path is not None and not path.is_file():
             hint = f"; a model folder holds {DESCRIPTION} and {WEIGHTS}" if description is not None else ""
             raise FileNotFoundError(f"{path}: not found{hint}")
+    state, place = Tensors(weights), description or weights
     try:
-        meta = parse_description(_metadata(weights) if description is None else description.read_text(encoding="utf-8"))
-        sizes, architecture = _read_sizes(meta), meta["architecture"]
-        if "backbone_file" in meta:
-            meta["pretrained"] = str(weights.parent / Path(meta.pop("backbone_file")).name)
-    except SafetensorError as error:
-        raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{description or weights}: damaged ({error}); expected the JSON object that save_model writes"
-        ) from None
-    except KeyError as error:
-        raise ValueError(
-            f"{description or weights}: the key {error} is missing; expected what save_model writes"
-        ) from None
-    try:
-        state = Tensors(weights)
-    except SafetensorError as error:
-        raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
-    extra = {name: state[name].clone() for name in state.leave_out(TENSORS)}
-    model = _rebuild(architecture, sizes, state, weights, meta.get("widths"))
+        meta = parse_description(
+            state.metadata.get("model", "{}") if description is None else description.read_text(encoding="utf-8")
+        )
+    except ValueError as error:
+        raise ValueError(f"{place}: damaged ({error}); expected the JSON object that save_model writes") from None
+    extra = state.take(TENSORS)
+    check_description(VideoDescription, meta, place, len(state))
+    if "backbone_file" in meta:
+        meta["pretrained"] = str(weights.parent / Path(meta.pop("backbone_file")).name)
+    model = filled(partial(_build, _read_sizes(meta)), state, weights, place)
+    _check_extra(extra, meta, model, weights)
     return LoadedModel(
         model,
         extra.get("tuned_text"),
@@ -146,6 +140,24 @@ def load_model(folder: Path | str) -> LoadedModel:
     )
 
 
+def _check_extra(extra: Mapping[str, Tensor], meta: Mapping[str, Any], model: VideoCLIP, path: Path) -> None:
+    """Check the tensors beside the parameters: one row for each name, rows of length 1, experts in shares."""
+    parts = 2 if model.expert_part == "separate" else 1
+    shapes = {"merge_routing": (model.num_layers, parts * model.num_experts)}
+    for name, key in (("tuned_text", "classes"), ("text", "labels")):
+        shapes[name] = (len(meta.get(key) or extra.get(name, ())), model.embed_dim)
+    if "text" in extra and not (meta.get("labels") and meta.get("templates")):
+        raise ValueError(f"{path}: holds class features `text`, but there are no labels or templates they belong to")
+    check_tensors(extra, {name: torch.empty(shapes[name], device="meta") for name in extra}, path)
+    for name, tensor in extra.items():
+        rows = tensor.double()
+        routing = name == "merge_routing"
+        sums = rows.unflatten(1, (parts, -1)).sum(2) if routing else rows.norm(dim=1)
+        if (sums - 1).abs().max() > UNIT or (routing and rows.min() < 0):
+            what, found = "sum to 1" if routing else "have length 1", f"{sums.min():.3g} to {sums.max():.3g}"
+            raise ValueError(f"{path}: tensor {name}: expected rows that {what}, got {found}")
+
+
 def load_text(path: Path, tower: nn.Module) -> None:
     """Fill a text tower with the tuned weights of `text.safetensors`.
 
@@ -155,11 +167,9 @@ def load_text(path: Path, tower: nn.Module) -> None:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: not found; the model beside it was trained with this text tower")
-    try:
-        tower.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        problem = " ".join(str(error).split())[:300]
-        raise ValueError(f"{path}: does not hold the weights of this text tower: {problem}") from None
+    state = {renamed("clip", "backbone", name): tensor for name, tensor in Tensors(path).items()}
+    check_tensors(state, tower.state_dict(), path)
+    tower.load_state_dict(state)
 
 
 def is_reference_checkpoint(path: Path | str) -> bool:
@@ -178,33 +188,12 @@ def load_reference(path: Path | str) -> LoadedModel:
     """
     path = Path(path)
     found = read_reference(path)
-    sizes = Sizes(found.embed_dim, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, found.head)
-    model = _rebuild(found.architecture, sizes, found.state, path)
+    statistics = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    sizes = Sizes(found.architecture, found.embed_dim, *statistics, found.head, {}, None)
+    model = filled(partial(_build, sizes), found.state, path, path)
     meta = {"backbone": found.backbone, "pretrained": found.backbone and "openai", "architecture": found.architecture}
     meta |= {"classes": None, **_sizes(model)}
     return LoadedModel(model, found.tuned_text, None, meta, found.merge_routing)
-
-
-def build_visual(architecture: Mapping[str, object]) -> nn.Module:
-    """A visual tower with random weights from open_clip's factory, without its text tower.
-
-    Args:
-        architecture: `embed_dim`, `vision_cfg` and `quick_gelu` as in an open_clip model config.
-    """
-    text = {"context_length": 4, "vocab_size": 4, "width": 64, "heads": 1, "layers": 1}  # the factory wants one
-    config = json.dumps({**architecture, "text_cfg": text}, sort_keys=True)
-    name = "mote-" + hashlib.sha256(config.encode()).hexdigest()[:16]
-    if name not in open_clip.list_models():
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"{name}.json"
-            path.write_text(config, encoding="utf-8")
-            open_clip.add_model_config(path)
-    threshold = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # "No pretrained weights loaded": they are, just not by the factory
-    try:
-        return cast(nn.Module, open_clip.create_model(name, pretrained=None).visual)
-    finally:
-        logging.disable(threshold)
 
 
 def _places(folder: Path | str) -> tuple[Path, Path | None]:
@@ -213,37 +202,18 @@ def _places(folder: Path | str) -> tuple[Path, Path | None]:
     return (folder, None) if folder.suffix == ".safetensors" else (folder / WEIGHTS, folder / DESCRIPTION)
 
 
-def _metadata(weights: Path) -> str:
-    with safe_open(weights, "pt") as file:
-        return (file.metadata() or {})["model"]
-
-
-def _architecture(backbone: str | None, visual: nn.Module) -> dict[str, object]:
-    """The config of a CLIP's visual tower, with the activation and image size that `visual` really has."""
-    if backbone == "tiny":
-        from mote.models.tiny import tiny_config
-
-        config = tiny_config()
-    else:
-        config = open_clip.get_model_config(backbone) if backbone else None
-    if config is None:
-        raise ValueError(
-            f"cannot describe the visual tower of backbone={backbone!r}; expected 'tiny' or an open_clip model"
-        )
-    vision = dict(config["vision_cfg"])
-    size = getattr(visual, "image_size", vision.get("image_size", 224))
-    vision["image_size"] = size if isinstance(size, int) or size[0] != size[1] else size[0]
-    quick_gelu = any(type(module).__name__ == "QuickGELU" for module in visual.modules())  # some tags switch it on
-    return {"embed_dim": config["embed_dim"], "vision_cfg": vision, "quick_gelu": quick_gelu}
-
-
 class Sizes(NamedTuple):
-    """What rebuilds a `VideoCLIP` around its visual tower; `head` is None without a temporal head."""
+    """What rebuilds a `VideoCLIP`: open_clip's config of the visual tower, D, statistics of pixels, sizes of the
+    temporal head (None without one), what is left where something was removed, and pixels of its images where known.
+    """
 
+    architecture: Mapping[str, object]
     embed_dim: int
     mean: Sequence[float]
     std: Sequence[float]
     head: HeadSizes | None
+    widths: Mapping[str, int]
+    size: int | None
 
 
 def _sizes(model: VideoCLIP) -> dict[str, object]:
@@ -254,33 +224,33 @@ def _sizes(model: VideoCLIP) -> dict[str, object]:
 
 
 def _read_sizes(meta: Mapping[str, Any]) -> Sizes:
-    """The sizes in the content of a `model.json`; raises KeyError for one that is missing."""
+    """The sizes in the content of a `model.json`."""
     meta = {"expert_part": "ffn", **meta}  # models saved before there was a choice
     head = HeadSizes(**{name: meta[name] for name in HeadSizes._fields})
-    return Sizes(meta["embed_dim"], meta["mean"], meta["std"], head if head.num_layers else None)
+    place = meta["architecture"], meta["embed_dim"], meta["mean"], meta["std"]
+    return Sizes(*place, head if head.num_layers else None, meta.get("widths") or {}, meta.get("size"))
 
 
-def _rebuild(
-    architecture: Mapping[str, object],
-    sizes: Sizes,
-    state: Mapping[str, Tensor],
-    path: Path,
-    widths: Mapping[str, int] | None = None,  # of a model from which something was removed
-) -> VideoCLIP:
-    """The model of these sizes with the parameters `state`, whose names and shapes must match exactly."""
-    width, mean, std, head = sizes
-    with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
-        visual = build_visual(architecture)
-        temporal = None if head is None else TemporalHead(width, **head._asdict())
-        model = VideoCLIP(visual, torch.zeros(()), temporal, embed_dim=width, mean=mean, std=std)
-    if widths:
-        narrow(model, {name: torch.arange(width) for name, width in widths.items()})
-    own = model.state_dict()
-    check_names(set(own) - set(state), "missing", path)
-    check_names(set(state) - set(own), "unknown", path)
-    shapes = {name: (tuple(state[name].shape), tuple(own[name].shape)) for name in own}
-    odd = {f"{name} {found} for {expected}" for name, (found, expected) in shapes.items() if found != expected}
-    check_names(odd, "of another shape", path)
-    for name, tensor in own.items():
-        tensor.copy_(state[name])
-    return model.eval()
+def _build(sizes: Sizes, device: str) -> VideoCLIP:
+    """A model of these sizes, its initial weights drawn without a trace in torch's generator."""
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        visual = build_visual(sizes.architecture, device)
+        temporal = None if sizes.head is None else TemporalHead(sizes.embed_dim, **sizes.head._asdict())
+    statistics = {"mean": sizes.mean, "std": sizes.std}
+    model = VideoCLIP(visual, torch.zeros(()), temporal, embed_dim=sizes.embed_dim, **statistics)
+    if sizes.widths:
+        narrow(model, {name: torch.arange(width) for name, width in sizes.widths.items()})
+    if sizes.size is not None and device == "meta":  # a forward pass that costs nothing
+        _check_size(model.eval(), sizes.size)
+    return model
+
+
+@torch.no_grad()
+def _check_size(model: VideoCLIP, size: int) -> None:
+    """Check on a model without memory that its visual tower takes images of `size` pixels; raises ValueError."""
+    try:
+        given = tuple(model.visual(torch.empty(1, 3, size, size, device="meta")).shape)
+    except Exception as error:
+        raise ValueError(f"size {size}: the visual tower takes no such images ({one_line(error)})") from None
+    if given != (1, model.embed_dim):
+        raise ValueError(f"the visual tower gives features {given}, expected (1, {model.embed_dim})")

@@ -22,6 +22,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from mote.models.tensor_files import Tensors, check_numbers
 from mote.models.tiny import TINY_WEIGHTS, tiny_config
 
 PRECISIONS = ("fp32", "bf16", "fp16", "pure_bf16", "pure_fp16")
@@ -65,6 +66,18 @@ def backbone_config(name: str) -> dict[str, Any]:
         hint = f"did you mean {', '.join(close)}?" if close else "open_clip.list_models() lists all names"
         raise ValueError(f"unknown CLIP model {name!r}: expected 'tiny' or one of open_clip's {len(known) - 1}; {hint}")
     return config
+
+
+def is_known(name: str) -> bool:
+    """Whether `name` is "tiny" or an architecture of open_clip, so that its configuration is here."""
+    return name == "tiny" or (not name.startswith(SCHEMAS) and name.replace("/", "-") in open_clip.list_models())
+
+
+def weights_file(name: str, pretrained: str | None) -> Path | None:
+    """The file that `pretrained` names, where it is neither a tag of the model `name`, nor "random", nor left out."""
+    if pretrained in (None, "random") or open_clip.get_pretrained_cfg(name.replace("/", "-"), pretrained):
+        return None
+    return Path(pretrained).expanduser()
 
 
 def build_backbone(architecture: str | dict[str, object], precision: str = "fp32") -> nn.Module:
@@ -162,20 +175,26 @@ def _from_file(name: str, path: Path, precision: str) -> nn.Module:
             "map_location='cpu').state_dict(), new_file) and give that file, or use the tag 'openai'"
         )
     try:
-        return _fill(name, path, precision)
+        model = _fill(name, path, precision)
     except Warning:
         raise
     except Exception as error:  # a damaged file can raise anything
         raise ValueError(f"{path}: does not hold weights of {name}: {one_line(error)}") from error
+    own = model.state_dict()
+    check_numbers(own, own, path)
+    return model
 
 
 def _fill(name: str, path: Path, precision: str) -> nn.Module:
     state = _state_dict(path) if name == "tiny" or path.suffix in {".pt", ".pth", ".bin"} else {}
     if name != "tiny" and not OPENAI_EXTRAS & state.keys():
-        return _create(name, str(path), precision=precision, force_preprocess_cfg=_statistics(name))
+        model = _create(name, str(path), precision=precision, force_preprocess_cfg=_statistics(name))
+        check_numbers(Tensors(path) if path.suffix == ".safetensors" else state, model.state_dict(), path)
+        return model
     if name != "tiny" and not backbone_config(name).get("quick_gelu", False):
         warnings.warn(f"{path}: OpenAI's weights expect QuickGELU; did you mean {name}-quickgelu?", stacklevel=5)
     model = build_backbone(name, precision)
+    check_numbers(state, model.state_dict(), path)  # torch would cast whole numbers
     model.load_state_dict({key: value for key, value in state.items() if key not in OPENAI_EXTRAS})
     return model
 

@@ -66,6 +66,7 @@ def write_program(module: FramesToLogits, path: Path, note: str, *, frames: int,
     args, shapes = _example(module, frames, size)
     with torch.no_grad():
         program = torch.export.export(module.eval(), args, dynamic_shapes=shapes)
+    _forget_source(program.graph_module)
     torch.export.save(program, path, extra_files={NOTE: note})
 
 
@@ -85,8 +86,23 @@ def write_onnx(module: FramesToLogits, path: Path, note: str, *, frames: int, si
         program: Any = torch.onnx.export(
             module.eval(), args, dynamo=True, dynamic_shapes=shapes, output_names=["logits"], verbose=False
         )
+    for part in (program.model.graph, *program.model.functions.values()):
+        for node in part.all_nodes():  # each says where in the source it comes from
+            node.metadata_props.clear()
+            node.doc_string = None
+            for value in node.outputs:
+                value.metadata_props.clear()
     program.model.metadata_props[NOTE] = note
     program.save(path, external_data=False)
+
+
+def _forget_source(module: nn.Module) -> None:
+    """Remove from a traced module, and those inside it, the lines of source that its nodes come from."""
+    for part in module.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            for node in part.graph.nodes:
+                for key in ("stack_trace", "from_node", "source_fn_stack"):
+                    node.meta.pop(key, None)
 
 
 def _example(module: FramesToLogits, frames: int, size: int) -> tuple[tuple[Tensor, ...], dict[str, dict[int, Dim]]]:

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from mote.models.image_nets import ImageClassifier, make_head
 from mote.models.old_names import reads_old_name
 from mote.models.open_clip_blocks import all_tokens
+from mote.models.tensor_files import check_numbers
 from mote.models.video_clip import VideoCLIP
 
 
@@ -192,7 +193,9 @@ def load_net_weights(model: ImageClassifier, file: Path) -> None:
             shapes = f"{tuple(found[name].shape)} for {tuple(wanted[name].shape)}"  # type: ignore[union-attr]
             parts.append(f"{len(odd)} have another shape, such as {name} ({shapes})")
         raise ValueError(f"{file}: does not fit this network: {'; '.join(parts)}")
-    target.load_state_dict({name: value for name, value in found.items() if value is not None}, strict=False)
+    given = {name: value for name, value in found.items() if value is not None}
+    check_numbers(given, wanted, file)
+    target.load_state_dict(given, strict=False)
 
 
 def _read_weights(file: Path) -> dict[str, Tensor]:

@@ -14,7 +14,8 @@ from mote.models.checkpoints import (
     load_reference,
     load_text,
 )
-from mote.models.clip import TextTower, Towers, load_backbone
+from mote.models.clip import TextTower, Towers, backbone_config, load_backbone
+from mote.models.clip_weights import SCHEMAS
 from mote.models.image_checkpoints import is_image_model
 
 
@@ -45,4 +46,42 @@ def towers(backbone: str, pretrained: str | None, seed: int, text_weights: Path 
         found = load_backbone(backbone, pretrained)
     if text_weights is not None:
         load_text(text_weights, cast(TextTower, found.encode_text))
+    return found
+
+
+TOWER = ("layers", "width", "patch_size", "timm_model_name")  # of a visual tower, enough to tell published ones apart
+
+
+def check_backbone(name: str, loaded: LoadedModel, place: str | Path, *, same_size: bool = False) -> None:
+    """Check that the text tower of the CLIP `name` belongs to a model: its visual tower has the same sizes.
+
+    Names whose configuration is not part of open_clip are let through; see `fitting_towers`.
+
+    Args:
+        name: of the CLIP.
+        loaded: the model.
+        place: what the message names.
+        same_size: the number of pixels must be equal too; it differs from CLIP's own in models tuned at another size.
+
+    Raises:
+        ValueError: another architecture or width, or a name that open_clip does not have.
+    """
+    if name.startswith(SCHEMAS):
+        return
+    config, own = backbone_config(name), loaded.meta["architecture"]
+    keys = (*TOWER, "image_size") if same_size else TOWER
+    theirs = {"embed_dim": config["embed_dim"]} | {key: config["vision_cfg"].get(key) for key in keys}
+    ours = {"embed_dim": own["embed_dim"]} | {key: own["vision_cfg"].get(key) for key in keys}
+    if odd := [key for key in ours if ours[key] != theirs[key]]:
+        found = ", ".join(f"{key} {theirs[key]} where the model has {ours[key]}" for key in odd)
+        raise ValueError(f"{place}: backbone {name} is another CLIP than the model was tuned from: {found}")
+
+
+def fitting_towers(found: Towers, embed_dim: int, place: str | Path) -> Towers:
+    """`found`, whose features must have `embed_dim` numbers; raises ValueError."""
+    if found.embed_dim != embed_dim:
+        problem = (
+            f"has features of {found.embed_dim} numbers, the model of {embed_dim}; name the CLIP it was tuned from"
+        )
+        raise ValueError(f"{place}: backbone {found.name} {problem}")
     return found

@@ -11,14 +11,12 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
 
 from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
+from mote.models.description import ImageDescription, check_description
 from mote.models.feature_maps import TimmMaps
 from mote.models.image_nets import ImageClassifier, build_net
-from mote.models.tensor_files import task_of, write_model_folder
+from mote.models.tensor_files import Tensors, filled, task_of, write_model_folder
 
 TIMM = "timm:"
 TASKS = ("image", "expression")
@@ -105,19 +103,21 @@ def load_net(folder: Path) -> LoadedNet:
     """Rebuild a model written by `save_net`.
 
     Raises:
+        FileNotFoundError: one of the two files is missing.
         ValueError: naming the file that is damaged, or does not fit the other.
     """
+    place, weights = folder / DESCRIPTION, folder / WEIGHTS
     try:
         meta = read_description(folder)
-        with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
-            model = image_classifier(
-                meta["net"], len(meta["classes"]), mean=meta["mean"], std=meta["std"], **meta["sizes"]
-            )
-    except (KeyError, TypeError, ValueError, OSError) as error:
-        raise ValueError(f"{folder / DESCRIPTION}: does not describe an image network: {error}") from None
-    try:
-        nn.Module.load_state_dict(model, load_file(folder / WEIGHTS))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{folder / WEIGHTS}: does not fit {DESCRIPTION}: {reason}") from None
-    return LoadedNet(model.eval(), meta)
+    except ValueError as error:
+        raise ValueError(f"{place}: does not describe an image network: {error}") from None
+    state = Tensors(weights)
+    check_description(ImageDescription, meta, place, len(state))
+
+    def build(device: str) -> ImageClassifier:
+        with torch.random.fork_rng(devices=[]), torch.device(device):  # the initial weights are thrown away
+            sizes = {"mean": meta["mean"], "std": meta["std"], **meta["sizes"]}
+            return image_classifier(meta["net"], len(meta["classes"]), **sizes)
+
+    model = filled(build, state, weights, place)
+    return LoadedNet(model, meta)

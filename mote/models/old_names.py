@@ -10,7 +10,12 @@ def reads_old_name(module: nn.Module, old: str, new: str) -> None:
     module.register_load_state_dict_pre_hook(partial(_rename, old, new))
 
 
-def _rename(old: str, new: str, _module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+def renamed(old: str, new: str, name: str, prefix: str = "") -> str:
+    """The name of a tensor with the child `new` in place of `old`, below `prefix`; other names as they are."""
     before = f"{prefix}{old}."
-    for key in [key for key in state if key.startswith(before)]:
-        state[f"{prefix}{new}.{key.removeprefix(before)}"] = state.pop(key)
+    return f"{prefix}{new}.{name.removeprefix(before)}" if name.startswith(before) else name
+
+
+def _rename(old: str, new: str, _module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    for key in list(state):
+        state[renamed(old, new, key, prefix)] = state.pop(key)

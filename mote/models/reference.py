@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mote.models.temporal import HeadSizes
+from mote.models.tensor_files import check_names, check_numbers
 
 # (width, patch, layers, D, pixels) of a published visual tower -> open_clip's name of the CLIP with its text tower.
 OPENAI_TOWERS = {
@@ -68,6 +69,8 @@ def read_reference(path: Path) -> Reference:
     tuned_text = head["spe_cls_feature"]
     if tuned_text.ndim != 2 or tuned_text.shape[1] != width:
         raise ValueError(f"{path}: spe_cls_feature has shape {tuple(tuned_text.shape)}; expected (classes, {width})")
+    if not tuned_text.norm(dim=1).min() > 0:
+        raise ValueError(f"{path}: spe_cls_feature has rows of zeros; expected the features of class names")
     if not fusion:
         return Reference({**backbone, **temporal}, width, None, architecture, name, tuned_text, None)
     num_experts, hidden, _ = temporal["temporal.blocks.0.mlp.up_weight"].shape
@@ -75,14 +78,6 @@ def read_reference(path: Path) -> Reference:
     sizes = HeadSizes(len(fusion), num_experts, "ffn", heads, 1e-12, hidden / width, frames)
     routing = torch.stack(fusion).softmax(dim=1)
     return Reference({**backbone, **temporal}, width, sizes, architecture, name, tuned_text, routing)
-
-
-def check_names(names: Iterable[str], problem: str, path: Path) -> None:
-    """Raise ValueError, in one line, when `names` names any tensors: those of the file at `path` with this problem."""
-    names = sorted(names)
-    if names:
-        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-        raise ValueError(f"{path}: tensors {problem}: {', '.join(names[:6])}{more}")
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -102,6 +97,13 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         raise ValueError(f"{path}: not in the published MoTE format; expected {' and '.join(parts)}, got {found[:200]}")
     for part in parts:
         check_names({str(name) for name, t in saved[part].items() if not isinstance(t, Tensor)}, "of no value", path)
+        check_names({repr(name) for name in saved[part] if not isinstance(name, str)}, "whose names are no text", path)
+    tensors = [(name, t) for part in parts for name, t in saved[part].items()]
+    check_names({name for name, t in tensors if t.is_sparse or t.is_meta or not t.numel()}, "without numbers", path)
+    if sum(t.numel() * t.element_size() for _, t in tensors) > path.stat().st_size:
+        raise ValueError(f"{path}: its tensors have more numbers than the file; expected every one stored once")
+    like = torch.empty((), device="meta")
+    check_numbers(dict(tensors), {name: like for name, _ in tensors}, path)
     backbone, head = (
         {name.removeprefix("module."): t.to(torch.float32, copy=True) for name, t in saved[part].items()}
         for part in parts
@@ -113,10 +115,18 @@ def _visual(backbone: Mapping[str, Tensor], path: Path) -> tuple[int, dict[str, 
     """D and architecture of an OpenAI vision transformer, read from its shapes; open_clip's name if it has one."""
     needed = ("conv1.weight", "positional_embedding", "proj", "transformer.resblocks.0.mlp.c_fc.weight")
     check_names({f"visual.{name}" for name in needed} - set(backbone), "missing", path)
+    axes = dict(zip(needed, (4, 2, 2, 2), strict=True))
+    odd = {f"visual.{name}" for name, count in axes.items() if backbone[f"visual.{name}"].ndim != count}
+    check_names(odd, "with another number of axes", path)
     conv, position, proj, fc = (backbone[f"visual.{name}"] for name in needed)
     width, patch, embed_dim = conv.shape[0], conv.shape[-1], proj.shape[-1]
     layers = _count(r"visual\.transformer\.resblocks\.(\d+)\.", backbone)
-    size = patch * math.isqrt(len(position) - 1)
+    side = math.isqrt(len(position) - 1)
+    if side < 1 or side**2 != len(position) - 1:
+        raise ValueError(f"{path}: visual.positional_embedding has {len(position)} rows; expected 1 + a square number")
+    size = patch * side
+    if layers > len(backbone):
+        raise ValueError(f"{path}: names {layers} visual layers in {len(backbone)} tensors")
     vision = {"image_size": size, "patch_size": patch, "layers": layers, "width": width}
     vision |= {"head_width": width // _heads(width, "visual width", path), "mlp_ratio": len(fc) / width}
     name = OPENAI_TOWERS.get((width, patch, layers, embed_dim, size))
@@ -127,7 +137,10 @@ def _temporal(head: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor]
     """Parameters of the temporal head under our names, and the fusion weights (E,) of each layer."""
     layers = _count(r"transformer\.resblocks\.(\d+)\.", head)
     experts = _count(r"transformer\.resblocks\.\d+\.mlp\.fc_up\.(\d+)\.", head)
-    single = {"temporal.position": "frame_position_embeddings.weight"} if layers else {}  # ours -> theirs
+    if max(layers, experts) > len(head):
+        raise ValueError(f"{path}: names {layers} layers and {experts} experts in {len(head)} tensors")
+    position = "frame_position_embeddings.weight"
+    single = {"temporal.position": position} if layers else {}  # ours -> theirs
     stacked: dict[str, list[str]] = {}
     fusion = [f"transformer.resblocks.{layer}.mlp.mote_fusion_weight" for layer in range(layers)]
     for layer in range(layers):
@@ -144,6 +157,10 @@ def _temporal(head: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor]
     for names in stacked.values():
         odd = {name for name in names if head[name].shape != head[names[0]].shape}
         check_names(odd, f"of another shape than {names[0]}", path)
+    if layers:
+        name = stacked["temporal.blocks.0.mlp.up_weight"][0]
+        check_names({name} if head[name].ndim != 2 else (), "with another number of axes", path)
+        check_names({position} if head[position].ndim != 2 else (), "with another number of axes", path)
     state = {ours: head[theirs] for ours, theirs in single.items()}
     state |= {ours: torch.stack([head[name] for name in names]) for ours, names in stacked.items()}
     return state, [head[name].flatten() for name in fusion]

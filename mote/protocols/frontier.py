@@ -114,6 +114,8 @@ def frontier(
         if target.protocol is None:
             listing = evaluation_listing(target.config.evaluation)
             listing.records(own_classes(classifier, listing))
+    if min(alphas, default=1) < 1:
+        classifier.original_weights()  # refuses a tower that does not fit before anything is measured
     rows = []
     settings = list(_settings(source.model, classifier, alphas, gates))
     with _features_kept(config, classifier, out, accelerator) as folder:

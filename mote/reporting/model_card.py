@@ -118,6 +118,12 @@ mote predict {name} clip.mp4 --labels "surfing,skiing"
 ```"""
 
 
+def check_result(result: Mapping) -> None:
+    """Raise LookupError, TypeError or ValueError where a result lacks what the card shows of it."""
+    _results([result])
+    _eval_results(result)
+
+
 def _results(results: Sequence[Mapping]) -> str:
     rows = [
         "## Results",

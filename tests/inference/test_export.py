@@ -3,8 +3,11 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
+import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +29,7 @@ from mote.inference.export import ExportError, contract, export
 from mote.inference.loading import load_video
 from mote.models.checkpoints import build_visual, save_model
 from mote.models.temporal import TemporalHead
+from mote.models.tiny import TINY_WEIGHTS
 from mote.models.video_clip import VideoCLIP
 
 LABELS = ["red star", "blue ball", "green ring"]
@@ -124,6 +128,37 @@ def expected(model: VideoClassifier, frames: torch.Tensor, labels: list[str], **
     return model.scorer(labels, **options)({"frames": frames[:, None]})[:, 0]
 
 
+def assert_no_places(file: Path, *others: Path):
+    """No path of this machine stands in the file, nor in what is packed in it: the source of traced lines, a model."""
+    packed = zipfile.is_zipfile(file)
+    with zipfile.ZipFile(file) if packed else nullcontext() as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()} if packed else {file.name: file.read_bytes()}
+    root = Path(__file__).resolve().parents[2]
+    for place in (root, Path(torch.__file__).parents[2], Path(sys.prefix), Path.home(), file.parent, *others):
+        for name, content in parts.items():
+            assert f"{place}/".encode() not in content and place.as_posix() not in name, (place, name)
+
+
+def test_an_export_of_a_local_clip_names_its_file_and_no_folder(folder, tmp_path, capsys):
+    mine = tmp_path / "mine" / "my tower.safetensors"
+    mine.parent.mkdir()
+    shutil.copy(TINY_WEIGHTS, mine)
+    run = shutil.copytree(folder, tmp_path / "run")
+    description = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps({**description, "pretrained": str(mine)}))
+    (tmp_path / "out").mkdir()
+    file = tmp_path / "out" / "model.safetensors"
+    export(on_cpu(run), file, class_names=LABELS)
+    assert "other names than its own need the CLIP weights my tower.safetensors beside it" in capsys.readouterr().err
+    assert_no_places(file, mine.parent, run, tmp_path)
+    alone = load(str(file), device="cpu")
+    with pytest.raises(FileNotFoundError, match=r"out/my tower\.safetensors: no such checkpoint file"):
+        alone.text_features(["green cross"])
+    shutil.copy(mine, file.parent)
+    expected_text = load(str(run), device="cpu").text_features(["green cross"])
+    assert torch.equal(load(str(file), device="cpu").text_features(["green cross"]), expected_text)
+
+
 @pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=pytest.mark.slow)])
 def test_real_clips_get_the_same_logits_in_a_process_without_this_package(folder, real_data, tmp_path, suffix):
     clips = real_data / "hmdb51_5clips"
@@ -137,6 +172,8 @@ def test_real_clips_get_the_same_logits_in_a_process_without_this_package(folder
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
     assert note["labels"] == LABELS and note["modulation"] == {"k": 5, "gamma": 0.05}
     assert note["sampling"]["frames"] == 4 and note["resize"]["size"] == 64
+    assert note["source"] == folder.name
+    assert_no_places(file, folder.parent)
 
 
 @pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=pytest.mark.slow)])

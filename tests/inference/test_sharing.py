@@ -59,15 +59,42 @@ def test_a_shared_folder_is_complete_and_gives_the_same_scores(run, tmp_path):
 def test_a_shared_folder_names_no_folders_of_this_machine(run, tmp_path, monkeypatch):
     assert str(run.parent) in (run / "evaluations" / "eval.json").read_text()
     monkeypatch.chdir(run.parent)
+    description = run / "best" / "model.json"
+    before = description.read_text()
+    named = {"started_from": f"{run.parent}/other run", "note": f"see {run.parent}/a/b.txt, {run.parent}/c d/e"}
+    description.write_text(json.dumps({**json.loads(before), **named}))
     save_pretrained(run, tmp_path / "shared")
+    description.write_text(before)
     for file in (tmp_path / "shared").rglob("*"):
         if file.suffix in (".json", ".yaml", ".md"):
-            assert str(run.parent) not in file.read_text(), file
+            assert str(run.parent) not in file.read_text() and str(tmp_path) not in file.read_text(), file
+    assert 'mote.load("shared")' in (tmp_path / "shared" / "README.md").read_text()
     shared = json.loads((tmp_path / "shared" / "evaluations" / "eval.json").read_text())
     assert shared["provenance"]["config"]["evaluation"]["manifest"] == "test list.txt"
     assert sharing.without_places(["/a/b/c.txt", "local-dir:/a/b", "a/b", "50 / 50", 3, None]) == [
         "c.txt", "local-dir:b", "a/b", "50 / 50", 3, None,
     ]  # fmt: skip
+
+
+def test_names_that_look_like_places_stay():
+    names = {"classes": ["/m/09x0r", "and/or"], "class": "/m/09x0r", "manifest": "/m/lists/test.txt"}
+    assert sharing.without_places(names) == {**names, "manifest": "test.txt"}
+    text = "cannot open /home/someone/videos/a.mp4: see https://a.org/b/c and/or 3/4"
+    assert sharing.without_places(text) == "cannot open a.mp4: see https://a.org/b/c and/or 3/4"
+
+
+def test_damaged_results_and_folders_are_left_out_or_refused(run, tmp_path, capsys):
+    other = shutil.copytree(run, tmp_path / "run")
+    result = json.loads((other / "metrics.json").read_text())
+    for number, text in enumerate(["{", "[]", "3", json.dumps({**result, "top5": None, "task": "x"})]):
+        (other / "evaluations" / f"{number}.json").write_text(text)
+    save_pretrained(other, tmp_path / "shared")
+    assert capsys.readouterr().err.count("left out, it is damaged") == 4
+    description = json.loads((other / "best" / "model.json").read_text())
+    (other / "best" / "model.json").write_text(json.dumps({**description, "pretrained": 5}))
+    with pytest.raises(ValueError, match=r"model\.json: pretrained: Input should be a valid string, got '5'"):
+        save_pretrained(other, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_card_says_what_the_files_say(run, tmp_path):

@@ -2,6 +2,9 @@ import pytest
 import torch
 
 from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, save_autoencoder
+from mote.regularizers.gaussian_mixture import isotropic
+
+META = {"method": "gm", "conditional": False, "classes": ["0", "1"]}
 
 
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (48, 1), (64, 3)])
@@ -22,8 +25,8 @@ def test_a_size_that_cannot_be_halved_is_refused(size):
 
 def test_a_folder_gives_the_same_network_back(tmp_path):
     model = ImageAutoencoder(size=8, latent=3, width=4)
-    prior = {"centres": torch.randn(2, 3), "priors": torch.tensor([0.5, 0.5])}
-    save_autoencoder(tmp_path, model, prior, {"method": "gm"})
+    prior = isotropic(torch.randn(2, 3))._asdict()
+    save_autoencoder(tmp_path, model, prior, META)
     loaded = load_autoencoder(tmp_path)
     assert loaded.meta["method"] == "gm" and loaded.model.sizes == model.sizes and not loaded.model.training
     assert all(torch.equal(value, loaded.prior[name]) for name, value in prior.items())
@@ -34,10 +37,15 @@ def test_a_folder_gives_the_same_network_back(tmp_path):
 def test_damaged_folders_are_one_line(tmp_path):
     with pytest.raises(ValueError, match="holds no autoencoder"):
         load_autoencoder(tmp_path)
-    save_autoencoder(tmp_path, ImageAutoencoder(size=8, latent=3, width=4), {}, {})
+    save_autoencoder(
+        tmp_path, ImageAutoencoder(size=8, latent=3, width=4), isotropic(torch.zeros(2, 3))._asdict(), META
+    )
     (tmp_path / "model.safetensors").write_bytes(b"no")
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match=r"model\.safetensors: damaged"):
+        load_autoencoder(tmp_path)
+    save_autoencoder(tmp_path, ImageAutoencoder(size=8, latent=3, width=4), {"centres": torch.zeros(2, 3)}, META)
+    with pytest.raises(ValueError, match=r"tensors missing: prior\.priors, prior\.scale_tril"):
         load_autoencoder(tmp_path)
     (tmp_path / "model.json").write_text('{"task": "autoencoder", "kind": "sound", "sizes": {}}')
-    with pytest.raises(ValueError, match="does not describe an autoencoder"):
+    with pytest.raises(ValueError, match=r"model.json: kind: Input should be 'image', got 'sound'"):
         load_autoencoder(tmp_path)

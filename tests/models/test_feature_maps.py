@@ -47,19 +47,22 @@ def test_the_mean_over_places_is_the_logit(net, size, places):
         torch.testing.assert_close(cam + model.net.fc.bias[:, None, None], at_places)
 
 
+META = {"classes": list("abcde"), "task": "expression", "channels": 3}
+
+
 def test_a_cosine_head_survives_the_checkpoint(tmp_path):
     model = make("resnet8", cosine=20.0)
     logits = model(images())
     assert logits.abs().max() <= 20 and model.scale == 20
     cosine = F.cosine_similarity(model.encode(images())[0][:, None], model.net.fc.weight[None], dim=-1)
     torch.testing.assert_close(logits, 20 * cosine)
-    save_net(tmp_path, model, {"net": "resnet8", "classes": list("abcde"), "task": "expression"})
+    save_net(tmp_path, model, {"net": "resnet8", "size": 32, **META})
     torch.testing.assert_close(load_net(tmp_path).model(images()), logits)
 
 
 def test_a_timm_network_survives_the_checkpoint(tmp_path):
     model = make("timm:resnet10t", 64)
-    save_net(tmp_path, model, {"net": "timm:resnet10t", "classes": list("abcde"), "task": "expression"})
+    save_net(tmp_path, model, {"net": "timm:resnet10t", "size": 64, **META})
     again, meta = load_net(tmp_path)
     assert isinstance(again.net, TimmMaps) and meta["task"] == "expression"
     torch.testing.assert_close(again(images(64)), model(images(64)))
