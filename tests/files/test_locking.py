@@ -40,7 +40,7 @@ def test_the_second_process_is_told_who_has_it_and_a_killed_one_has_it_no_more(t
         pass
     assert lock.exists()  # the refused one leaves it alone
     first.send_signal(signal.SIGKILL)
-    first.wait()
+    first.communicate()
     with locked(lock, "the run"), locked(lock, "again in the same process"):
         assert lock.read_text().startswith(f"process {os.getpid()} ")
     assert not lock.exists() and lock.parent.is_dir()  # whose folder the killed process made
