@@ -78,39 +78,32 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_together(*paths: Path) -> Iterator[list[Path]]:
-    """Context that gives a temporary path for each of `paths`, files of one folder that only make sense together.
+def replacing_together(folder: Path | str) -> Iterator[Path]:
+    """Context that gives a temporary folder, whose files replace those of their names in `folder`: all or none.
 
-    All of them are replaced, or none. The commit is one rename, of the folder that holds them all; a kill while they
-    are then moved to their places leaves them there, whole, and `complete` moves the rest.
+    For files that only make sense together. The commit is one rename, of the temporary folder; a kill while its files
+    are then moved to their places leaves them whole, and `complete` moves the rest.
 
     Raises:
-        WritingError: naming the first path and the cause; the older files are as they were.
+        WritingError: naming the folder and the cause; the older files are as they were.
     """
-    folder = paths[0].parent
-    assert all(path.parent == folder for path in paths)
-    stage, commit = temporary_name(folder / "x"), committed_name(folder)
-    with writing(paths[0]):
+    folder = Path(folder)
+    stage = temporary_name(folder / "x")
+    with writing(folder):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            stage.mkdir(parents=True)
             remove_leftovers_once(folder)
             complete(folder)
-            for path in paths:
-                if path.is_dir():
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-            stage.mkdir()
-            staged = [stage / path.name for path in paths]
-            for file in staged:
-                file.touch()
-            modes = [file.stat().st_mode for file in staged]
-            yield staged
-            for file, mode in zip(staged, modes, strict=True):
-                file.chmod(mode)
-                _sync(file)
-            _sync_folder(stage)
-            os.replace(stage, commit)
-        finally:
+            yield stage
+            for file in stage.iterdir():
+                if (folder / file.name).is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(folder / file.name))
+                file.chmod(0o666 & stage.stat().st_mode)  # as of any new file; safetensors makes them private
+            _sync_tree(stage)
+            os.replace(stage, committed_name(folder))
+        except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
+            raise
         complete(folder)
 
 

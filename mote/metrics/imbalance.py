@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Integer
 
 from mote.metrics.accuracy import accuracy, class_counts, mean_class_recall, rank_classes, wilson_interval
+from mote.metrics.result_files import ResultError
 from mote.metrics.scores import Scores
 
 GROUPS = ("head", "medium", "tail")
@@ -184,10 +185,17 @@ def imbalance_summary(
 def compare_knowledge(a: Mapping, b: Mapping) -> dict[str, list[dict[str, str | float]]] | None:
     """Return `mined_table` by kind (probability, attention) of two result documents with `imbalance_summary`'s keys.
 
-    None where one of them has none, or the classes differ.
+    None where one of them has none, or the classes differ. Raises ResultError where one is not as it was written.
     """
-    if not ("extra_knowledge" in a and "extra_knowledge" in b) or a["training_counts"] != b["training_counts"]:
+    if not ("extra_knowledge" in a and "extra_knowledge" in b):
         return None
+    try:
+        return _compare_knowledge(a, b) if a["training_counts"] == b["training_counts"] else None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ResultError(f"extra_knowledge: not as mote eval writes it ({error}); evaluate again") from error
+
+
+def _compare_knowledge(a: Mapping, b: Mapping) -> dict[str, list[dict[str, str | float]]]:
     names = list(a["training_counts"])
     groups = {name: [names.index(c) for c in part["classes"]] for name, part in a["groups"].items()}
     tables = {}

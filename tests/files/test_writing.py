@@ -122,14 +122,13 @@ def test_interrupted_writers_leave_the_old_and_no_temporary(tmp_path):
 KILLED = """
 import os, signal, sys
 from mote.files.writing import replacing, replacing_folder, replacing_together
-one, two = (Path(sys.argv[1], name) for name in ("a.csv", "a.json"))
 with (
     replacing(sys.argv[1] + "/file.txt") as file, replacing_folder(sys.argv[1] + "/folder") as folder,
-    replacing_together(one, two) as (a, b),
+    replacing_together(sys.argv[1]) as stage,
 ):
-    file.write_text("half"); (folder / "half").touch(); a.write_text("half")
+    file.write_text("half"); (folder / "half").touch(); (stage / "half").touch()
     os.kill(os.getpid(), signal.SIGKILL)
-""".replace("import os,", "from pathlib import Path\nimport os,")
+"""
 
 
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
@@ -161,28 +160,25 @@ def test_leftovers_go_when_somebody_writes_into_the_same_folder(tmp_path):
 
 
 def pair(folder: Path, content: str) -> None:
-    with replacing_together(folder / "a.csv", folder / "a.json") as staged:
-        for file in staged:
-            file.write_text(content)
+    with replacing_together(folder) as stage:
+        for name in ("a.csv", "a.json"):
+            (stage / name).write_text(content)
 
 
 def test_a_pair_comes_together_or_not_at_all(tmp_path):
     pair(tmp_path, "old")
-    with (
-        files_of_at_most(10_000),
-        pytest.raises(
-            WritingError, match=r"a\.csv: cannot be written: File too large; what was there before is intact"
-        ),
-        replacing_together(tmp_path / "a.csv", tmp_path / "a.json") as (first, second),
-    ):
-        first.write_text("new")
-        second.write_text("x" * LARGE)
-    assert names(tmp_path) == ["a.csv", "a.json"]
-    assert {(tmp_path / name).read_text() for name in names(tmp_path)} == {"old"}
+    why = "cannot be written: File too large; what was there before is intact"
+    with files_of_at_most(10_000), pytest.raises(WritingError, match=why), replacing_together(tmp_path) as stage:
+        (stage / "a.csv").write_text("new")
+        (stage / "a.json").write_text("x" * LARGE)
     (tmp_path / "b.json").mkdir()
-    with pytest.raises(WritingError, match=r"Is a directory: .*b\.json"):
-        replacing_together(tmp_path / "b.csv", tmp_path / "b.json").__enter__()
+    with pytest.raises(WritingError, match=r"Is a directory: .*b\.json"), replacing_together(tmp_path) as stage:
+        for name in ("a.csv", "b.json"):
+            (stage / name).write_text("new")
     assert names(tmp_path) == ["a.csv", "a.json", "b.json"]
+    assert {(tmp_path / name).read_text() for name in ("a.csv", "a.json")} == {"old"}
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "a.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 @pytest.mark.parametrize("survived", range(4))
