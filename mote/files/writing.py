@@ -163,6 +163,10 @@ class PatientFile(io.RawIOBase):
         """Yes."""
         return True
 
+    def seekable(self) -> bool:
+        """Yes, as torch.export.save asks for; it seeks nowhere."""
+        return True
+
     def write(self, data: Any) -> int:
         """The number of bytes of `data`, written or not."""
         size = memoryview(data).nbytes
