@@ -13,7 +13,7 @@ def add(verbs: Verbs) -> None:
     compare = add_verb(
         verbs, "compare", _run, "compare two results on the same videos: paired bootstrap, McNemar, per class"
     )
-    compare.add_argument("a", help="result file NAME.json, with NAME.csv beside it")
+    compare.add_argument("a", help="result file NAME.json, with NAME.csv beside it, or metrics.json of a run directory")
     compare.add_argument("b", help="the other result file")
     compare.add_argument("--json", help="write the whole comparison here")
     drawn = "expressions: draw what the major classes give the minor ones, here as .svg and .png"
@@ -21,12 +21,15 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from mote.files.writing import write_atomic
+    from mote.files.writing import complete, write_atomic
     from mote.metrics.compare import class_table, compare, comparison_table, read_result
     from mote.reporting.page import text_table
 
-    a, b = read_result(Path(arguments.a)), read_result(Path(arguments.b))
+    for file in (arguments.a, arguments.b):
+        complete(Path(file).parent)
+    a, b = read_result(arguments.a), read_result(arguments.b)
     report = compare(a.document, b.document, a.predictions, b.predictions)
+    report["a"]["file"], report["b"]["file"] = str(a.file), str(b.file)
     for line in report["warnings"]:
         print(f"mote: warning: {line}", file=sys.stderr)
     print(text_table(comparison_table(report)))

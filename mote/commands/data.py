@@ -178,7 +178,7 @@ def _few_shot(arguments: argparse.Namespace) -> int:
     written_rows = repeated(chosen, len(clips)) if arguments.repeat else chosen
     facts = {"draw": "few-shot", "shots": arguments.shots, "seed": arguments.seed, "repeated": arguments.repeat}
     facts["classes"] = len({clip.label for clip in chosen})
-    write_rows(Path(arguments.out), written_rows, Path(arguments.manifest), facts)
+    write_rows({Path(arguments.out): (written_rows, facts)}, Path(arguments.manifest))
     print(f"{arguments.out}: {len(chosen)} clips of {facts['classes']} classes, {len(written_rows)} rows")
     _say_root(arguments.manifest, Path(arguments.out))
     return 0
@@ -195,8 +195,9 @@ def _split(arguments: argparse.Namespace) -> int:
     facts["by_source"] = sum(source_of(clip.path) != clip.path for clip in clips)
     missing = sorted({clip.label for clip in clips} - {clip.label for clip in validation})
     facts["classes_without_validation"] = missing
-    for name, rows in (("train", training), ("val", validation)):
-        write_rows(Path(arguments.out) / f"{name}{suffix}", rows, listed, {**facts, "part": name})
+    parts = {"train": training, "val": validation}
+    lists = {Path(arguments.out) / f"{name}{suffix}": (rows, {**facts, "part": name}) for name, rows in parts.items()}
+    write_rows(lists, listed)
     sources = f"{facts['by_source']} of {len(clips)} clips name their source"
     print(f"{arguments.out}: {len(training)} clips to train, {len(validation)} to validate; {sources}")
     if missing:

@@ -30,7 +30,7 @@ from mote.evaluation.page import page_path
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
-from mote.files.writing import write_atomic
+from mote.files.writing import refuse_filled, write_atomic
 from mote.inference.loading import load_video
 from mote.metrics.imbalance import mined_table
 from mote.parallel.accelerator import make_accelerator
@@ -74,10 +74,14 @@ def faces_demo(
     """
     start = time.monotonic()
     print("1/2 synthetic faces", flush=True)
+    earlier = (out / "faces" / "faces.json").is_file()
+    if not earlier:
+        refuse_filled(out / f"seed{seed}")  # it would be removed below, but no demo made it
     files = make_faces(out / "faces", counts=counts)
     print("2/2 training and evaluation, one process a method", flush=True)
     runs = {name: out / f"seed{seed}" / name.replace(" ", "_").lower() for name in METHODS}
-    shutil.rmtree(out / f"seed{seed}", ignore_errors=True)  # `out` is a demo's own, so what an earlier one left can go
+    if earlier:  # `out` is a demo's own, so what an earlier one left can go
+        shutil.rmtree(out / f"seed{seed}", ignore_errors=True)
     calls = {name: (name, files, run, seed, list(settings)) for name, run in runs.items()}
     scored = list(in_processes(_method, calls, unit="method").values())
     _report(scored, runs, out, seed, time.monotonic() - start)

@@ -26,7 +26,7 @@ from mote.evaluation.page import page_path
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
-from mote.files.writing import write_atomic
+from mote.files.writing import refuse_filled, write_atomic
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
 from mote.metrics.zero_shot import trade_off
@@ -66,9 +66,12 @@ def demo(out: Path, seed: int = 0) -> list[Row]:
     """
     start = time.monotonic()
     print("1/2 synthetic video world", flush=True)
+    earlier = (out / "world" / "world.json").is_file()
+    if not earlier:
+        refuse_filled(out / f"seed{seed}")  # it would be removed below, but no demo made it
     splits = make_world(out / "world")
     print("2/2 training and evaluation, one process a model", flush=True)
-    if (out / "world" / "world.json").is_file():  # the folder is a demo's own, so what an earlier one left can go
+    if earlier:  # the folder is a demo's own, so what an earlier one left can go
         shutil.rmtree(out / f"seed{seed}", ignore_errors=True)
     folders = {name: out / f"seed{seed}" / _slug(name) for name in METHODS}
     slowest_first = {name: (name, splits, folder, seed) for name, folder in reversed(folders.items())}

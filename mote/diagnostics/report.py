@@ -30,7 +30,7 @@ from mote.diagnostics.quantities.sobolev import radius, sobolev_seminorm
 from mote.diagnostics.request import Request
 from mote.diagnostics.subject import Subject, subject
 from mote.files.provenance import provenance
-from mote.files.writing import to_json, write_atomic
+from mote.files.writing import replacing_together, to_json, write_atomic
 from mote.parallel.accelerator import make_accelerator, on_main
 from mote.reporting.diagnose_plot import classes_plot, lanczos_plot
 from mote.reporting.page import text_table
@@ -116,13 +116,14 @@ def diagnose(run: Path, config: Config, out: Path, request: Request) -> Mapping[
     }
 
     def write() -> None:
-        write_atomic(out / f"{request.name}.csv", _csv(of.classes, label, found.rows))
-        if "radius_median" in found.quantities:
-            classes_plot(per_class, out / f"{request.name}_classes")
-        if found.spectra:
-            histories = {OF_SPECTRUM[key]: pair.history for key, pair in found.spectra.items()}
-            lanczos_plot(histories, _known(found.quantities), out / f"{request.name}_lanczos")
-        write_atomic(out / f"{request.name}.json", to_json(document))
+        histories = {OF_SPECTRUM[key]: pair.history for key, pair in found.spectra.items()}
+        with replacing_together(out) as stage:
+            write_atomic(stage / f"{request.name}.csv", _csv(of.classes, label, found.rows))
+            if "radius_median" in found.quantities:
+                classes_plot(per_class, stage / f"{request.name}_classes")
+            if histories:
+                lanczos_plot(histories, _known(found.quantities), stage / f"{request.name}_lanczos")
+            write_atomic(stage / f"{request.name}.json", to_json(document))
 
     on_main(accelerator, write)
     if accelerator.is_main_process:

@@ -19,7 +19,7 @@ from mote.evaluation.views import evaluation_list, evaluation_listing, evaluatio
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import provenance
 from mote.files.run_directory import model_folder
-from mote.files.writing import to_json, write_atomic
+from mote.files.writing import replacing_together, to_json
 from mote.inference.latent import CONFIDENT, LatentModel
 from mote.metrics.latent import agreement, coverage, energy_test, frechet_distance
 from mote.models.image_checkpoints import load_net
@@ -252,7 +252,6 @@ def _evaluate(latent: LatentModel, config: Config, out: Path, data: ImageList, j
     latent.model.eval()
     batch = config.optim.batch_size // config.optim.accumulation
     summary, held_out = score_latent(latent, loader, judge, data.classes, batch=batch, seed=config.seed)
-    write_sheets(out, name, latent, held_out, config.seed)
     latent.model.train(training)
     hashes = {
         "manifest": evaluation_listing(config.evaluation).sha256(data.records),
@@ -261,7 +260,11 @@ def _evaluate(latent: LatentModel, config: Config, out: Path, data: ImageList, j
         "prior": sha256_tensors(latent.prior._asdict()),
     }
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
-    write_atomic(out / f"{name}.json", to_json({"task": name, **summary, "provenance": origin}))
+    latent.model.eval()
+    with replacing_together(out) as stage:
+        write_sheets(stage, name, latent, held_out, config.seed)
+        (stage / f"{name}.json").write_text(to_json({"task": name, **summary, "provenance": origin}), encoding="utf-8")
+    latent.model.train(training)
     return summary
 
 

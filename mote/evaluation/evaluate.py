@@ -6,6 +6,7 @@ from typing import Any
 
 from mote.config import Config
 from mote.evaluation import autoencoder, images, videos
+from mote.evaluation.results import working_on
 from mote.inference.model import Model
 from mote.parallel.accelerator import Accelerator
 
@@ -33,8 +34,10 @@ def evaluate(
 
     Raises:
         ValueError, DecodeError, OSError: a list or setting that does not fit, an undecodable file.
+        InUseError: another process works on the same result.
     """
     if union is not None and model.kind != "video":
         raise ValueError("--union-labels is for video models; this one knows its own classes only")
     more = {} if union is None else {"union": union}
-    return SCORED[model.kind](model, config, accelerator, out, **more)
+    with working_on(accelerator, out, config.evaluation.name):
+        return SCORED[model.kind](model, config, accelerator, out, **more)

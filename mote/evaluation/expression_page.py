@@ -1,7 +1,6 @@
 """The page of an expression result: numbers, what was mined, and faces of the minor classes with their attention."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,10 +11,10 @@ from jaxtyping import Float, UInt8
 from torch.nn import functional as F
 
 from mote.datasets.images import ImageDataset
-from mote.evaluation.page import page_path
+from mote.evaluation.page import page_path, replacing_page
 from mote.inference.images import ImageClassifier
 from mote.reporting.contact_sheet import ShownClip, pick_clips, shown_clip
-from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
+from mote.reporting.evaluation_page import read_predictions, remove_page, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections, overlay_sections
 
 FACES = 6  # best and worst, at most so many of each
@@ -25,23 +24,22 @@ SIDE = 144  # pixels of a face on the page
 def draw_expression_page(
     out: Path, name: str, adjusted: ImageClassifier, dataset: ImageDataset, *, wanted: bool = True
 ) -> None:
-    """Write the page of the result files in `out`; an older page is removed, because its numbers are outdated.
+    """Write the page of the result files in `out`, see `replacing_page`; not `wanted`: remove the older one.
 
-    dataset: the images that were scored, in order. Whatever goes wrong is a line on stderr, as for videos.
+    dataset: the images that were scored, in order.
     """
     page = page_path(out, name)
-    try:
-        page.unlink(missing_ok=True)
-        if wanted:
-            result = json.loads((out / f"{name}.json").read_text("utf-8", "surrogateescape"))
-            predictions = read_predictions(out / f"{name}.csv")
-            groups = result.get("groups", {})  # none where all classes are of equal size
-            minor = {c for name in ("medium", "tail") if name in groups for c in groups[name]["classes"]}
-            sections = imbalance_sections(result, page.parent)
-            sections += overlay_sections(*shown_faces(adjusted, dataset, predictions, minor))
-            write_evaluation_page(page, result, predictions, extra=sections)
-    except Exception as error:
-        print(f"mote: warning: {page} could not be drawn: {' '.join(str(error).split())}", file=sys.stderr)
+    if not wanted:
+        remove_page(page)
+        return
+    with replacing_page(page) as staged:
+        result = json.loads((out / f"{name}.json").read_text("utf-8", "surrogateescape"))
+        predictions = read_predictions(out / f"{name}.csv")
+        groups = result.get("groups", {})  # none where all classes are of equal size
+        minor = {c for part in ("medium", "tail") if part in groups for c in groups[part]["classes"]}
+        sections = imbalance_sections(result, staged.parent)
+        sections += overlay_sections(*shown_faces(adjusted, dataset, predictions, minor))
+        write_evaluation_page(staged, result, predictions, extra=sections)
 
 
 def shown_faces(

@@ -1,5 +1,6 @@
 """What `mote eval` does for image networks (task=image and task=expression); the result files are those of videos."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,7 @@ def evaluate(
     name = config.evaluation.name
     hashes = {"manifest": evaluation_listing(config.evaluation).sha256(data.records), **model.hashes()}
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
+    origin["inputs"] = {"model": model.source.model if model.source else config.run.out, "folder": os.getcwd()}
     files = {"records": data.records, "classes": data.classes, "scores": scores, "provenance": origin}
 
     def write() -> None:

@@ -7,7 +7,8 @@ asked what it would say of a clip of T - 1 frames.
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,11 @@ from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.evaluation.views import views_of
+from mote.files.writing import replacing_together
 from mote.inference.classifier import VideoClassifier
 from mote.models.modulation import Gate
 from mote.reporting.contact_sheet import ShownClip, pick_clips, shown_clip
-from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
+from mote.reporting.evaluation_page import read_predictions, remove_page, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections
 
 CLIPS = 6  # right ones and wrong ones, at most so many of each are decoded
@@ -32,6 +34,22 @@ CLIPS = 6  # right ones and wrong ones, at most so many of each are decoded
 def page_path(out: Path, name: str) -> Path:
     """Where the page of the result `out/name.json` is."""
     return out / name / "index.html"
+
+
+@contextmanager
+def replacing_page(page: Path) -> Iterator[Path]:
+    """Context that gives a temporary place for a page; it and the files beside it appear together at the end.
+
+    Whatever goes wrong is a line on stderr, for the numbers are there already, and no figure is worth losing them. The
+    older page is removed then: its numbers are gone.
+    """
+    try:
+        with replacing_together(page.parent) as stage:
+            yield stage / page.name
+    except Exception as error:
+        why = " ".join(str(error).split()).partition("; what was there before is intact")[0]
+        print(f"mote: warning: {page} could not be drawn: {why}", file=sys.stderr)
+        remove_page(page)
 
 
 def draw_page(
@@ -44,27 +62,25 @@ def draw_page(
     *,
     wanted: bool = True,
 ) -> None:
-    """Write the page of the result files in `out`; an older page is removed, because its numbers are outdated.
+    """Write the page of the result files in `out`, see `replacing_page`; not `wanted`: remove the older one.
 
-    records: what was scored, in the order of the result. Whatever goes wrong is a line on stderr: numbers are there
-    already, and no figure is worth losing them.
+    records: what was scored, in the order of the result.
     """
     page = page_path(out, settings.name)
-    try:
-        page.unlink(missing_ok=True)
-        if wanted:
-            result = json.loads((out / f"{settings.name}.json").read_text("utf-8", "surrogateescape"))
-            predictions = read_predictions(out / f"{settings.name}.csv")
-            classifier = classifier.in_precision(settings.precision)
-            views = views_of(classifier, records, settings, data)
-            clips = shown_clips(classifier, predictions, labels, settings, views)
-            count, note = settings.clips * settings.crops, ""
-            if count > 1:
-                note = f"Frames and their importance are those of the middle one of {count} views, the rest is of all."
-            extra = imbalance_sections(result, page.parent) if "training_counts" in result else []
-            write_evaluation_page(page, result, predictions, clips, note=note, extra=extra)
-    except Exception as error:
-        print(f"mote: warning: {page} could not be drawn: {' '.join(str(error).split())}", file=sys.stderr)
+    if not wanted:
+        remove_page(page)
+        return
+    with replacing_page(page) as staged:
+        result = json.loads((out / f"{settings.name}.json").read_text("utf-8", "surrogateescape"))
+        predictions = read_predictions(out / f"{settings.name}.csv")
+        classifier = classifier.in_precision(settings.precision)
+        views = views_of(classifier, records, settings, data)
+        clips = shown_clips(classifier, predictions, labels, settings, views)
+        count, note = settings.clips * settings.crops, ""
+        if count > 1:
+            note = f"Frames and their importance are those of the middle one of {count} views, the rest is of all."
+        extra = imbalance_sections(result, staged.parent) if "training_counts" in result else []
+        write_evaluation_page(staged, result, predictions, clips, note=note, extra=extra)
 
 
 def shown_clips(

@@ -1,20 +1,43 @@
 """Result files: a JSON file that says what was measured on what, and a CSV file with every prediction.
 
 `provenance` collects what a reader needs to measure the same number again: the resolved configuration, SHA-256 of the
-manifest, class list and weights, versions, seed and date. Files are written under a temporary name and renamed, so an
-interrupted run leaves the old result or the new one.
+manifest, class list and weights, versions, seed and date. Both files are replaced together, so an interrupted run
+leaves the old result or the new one; and one process (or launch of several) works on a result at a time.
 """
 
 import csv
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from io import StringIO
 from pathlib import Path
 
+from mote.files.locking import locked
 from mote.files.provenance import REQUIRED_PROVENANCE
-from mote.files.writing import to_json, write_atomic
+from mote.files.temporary import lock_name
+from mote.files.writing import replacing_together, to_json, writing
 from mote.metrics.accuracy import rank_classes
 from mote.metrics.scores import Scores
+from mote.parallel.accelerator import Accelerator, on_main
+
+
+@contextmanager
+def working_on(accelerator: Accelerator, out: Path, name: str) -> Iterator[None]:
+    """Context in which nobody else works on the result `out/name.json`; the main process holds the lock for all.
+
+    Raises:
+        InUseError: another process or launch does.
+        WritingError: nothing can be written there.
+    """
+    with ExitStack() as held:
+        on_main(accelerator, lambda: _hold(held, out, name))
+        yield
+
+
+def _hold(held: ExitStack, out: Path, name: str) -> None:
+    file = out / f"{name}.json"
+    with writing(file):
+        held.enter_context(locked(out / lock_name(name), file))
 
 
 def write_results(
@@ -50,8 +73,11 @@ def write_results(
     origin = {**provenance, "hashes": {**provenance["hashes"], "predictions": content}}
     document = {"task": name, **summary, "undecodable": undecodable, "provenance": origin}
     text = to_json(document)
-    write_atomic(csv_path, table)
-    write_atomic(json_path, text)
+    with ExitStack() as held:
+        _hold(held, folder, name)
+        with replacing_together(folder) as stage:
+            (stage / csv_path.name).write_bytes(table.encode("utf-8", "surrogateescape"))
+            (stage / json_path.name).write_bytes(text.encode("utf-8", "surrogateescape"))
     return json_path, csv_path
 
 

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import shlex
+import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from torch import nn
@@ -14,14 +16,16 @@ from mote.datasets.lists.reading import templates
 from mote.experiments import parts
 from mote.experiments.assemble import Experiment, assemble
 from mote.files.hashes import sha256_lines
-from mote.files.run_directory import BEST, CONFIG
-from mote.files.writing import write_atomic
+from mote.files.locking import locked
+from mote.files.run_directory import BEST, CONFIG, LAST
+from mote.files.temporary import lock_name, remove_leftovers
+from mote.files.writing import complete, replacing_together, write_atomic, writing
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
 from mote.parallel.precision import training_precision
 from mote.reporting.headline import headline
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table
-from mote.training.checkpoint import Bound, check_bound, open_run, writing
+from mote.training.checkpoint import Bound, check_bound, check_directory, open_run
 from mote.training.hooks import Hooks
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
@@ -30,37 +34,41 @@ from mote.training.schedule import Schedule
 from mote.training.signals import Stopped
 from mote.training.unreadable import UNREADABLE, TooManySkippedError, is_missing
 
-METRICS = "metrics.json"  # in a run directory: the result of the weights in best/
+METRICS = "metrics.json"  # in a run directory: the result of the weights in best/; its table is metrics.csv
+EVALUATIONS = "evaluations"
 LOGGED = ("top1", "top5", "mean_class_recall", "reconstruction", "frechet")  # of a summary, where it has them
 
 
 def train(config: Config, resume: bool = False) -> Path:
-    """Train, evaluate, and leave a run directory: config.yaml, log.jsonl, last/, best/, metrics.json.
+    """Train, evaluate, and leave a run directory: config.yaml, log.jsonl, last/, best/, metrics.json and .csv.
 
     Returns the run directory. `resume` starts a run whose directory does not exist yet, so that one command can be
     given again and again to a machine that may be taken away.
 
     Raises:
         ValueError, OSError: settings, files or lists that do not fit; nothing is written then.
+        InUseError: another process has the run directory, or its evaluation, under way.
         ValueError: more undecodable training videos than allowed; they are listed in unreadable.txt.
         NonFiniteError, DecodeError, OSError: see the loop; the last checkpoint stays.
         Stopped: SIGTERM or SIGINT came and all is saved; its message is for the user, empty but in the main process.
     """
     config, out = _with_precision(config), check_run(config)
     accelerator = make_accelerator(config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out)
-    fingerprint = _fingerprint_of_run(out, config) if resume else _fingerprint(config.model_dump(mode="json"))
-    experiment = assemble(config, accelerator)
-    if accelerator.is_main_process:
-        groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
-        print(text_table(parameter_table(experiment.task, groups, config.optim.lr)))
-    resume = on_main(accelerator, lambda: _prepare(out, experiment, resume))
-    try:
-        _fit(config, experiment, accelerator, out, resume, fingerprint)
-    except TooManySkippedError as error:
-        raise ValueError(f"{error}; {_first_bad(out, error.skipped)}") from error
-    except Stopped as stop:
-        line = f"{out}: {stop}; go on with: mote train {shlex.quote(str(out))} --resume"
-        raise Stopped(line if accelerator.is_main_process else "") from None
+    with ExitStack() as held:
+        on_main(accelerator, lambda: _claim(held, out, config, resume))  # the other processes share what it holds
+        fingerprint = _fingerprint_of_run(out, config) if resume else _fingerprint(config.model_dump(mode="json"))
+        experiment = assemble(config, accelerator)
+        if accelerator.is_main_process:
+            groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=config.optim.weight_decay)
+            print(text_table(parameter_table(experiment.task, groups, config.optim.lr)))
+        resume = on_main(accelerator, lambda: _prepare(out, experiment, resume, fingerprint))
+        try:
+            _fit(config, experiment, accelerator, out, resume, fingerprint)
+        except TooManySkippedError as error:
+            raise ValueError(f"{error}; {_first_bad(out, error.skipped)}") from error
+        except Stopped as stop:
+            line = f"{out}: {stop}; go on with: mote train {shlex.quote(str(out))} --resume"
+            raise Stopped(line if accelerator.is_main_process else "") from None
     if accelerator.is_main_process:
         print(f"{out}: trained {config.optim.epochs} epochs; model in {out / BEST}")
         if (out / METRICS).is_file():
@@ -94,17 +102,17 @@ def _fit(
 
     def evaluate_now(task: nn.Module, epoch: int) -> dict[str, float]:
         last = epoch == config.optim.epochs
-        summary = experiment.evaluate(task, accelerator, out / "evaluations", page=last)
+        summary = experiment.evaluate(task, accelerator, out / EVALUATIONS, page=last)
         return {name: summary[name] for name in LOGGED if name in summary}
 
     def save_best(task: nn.Module, metrics: dict[str, float]) -> None:
         selected = f"highest {select} on {config.evaluation.manifest}" if select else "last epoch"
-        results = out / "evaluations" / f"{config.evaluation.name}.json"
+        results = out / EVALUATIONS / f"{config.evaluation.name}.json"
         with writing(out / BEST):
             experiment.save(task, out / BEST, selected)
             # No metrics and no file: killed after the last evaluation.
             if metrics or (results.is_file() and not (out / METRICS).is_file()):
-                write_atomic(out / METRICS, results.read_text())
+                _keep_metrics(results, out / METRICS)
 
     settings = config.optim.model_dump(exclude={"batch_size", "precision", "backbone_lr_scale"})
     keeping = Keeping(
@@ -128,18 +136,49 @@ def _fit(
     fit(experiment.task, experiment.loader(), experiment.rules(), schedule, keeping, hooks, accelerator)
 
 
-def _prepare(out: Path, experiment: Experiment, resume: bool) -> bool:
+def _claim(held: ExitStack, out: Path, config: Config, resume: bool) -> None:
+    """Check the run directory, and hold it and its evaluation, so that no other process writes there."""
+    check_directory(out, resume and (out / CONFIG).is_file(), _allowed(out, config))
+    with writing(out):
+        held.enter_context(locked(out / lock_name(), out))
+        if config.evaluation.manifest is not None:
+            folder, name = out / EVALUATIONS, config.evaluation.name
+            held.enter_context(locked(folder / lock_name(name), folder / f"{name}.json"))
+
+
+def _prepare(out: Path, experiment: Experiment, resume: bool, fingerprint: str) -> bool:
     """Make the run directory; returns whether there is a run to resume. Raises ValueError where it is another one."""
     config = experiment.config
     if resume and not (out / CONFIG).is_file():
         print(f"{out}: nothing to resume yet, so the run starts")
         resume = False
-    open_run(out, resume, allowed=(CONFIG,))
+    open_run(out, resume, _allowed(out, config))
     if resume:
-        check_bound(out, _fingerprint(config, out), _bound(config, experiment))
-    else:
+        check_bound(out, fingerprint, _bound(config, experiment))
+    for folder in (out, out / BEST, out / LAST, out / EVALUATIONS):
+        remove_leftovers(folder, of_others=True)
+        complete(folder)
+    if not resume:
         write_atomic(out / CONFIG, dump(config))
     return resume
+
+
+def _allowed(out: Path, config: Config) -> tuple[str, ...]:
+    """What may stand in the directory of a new run: the same settings, of a run that was killed before its first step.
+
+    Another `config.yaml` may be the user's own, and writing over it would lose it.
+    """
+    file = out / CONFIG
+    same = file.is_file() and file.read_bytes() == dump(config).encode()
+    return (CONFIG,) if same else ()
+
+
+def _keep_metrics(result: Path, metrics: Path) -> None:
+    """Copy a result and, where it has one, its table of predictions."""
+    with replacing_together(metrics.parent) as stage:
+        for suffix in (".json", ".csv"):
+            if (source := result.with_name(result.stem + suffix)).is_file():
+                shutil.copyfile(source, stage / f"{metrics.stem}{suffix}")
 
 
 def _first_bad(out: Path, skipped: Sequence[tuple[int, str]]) -> str:

@@ -8,6 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mote.files.writing import complete
+
 CONFIG, BEST, LAST = "config.yaml", "best", "last"
 DESCRIPTION, WEIGHTS, TEXT = "model.json", "model.safetensors", "text.safetensors"
 OLD_KEYS = {"clip": "backbone", "clip_file": "backbone_file"}  # of model.json, written before these were renamed
@@ -16,7 +18,9 @@ OLD_KEYS = {"clip": "backbone", "clip_file": "backbone_file"}  # of model.json, 
 def model_folder(path: str | Path) -> Path:
     """Model folder of `path`: `best/` of a run directory that has one, else `path` itself."""
     best = Path(path) / BEST
-    return best if best.is_dir() else Path(path)
+    folder = best if best.is_dir() else Path(path)
+    complete(folder)  # where a kill came while its files were replaced
+    return folder
 
 
 def config_file(path: str | Path) -> Path | None:

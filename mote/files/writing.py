@@ -1,26 +1,28 @@
 """Files and folders that are written whole or not at all, and JSON for result files.
 
-What is written goes to a temporary name in the same folder (hidden, `.mote-...`), reaches the disk, and is then
-renamed: readers, and whoever starts again after a crash, find the old content or the new one. An exception removes the
-temporary file or folder; what a killed process left is removed by `remove_leftovers`.
+What is written goes to a temporary name in the same folder (see `temporary`), reaches the disk, and is then renamed:
+readers, and whoever starts again after a crash, find the old content or the new one. An exception removes the temporary
+file or folder; what a killed process left is removed when somebody writes into the same folder again.
 """
 
 import csv
+import errno
 import io
 import json
 import math
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
-PREFIX = ".mote-"  # of temporary names
+from mote.files.locking import locked
+from mote.files.temporary import PREFIX, committed_name, is_committed, lock_name, remove_leftovers_once, temporary_name
 
 
 class WritingError(OSError):
@@ -58,10 +60,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
         WritingError: naming `path` and the cause; an older file at `path` is as it was.
     """
     path = Path(path)
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers_once(path.parent)
             temporary.touch()
             mode = temporary.stat().st_mode  # what the user's umask gives; safetensors makes files private
             yield temporary
@@ -75,43 +78,116 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
-    """Context that gives a temporary folder, which becomes the folder `path` at the end, with all that is in it.
+def replacing_together(folder: Path | str) -> Iterator[Path]:
+    """Context that gives a temporary folder, whose files replace those of their names in `folder`: all or none.
 
-    With `replace` an older folder is moved aside for the time of one rename, then removed; a kill between the two
-    renames leaves both folders, whole, under temporary names.
+    For files that only make sense together. The commit is one rename, of the temporary folder; a kill while its files
+    are then moved to their places leaves them whole, and `complete` moves the rest.
 
     Raises:
-        FileExistsError: `path` is a file, or a folder that holds something and is not to be replaced.
-        WritingError: naming `path` and the cause; an older folder at `path` is as it was.
+        WritingError: naming the folder and the cause; the older files are as they were.
     """
-    path = Path(path)
-    if not replace or not path.is_dir():
-        refuse_filled(path)
-    temporary, old = _temporary(path), _temporary(path)
-    with writing(path):
+    folder = Path(folder)
+    stage = temporary_name(folder / "x")
+    with writing(folder):
         try:
-            temporary.mkdir(parents=True)
+            stage.mkdir(parents=True)
+            remove_leftovers_once(folder)
+            complete(folder)
+            yield stage
+            for file in stage.iterdir():
+                if (folder / file.name).is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(folder / file.name))
+                file.chmod(0o666 & stage.stat().st_mode)  # as of any new file; safetensors makes them private
+            _sync_tree(stage)
+            os.replace(stage, committed_name(folder))
+        except BaseException:
+            shutil.rmtree(stage, ignore_errors=True)
+            raise
+        complete(folder)
+
+
+def complete(folder: Path) -> None:
+    """Move files of `replacing_together` to their places, where a kill came between its commit and that.
+
+    Call it before files are read that belong together. Raises WritingError where nothing can be written.
+    """
+    for commit in sorted(path for path in folder.glob(f"{PREFIX}*") if is_committed(path)):
+        with writing(folder):
+            _sync_folder(folder)
+            for file in sorted(commit.iterdir()):
+                with suppress(FileNotFoundError):  # another process is at it as well
+                    os.replace(file, folder / file.name)
+            with suppress(FileNotFoundError):
+                commit.rmdir()
+            _sync_folder(folder)
+
+
+@contextmanager
+def replacing_folder(path: Path | str) -> Iterator[Path]:
+    """Context that gives a temporary folder, which becomes the new folder `path` at the end, with all that is in it.
+
+    Raises:
+        FileExistsError: `path` is a file, or a folder that holds something, also where that came about meanwhile.
+        InUseError: another process is writing this folder.
+        WritingError: naming `path` and the cause.
+    """
+    path = Path(os.path.abspath(path))  # "." and ".." have no name of their own
+    temporary = temporary_name(path)
+    refuse_filled(path)
+    with ExitStack() as stack:
+        with writing(path):
+            stack.enter_context(locked(path.parent / lock_name(path.name), path))
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+        with writing(path):
+            remove_leftovers_once(path.parent)
+            temporary.mkdir()
             yield temporary
-            inside = list(temporary.rglob("*"))
-            with ThreadPoolExecutor(16) as pool:  # the waiting of many files is shared
-                list(pool.map(_sync, (one for one in inside if one.is_file())))
-            for folder in (*(one for one in inside if one.is_dir()), temporary):
-                _sync_folder(folder)
-            if path.is_dir() and any(path.iterdir()):
-                os.replace(path, old)
-            elif path.is_dir():
-                path.rmdir()
+            _sync_tree(temporary)
+        refuse_filled(path)  # again: what somebody put there meanwhile is theirs
+        with writing(path):
+            os.replace(temporary, path)  # over an empty folder, never over one that holds something
+            _sync_folder(path.parent)
+
+
+class PatientFile(io.RawIOBase):
+    """A file whose errors of writing wait until it is closed, for writers in C++ that abort where one is raised.
+
+    torch.export.save calls `terminate` where a write fails; torch.save says where in its archive it stood.
+    """
+
+    def __init__(self, path: Path):
+        self._file, self._error = path.open("wb"), None
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def seekable(self) -> bool:
+        """Yes, as torch.export.save asks for; it seeks nowhere."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """The number of bytes of `data`, written or not."""
+        size = memoryview(data).nbytes
+        if self._error is None:
             try:
-                os.replace(temporary, path)
-            except BaseException:
-                if old.exists():
-                    os.replace(old, path)
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        _sync_folder(path.parent)
-        shutil.rmtree(old, ignore_errors=True)
+                self._file.write(data)
+            except OSError as error:
+                self._error = error
+        return size
+
+    def close(self) -> None:
+        """Close the file; raises the OSError of the first write that failed."""
+        if not self.closed:
+            super().close()
+            try:
+                self._file.close()
+            except OSError as error:  # of what was still in memory
+                self._error = self._error or error
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
 
 def refuse_filled(path: Path | str) -> None:
@@ -122,15 +198,6 @@ def refuse_filled(path: Path | str) -> None:
     if path.exists():
         what = "is already there and not empty" if path.is_dir() else "is already there, as a file"
         raise FileExistsError(f"{path}: {what}; remove it or choose another folder")
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files and folders that a killed process left in `folder`, while nobody writes there."""
-    for path in folder.glob(f"{PREFIX}*"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def write_atomic(path: Path | str, content: str | bytes) -> None:
@@ -183,13 +250,18 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return file.getvalue()
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
-
-
 def _sync(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
+
+
+def _sync_tree(folder: Path) -> None:
+    """Make all files and folders below `folder`, and it, reach the disk."""
+    inside = list(folder.rglob("*"))
+    with ThreadPoolExecutor(16) as pool:  # the waiting of many files is shared
+        list(pool.map(_sync, (one for one in inside if one.is_file())))
+    for one in (*(one for one in inside if one.is_dir()), folder):
+        _sync_folder(one)
 
 
 def _sync_folder(folder: Path) -> None:

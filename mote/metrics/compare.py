@@ -1,6 +1,6 @@
 """Comparison of two evaluations of the same videos, paired video by video.
 
-Reads what `results.write_results` wrote: a JSON file and, next to it, the CSV file of predictions. Accuracy is top-1;
+Reads what `results.write_results` wrote: a JSON file and the CSV file of predictions. Accuracy is top-1;
 a video that was not decoded is wrong on its side. The difference is always b minus a, in fractions.
 
 difference_interval: paired bootstrap over videos of mean(right_b - right_a). p_value: exact McNemar test on the
@@ -8,26 +8,19 @@ discordant videos. The interval of each accuracy alone (Wilson) is much wider: m
 wrong in both, which does not add to the uncertainty of the difference.
 """
 
-import csv
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
 
 from mote.metrics.accuracy import accuracy, wilson_interval
+from mote.metrics.result_files import COLUMNS, ResultError, Row, read_document, read_table, table_path
 from mote.metrics.statistics import bootstrap_interval, mcnemar
 
-COLUMNS = ("path", "label", "predicted", "correct", "valid")
 COUNTS = ("listed", "scored", "top1_correct")
 SAME = {"manifest": "lists of videos", "classes": "lists of classes"}  # hashes that should agree -> in words
-
-
-class ResultError(ValueError):
-    """A result file that is missing, damaged, or not about the same videos."""
 
 
 @dataclass(frozen=True)
@@ -44,29 +37,29 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Result:
-    """One evaluation: its JSON document and its predictions."""
+    """One evaluation: its file, its JSON document and its predictions."""
 
+    file: Path
     document: dict
     predictions: Predictions
 
 
 def read_result(path: Path | str) -> Result:
-    """Read `NAME.json` and the `NAME.csv` next to it.
+    """Read `NAME.json` and the `NAME.csv` next to it, or the `metrics.json` of a run directory and its table.
 
-    Raises ResultError when one is missing or damaged, or when their counts disagree.
+    Raises ResultError when one is missing or damaged, or when they are not of one evaluation.
     """
     path = Path(path)
-    try:
-        document = json.loads(_read(path))
-    except json.JSONDecodeError as error:
-        raise ResultError(f"{path}: not a result file, the JSON is damaged ({error}); evaluate again") from error
-    if isinstance(document, dict) and isinstance(document.get("lists"), dict):
-        parts = ", ".join(str(path.with_name(str(part.get("file")))) for part in document["lists"].values())
+    document = read_document(path)
+    if isinstance(lists := document.get("lists"), dict):
+        files = [part.get("file") for part in lists.values() if isinstance(part, dict)]
+        parts = ", ".join(str(path.parent / file) for file in files if isinstance(file, str))
         raise ResultError(f"{path}: the joint result of several lists; compare those of the lists one by one: {parts}")
-    missing = [key for key in COUNTS if not isinstance(document, dict) or not isinstance(document.get(key), int)]
+    missing = [key for key in COUNTS if type(document.get(key)) is not int]
     if missing:
         raise ResultError(f"{path}: not a result file, {', '.join(missing)} missing; give a JSON file of `mote eval`")
-    predictions = _read_predictions(path.with_suffix(".csv"))
+    table = table_path(path, document)
+    predictions = _predictions(table, read_table(table, document))
     found = (len(predictions.paths), int(predictions.valid.sum()), int(predictions.correct.sum()))
     for key, count in zip(COUNTS, found, strict=True):
         if document[key] != count:
@@ -74,7 +67,7 @@ def read_result(path: Path | str) -> Result:
                 f"{predictions.file}: {key} is {count} but {document[key]} in {path.name};"
                 " the two files are not of one evaluation, evaluate again"
             )
-    return Result(document, predictions)
+    return Result(path, document, predictions)
 
 
 def compare(a: Mapping, b: Mapping, a_predictions: Predictions, b_predictions: Predictions, *, seed: int = 0) -> dict:
@@ -154,33 +147,8 @@ def _percent_range(interval: tuple[float, float] | list[float], sign: str = "") 
     return f"[{100 * interval[0]:{sign}.1f}, {100 * interval[1]:{sign}.1f}]"
 
 
-def _read(path: Path) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise ResultError(f"{path}: no such file; a result is NAME.json with NAME.csv next to it") from error
-
-
-def _read_predictions(path: Path) -> Predictions:
-    lines = csv.reader(StringIO(_read(path), newline=""), strict=True)
-    rows: list[tuple[str, ...]] = []
-    try:
-        header = next(lines, [])
-        missing = [column for column in COLUMNS if column not in header]
-        if missing:
-            raise ResultError(f"{path}: no column {', '.join(missing)}; expected the predictions of `mote eval`")
-        places = [header.index(column) for column in COLUMNS]
-        for line in lines:
-            row = tuple(line[i] for i in places) if len(line) == len(header) else ()
-            if not row or row[3] not in ("0", "1") or row[4] not in ("0", "1") or row[3] > row[4]:
-                raise ResultError(f"{path}:{lines.line_num}: damaged line; evaluate again")
-            rows.append(row)
-    except csv.Error as error:
-        raise ResultError(f"{path}:{lines.line_num}: damaged line ({error}); evaluate again") from error
-    if not rows:
-        raise ResultError(f"{path}: no predictions; evaluate again")
-    paths, label, predicted, correct, valid = zip(*rows, strict=True)
+def _predictions(path: Path, rows: Sequence[Row]) -> Predictions:
+    paths, label, predicted, correct, valid = zip(*([row[key] for key in COLUMNS] for row in rows), strict=True)
     return Predictions(path, paths, label, predicted, np.array(correct) == "1", np.array(valid) == "1")
 
 
@@ -243,9 +211,8 @@ def _per_class(label: tuple[str, ...], a: Bool[np.ndarray, "N"], b: Bool[np.ndar
 def _warnings(a: Mapping, b: Mapping) -> list[str]:
     """One line for each hash that differs or that a result lacks."""
     warnings = []
-    hashes = [(document.get("provenance") or {}).get("hashes") or {} for document in (a, b)]
     for key, words in SAME.items():
-        ours, theirs = (part.get(key) for part in hashes)
+        ours, theirs = (_hash(document, key) for document in (a, b))
         if ours is None or theirs is None:
             warnings.append(
                 f"{words}: no SHA-256 of {key} in {'a' if ours is None else 'b'}; cannot tell if they agree"
@@ -253,3 +220,11 @@ def _warnings(a: Mapping, b: Mapping) -> list[str]:
         elif ours != theirs:
             warnings.append(f"{words} differ (SHA-256 of {key}: a {ours[:12]}, b {theirs[:12]})")
     return warnings
+
+
+def _hash(document: Mapping, key: str) -> str | None:
+    """SHA-256 of what a result came from; None where it is not stated."""
+    found = document.get("provenance")
+    for part in ("hashes", key):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found if isinstance(found, str) else None

@@ -1,22 +1,24 @@
 """The numbers of a result once more, from its table of predictions (NAME.csv), as far as the table determines them.
 
-The table has the label and the five best classes of every clip and the best class of each random half. A calibration,
-an open-set threshold and the top-5 of the halves need all probabilities, so they are not computed again.
+The table has the label and the five best classes of every clip, with their probabilities to nine digits, and the best
+class of each random half. With more than five classes it lacks most probabilities, so what the frequent classes give
+to the rare ones, AUROCs, and the top-5 counts of the halves are not computed again; `undetermined` names them.
+Counts of training, membership of groups, names that overlap and the accepted share are taken as the result states them.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from mote.metrics.scores import Scores, summarize
-from mote.metrics.statistics import accuracy_without, fraction, mean_and_std, union_report
+from mote.metrics.result_files import Row
+from mote.metrics.scores import Scores
+from mote.metrics.table_parts import MALFORMED, PARTS, Table, Value, at, best, equal, short
 
-Row = Mapping[str, str]  # one line of NAME.csv: column -> cell
-NOT_IN_TABLE = ("calibration", "mean_class_recall_interval")  # of `summarize`; the interval is drawn at random
+NO_NUMBERS = {"task", "provenance", "protocol", "warnings", "items", "method", "undecodable"}  # of a result
 
 
-def differences(result: Mapping[str, object], rows: Sequence[Row], classes: Sequence[str] | None = None) -> list[str]:
+def differences(result: Mapping[str, Any], rows: Sequence[Row], classes: Sequence[str] | None = None) -> list[str]:
     """Every number of `result` that the table contradicts, as `key: 3 in the table, 4 in the result`.
 
     Args:
@@ -24,15 +26,21 @@ def differences(result: Mapping[str, object], rows: Sequence[Row], classes: Sequ
         rows: lines of NAME.csv.
         classes: class names by label; None: unknown, so that numbers which depend on their order are left out.
     """
-    torn = [row for row in rows if row["valid"] == "1" and not _is_consistent(row)]
+    torn = [row for row in rows if not _is_consistent(row)]
     lines = [f"{len(torn)} rows contradict themselves, the first {torn[0]['path']}"] if torn else []
-    for key, found in _recomputed(result, rows, classes).items():
-        stated: object = result
-        for part in key.split("."):
-            stated = stated.get(part) if isinstance(stated, Mapping) else None
-        if not _equal(found, stated):
-            lines.append(f"{key}: {_short(found)} in the table, {_short(stated)} in the result")
-    return lines
+    found, malformed = _recomputed(result, rows, classes)
+    for key, value in found.items():
+        stated = at(result, key)
+        if not equal(value.value, stated, value.tolerance):
+            lines.append(f"{key}: {short(value.value)} in the table, {short(stated)} in the result")
+    return lines + malformed
+
+
+def undetermined(result: Mapping[str, Any], rows: Sequence[Row], classes: Sequence[str] | None = None) -> list[str]:
+    """Keys of the numbers in `result` that the table says nothing of."""
+    found, _ = _recomputed(result, rows, classes)
+    left = [key for key in _numbers(result) if not any(key == one or key.startswith(f"{one}.") for one in found)]
+    return left + (["halves.per_subset.top5_correct"] if "halves.mean" in found else [])
 
 
 def scores_from_table(rows: Sequence[Row], classes: Sequence[str]) -> Scores:
@@ -44,68 +52,70 @@ def scores_from_table(rows: Sequence[Row], classes: Sequence[str]) -> Scores:
     place = {name: label for label, name in enumerate(classes)}
     probabilities = np.zeros((len(rows), len(classes)))
     label = np.zeros(len(rows), dtype=np.int64)
-    valid = np.array([row["valid"] == "1" for row in rows])
+    valid = np.array([row["valid"] == "1" for row in rows], dtype=bool)
     for n, row in enumerate(rows):
-        best = [row[f"top{k}"] for k in range(1, 6) if row.get(f"top{k}")] if valid[n] else []
-        if unknown := [name for name in (row["label"], *best) if name not in place]:
+        ranked = best(row) if valid[n] else []
+        if unknown := [name for name in (row["label"], *ranked) if name not in place]:
             raise ValueError(f"{row['path']}: {unknown[0]!r} is none of the {len(classes)} classes")
         label[n] = place[row["label"]]
-        probabilities[n, [place[name] for name in best]] = np.arange(5, 5 - len(best), -1) / 15
+        probabilities[n, [place[name] for name in ranked]] = np.arange(5, 5 - len(ranked), -1) / 15
     return Scores(np.arange(len(rows)), label, probabilities, valid)
 
 
-def _recomputed(result: Mapping, rows: Sequence[Row], classes: Sequence[str] | None) -> dict[str, object]:
-    """Values by (dotted) key of the result."""
-    stated = [*(part["class"] for part in result.get("per_class", ())), *result.get("absent_classes", ())]
-    names = list(stated if classes is None else classes)
+def _recomputed(
+    result: Mapping[str, Any], rows: Sequence[Row], classes: Sequence[str] | None
+) -> tuple[dict[str, Value], list[str]]:
+    """Values by (dotted) key of the result, and a line for each part that is not as `mote eval` writes it."""
+    names = list(dict.fromkeys(stated_names(result) if classes is None else classes))
     columns = ("label", *(f"top{k}" for k in range(1, 6)))
     names += sorted({row[key] for row in rows for key in columns if row.get(key)} - {*names})  # a changed table
-    scores = scores_from_table(rows, names)
-    summary = {key: value for key, value in summarize(scores, names).items() if key not in NOT_IN_TABLE}
-    if classes is None or result.get("confusion_matrix", ()) is None:  # a result of many classes has no matrix
-        del summary["confusion_matrix"]
-    undecodable = [row["path"] for row in rows if row["valid"] != "1"]
-    found: dict[str, object] = {**summary, "undecodable": undecodable}
-    if classes is None:
-        return found
-    if overlap := result.get("overlap"):
-        excluded = [names.index(match["b_name"]) for match in overlap["names"]]
-        part = accuracy_without(scores.probabilities, scores.label, excluded, scores.valid)
-        found |= {f"overlap.{key}": value for key, value in part.items()}
-    if (union := result.get("union")) and scores.label.max() < union["num_own"]:
-        part = union_report(scores.probabilities, scores.label, union["num_own"], scores.valid)
-        found |= {f"union.{key}": value for key, value in part.items()}
-    return found | (_halves(result["halves"]["per_subset"], rows, names) if "halves" in result else {})
+    table = Table(rows, scores_from_table(rows, names), names, classes is not None)
+    found, malformed = {}, []
+    for name, part in PARTS.items():
+        if name and name not in result:
+            continue
+        try:
+            found |= part(result, table)
+        except MALFORMED as error:
+            reason = f"{type(error).__name__}: {error}" if isinstance(error, (KeyError, IndexError)) else error
+            malformed.append(f"{name or 'numbers'}: not as mote eval writes it ({reason})")
+    return found, malformed
 
 
-def _halves(subsets: Sequence[Mapping], rows: Sequence[Row], names: Sequence[str]) -> dict[str, object]:
-    """Top-1 of the random halves, from the columns half0 to half9 of the table."""
-    again = []
-    for part in subsets:
-        members = {names[label] for label in part["classes"]}
-        chosen = [row for row in rows if row["label"] in members]
-        right = sum(row[f"half{part['seed']}"] == row["label"] for row in chosen)
-        again.append({**part, "listed": len(chosen), **fraction("top1", right, len(chosen), "correct")})
-    mean, std = mean_and_std([part["top1"] for part in again])
-    return {"halves.per_subset": again, "halves.mean": mean, "halves.std": std}
+def _numbers(result: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Dotted keys of the numbers in a result; those within a list have the key of the list."""
+    for key, value in result.items():
+        where = f"{before}{key}"
+        if where in NO_NUMBERS:
+            continue
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{where}.")
+        elif _has_number(value):
+            yield where
+
+
+def _has_number(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_number, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_number, value))
+    return isinstance(value, (int, float))
+
+
+def stated_names(result: Mapping[str, Any]) -> list[str]:
+    """Class names in the order of `per_class`, then of `absent_classes`; what is no name is left out."""
+    per_class, absent = result.get("per_class"), result.get("absent_classes")
+    rows = per_class if isinstance(per_class, list) else []
+    found = [row.get("class") for row in rows if isinstance(row, dict)] + (absent if isinstance(absent, list) else [])
+    return [name for name in found if isinstance(name, str)]
 
 
 def _is_consistent(row: Row) -> bool:
-    """Whether the prediction is the best class, and `correct` tells whether it is the label."""
-    return row["predicted"] == row["top1"] and row["correct"] == str(int(row["predicted"] == row["label"]))
-
-
-def _equal(one: object, other: object) -> bool:
-    """Whether two JSON values are equal; floats up to the rounding of another order of summation."""
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, float) and isinstance(other, (int, float)):
-        return math.isclose(one, other, rel_tol=1e-12, abs_tol=1e-15)
-    return one == other
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    """Whether the prediction is the best class, `correct` tells whether it is the label, and the ranking is one."""
+    if row["valid"] != "1":
+        return row["correct"] == "0" and not any(row.get(key) for key in ("predicted", "probability", "top1"))
+    names = best(row)
+    p = [float(row[key]) for k in range(1, 6) if row.get(key := f"top{k}_probability")]
+    ranked = len({*names}) == len(names) and p == sorted(p, reverse=True)
+    first = row["predicted"] == row.get("top1") and row.get("probability") == row.get("top1_probability")
+    return ranked and first and row["correct"] == str(int(row["predicted"] == row["label"]))

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Integer
 
 from mote.metrics.accuracy import accuracy, class_counts, mean_class_recall, rank_classes, wilson_interval
+from mote.metrics.result_files import ResultError
 from mote.metrics.scores import Scores
 
 GROUPS = ("head", "medium", "tail")
@@ -207,11 +208,20 @@ def _between_groups(
 def compare_knowledge(a: Mapping, b: Mapping) -> dict[str, list[dict[str, str | float]]] | None:
     """Return `mined_table` by kind (probability, attention) of two result documents with `imbalance_summary`'s keys.
 
-    None where one of them has none, the classes differ, or all are of equal size.
+    None where one of them has none, the classes differ, or all are of equal size. Raises ResultError where one is not
+    as it was written.
     """
-    known = all({"extra_knowledge", "groups", "training_counts"} <= {*one} for one in (a, b))
-    if not known or a["training_counts"] != b["training_counts"] or len({*a["training_counts"].values()}) < 2:
+    if not all({"extra_knowledge", "groups", "training_counts"} <= {*one} for one in (a, b)):
         return None
+    try:
+        counts = a["training_counts"]
+        unequal = counts == b["training_counts"] and len({*counts.values()}) > 1
+        return _compare_knowledge(a, b) if unequal else None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ResultError(f"extra_knowledge: not as mote eval writes it ({error}); evaluate again") from error
+
+
+def _compare_knowledge(a: Mapping, b: Mapping) -> dict[str, list[dict[str, str | float]]]:
     names = list(a["training_counts"])
     groups = {name: [names.index(c) for c in part["classes"]] for name, part in a["groups"].items()}
     tables = {}

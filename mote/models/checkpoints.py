@@ -5,8 +5,8 @@ A model folder holds `model.safetensors` (all parameters, and tensors that belon
 the CLIP whose text tower belongs to it (`backbone`, `pretrained`), class names and templates, and `widths` where
 units or heads were removed. A shared folder may hold the CLIP's weights too, in a file that `backbone_file` names; it
 is `pretrained` then. Where the text tower was tuned, `text.safetensors` holds its weights. A single file
-`NAME.safetensors` is the same with that JSON in its metadata, under "model", and without a text tower. Each file is
-written under a temporary name and renamed. The published format is described in `reference`.
+`NAME.safetensors` is the same with that JSON in its metadata, under "model", and without a text tower. The files of a
+folder are replaced together. The published format is described in `reference`.
 """
 
 import json
@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mote.files.run_directory import DESCRIPTION, TEXT, WEIGHTS, parse_description
-from mote.files.writing import replacing, write_atomic
+from mote.files.writing import replacing, replacing_together
 from mote.models.clip_weights import one_line
 from mote.models.description import VideoDescription, check_description
 from mote.models.narrow import narrow
@@ -67,7 +67,7 @@ def save_model(
     notes: Mapping[str, str] | None = None,
     text_tower: nn.Module | None = None,
 ) -> None:
-    """Write `model.safetensors` and `model.json` into `folder`, each whole or not at all; or one file.
+    """Write `model.safetensors` and `model.json` into `folder`, all or nothing; or one file.
 
     Args:
         folder: made when missing; an older model in it is replaced. With a name in .safetensors it is one file instead.
@@ -94,14 +94,16 @@ def save_model(
     state = on_cpu({**model.state_dict(), **tensors})
     text = json.dumps(meta, indent=2) + "\n"  # fails before anything is written
     notes = {**(notes or {}), **({"model": text} if description is None else {})}
-    if text_tower is not None:
-        words = on_cpu(text_tower.state_dict())
-        with replacing(weights.parent / TEXT) as temporary:
-            save_file(words, temporary)
-    with replacing(weights) as temporary:
-        save_file(state, temporary, notes or None)
-    if description is not None:
-        write_atomic(description, text)
+    if description is None:
+        with replacing(weights) as temporary:
+            save_file(state, temporary, notes or None)
+        return
+    words = None if text_tower is None else on_cpu(text_tower.state_dict())
+    with replacing_together(weights.parent) as stage:
+        save_file(state, stage / WEIGHTS, notes or None)
+        (stage / DESCRIPTION).write_text(text, encoding="utf-8")
+        if words is not None:
+            save_file(words, stage / TEXT)
 
 
 def load_model(folder: Path | str) -> LoadedModel:

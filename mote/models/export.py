@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.export import Dim
 
+from mote.files.writing import PatientFile
 from mote.models.modulation import GATE, Gate, modulation_gate
 from mote.models.video_clip import VideoCLIP
 
@@ -67,7 +68,8 @@ def write_program(module: FramesToLogits, path: Path, note: str, *, frames: int,
     with torch.no_grad():
         program = torch.export.export(module.eval(), args, dynamic_shapes=shapes)
     _forget_source(program.graph_module)
-    torch.export.save(program, path, extra_files={NOTE: note})
+    with PatientFile(path) as file:  # where a write fails in torch's own code, the process is aborted
+        torch.export.save(program, file, extra_files={NOTE: note})
 
 
 def write_onnx(module: FramesToLogits, path: Path, note: str, *, frames: int, size: int) -> None:

@@ -16,6 +16,7 @@ peft needs seconds to import: import this file where adapters are asked for.
 """
 
 import copy
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ from peft.tuners.tuners_utils import check_adapters_to_merge
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mote.files.writing import write_atomic, writing
+from mote.files.writing import replacing_together
 
 PRESETS = ("attention", "mlp", "all")
 
@@ -158,12 +159,11 @@ def load_adapters(tower: nn.Module, folder: Path | str) -> PeftModel:
 
 
 def save_adapters(tower: PeftModel, folder: Path) -> None:
-    """Write adapter_config.json and adapter_model.safetensors as peft does, each whole or not at all."""
-    with tempfile.TemporaryDirectory() as temporary:
-        with writing(folder):
-            tower.save_pretrained(temporary, save_embedding_layers=False)
+    """Write adapter_config.json and adapter_model.safetensors as peft does, both or neither."""
+    with tempfile.TemporaryDirectory() as temporary, replacing_together(folder) as stage:
+        tower.save_pretrained(temporary, save_embedding_layers=False)
         for name in ("adapter_model.safetensors", "adapter_config.json"):
-            write_atomic(folder / name, Path(temporary, name).read_bytes())
+            shutil.copyfile(Path(temporary, name), stage / name)
 
 
 def merged(tower: nn.Module) -> nn.Module:

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
-from mote.files.writing import replacing, write_atomic
+from mote.files.writing import replacing_together
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # number formats that weights come in
 LARGEST = 1e8  # magnitude that no weight of a network that works comes near
@@ -32,11 +32,11 @@ def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def write_model_folder(folder: Path, tensors: Mapping[str, Tensor], description: Mapping[str, object]) -> None:
-    """Write `model.safetensors` and `model.json` (JSON values), each whole or not at all."""
+    """Write `model.safetensors` and `model.json` (JSON values), both or neither."""
     text, state = json.dumps(description, indent=2) + "\n", on_cpu(tensors)
-    with replacing(folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
-    write_atomic(folder / DESCRIPTION, text)
+    with replacing_together(folder) as stage:
+        save_file(state, stage / WEIGHTS)
+        (stage / DESCRIPTION).write_text(text, encoding="utf-8")
 
 
 def task_of(folder: Path) -> object:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypedDict
 from mote.config import Config
 from mote.datasets.lists.agreement import check_files
 from mote.datasets.lists.reading import Listing
+from mote.evaluation.results import working_on
 from mote.evaluation.videos import evaluate
 from mote.files.hashes import sha256_file
 from mote.files.shipped import data_file
@@ -98,7 +99,8 @@ def evaluate_protocol(
             classifier = load_video(source.model, backbone=source.backbone, device=accelerator.device)
             yield Share(classifier, config, [found[number]] if folds else found)
 
-    result = run_protocol(shares(), protocol, accelerator, out, union=union, name=name)
+    with working_on(accelerator, out, name or protocol.name):
+        result = run_protocol(shares(), protocol, accelerator, out, union=union, name=name)
     if accelerator.is_main_process:
         if folds:
             table = text_table(fold_table(result))

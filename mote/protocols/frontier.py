@@ -5,7 +5,7 @@ the gate of the temporal branch (off, fixed values, temporal feature modulation)
 in the place of the merged ones. Only alpha changes the frame features; all else is scored on features computed once.
 """
 
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,12 +18,14 @@ from mote.config import Config, merge, validate
 from mote.datasets.lists.agreement import check_files
 from mote.datasets.lists.reading import Listing
 from mote.evaluation.features import cache_folder
+from mote.evaluation.results import working_on
 from mote.evaluation.videos import evaluate
 from mote.evaluation.views import check_evaluation, evaluation_listing
 from mote.evaluation.vocabulary import own_classes
 from mote.files.hashes import sha256_tensors
 from mote.files.provenance import provenance
-from mote.files.writing import to_json, write_atomic
+from mote.files.temporary import temporary_name
+from mote.files.writing import replacing_together, to_json, write_atomic
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
 from mote.inference.model import Source
@@ -118,7 +120,7 @@ def frontier(
         classifier.original_weights()  # refuses a tower that does not fit before anything is measured
     rows = []
     settings = list(_settings(source.model, classifier, alphas, gates))
-    with _features_kept(config, classifier, out, accelerator) as folder:
+    with working_on(accelerator, out, "frontier"), _features_kept(config, classifier, out, accelerator) as folder:
         for setting in tqdm(settings, desc="settings", disable=None if accelerator.is_main_process else True):
             found = [_measure(setting, target, folder, accelerator) for target in targets]
             zero = dict(zip(names[1:], found[1:], strict=True))
@@ -213,19 +215,19 @@ def _features_kept(config: Config, classifier: VideoClassifier, out: Path, accel
     if folder is not None:
         yield folder
         return
-    keep: list[tempfile.TemporaryDirectory] = []
+    keep: list[Path] = []
 
     def make() -> str:
-        out.mkdir(parents=True, exist_ok=True)
-        keep.append(tempfile.TemporaryDirectory(prefix=".features-", dir=out))
-        return keep[0].name
+        keep.append(temporary_name(out / "features"))  # what a killed process leaves is removed later
+        keep[0].mkdir(parents=True)
+        return str(keep[0])
 
     try:
         yield Path(on_main(accelerator, make)) / "cache"
         accelerator.wait_for_everyone()
     finally:
         for folder in keep:
-            folder.cleanup()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _measure(setting: Setting, target: Target, folder: Path, accelerator: Accelerator) -> Accuracy:
@@ -262,9 +264,10 @@ def _hashes(targets: Sequence[Target], classifier: VideoClassifier) -> dict[str,
 
 
 def _write(out: Path, rows: Sequence[Row], origin: Mapping[str, object]) -> None:
-    write_atomic(out / "frontier.csv", frontier_csv(rows))
-    frontier_plot(rows, out / "frontier")
-    write_atomic(out / "frontier.json", to_json({"rows": rows, "provenance": origin}))
+    with replacing_together(out) as stage:
+        write_atomic(stage / "frontier.csv", frontier_csv(rows))
+        frontier_plot(rows, stage / "frontier")
+        write_atomic(stage / "frontier.json", to_json({"rows": rows, "provenance": origin}))
 
 
 def _table(rows: Sequence[Row]) -> list[dict[str, object]]:

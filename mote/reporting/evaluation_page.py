@@ -22,6 +22,7 @@ from mote.reporting.plots import MAX_TICK_LABELS, confusion_plot
 
 MAX_PAIRS = 20  # most confused pairs shown; all of them are in confused.csv
 MAX_NAMES = 50  # undecodable files shown; all of them are in the result file
+FIGURES, TABLES = ("recall", "confusion", "calibration", "given"), ("summary", "per_class", "confused", "calibration")
 MAX_ABSENT = 12  # classes without a clip that are named; all of them are in the result file
 
 
@@ -72,6 +73,14 @@ def write_evaluation_page(
         ]
     sections += [*_contact_sheets(clips, note), *_undecodable(result), _provenance(result)]
     return write_page(path, title or f"Evaluation: {result.get('task', path.stem)}", sections)
+
+
+def remove_page(path: Path) -> None:
+    """Remove a page, and the figures and tables of its numbers beside it; nothing where there is no page."""
+    if path.is_file():
+        for name in (*(f"{name}{end}" for name in FIGURES for end in (".svg", ".png")), *(f"{n}.csv" for n in TABLES)):
+            (path.parent / name).unlink(missing_ok=True)
+        path.unlink()
 
 
 def read_predictions(path: Path | str) -> list[dict[str, str]]:

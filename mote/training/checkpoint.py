@@ -3,11 +3,13 @@
 `last/` holds `weights-STEP.safetensors`, `optimizer-STEP.pt` and `state.json`. The first two are new files for every
 step; `state.json` names them and is replaced by one rename, which is the commit: a kill at any moment leaves the old
 state with the old files or the new state with the new files. (Renaming a whole folder over another is not atomic.)
-`state.json` may name older checkpoints too, newest first; files that it does not name are removed after the commit.
+`state.json` may name older checkpoints too, newest first; checkpoints that it does not name are removed after the
+commit, and nothing else is.
 """
 
 import json
 import pickle
+import re
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +21,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mote.files.names import name_difference
-from mote.files.writing import remove_leftovers, replacing, write_atomic, writing
+from mote.files.temporary import is_own, remove_leftovers
+from mote.files.writing import PatientFile, replacing, write_atomic, writing
+
+_FILES = re.compile(r"weights-\d{8,}\.safetensors|optimizer-\d{8,}\.pt")  # of checkpoints, in `last/`
 
 
 class Bound(TypedDict):
@@ -74,8 +79,8 @@ class TrainingState(TypedDict):
     after_update: NotRequired[dict[str, Any]]
 
 
-def open_run(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> None:
-    """Check the run directory and make it where it is missing.
+def check_directory(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> None:
+    """Check the run directory; nothing in it is touched.
 
     Args:
         out: the run directory.
@@ -88,14 +93,23 @@ def open_run(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> None:
     """
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out}: is a file; give a folder for the run")
-    for folder in (out, out / "best", out / "last"):
-        remove_leftovers(folder)
-    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    names = sorted(path.name for path in out.iterdir() if _is_of_use(path)) if out.exists() else []
     if resume and not names:
         raise FileNotFoundError(f"{out}: nothing to resume; start the run without resume")
     if not resume and set(names) - set(allowed):
         raise FileExistsError(f"{out}: already holds {', '.join(names[:5])}; resume it or choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
+
+
+def _is_of_use(path: Path) -> bool:
+    """Whether a file or folder is more than a lock or leftovers of ours, or a folder of nothing else."""
+    return not is_own(path.name) and (not path.is_dir() or any(not is_own(inside.name) for inside in path.iterdir()))
+
+
+def open_run(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> None:
+    """Check the run directory, see `check_directory`, and make it where it is missing."""
+    check_directory(out, resume, allowed)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
 
 
 def save_checkpoint(folder: Path, task: nn.Module, training: TrainingState, progress: Progress, keep: int = 1) -> None:
@@ -118,12 +132,13 @@ def save_checkpoint(folder: Path, task: nn.Module, training: TrainingState, prog
         older = [other for other in states if other["progress"]["step"] < progress.step][: keep - 1]
         with replacing(folder / weights) as temporary:
             safetensors.torch.save_model(task, str(temporary))
-        with replacing(folder / optimizer) as temporary:
-            torch.save(training, temporary)
+        with replacing(folder / optimizer) as temporary, PatientFile(temporary) as file:
+            torch.save(training, file)
         write_atomic(folder / "state.json", json.dumps({**state, "older": older}, indent=1) + "\n")
         named = {name for entry in (state, *older) for name in (entry["weights"], entry["optimizer"])}
+        remove_leftovers(folder, of_others=True)  # whoever has the run writes here alone
         for path in folder.iterdir():
-            if path.name not in named | {"state.json"}:
+            if _FILES.fullmatch(path.name) and path.name not in named:
                 path.unlink()
 
 

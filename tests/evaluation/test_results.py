@@ -4,6 +4,8 @@ import csv
 import hashlib
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,10 @@ import torch
 
 from mote.evaluation import results
 from mote.files import hashes, provenance
+from mote.files.locking import InUseError
+from mote.files.writing import WritingError
 from mote.metrics.scores import Scores, summarize
+from mote.parallel.accelerator import make_accelerator
 
 CLASSES = ["wave, twice", 'say "hi"', "läuft"]
 RECORDS = [(Path("a b.mp4"), 0), (Path("c,d.mp4"), 1), (Path("broken.mp4"), 2), ("ü.mp4", 2)]
@@ -95,6 +100,53 @@ def test_nan_is_refused_by_name_and_leaves_the_old_file(tmp_path, scores):
         write(tmp_path, scores, summary={"top1": 1j})
     assert json_path.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seen.csv", "seen.json"]
+
+
+@pytest.mark.parametrize("file", ["seen.csv", "seen.json"])
+def test_a_full_disk_leaves_both_files_as_they_were(tmp_path, scores, monkeypatch, file):
+    write(tmp_path, scores)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    real = Path.write_bytes
+
+    def full(path, data):
+        if path.name == file:
+            real(path, data[: len(data) // 2])
+            raise OSError(28, "No space left on device", str(path))
+        return real(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(WritingError, match="cannot be written: No space left on device; what was there before"):
+        write(tmp_path, scores, summary=summarize(scores, CLASSES) | {"note": "new"})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_one_launch_at_a_time_works_on_a_result(tmp_path, scores):
+    code = """
+import sys
+from pathlib import Path
+from mote.files.locking import locked
+from mote.files.temporary import lock_name
+with locked(Path(sys.argv[1]) / lock_name("seen"), "seen"):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], text=True, **pipes) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        accelerator = make_accelerator(cpu=True)
+        for attempt in (lambda: write(tmp_path, scores), lambda: working(accelerator, tmp_path, "seen")):
+            with pytest.raises(InUseError, match=rf"seen\.json: in use by process {other.pid} on "):
+                attempt()
+        write(tmp_path, scores, name="another")
+        other.communicate("\n")
+    with results.working_on(accelerator, tmp_path, "seen"):
+        write(tmp_path, scores)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def working(accelerator, folder, name):
+    with results.working_on(accelerator, folder, name):
+        pass
 
 
 def test_parts_that_do_not_fit_are_refused(tmp_path, scores):

@@ -5,7 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +13,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mote.files.temporary import is_own, lock_name, remove_leftovers
 from mote.files.writing import (
+    PatientFile,
     WritingError,
+    complete,
     refuse_filled,
-    remove_leftovers,
     replacing,
     replacing_folder,
+    replacing_together,
     write_atomic,
     write_folder,
     writing,
@@ -29,23 +32,31 @@ LARGE = 200_000  # bytes, beyond the limit below
 
 @contextmanager
 def files_of_at_most(size: int):
-    """A limit on the size of files stands for a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    """A limit on the size of files stands for a full disk. Bytecode of what is imported meanwhile would be cut, too."""
+    before, bytecode = resource.getrlimit(resource.RLIMIT_FSIZE), sys.dont_write_bytecode
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    sys.dont_write_bytecode = True
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = bytecode
 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def patient(path: Path) -> None:
+    with PatientFile(path) as file:
+        torch.save({"x": torch.zeros(LARGE)}, file)
+
+
 WRITERS = {
     "text": lambda path: path.write_text("x" * LARGE),
     "safetensors": lambda path: save_file({"x": torch.zeros(LARGE)}, path),
     "torch": lambda path: torch.save({"x": torch.zeros(LARGE)}, path),
+    "patient": lambda path: patient(path),
     "numpy": lambda path: np.savez(path, x=np.zeros(LARGE)),
 }
 
@@ -67,20 +78,18 @@ def test_a_full_disk_leaves_the_old_file_and_names_it(tmp_path, writer):
     assert file.stat().st_size >= LARGE and names(tmp_path) == ["result.npz"]
 
 
-def test_a_full_disk_leaves_the_old_folder(tmp_path):
-    out = tmp_path / "out"
-    write_folder(out, {"a/old.txt": "old"})
+def test_a_full_disk_leaves_no_folder(tmp_path):
     with (
         files_of_at_most(10_000),
         pytest.raises(WritingError, match="out: cannot be written: File too large"),
-        replacing_folder(out, replace=True) as temporary,
+        replacing_folder(tmp_path / "deep/out") as temporary,
     ):
         (temporary / "first").write_text("new")
         write_atomic(temporary / "second", "x" * LARGE)
-    assert (out / "a/old.txt").read_text() == "old" and names(tmp_path) == ["out"]
+    assert names(tmp_path) == []  # nor the folder above it, which was made for it
     with files_of_at_most(10_000), pytest.raises(WritingError, match="new: cannot be written"):
         write_folder(tmp_path / "new", {"first": "", "second": b"x" * LARGE})
-    assert names(tmp_path) == ["out"]
+    assert names(tmp_path) == []
 
 
 def test_a_disk_that_is_full_indeed(tmp_path):
@@ -101,37 +110,98 @@ def test_a_disk_that_is_full_indeed(tmp_path):
 
 def test_interrupted_writers_leave_the_old_and_no_temporary(tmp_path):
     (tmp_path / "file").write_text("old")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "folder/old").touch()
     with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "file") as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
-    with pytest.raises(KeyError), replacing_folder(tmp_path / "folder", replace=True) as temporary:
+    with pytest.raises(KeyError), replacing_folder(tmp_path / "folder") as temporary:
         (temporary / "half").touch()
         raise KeyError("a fault of the caller stays what it is")
-    assert names(tmp_path) == ["file", "folder"] and (tmp_path / "file").read_text() == "old"
-    assert names(tmp_path / "folder") == ["old"]
+    assert names(tmp_path) == ["file"] and (tmp_path / "file").read_text() == "old"
 
 
-def test_what_a_killed_writer_left_can_be_told_and_removed(tmp_path):
-    code = """
+KILLED = """
 import os, signal, sys
-from mote.files.writing import replacing, replacing_folder
-with replacing(sys.argv[1] + "/file.txt") as one, replacing_folder(sys.argv[1] + "/folder") as other:
-    one.write_text("half"); (other / "half").touch()
+from mote.files.writing import replacing, replacing_folder, replacing_together
+with (
+    replacing(sys.argv[1] + "/file.txt") as file, replacing_folder(sys.argv[1] + "/folder") as folder,
+    replacing_together(sys.argv[1]) as stage,
+):
+    file.write_text("half"); (folder / "half").touch(); (stage / "half").touch()
     os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     (tmp_path / "file.txt").write_text("old")
-    (tmp_path / ".own").touch()
-    done = subprocess.run([sys.executable, "-c", code, tmp_path])
-    assert done.returncode == -signal.SIGKILL and len(names(tmp_path)) == 4
-    assert (tmp_path / "file.txt").read_text() == "old"
-    assert all(name.startswith(".") for name in names(tmp_path) if name != "file.txt")
-    remove_leftovers(tmp_path)
-    assert names(tmp_path) == [".own", "file.txt"]
+    own = [".own", ".mote-notes", ".mote-12-notes.txt", ".mote-lock-of-mine", ".x.tmp", "folder.partial"]
+    for name in own:
+        (tmp_path / name).touch()
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path])
+    assert done.returncode == -signal.SIGKILL and (tmp_path / "file.txt").read_text() == "old"
+    left = [name for name in names(tmp_path) if is_own(name)]
+    assert len(left) == 4 and set(names(tmp_path)) == {*own, "file.txt", *left}  # three writers and a lock
+    with replacing(tmp_path / "living") as ours:
+        other = tmp_path / f".mote-{'0' * 8}-1-1-{'0' * 8}.txt"  # of another machine: perhaps it is being written
+        other.touch()
+        remove_leftovers(tmp_path)
+        assert ours.exists() and other.exists()
+        assert [name for name in left if (tmp_path / name).exists()] == [lock_name("folder")]
+    remove_leftovers(tmp_path, of_others=True)
+    write_folder(tmp_path / "folder", {})
+    assert names(tmp_path) == sorted([*own, "file.txt", "folder", "living"])
 
 
-def test_a_folder_is_replaced_as_a_whole_and_only_if_asked(tmp_path):
+def test_leftovers_go_when_somebody_writes_into_the_same_folder(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    (tmp_path / f".mote-{dead.stdout.strip()}-{'a' * 8}.safetensors").touch()  # as earlier versions named them
+    (tmp_path / f".mote-{os.getpid()}-{'a' * 8}.csv").touch()
+    write_atomic(tmp_path / "new", "")
+    assert names(tmp_path) == [f".mote-{os.getpid()}-{'a' * 8}.csv", "new"]
+
+
+def pair(folder: Path, content: str) -> None:
+    with replacing_together(folder) as stage:
+        for name in ("a.csv", "a.json"):
+            (stage / name).write_text(content)
+
+
+def test_a_pair_comes_together_or_not_at_all(tmp_path):
+    pair(tmp_path, "old")
+    why = "cannot be written: File too large; what was there before is intact"
+    with files_of_at_most(10_000), pytest.raises(WritingError, match=why), replacing_together(tmp_path) as stage:
+        (stage / "a.csv").write_text("new")
+        (stage / "a.json").write_text("x" * LARGE)
+    (tmp_path / "b.json").mkdir()
+    with pytest.raises(WritingError, match=r"Is a directory: .*b\.json"), replacing_together(tmp_path) as stage:
+        for name in ("a.csv", "b.json"):
+            (stage / name).write_text("new")
+    assert names(tmp_path) == ["a.csv", "a.json", "b.json"]
+    assert {(tmp_path / name).read_text() for name in ("a.csv", "a.json")} == {"old"}
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "a.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("survived", range(4))
+def test_a_pair_that_was_killed_at_any_rename_is_old_or_new(tmp_path, monkeypatch, survived):
+    pair(tmp_path, "old")
+    real, done = os.replace, []
+
+    def counted(source, target):
+        if len(done) == survived:
+            raise KeyboardInterrupt
+        done.append(target)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", counted)
+    with nullcontext() if survived == 3 else pytest.raises(KeyboardInterrupt):
+        pair(tmp_path, "new")
+    monkeypatch.undo()
+    complete(tmp_path)
+    expected = "new" if survived else "old"  # the first rename is the commit
+    assert [(tmp_path / name).read_text() for name in names(tmp_path)] == [expected, expected]
+
+
+def test_a_folder_is_new_or_empty(tmp_path):
     out = tmp_path / "deep/out"
     out.mkdir(parents=True)  # an empty folder may be filled
     write_folder(out, {"a.txt": "ä\n", "b/c": b"\xff"})
@@ -140,29 +210,20 @@ def test_a_folder_is_replaced_as_a_whole_and_only_if_asked(tmp_path):
         write_folder(out, {})
     with pytest.raises(FileExistsError, match=r"a\.txt: is already there, as a file"), replacing_folder(out / "a.txt"):
         pass
-    with pytest.raises(FileExistsError, match="as a file"), replacing_folder(out / "a.txt", replace=True):
-        pass
-    with replacing_folder(out, replace=True) as temporary:
-        assert names(out) == ["a.txt", "b"]
-        (temporary / "new").touch()
-    assert names(out) == ["new"] and names(tmp_path / "deep") == ["out"]
+    assert names(out) == ["a.txt", "b"] and names(tmp_path / "deep") == ["out"]
     refuse_filled(tmp_path / "nothing")
 
 
-def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
-    out, real = tmp_path / "out", os.replace
-    write_folder(out, {"old": ""})
-
-    def refused(source, target):
-        if Path(target) == out and (Path(source) / "new").exists():
-            raise PermissionError(13, "Permission denied", str(target))
-        real(source, target)
-
-    monkeypatch.setattr(os, "replace", refused)
-    denied = pytest.raises(WritingError, match="out: cannot be written: Permission denied; what")
-    with denied, replacing_folder(out, replace=True) as temporary:
+def test_what_came_into_a_folder_while_it_was_written_stays(tmp_path):
+    out = tmp_path / "out"
+    with (
+        pytest.raises(FileExistsError, match="out: is already there and not empty"),
+        replacing_folder(out) as temporary,
+    ):
         (temporary / "new").touch()
-    assert names(out) == ["old"] and names(tmp_path) == ["out"]
+        out.mkdir()
+        (out / "notes.txt").touch()
+    assert names(out) == ["notes.txt"] and names(tmp_path) == ["out"]
 
 
 def test_the_message_names_another_file_where_that_is_the_cause(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from mote.evaluation import results
 from mote.files import provenance
 from mote.metrics.accuracy import NORMAL_QUANTILE_95, wilson_interval
-from mote.metrics.compare import ResultError, class_table, compare, comparison_table, read_result
+from mote.metrics.compare import class_table, compare, comparison_table, read_result
+from mote.metrics.result_files import ResultError
 from mote.metrics.scores import Scores, summarize
 from mote.reporting.page import text_table
 

@@ -50,6 +50,17 @@ def test_the_last_k_are_kept_and_stand_in_for_a_damaged_one(tmp_path):
         load_checkpoint(tmp_path, net)
 
 
+def test_what_the_user_put_into_the_folder_stays(tmp_path):
+    own = ["notes.txt", "weights-best.safetensors", ".mote-notes", "weights-5.safetensors"]
+    for name in own:
+        (tmp_path / name).touch()
+    (tmp_path / "copies").mkdir()
+    for step in (5, 10):
+        save_checkpoint(tmp_path, *trained(float(step), step))
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {*own, "copies", "optimizer-00000010.pt", "weights-00000010.safetensors", "state.json"}
+
+
 @pytest.mark.parametrize("survived", range(7))
 def test_a_kill_at_any_file_operation_leaves_a_whole_checkpoint(tmp_path, monkeypatch, survived):
     """Saving makes three renames and two removals here; stop at each of them, before it happens."""
@@ -143,3 +154,17 @@ def test_a_run_that_did_not_record_its_names_goes_on_and_says_so(tmp_path):
         assert resumed(tmp_path, net, Progress(10, "abc", bound=BOUND))[0].step == 3
     with pytest.raises(ValueError, match="another configuration"):
         resumed(tmp_path, net, Progress(10, "abd", bound=BOUND))
+
+
+def test_a_refused_start_touches_nothing(tmp_path):
+    """Earlier versions removed hidden files with a name like theirs before they looked whose folder it is."""
+    own = [".mote-notes", ".a.tmp", ".mote-12-0123abcd.txt", "thesis.txt"]
+    for name in own:
+        (tmp_path / name).touch()
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last/.mote-12-0123abcd").touch()
+    with pytest.raises(FileExistsError, match=r"already holds \.a\.tmp, \.mote-notes, thesis\.txt"):
+        open_run(tmp_path, resume=False)
+    assert {path.name for path in tmp_path.iterdir()} == {*own, "last"} and (
+        tmp_path / "last/.mote-12-0123abcd"
+    ).exists()

@@ -20,6 +20,7 @@ from jaxtyping import Float32
 
 from mote.datasets.cache.file_hashes import FileHashes
 from mote.datasets.cache.shards import KEY, PAIR, Shard, Writer, checksum
+from mote.files.locking import share, unshared
 
 MARKER = "mote-feature-cache-1"  # empty file that says whose folder this is; the number is that of the format
 FILES = "files.jsonl"
@@ -63,7 +64,8 @@ class FeatureCache:
 
     Any number of processes may read and write at once; each sees its own entries, and those of others as of the last
     `refresh` (or `missing`). Not for several threads. Copies sent to another process open the folder anew.
-    Raises ValueError for a folder that holds other things, or a namespace that is not from `namespace_key`.
+    Raises ValueError for a folder that holds other things, or a namespace that is not from `namespace_key`, InUseError
+    for one that is being cleared.
     """
 
     def __init__(self, folder: Path | str, namespace: str):
@@ -208,15 +210,17 @@ def cache_size(folder: Path | str) -> dict[str, Usage]:
 def clear(folder: Path | str) -> int:
     """Remove a cache folder's own files, and the folders they leave empty; returns the bytes freed.
 
-    Files of another origin stay. Raises ValueError when the folder is no feature cache; nothing is removed then.
+    Files of another origin stay. Raises ValueError when the folder is no feature cache, or InUseError when another
+    process uses it; nothing is removed then.
     """
     folder, freed = Path(folder), 0
     namespaces = _namespaces(folder)
-    files = [file for path in namespaces for file in _own_files(path)]
-    for file in [*files, folder / FILES, folder / MARKER]:  # the marker last: what is interrupted can be repeated
-        if file.exists():
-            freed += file.stat().st_size
-            file.unlink()
+    with unshared(folder / MARKER):
+        files = [file for path in namespaces for file in _own_files(path)]
+        for file in [*files, folder / FILES, folder / MARKER]:  # the marker last: what is interrupted can be repeated
+            if file.exists():
+                freed += file.stat().st_size
+                file.unlink()
     for path in [*namespaces, folder]:
         if not any(path.iterdir()):
             path.rmdir()
@@ -224,14 +228,16 @@ def clear(folder: Path | str) -> int:
 
 
 def _claim(folder: Path) -> None:
-    """Make the folder and mark it; refuse one that holds other things."""
+    """Make the folder and mark it; refuse one that holds other things. It counts as in use until the process ends."""
     marker = folder / MARKER
     if marker.exists():
+        share(marker)
         return
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not marker.exists())):
         raise ValueError(f"{folder}: not a feature cache of this version (no file {MARKER}); give an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     marker.touch()
+    share(marker)
 
 
 def _namespaces(folder: Path | str) -> list[Path]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mote.datasets.lists.manifest import ManifestError, read_rows
-from mote.files.writing import csv_text, write_atomic
+from mote.files.writing import csv_text, replacing_together
 
 UCF_GROUP = re.compile(r"^(.+_g\d+)_c\d+$")  # v_YoYo_g01_c04: clips of one group are cut from one video
 HMDB_SOURCE = re.compile(r"^(.+)_[fhlu]_(?:cm|nm)_np\d+_(?:fr|ba|le|ri)_(?:bad|med|goo)_\d+$")  # NAME_action_u_nm_...
@@ -105,17 +105,32 @@ def split(rows: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Clip],
     return training, validation
 
 
-def write_rows(file: Path, rows: Sequence[Clip], source: Path, facts: Mapping[str, object]) -> None:
-    """Write a list (CSV by the suffix, else `path label` lines) and `FILE.json`, both or neither.
+def write_rows(lists: Mapping[Path, tuple[Sequence[Clip], Mapping[str, object]]], source: Path) -> None:
+    """Write lists of one folder (CSV by the suffix, else `path label` lines), each with `FILE.json`: all or nothing.
+
+    Args:
+        lists: the rows of each file, and the facts for its .json.
+        source: the list that the rows are from.
 
     Raises:
-        FileExistsError: one of them is there already.
+        FileExistsError: one of the files is there already.
         ManifestError: names as labels in a list that is no .csv.
     """
-    beside = file.with_name(file.name + ".json")
-    for path in (file, beside):
-        if path.exists():
-            raise FileExistsError(f"{path}: is there already; remove it or choose another name")
+    contents: dict[Path, str] = {}
+    for file, (rows, facts) in lists.items():
+        beside = file.with_name(file.name + ".json")
+        for path in (file, beside):
+            if path.exists():
+                raise FileExistsError(f"{path}: is there already; remove it or choose another name")
+        contents[file], contents[beside] = _contents(file, rows, source, facts)
+    (folder,) = {file.parent for file in contents}
+    with replacing_together(folder) as stage:
+        for file, content in contents.items():
+            (stage / file.name).write_bytes(content.encode("utf-8", "surrogateescape"))
+
+
+def _contents(file: Path, rows: Sequence[Clip], source: Path, facts: Mapping[str, object]) -> tuple[str, str]:
+    """The list, and the JSON beside it."""
     if file.suffix.lower() == ".csv":
         content = csv_text(Clip._fields, rows)
     elif all(row.label.isdigit() for row in rows):
@@ -127,12 +142,7 @@ def write_rows(file: Path, rows: Sequence[Clip], source: Path, facts: Mapping[st
         "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest() if source.is_file() else None,
     }
     document = {**facts, "source": str(source), "clips": len(rows), "distinct": len(set(rows)), **hashes}
-    try:
-        write_atomic(beside, json.dumps(document, indent=1) + "\n")
-        write_atomic(file, content)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    return content, json.dumps(document, indent=1) + "\n"
 
 
 def _by_label(rows: Sequence[Clip]) -> dict[str, list[Clip]]:

@@ -26,6 +26,7 @@ from mote.datasets.cache.feature_cache import (
     entry_key,
     namespace_key,
 )
+from mote.files.locking import InUseError
 
 SHAPE = (2, 3, 4)
 SPACE = namespace_key(weights="w", size=8, frames=3)
@@ -378,6 +379,18 @@ def test_size_and_clear(tmp_path):
     assert clear(folder) == freed
     assert not folder.exists()
     assert (tmp_path / "clip.mp4").exists()
+
+
+def test_a_cache_in_use_is_not_cleared_by_another_process(tmp_path):
+    folder = filled(tmp_path / "cache", 2)
+    writer = start_writer(folder, 2, 4, 1, *SHAPE)
+    assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
+    with pytest.raises(InUseError, match="cache: in use by another process"):
+        clear(folder)
+    writer.communicate("\n")
+    assert len(FeatureCache(folder, SPACE)) == 4
+    clear(folder)
+    assert not folder.exists()
 
 
 def test_clear_leaves_what_it_does_not_know(tmp_path):

@@ -1,0 +1,68 @@
+"""Result files that are damaged, mixed up or of a run directory."""
+
+import hashlib
+import json
+
+import pytest
+
+from mote.metrics.compare import read_result
+from mote.metrics.result_files import ResultError, parse_table, read_document, read_table, table_path
+
+TABLE = "path,label,predicted,correct,valid,probability\na.mp4,x,x,1,1,0.5\nb.mp4,x,,0,0,\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "the JSON is damaged"),
+        ("[1]", "expected a JSON object, got list"),
+        ('{"a": NaN}', "NaN is no JSON"),
+        ('{"a": -Infinity}', "-Infinity is no JSON"),
+        ("[" * 100_000, "the JSON is damaged"),
+        ('{"a": ' + "9" * 5000 + "}", "the JSON is damaged"),
+    ],
+)
+def test_a_document_is_an_object_or_an_error(tmp_path, text, message):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ResultError, match=message) as error:
+        read_document(tmp_path / "x.json")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("probability\n", "valid\n", "the column valid is there twice"),
+        (",0.5", ",nan", r"x\.csv:2: damaged line"),
+        (",0.5", ",2", r"x\.csv:2: damaged line"),
+        (",0.5", ",", r"x\.csv:2: damaged line"),
+        (",0.5", ",0.5,1", r"x\.csv:2: damaged line"),
+        ("a.mp4", "a" * 200_000, "damaged line"),
+    ],
+)
+def test_a_table_is_whole_or_an_error(tmp_path, old, new, message):
+    (tmp_path / "x.csv").write_text(TABLE)
+    assert [row["path"] for row in parse_table(tmp_path / "x.csv")] == ["a.mp4", "b.mp4"]
+    (tmp_path / "x.csv").write_text(TABLE.replace(old, new))
+    with pytest.raises(ResultError, match=message):
+        parse_table(tmp_path / "x.csv")
+
+
+def test_a_table_of_another_result_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_text(TABLE)
+    stated = {"provenance": {"hashes": {"predictions": hashlib.sha256(TABLE.encode()).hexdigest()}}}
+    assert len(read_table(tmp_path / "x.csv", stated)) == len(read_table(tmp_path / "x.csv", {"provenance": 1})) == 2
+    (tmp_path / "x.csv").write_text(TABLE.replace("a.mp4", "c.mp4"))  # of the same counts
+    with pytest.raises(ResultError, match=r"x\.csv: not the table of this result"):
+        read_table(tmp_path / "x.csv", stated)
+
+
+def test_metrics_of_a_run_find_their_table(tmp_path):
+    document = {"task": "eval", "listed": 2, "scored": 1, "top1_correct": 1}
+    (tmp_path / "metrics.json").write_text(json.dumps(document))
+    (tmp_path / "evaluations").mkdir()
+    (tmp_path / "evaluations/eval.csv").write_text(TABLE)  # where runs of earlier versions have it
+    assert read_result(tmp_path / "metrics.json").predictions.file == tmp_path / "evaluations/eval.csv"
+    (tmp_path / "metrics.csv").write_text(TABLE.replace("a.mp4", "c.mp4"))
+    assert read_result(tmp_path / "metrics.json").predictions.paths == ("c.mp4", "b.mp4")
+    assert table_path(tmp_path / "x/metrics.json", {"task": "../y"}) == tmp_path / "x/metrics.csv"
