@@ -66,7 +66,7 @@ def _sorted_out(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
             overrides.append(argument)
         elif Path(argument).is_dir():
             files.append(Path(argument) / CONFIG)
-            overrides.append(f"run.out={json.dumps(argument)}")
+            overrides.append(f"run.out={json.dumps(argument, ensure_ascii=False)}")
         else:
             files.append(Path(argument))
     return files, overrides

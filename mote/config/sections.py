@@ -1,52 +1,74 @@
 """Every setting of the configuration, by section: its default, its range, and a comment on its meaning and unit.
 
-Ranges are those of the types, checked when a configuration is read. Imports no torch.
+Ranges are those of the types (`kinds.py`), checked when a configuration is read. Imports no torch.
 """
 
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]  # a fraction or a probability, 0 to 1
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-NonNegative = Annotated[float, Field(ge=0)]
-AboveZero = Annotated[float, Field(gt=0)]
+from mote.config.kinds import (
+    AboveZero,
+    Count,
+    Different,
+    Exponent,
+    Few,
+    FileName,
+    Filled,
+    Many,
+    Moderate,
+    Natural,
+    NonNegative,
+    Pixels,
+    Place,
+    Positive,
+    Share,
+    ShareAboveZero,
+    ShareBelowOne,
+    Size,
+    Text,
+)
 
 
 class Section(BaseModel):
-    """Base of all sections: frozen, strict, unknown keys refused."""
+    """Base of all sections: frozen, strict, unknown keys refused, numbers finite where nothing else is said."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class ModelConfig(Section):
     """The network of task=video: the towers of a CLIP model, its backbone, and the temporal head on top of them."""
 
-    backbone: str = "tiny"  # the CLIP model: `tiny` (built in), or the name of an open_clip architecture
-    pretrained: str | None = None  # its weights: open_clip tag, checkpoint file, or `random`; null for tiny
-    layers: Natural = 4  # temporal transformer layers; 0 = no temporal head, frame features are averaged
-    experts: Positive = 4  # feed-forward experts of each temporal layer; 1 = a plain temporal transformer
-    heads: Positive | None = None  # attention heads of each temporal layer; null = width of the text tower // 64
+    backbone: Text = "tiny"  # the CLIP model: `tiny` (built in), or the name of an open_clip architecture
+    pretrained: Text | None = None  # its weights: open_clip tag, checkpoint file, or `random`; null for tiny
+    layers: Few = 4  # temporal transformer layers; 0 = no temporal head, frame features are averaged
+    experts: Count = 4  # feed-forward experts of each temporal layer; 1 = a plain temporal transformer
+    heads: Count | None = None  # attention heads of each temporal layer; null = width of the text tower // 64
     same_init: bool = False  # all experts start from the same weights (an ablation of the paper)
     # What an expert is: the feed-forward network as a whole (ffn), its first or its second layer alone (up, down; the
     # other layer is shared), or both layers, each with a draw of its own (separate).
     expert_part: Literal["ffn", "up", "down", "separate"] = "ffn"
-    init: str | None = None  # run directory or model folder whose weights training starts from; null = new weights
+    init: Place | None = None  # run directory or model folder whose weights training starts from; null = new weights
     gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, more time
+
+    @model_validator(mode="after")
+    def _buildable(self) -> "ModelConfig":
+        if self.layers * self.experts > 1000:
+            raise ValueError(f"{self.layers} layers of {self.experts} experts: more than 1000; lower one of them")
+        return self
 
 
 class DataConfig(Section):
     """The training list, how clips are cut from videos, and how they are augmented."""
 
-    train: str | None = None  # training list: a manifest, or a folder with one folder per class
-    root: str | None = None  # folder that relative paths of the list start from; null = the folder of the list
-    split: str | None = None  # value of the column `split` of a .csv list to keep; null = all rows
-    classes: str | None = None  # class-name file; null = the names in the list or of the folders
-    templates: str | None = None  # prompt-template file, one {} per line; null = the 28 templates of the method
-    frames: Positive = 8  # frames of a clip
-    size: Positive | None = None  # height and width of the network's input in pixels; null = what the network expects
+    train: Place | None = None  # training list: a manifest, or a folder with one folder per class
+    root: Place | None = None  # folder that relative paths of the list start from; null = the folder of the list
+    split: Text | None = None  # value of the column `split` of a .csv list to keep; null = all rows
+    classes: Place | None = None  # class-name file; null = the names in the list or of the folders
+    templates: Place | None = None  # prompt-template file, one {} per line; null = the 28 templates of the method
+    frames: Count = 8  # frames of a clip
+    size: Pixels | None = None  # height and width of the network's input in pixels; null = what the network expects
     sampling: Literal["segment", "dense"] = "segment"  # a frame from each equal part of the video, or every stride-th
     stride: Positive = 4  # distance between the frames of a dense clip, in frames of the video
     difference: Natural = 0  # > 0: the network sees each frame minus the one so many frames before it
@@ -56,10 +78,18 @@ class DataConfig(Section):
     crop_scale: tuple[Share, Share] = (0.08, 1.0)  # smallest and largest area of a random crop, as shares of the frame
     flip: Share = 0.5  # probability of mirroring left and right; 0 where they tell classes apart
     grayscale: Share = 0.2  # probability of removing the colours
-    workers: Natural = 2  # processes that decode, for each training process; 0 = the training process itself
+    workers: Few = 2  # processes that decode, for each training process; 0 = the training process itself
     cache_features: bool = False  # encode each training clip once, without augmentation; needs a frozen visual tower
     max_bad_fraction: Share = 0.0  # share of undecodable training videos that is skipped and listed; more is an error
-    decode_timeout: AboveZero | None = 60.0  # seconds after which a file counts as undecodable; null = no limit
+    # Seconds after which a file counts as undecodable; null = no limit.
+    decode_timeout: Annotated[float, Field(ge=0.01, le=1e6)] | None = 60.0
+
+    @field_validator("crop_scale")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[1] >= value[0]:
+            raise ValueError("expected the smallest area and then the largest, which is above 0")
+        return value
 
 
 class TuningConfig(Section):
@@ -68,11 +98,12 @@ class TuningConfig(Section):
     vision: Literal["frozen", "lora", "full"] = "full"  # visual tower; full learns at optim.backbone_lr_scale
     text: Literal["frozen", "lora", "full"] = "frozen"  # text tower; if tuned, every step computes the class features
     adapt: Literal["attention", "mlp", "all"] = "all"  # layers that get LoRA adapters
-    rank: Positive = 16  # rank of the adapters
+    rank: Size = 16  # rank of the adapters
     alpha: AboveZero = 16.0  # the adapters' update is multiplied by alpha / rank
     lr_scale: AboveZero = 1.0  # learning rate of the adapters as a multiple of optim.lr
     text_prompts: Positive = 1  # prompts per class in a training step while text is tuned: the first of data.templates
-    freeze: tuple[str, ...] = ()  # name patterns of parameters that stay fixed: "model.visual.*resblocks.[0-5].*"
+    # Name patterns of parameters that stay fixed: "model.visual.*resblocks.[0-5].*".
+    freeze: Annotated[tuple[Text, ...], Different] = ()
 
 
 class LossConfig(Section):
@@ -83,18 +114,28 @@ class LossConfig(Section):
     anchor: Literal["released", "paper"] = "released"  # that distance as in the authors' code, or as in the paper
     routing: Literal["one", "all"] = "one"  # draw one expert per layer and step, or run the batch through each expert
     merged: Literal["ce", "kl", "mse"] = "ce"  # merged pass learns from labels (ce), or the routed pass (kl, mse)
-    route_temperature: AboveZero = 1.0  # expert i is drawn by softmax(i / temperature); .inf = all alike
-    merge_temperatures: tuple[float, ...] = Field(  # set from which the merging temperature of a layer is drawn
-        default=(-9.6, -4.8, -2.4, -1.2, -0.6, 0.6, 1.2, 2.4, 4.8, 9.6, math.inf), min_length=1
+    # Expert i is drawn by softmax(i / temperature); .inf = all alike.
+    route_temperature: Annotated[float, Field(ge=1e-20, allow_inf_nan=True)] = 1.0
+    # Set from which the merging temperature of a layer is drawn; each is positive or negative, .inf = all alike.
+    merge_temperatures: Annotated[tuple[Annotated[float, Field(allow_inf_nan=True)], ...], Filled] = Field(
+        default=(-9.6, -4.8, -2.4, -1.2, -0.6, 0.6, 1.2, 2.4, 4.8, 9.6, math.inf)
     )
+
+    @field_validator("merge_temperatures")
+    @classmethod
+    def _temperatures(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(abs(value) >= 1e-20 for value in values):  # nor NaN
+            raise ValueError("a temperature must be a number other than 0")
+        return values
 
 
 class MixingConfig(Section):
     """Mixed-sample augmentation of training batches (mote/datasets/mixing.py). Off without methods."""
 
-    methods: tuple[Literal["mixup", "cutmix", "hmix", "gmix"], ...] = ()  # of several, one is drawn each time
-    alpha: AboveZero = 1.0  # the share lambda of the first sample is drawn from Beta(alpha, alpha)
-    ratio: Annotated[float, Field(gt=0, le=1)] = 0.5  # hmix: volume of its box over the volume of the box of cutmix
+    # Of several, one is drawn each time.
+    methods: Annotated[tuple[Literal["mixup", "cutmix", "hmix", "gmix"], ...], Different] = ()
+    alpha: Moderate = 1.0  # the share lambda of the first sample is drawn from Beta(alpha, alpha)
+    ratio: ShareAboveZero = 0.5  # hmix: volume of its box over the volume of the box of cutmix
     extent: Literal["space", "spacetime", "time"] = "space"  # axes the mask varies along; space: alike in all frames
     probability: Share = 1.0  # probability that a sample (per_sample) or a batch is mixed
     per_sample: bool = True  # draw method, lambda and mask for each sample; false = once for the batch
@@ -104,7 +145,7 @@ class RDropConfig(Section):
     """R-Drop (mote/regularizers/r_drop.py): two random passes should agree. Off with weight 0."""
 
     weight: NonNegative = 0.0  # weight of the divergence of the two passes, a mean over samples (alpha of the paper)
-    temperature: AboveZero = 1.0  # divides the logits inside the divergence
+    temperature: Moderate = 1.0  # divides the logits inside the divergence
 
 
 class ImageConfig(Section):
@@ -112,16 +153,17 @@ class ImageConfig(Section):
 
     # lenet, mlp, resnet8, resnet20, resnet32, timm:NAME, or backbone: the visual tower of model.backbone, with class
     # names as the head.
-    net: str = "resnet20"
+    net: Text = "resnet20"
     pretrained: bool = False  # timm: start from its published weights, which are downloaded
     # Run directory or model folder of the same net to start from, as of `mote compact`; with task=expression also a
     # file of weights, whose head is left out.
-    init: str | None = None
+    init: Place | None = None
     channels: Literal[1, 3] = 3  # 1 = gray, 3 = colour
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # probability of dropping a feature before the head
-    pad: Natural = 0  # > 0: pad by so many pixels and crop at random, in place of data.crop_scale
-    mean: tuple[float, ...] = (0.5,)  # of pixels in [0, 1], one or one per channel; timm and backbone have their own
-    std: tuple[AboveZero, ...] = (0.25,)  # likewise
+    dropout: ShareBelowOne = 0.0  # probability of dropping a feature before the head
+    pad: Few = 0  # > 0: pad by so many pixels and crop at random, in place of data.crop_scale
+    # Of pixels in [0, 1], one or one per channel; timm and backbone have their own.
+    mean: Annotated[tuple[Share, ...], Filled] = (0.5,)
+    std: Annotated[tuple[Moderate, ...], Filled] = (0.25,)  # likewise
 
 
 class ImbalanceConfig(Section):
@@ -142,28 +184,28 @@ class ImbalanceConfig(Section):
         "mek",  # consistency and smooth labels, both weighted by 1 / n_c (MEK)
     ] = "ce"
     strength: NonNegative = 1.0  # consistency, mek: weight of the attention term, see regularizers/extra_knowledge.py
-    epsilon: Share = 0.1  # smoothing, mek: share of the target that the other classes get
-    tau: NonNegative = 1.0  # logit_adjustment: factor of the log frequencies
-    gamma: NonNegative = 2.0  # focal: exponent
-    beta: Annotated[float, Field(ge=0, lt=1)] = 0.9999  # class_balanced, ldam_drw: of the effective number; 0 = equal
-    margin: NonNegative = 0.5  # ldam_drw: margin of the rarest class, in cosines
-    scale: AboveZero = 30.0  # ldam_drw: multiplier of the cosines of the head
+    epsilon: ShareBelowOne = 0.1  # smoothing, mek: share of the target that the other classes get
+    tau: Exponent = 1.0  # logit_adjustment: factor of the log frequencies
+    gamma: Exponent = 2.0  # focal: exponent
+    beta: ShareBelowOne = 0.9999  # class_balanced, ldam_drw: of the effective number; 0 = equal
+    margin: Annotated[NonNegative, Field(le=2)] = 0.5  # ldam_drw: margin of the rarest class, in cosines
+    scale: Moderate = 30.0  # ldam_drw: multiplier of the cosines of the head
     defer: Share = 0.8  # ldam_drw: share of training before its class weights are used
     posthoc: Literal["none", "logit_adjustment", "tau_norm"] = "none"  # correction in evaluation and prediction only
-    posthoc_tau: NonNegative = 1.0  # strength of that correction; 0 = none
+    posthoc_tau: Exponent = 1.0  # strength of that correction; 0 = none
 
 
 class OptimConfig(Section):
     """AdamW; the learning rate rises linearly, then falls by half a cosine, step by step."""
 
-    lr: AboveZero = 5e-5  # learning rate of the temporal head, or of an image network
+    lr: Annotated[AboveZero, Field(le=1e3)] = 5e-5  # learning rate of the temporal head, or of an image network
     backbone_lr_scale: NonNegative = 0.07  # learning rate of the backbone as a multiple of lr; 0 = frozen
     weight_decay: NonNegative = 0.2  # decoupled weight decay
-    betas: tuple[Share, Share] = (0.9, 0.999)  # decay of the running means of gradients and of their squares
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)  # decay of the means of gradients and of their squares
     no_decay_norm_bias: bool = False  # no weight decay on biases and normalisation layers
-    epochs: Positive = 30  # passes over the training list
-    warmup_epochs: NonNegative = 5.0  # epochs of the linear rise
-    batch_size: Positive = 144  # samples per optimizer step, over all processes and accumulation steps
+    epochs: Many = 30  # passes over the training list
+    warmup_epochs: NonNegative = 5.0  # epochs of the linear rise; fewer than epochs
+    batch_size: Many = 144  # samples per optimizer step, over all processes and accumulation steps
     accumulation: Positive = 1  # forward and backward passes per optimizer step: less memory, the same batch
     clip_norm: AboveZero | None = None  # largest norm of the gradient, longer ones are scaled down; null = no limit
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"  # auto = bf16 where the hardware has it, else fp32
@@ -173,11 +215,12 @@ class OptimConfig(Section):
 class SparsityConfig(Section):
     """Structured sparsity by group lasso (mote/sparsity); `mote compact` then removes what is zero."""
 
-    strength: NonNegative = 0.0  # 0 = off; at most 1: share of its updates that a group must agree upon to stay
-    groups: tuple[Literal["units", "heads", "sublayers", "filters", "channels", "shapes"], ...] = ("units",)  # kinds
-    layers: dict[str, NonNegative] = Field(  # name pattern of a layer -> factor of strength; the first match counts
-        default={"*": 1.0}, min_length=1
-    )
+    strength: Share = 0.0  # 0 = off; at most 1: share of its updates that a group must agree upon to stay
+    groups: Annotated[  # kinds
+        tuple[Literal["units", "heads", "sublayers", "filters", "channels", "shapes"], ...], Different
+    ] = ("units",)
+    # Name pattern of a layer -> factor of strength; the first match counts.
+    layers: Annotated[dict[Text, NonNegative], Filled] = Field(default={"*": 1.0})
     start: Share = 0.0  # share of training before the penalty
     ramp: Share = 0.1  # share of training over which the penalty grows to its full strength
     stop: Share = 0.7  # share of training after which the penalty ends; groups that are zero stay zero
@@ -195,10 +238,10 @@ class AutoencoderConfig(Section):
     # gm: codes follow a Gaussian mixture; ae: plain, a mixture is fitted to the codes afterwards; vae: variational;
     # wae_mmd: Wasserstein autoencoder with MMD to the mixture.
     method: Literal["gm", "ae", "vae", "wae_mmd"] = "gm"
-    latent: Positive = 16  # dimensions of a code
-    width: Positive = 16  # channels of the first convolution, doubled at each halving of the image
-    modes: Positive = 10  # gm, ae, wae_mmd: Gaussians of the mixture
-    separation: AboveZero = 6.0  # gm, wae_mmd: distance of the Gaussians in standard deviations; below 4 they overlap
+    latent: Size = 16  # dimensions of a code
+    width: Count = 16  # channels of the first convolution, doubled at each halving of the image
+    modes: Size = 10  # gm, ae, wae_mmd: Gaussians of the mixture
+    separation: Moderate = 6.0  # gm, wae_mmd: distance of the Gaussians in standard deviations; below 4 they overlap
     conditional: bool = False  # gm: Gaussian k is class k, by the labels; needs modes = number of classes
     reconstruction_weight: NonNegative = 2000.0  # of the mean squared error of pixels in [0, 1]; 1 / the error aimed at
     cdf_weight: NonNegative = 1.0  # gm: of the term of distributions; gm terms are 1 for a perfect encoder
@@ -206,7 +249,7 @@ class AutoencoderConfig(Section):
     mean_weight: NonNegative = 1.0  # gm: of the term of means
     kl_weight: NonNegative = 1.0  # vae: of the KL divergence in nats
     mmd_weight: NonNegative = 100.0  # wae_mmd: of the squared MMD to the mixture
-    judge: str | None = None  # run of task=image whose features and classes score the samples; null = neither
+    judge: Place | None = None  # run of task=image whose features and classes score the samples; null = neither
 
     @model_validator(mode="after")
     def _fitting(self) -> "AutoencoderConfig":
@@ -223,35 +266,35 @@ class AutoencoderConfig(Section):
 class EvaluationConfig(Section):
     """The list that is scored, and how."""
 
-    manifest: str | None = None  # list to score: a manifest, or a folder with one folder per class
-    root: str | None = None  # as data.root
-    split: str | None = None  # as data.split
-    classes: str | None = None  # class-name file for a zero-shot vocabulary; null = the classes of training
-    templates: str | None = None  # as data.templates; null = those of the model
-    clips: Positive = 1  # clips per video, spread over its length
+    manifest: Place | None = None  # list to score: a manifest, or a folder with one folder per class
+    root: Place | None = None  # as data.root
+    split: Text | None = None  # as data.split
+    classes: Place | None = None  # class-name file for a zero-shot vocabulary; null = the classes of training
+    templates: Place | None = None  # as data.templates; null = those of the model
+    clips: Count = 1  # clips per video, spread over its length
     crops: Literal[1, 3] = 1  # crops per frame: the central square, or three along the longer side
     fusion: Literal["mean_softmax", "reference", "mean_logits"] = "mean_softmax"  # mean over clips and crops of what
     modulation: bool | None = None  # temporal feature modulation; null = for other classes than those of training
     modulation_k: Positive = 5  # modulation: nearest training classes that a class is compared with
-    modulation_gamma: AboveZero = 0.05  # modulation: smaller = less of the temporal head for classes unlike those
+    modulation_gamma: Moderate = 0.05  # modulation: smaller = less of the temporal head for classes unlike those
     alpha: Share = 1.0  # weights used: alpha * tuned + (1 - alpha) * original CLIP
     bad_videos: Literal["error", "count_wrong"] = "error"  # an undecodable video is an error, or counts as wrong
-    batch_size: Positive = 16  # videos decoded at once in a process; on a GPU, also encoded at once
+    batch_size: Many = 16  # videos decoded at once in a process; on a GPU, also encoded at once
     precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of matrix products; auto = bf16 where the hardware has it
-    cache: str | None = "auto"  # folder of frame features; auto = the user's cache (none for tiny), null = none
+    cache: Place | None = "auto"  # folder of frame features; auto = the user's cache (none for tiny), null = none
     every: Positive = 1  # epochs between evaluations during training
-    unknown: str | None = None  # list or folder of clips of no listed class, to measure the answer "none of these"
-    accept: Annotated[float, Field(gt=0, le=1)] = 0.95  # share of listed clips that must not get that answer
+    unknown: Place | None = None  # list or folder of clips of no listed class, to measure the answer "none of these"
+    accept: ShareAboveZero = 0.95  # share of listed clips that must not get that answer
     page: bool = True  # write NAME/index.html; in training after the last epoch only
-    name: str = "eval"  # NAME of the result files NAME.json and NAME.csv
+    name: FileName = "eval"  # NAME of the result files NAME.json and NAME.csv
 
 
 class RunConfig(Section):
     """The run directory, what is kept in it, and where training runs."""
 
-    out: str | None = None  # run directory
+    out: Place | None = None  # run directory
     save_every: Positive | None = None  # optimizer steps between checkpoints; null = once an epoch
     keep: Positive = 1  # checkpoints kept in last/
     select: Literal["last", "top1", "top5", "mean_class_recall"] = "last"  # best/: last epoch, or highest such metric
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()  # programs that also get the log
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Different] = ()  # programs that also get the log
     cpu: bool = False  # train on the CPU even where there is a GPU

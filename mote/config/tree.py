@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from mote.config.imbalance_methods import METHODS, POSTHOC_METHODS
+from mote.config.kinds import Seed
 from mote.config.sections import (
     AutoencoderConfig,
     DataConfig,
@@ -14,7 +15,6 @@ from mote.config.sections import (
     LossConfig,
     MixingConfig,
     ModelConfig,
-    Natural,
     OptimConfig,
     RDropConfig,
     RunConfig,
@@ -23,11 +23,13 @@ from mote.config.sections import (
     TuningConfig,
 )
 
+MAX_FRAMES = 77  # of a new temporal head, `mote.models.temporal`
+
 
 class Config(Section):
     """The whole tree. A run directory holds it as `config.yaml`."""
 
-    seed: Natural = 0  # of every random draw; the same seed gives the same run
+    seed: Seed = 0  # of every random draw; the same seed gives the same run
     # What is trained: video, a CLIP model with a temporal head; image, a network for still images; expression, one for
     # faces whose classes are unequal in size; autoencoder, an image autoencoder to draw samples from.
     task: Literal["video", "image", "expression", "autoencoder"] = "video"
@@ -53,6 +55,8 @@ class Config(Section):
             self._consistent_autoencoder()
         else:
             self._consistent_image()
+        if self.data.train is not None:
+            self._consistent_steps()
         if self.data.cache_features and self.vision_learns:
             raise ValueError("data.cache_features needs a frozen CLIP tower; set tuning.vision=frozen")
         if self.data.cache_features and self.mixing.methods:
@@ -62,6 +66,26 @@ class Config(Section):
                 "data.near_keyframes moves frames, so it needs data.sampling=segment and data.difference=0"
             )
         return self
+
+    def _consistent_steps(self) -> None:
+        """What training needs whatever the task."""
+        optim = self.optim
+        if optim.warmup_epochs >= optim.epochs:
+            raise ValueError(
+                f"optim.warmup_epochs={optim.warmup_epochs:g} must be less than optim.epochs={optim.epochs}; lower the "
+                "warm-up, or train for longer"
+            )
+        if optim.batch_size % optim.accumulation:
+            raise ValueError(
+                f"optim.batch_size={optim.batch_size} must be a multiple of optim.accumulation={optim.accumulation}"
+            )
+        if optim.lr * optim.weight_decay >= 1:
+            raise ValueError(
+                f"optim.weight_decay={optim.weight_decay:g} times optim.lr={optim.lr:g} is 1 or more: every update "
+                "would throw all weights away; lower one of them"
+            )
+        if self.mixing.methods and self.mixing.probability and optim.batch_size == optim.accumulation:
+            raise ValueError("mixing needs two samples at once; raise optim.batch_size or lower optim.accumulation")
 
     def _consistent_video(self) -> None:
         method = self.imbalance.method
@@ -74,6 +98,10 @@ class Config(Section):
             raise ValueError(
                 "r_drop needs passes that differ: with one expert, no temporal head or loss.routing=all no routing is "
                 "drawn; set model.experts > 1 and loss.routing=one, or r_drop.weight=0"
+            )
+        if self.model.layers and self.model.init is None and self.data.frames > MAX_FRAMES:
+            raise ValueError(
+                f"data.frames={self.data.frames}: the temporal head has positions for {MAX_FRAMES} frames; lower it"
             )
         if head := self.linear_head_for:
             raise ValueError(f"{head} needs a linear head; a video model has class features in its place")
@@ -124,6 +152,8 @@ class Config(Section):
         if self.run.select != "last":
             raise ValueError(f"run.select={self.run.select} is for classifiers; leave run.select=last")
         codes = self.optim.batch_size // self.optim.accumulation
+        if settings.method == "ae" and self.seed >= 2**32:
+            raise ValueError(f"autoencoder.method=ae takes seeds below 2^32, got seed={self.seed}")
         if settings.method == "gm" and codes <= settings.latent:
             raise ValueError(
                 f"the covariance of a latent of {settings.latent} dimensions needs more codes than that at once; got "

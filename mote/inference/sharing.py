@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import yaml
 
 from mote.config import read_run_tree
 from mote.files.hashes import sha256_tensors
@@ -52,7 +51,7 @@ def save_pretrained(
     config = None
     if (file := config_file(run)) is not None:
         tree = read_run_tree(file)
-        config = yaml.safe_dump(without_places(tree), sort_keys=False)
+        config = to_yaml(without_places(tree))
     with replacing_folder(folder) as stage:
         (stage / "evaluations").mkdir(parents=True)
         for file in (WEIGHTS, *([TEXT] if meta.get("text_tuned") else [])):

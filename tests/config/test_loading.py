@@ -2,10 +2,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
-from mote.config import Config, ConfigError, dump, load, parse_yaml, read_run_tree
+from mote.config import Config, ConfigError, dump, load, parse_yaml, read_run_tree, validate
 
 BEFORE = Path(__file__).with_name("run_before_the_rename") / "config.yaml"  # of a run when the backbone was "clip"
 
@@ -21,11 +19,6 @@ def test_files_merge_left_to_right_then_overrides(tmp_path):
     (tmp_path / "b.yaml").write_text("optim: {lr: 2e-3}\n")
     config = load([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["seed=7"])
     assert (config.optim.lr, config.optim.epochs, config.seed) == (2e-3, 3, 7)
-
-
-@given(st.floats(allow_nan=False, allow_infinity=False))
-def test_numbers_are_read_as_python_writes_them(value):
-    assert parse_yaml(repr(value)) == value and isinstance(parse_yaml(repr(value)), float)
 
 
 def test_plain_words_and_versions_stay_strings():
@@ -53,6 +46,34 @@ def test_a_mistake_is_one_helpful_line(override, message):
     with pytest.raises(ConfigError) as error:
         load([], [override])
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_override_that_is_no_yaml_is_refused_and_not_taken_as_a_text():
+    for override in ("run.out=[a", "tuning.freeze=*.bias", "run.out=a #2", "run.out=", "run.out=!!set {a}", "a..b=1"):
+        with pytest.raises(ConfigError) as error:
+            load([], [override])
+        assert str(error.value).startswith(f"override {override!r}: ") and "\n" not in str(error.value)
+
+
+def test_texts_that_look_like_something_else_survive_a_round_trip(tmp_path):
+    for text in ("1e-4", "010", "0o7", "1:30", "yes", "2024-01-01", "null", ".inf", "\N{GRINNING FACE}", "a: b", "-"):
+        config = validate({"data": {"split": text}, "image": {"mean": [0.5], "std": [0.5]}})
+        (tmp_path / "c.yaml").write_text(dump(config), encoding="utf-8")
+        assert load([tmp_path / "c.yaml"]) == config
+
+
+def test_a_warm_up_from_below_is_cut_with_a_word_and_one_set_beside_the_epochs_is_refused(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("data: {train: x}\noptim: {epochs: 30, warmup_epochs: 5}\n")
+    for files, overrides in (([tmp_path / "recipe.yaml"], []), ([], ["data.train=x"])):  # a recipe's, the default
+        said = r"^optim\.warmup_epochs=5 does not fit into optim\.epochs=1: cut to 0\.5$"
+        with pytest.warns(UserWarning, match=said):
+            config = load(files, [*overrides, "optim.epochs=1"])
+        assert (config.optim.epochs, config.optim.warmup_epochs) == (1, 0.5)
+        assert load([], ["data.train=x", "optim.epochs=6"]).optim.warmup_epochs == 5
+        with pytest.raises(ConfigError, match=r"optim\.warmup_epochs=5 must be less than optim\.epochs=5"):
+            load(files, [*overrides, "optim.epochs=5", "optim.warmup_epochs=5"])
+    with pytest.raises(ConfigError, match=r"optim\.warmup_epochs=40 must be less than optim\.epochs=30"):
+        load([tmp_path / "recipe.yaml"], ["optim.warmup_epochs=40"])
 
 
 def test_two_mistakes_are_two_lines():
