@@ -49,11 +49,13 @@ class NarrowAttention(nn.Module):
         query: Float[Tensor, "B T D"],
         key: Float[Tensor, "B T D"] | None = None,
         value: Float[Tensor, "B T D"] | None = None,
+        *,
         need_weights: bool = False,
         attn_mask: Tensor | None = None,
-        **_: object,
     ) -> tuple[Float[Tensor, "B T D"], None]:
         """Self-attention of `query`; the other arguments are there because open_clip's block passes them.
+
+        What `nn.MultiheadAttention` takes beside these (padding, a causal hint) is a TypeError rather than ignored.
 
         Raises:
             ValueError: `key` or `value` is another tensor, or weights are wanted.

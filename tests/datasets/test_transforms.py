@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mote.datasets.transforms import eval_transform, random_region, to_grey, train_transform
+from mote.datasets.transforms import eval_transform, random_region, subtract_frames, to_grey, train_transform
 
 
 def natural(height: int, width: int, frames: int = 2, seed: int = 0) -> np.ndarray:
@@ -158,3 +158,91 @@ def test_tiny_frames_are_enlarged(shape):
     frames = np.full((2, *shape, 3), 77, np.uint8)
     assert (eval_transform(frames, 16, crops=3) == 77).all()
     assert (train_transform(frames, 16, np.random.default_rng(0)) == 77).all()
+
+
+def drawn(count: int, scale=(0.1, 0.1), ratio=(0.5, 3.0), size=(600, 600)) -> np.ndarray:
+    """(count, 4): top, left, height, width."""
+    rng = np.random.default_rng(0)
+    return np.array([random_region(*size, rng, scale, ratio) for _ in range(count)])
+
+
+def test_the_logarithm_of_the_aspect_is_spread_evenly_also_where_the_ratio_is_not_symmetric():
+    """Width over height, from 1/2 to 3: its logarithm has the quantiles of a uniform, its own mean is not 1."""
+    regions = drawn(2000)
+    aspect = regions[:, 3] / regions[:, 2]
+    assert 0.49 < aspect.min() < 0.52 and 2.9 < aspect.max() < 3.05
+    low, high = np.log(0.5), np.log(3.0)
+    quantiles = np.quantile(np.log(aspect), [0.1, 0.25, 0.5, 0.75, 0.9])
+    assert abs(quantiles - (low + (high - low) * np.array([0.1, 0.25, 0.5, 0.75, 0.9]))).max() < 0.06
+    assert abs(regions[:, 2] * regions[:, 3] / 360_000 - 0.1).max() < 0.002  # whatever the aspect
+
+
+def test_the_first_and_the_last_row_and_column_are_drawn_and_no_other_place_is_missed():
+    regions = drawn(600, scale=(0.25, 0.25), ratio=(1.0, 1.0), size=(8, 12))  # 96 pixels: 5 x 5 of area 24
+    assert set(regions[:, 2]) == set(regions[:, 3]) == {5}
+    assert set(regions[:, 0]) == set(range(4)) and set(regions[:, 1]) == set(range(8))
+    counts = np.bincount(regions[:, 0])
+    assert counts.min() > 110 and counts.max() < 190  # 150 each
+
+
+def test_a_region_as_large_as_the_frame_is_the_frame_without_a_fallback():
+    assert set(map(tuple, drawn(5, scale=(1.0, 1.0), ratio=(1.5, 1.5), size=(20, 30)))) == {(0, 0, 20, 30)}
+
+
+@pytest.mark.parametrize(
+    ("size", "ratio", "region"),
+    [
+        ((400, 10), (3 / 4, 4 / 3), (193, 0, 13, 10)),  # too tall: the smallest ratio of width to height
+        ((10, 400), (3 / 4, 4 / 3), (0, 193, 10, 13)),  # too wide: the largest
+        ((10, 400), (0.5, 3.0), (0, 185, 10, 30)),
+        ((400, 10), (0.5, 3.0), (190, 0, 20, 10)),
+    ],
+)
+def test_the_fallback_is_central_and_as_wide_or_tall_as_the_ratio_allows(size, ratio, region):
+    assert random_region(*size, np.random.default_rng(0), (1.0, 1.0), ratio) == region
+
+
+class Counting(np.random.Generator):
+    """Counts the draws of shares and aspects; the share is the largest until `fits_at`, then the smallest."""
+
+    def __init__(self, fits_at: int):
+        super().__init__(np.random.PCG64(0))
+        self.draws, self.fits_at = 0, fits_at
+
+    def uniform(self, low, high):
+        self.draws += 1
+        return low if self.draws > 2 * self.fits_at else high
+
+
+def test_ten_draws_are_tried_before_the_fallback():
+    rng = Counting(fits_at=99)
+    assert random_region(100, 400, rng, (0.2, 1.0), (0.9, 1.1)) == (0, 145, 100, 110) and rng.draws == 20
+    rng = Counting(fits_at=9)
+    assert random_region(100, 400, rng, (0.2, 1.0), (0.9, 1.1))[2:] == (94, 85) and rng.draws == 20
+
+
+def test_the_defaults_are_those_of_inception_crops():
+    frames = natural(60, 80)
+    chosen = {"scale": (0.08, 1.0), "ratio": (3 / 4, 4 / 3), "flip": 0.5, "grayscale": 0.2}
+    for seed in range(8):
+        plain, named = (train_transform(frames, 24, np.random.default_rng(seed), **o) for o in ({}, chosen))
+        assert torch.equal(plain, named)
+
+
+def test_a_clip_of_the_right_size_is_not_interpolated():
+    frames = natural(32, 32)
+    whole = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "flip": 0.0, "grayscale": 0.0}
+    clip = train_transform(frames, 32, np.random.default_rng(0), **whole)
+    assert torch.equal(clip, torch.from_numpy(frames).permute(0, 3, 1, 2))
+
+
+def test_differences_are_of_later_minus_earlier_around_mid_grey():
+    rng = np.random.default_rng(0)
+    pairs = torch.from_numpy(rng.integers(0, 256, (2, 6, 3, 4, 4), dtype=np.uint8))  # two views of three pairs
+    found = subtract_frames(pairs)
+    assert (found.shape, found.dtype) == ((2, 3, 3, 4, 4), torch.uint8)
+    for view in range(2):
+        for t in range(3):
+            expected = 128 + pairs[view, t + 3].numpy().astype(int) - pairs[view, t].numpy().astype(int)
+            assert np.array_equal(found[view, t].numpy(), expected.clip(0, 255))
+    assert (subtract_frames(torch.full((4, 3, 2, 2), 9, dtype=torch.uint8)) == 128).all()

@@ -149,3 +149,25 @@ def test_parts_are_routed_as_they_are_named_and_fold_to_the_same(part):
 def test_an_unknown_part_is_refused():
     with pytest.raises(ValueError, match=r"unknown part 'middle'.*ffn, up, down, separate"):
         ExpertFFN(4, 8, 2, part="middle")
+
+
+@pytest.mark.parametrize("frozen", [("up_weight", "up_bias"), ("down_weight",), ()])
+@pytest.mark.parametrize("experts", [1, 3])
+def test_what_was_frozen_stays_frozen_when_folded(frozen, experts):
+    ffn = make(experts)
+    for name in frozen:
+        getattr(ffn, name).requires_grad_(False)
+    folded = ffn.fold(torch.full((experts,), 1 / experts))
+    for name, parameter in folded.named_parameters():
+        assert isinstance(parameter, torch.nn.Parameter) and parameter.is_leaf
+        assert parameter.requires_grad == (name not in frozen), name
+        assert getattr(ffn, name).requires_grad == (name not in frozen)
+    folded(torch.randn(1, 4, 6), torch.ones(1)).sum().backward()
+    assert {name for name, p in folded.named_parameters() if p.grad is None} == set(frozen)
+    assert all(p.grad is None for p in ffn.parameters())
+
+
+def test_folding_keeps_the_mode_and_the_type():
+    ffn = make().eval().to(torch.float64)
+    folded = ffn.fold(torch.tensor([0.2, 0.3, 0.5]))
+    assert not folded.training and all(p.dtype == torch.float64 for p in folded.parameters())

@@ -11,6 +11,7 @@ from mote.models.routing import (
     merge_temperatures,
     one_expert,
     random_merge,
+    same_expert,
     uniform_merge,
 )
 
@@ -91,3 +92,18 @@ def test_bad_arguments_are_refused(call):
 
 def test_a_low_temperature_is_fixed_routing():
     assert one_expert(1000, 4, seeded(), temperature=1e-3).argmax(dim=1).unique().tolist() == [3]
+
+
+def test_a_number_chooses_the_same_expert_of_every_layer():
+    for index in range(4):
+        rows = same_expert(3, 4, index)
+        assert rows.shape == (3, 4) and rows.dtype == torch.float32
+        assert rows.argmax(dim=1).tolist() == [index] * 3 and rows.sum().item() == 3
+
+
+def test_the_smallest_arguments_are_taken_and_the_default_is_temperature_one():
+    assert merge_temperatures(1e-9, 0) == (math.inf,) and expert_weights(1, -3.0).tolist() == [1.0]
+    assert random_merge(2, 3, seeded(), (math.inf,)).tolist() == [[pytest.approx(1 / 3)] * 3] * 2
+    assert one_expert(1, 1, seeded()).tolist() == uniform_merge(1, 1).tolist() == [[1.0]]
+    assert torch.equal(one_expert(50, 4, seeded()), one_expert(50, 4, seeded(), temperature=1.0))
+    assert not torch.equal(one_expert(50, 4, seeded()), one_expert(50, 4, seeded(), temperature=0.5))

@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
+from mote.models import temporal
 from mote.models.experts import quick_gelu
 from mote.models.routing import one_expert, random_merge, uniform_merge
 from mote.models.temporal import TemporalHead
@@ -106,3 +108,50 @@ def test_sizes_that_do_not_fit_are_refused():
         make(num_heads=3)
     with pytest.raises(ValueError, match="at least 1"):
         make(num_layers=0)
+
+
+def test_activations_are_recomputed_in_training_with_gradients_and_at_no_other_time(monkeypatch):
+    """Once per layer where it is on; evaluation, and training without gradients, run as ever."""
+    head, features, routing, calls = make(), torch.randn(2, 5, 16), uniform_merge(2, 3), []
+
+    def counted(function, *arguments, **options):
+        calls.append(options)
+        return checkpoint(function, *arguments, **options)
+
+    monkeypatch.setattr(temporal, "checkpoint", counted)
+    expected = head(features, routing)
+    assert not calls
+    head.gradient_checkpointing = True
+    assert torch.equal(head(features, routing), expected)
+    assert calls == [{"use_reentrant": False, "preserve_rng_state": False}] * 2
+    calls.clear()
+    with torch.no_grad():
+        assert torch.equal(head(features, routing), expected)
+    assert torch.equal(head.eval()(features, routing), expected) and expected.requires_grad
+    assert not calls
+    head.train()(features, routing)
+    assert len(calls) == 2
+
+
+def test_the_sizes_rebuild_the_head():
+    options = {"ln_eps": 1e-6, "ffn_ratio": 2.5, "expert_part": "separate", "num_layers": 3, "max_frames": 4}
+    head = make(**options)
+    sizes = head.sizes()
+    assert sizes._asdict() == {**options, "num_experts": 3, "num_heads": 4}
+    again = TemporalHead(16, **sizes._asdict())
+    again.load_state_dict(head.state_dict())
+    assert [tuple(p.shape) for p in again.parameters()] == [tuple(p.shape) for p in head.parameters()]
+    assert head.layers()[0].mlp.up_weight.shape == (3, 40, 16)
+    head.fold_(torch.full((3, 6), 1 / 3))
+    assert head.sizes() == sizes._replace(num_experts=1, expert_part="ffn")
+
+
+def test_a_clip_may_be_as_long_as_there_are_positions_and_sizes_may_be_one():
+    assert make()(torch.randn(1, 9, 16), uniform_merge(2, 3)).shape == (1, 9, 16)
+    least = TemporalHead(1, num_layers=1, num_heads=1, num_experts=1, max_frames=1)
+    assert least(torch.randn(2, 1, 1), torch.ones(1, 1)).shape == (2, 1, 1)
+    for name in ("num_layers", "num_heads", "max_frames"):
+        with pytest.raises(ValueError, match="at least 1"):
+            make(**{name: 0})
+    with pytest.raises(ValueError):  # a layer more or fewer than there are rows
+        make().fold_(torch.full((3, 3), 1 / 3))

@@ -182,3 +182,72 @@ def test_a_tower_without_gradient_checkpointing_says_so():
 def test_more_frames_than_positions_are_refused():
     with pytest.raises(ValueError, match="a clip has 78 frames, the temporal head takes at most 77"):
         make().head(torch.randn(1, 78, 16))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_features_without_a_head_are_averaged_and_compared_in_single_precision(dtype):
+    """Features whose mean half precision cannot hold: 1 + 1/512 over frames, and a sum beyond the range of fp16."""
+    model = make(num_layers=0)
+    video = torch.randn(3, 7, 16, generator=torch.Generator().manual_seed(1)).to(dtype)
+    video[0, :, :8] += 300
+    if dtype == torch.float16:
+        video[1] *= 1e4  # seven of them do not sum up in fp16
+    assert video.isfinite().all()
+    text = nn.functional.normalize(torch.randn(5, 16, generator=torch.Generator().manual_seed(2)), dim=-1)
+    found = model.classify(model.head(video), text)
+    exact = nn.functional.normalize(video.double().mean(1), dim=-1) @ text.double().T * math.exp(2.0)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), exact, atol=2e-5, rtol=0)
+    halved = model.classify(video, text.to(dtype))  # a vocabulary in half precision is taken as it is
+    exact = nn.functional.normalize(video.double().mean(1), dim=-1) @ text.to(dtype).double().T * math.exp(2.0)
+    torch.testing.assert_close(halved.double(), exact, atol=2e-5, rtol=0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.classify(model.head(video), text), found)
+
+
+def test_double_features_stay_double():
+    model = make(num_layers=0).double()
+    assert model.classify(torch.randn(2, 3, 16).double(), torch.eye(16)).dtype == torch.float64
+
+
+def test_checkpointing_that_is_switched_on_in_evaluation_begins_with_training():
+    model = make()
+    calls = []
+    model.visual.set_grad_checkpointing = calls.append
+    model.eval().set_gradient_checkpointing(True)
+    assert calls == [False] and model.temporal.gradient_checkpointing
+    model.train()
+    model.eval()
+    assert calls == [False, True, False]
+    model.set_gradient_checkpointing(False)
+    model.train()
+    assert calls == [False, True, False, False] and not model.temporal.gradient_checkpointing
+
+
+def test_the_routing_of_a_model_has_a_row_for_each_layer_and_two_where_both_halves_are_routed():
+    asked = []
+
+    def rows(count, experts):
+        asked.append((count, experts))
+        return torch.arange(count * experts).view(count, experts).float()
+
+    assert make().routing(rows).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert make(expert_part="separate").routing(rows).tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    assert make(expert_part="up").routing(rows).shape == (2, 3)
+    assert asked == [(2, 3), (4, 3), (2, 3)]
+    assert (make().expert_part, make(expert_part="down").expert_part, make(num_layers=0).expert_part) == (
+        "ffn", "down", "ffn"
+    )  # fmt: skip
+    assert make(num_layers=0).num_experts == 1 and make(expert_part="separate").fold().expert_part == "ffn"
+
+
+def test_what_a_model_is_made_of_is_its_own():
+    scale = torch.tensor(2.0)
+    model = VideoCLIP(Patches(), scale, None, embed_dim=16, mean=MEAN, std=STD)
+    model.logit_scale.data.zero_()
+    assert scale.item() == 2.0 and model.logit_scale.requires_grad
+    assert model.mean.flatten().tolist() == pytest.approx(MEAN) and model.std.flatten().tolist() == pytest.approx(STD)
+    frames = clip(1, 2).float()
+    before = frames.clone()
+    model.encode_frames(frames)
+    assert torch.equal(frames, before)  # floats, as mixing gives them, are not normalised in place

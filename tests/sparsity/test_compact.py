@@ -210,3 +210,47 @@ def test_narrow_refuses_what_it_cannot_do():
         narrow(model, {"conv1": torch.tensor([20])})
     with pytest.raises(ValueError, match="keep one"):
         narrow(model, {"conv1": torch.tensor([], dtype=torch.int64)})
+
+
+@pytest.mark.parametrize("kind", ["head", "tower"])
+@pytest.mark.parametrize("zero", [[], [0], [0, 1, 2], [0, 1, 2, 3]])
+def test_a_head_whose_value_bias_is_partly_zero_leaves_its_constant_behind(kind, zero):
+    """Values from nothing but the bias are the same for every token: what is not zero of them moves into the output."""
+    if kind == "head":
+        model, name = head(), "blocks.0.attn"
+        x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
+        run = lambda net: net(x, torch.ones(2, 1))  # noqa: E731
+    else:
+        model, name = randomise(load_backbone("tiny").visual), "transformer.resblocks.1.attn"
+        images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+        run = lambda net: net(images)  # noqa: E731
+    expected, attention = widths(model), model.get_submodule(name)
+    width = attention.out_proj.weight.shape[1]
+    size = width // attention.num_heads
+    value = 2 * width + size  # of the second head
+    with torch.no_grad():
+        attention.in_proj_weight[value : value + size] = 0
+        attention.in_proj_bias[[value + i for i in zero]] = 0
+    moved = attention.in_proj_bias[value : value + size].detach().double()
+    assert (moved == 0).sum() == len(zero)
+    small = compact(model)
+    check(model, small, run, expected | {name: expected[name] - 1})
+    gain = attention.out_proj.weight[:, size : 2 * size].detach().double() @ moved
+    own = small.get_submodule(name).out_proj.bias - attention.out_proj.bias
+    torch.testing.assert_close(own.double(), gain, atol=1e-6, rtol=1e-5)
+
+
+def test_a_head_is_kept_while_a_single_value_weight_lives_and_is_read():
+    model = head()
+    attention = model.layers()[0].attn
+    with torch.no_grad():
+        attention.in_proj_weight[32:36] = 0
+        attention.in_proj_weight[35, 15] = 1e-3
+    assert widths(compact(model)) == widths(model)
+    with torch.no_grad():  # written, but not read
+        attention.out_proj.weight[:, :4] = 0
+        attention.out_proj.weight[15, 3] = 1e-3
+    assert widths(compact(model)) == widths(model)
+    with torch.no_grad():
+        attention.out_proj.weight[15, 3] = 0
+    assert widths(compact(model))["blocks.0.attn"] == 3
