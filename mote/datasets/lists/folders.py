@@ -41,7 +41,7 @@ def search(folder: Path | str, suffixes: Set[str] = VIDEO_SUFFIXES) -> Found:
             continue
         seen.add(real)
         for file in (Path(place, name) for name in names if not name.startswith(".")):
-            (found.files if file.is_file() and _counts(file, suffixes) else found.left_out).append(file)
+            (found.files if file.is_file() and counts_as(file, suffixes) else found.left_out).append(file)
     return Found(sorted(found.files), sorted(found.left_out))
 
 
@@ -62,11 +62,12 @@ def say_left_out(place: Path | str, left_out: Sequence[Path], kind: str = "video
         kinds = [f"{count} {name}" for name, count in counts[:5]]
         more = f" and {sum(count for _, count in counts[5:])} more" if len(counts) > 5 else ""
         first = next((file for file in left_out if _dangling(file)), left_out[0])
-        files = f"left out {len(left_out)} file{'s' if len(left_out) > 1 else ''}, no {kind}: {', '.join(kinds)}{more}"
-        warnings.warn(f"{place}: {files}; such as {os.path.relpath(first, place)}", stacklevel=2)
+        text = f"{place}: {len(left_out)} left out, which are no {kind}: {', '.join(kinds)}{more}"
+        warnings.warn(f"{text}; such as {os.path.relpath(first, place)}", stacklevel=2)
 
 
-def _counts(file: Path, suffixes: Set[str]) -> bool:
+def counts_as(file: Path, suffixes: Set[str]) -> bool:
+    """Whether a file is a video, or image, or either: one of what `suffixes` are of."""
     suffix, videos = file.suffix.lower(), suffixes >= VIDEO_SUFFIXES
     if suffix in suffixes:
         return True

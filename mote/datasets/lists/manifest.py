@@ -11,12 +11,13 @@ Label ids count from 0 in the order of the class list. Names that look alike are
 """
 
 import csv
+import warnings
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
 from mote.datasets.lists.class_files import read_class_ids, read_class_names, read_templates
-from mote.datasets.lists.folders import VIDEO_SUFFIXES, say_left_out, search
+from mote.datasets.lists.folders import VIDEO_SUFFIXES, counts_as, say_left_out, search
 from mote.datasets.lists.text import ManifestError, is_integer, not_empty, text_lines
 from mote.files.names import in_words, letters, plain, shown
 
@@ -135,7 +136,12 @@ def folder_classes(path: Path | str) -> list[str]:
 
 def class_files(path: Path, suffixes: Set[str] = VIDEO_SUFFIXES) -> list[tuple[str, Path]]:
     """(class name, file) of a folder with one subfolder per class, in order; says what is left out."""
-    found, left_out = [], [file for file in path.iterdir() if not file.is_dir() and not file.name.startswith(".")]
+    apart = [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+    if apart := sorted(file for file in apart if counts_as(file, suffixes)):
+        warnings.warn(
+            f"{path}: {len(apart)} left out, which lie in no class folder; such as {apart[0].name}", stacklevel=2
+        )
+    found, left_out = [], []
     for name in folder_classes(path):
         files, others = search(path / name, suffixes)
         found += [(name, file) for file in files]

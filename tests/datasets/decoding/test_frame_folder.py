@@ -14,7 +14,6 @@ from mote.datasets.cache.file_hashes import FileHashes
 from mote.datasets.decoding.decode import read_frames
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.decoding.errors import DecodeError
-from mote.datasets.lists.folders import find_clips
 from mote.datasets.lists.manifest import Record
 from mote.datasets.lists.verify import read_ends
 from mote.datasets.synthetic.clips import render_clip
@@ -99,16 +98,6 @@ def test_faces_are_cut_before_all_else(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "cut", lambda frame, square: frame[2:22, 5:25])
     faces = VideoDataset([Record(whole, 0)], faces=True, **settings)[0]["frames"]
     assert faces.equal(VideoDataset([Record(part, 0)], **settings)[0]["frames"]) and squares == [((3, 4), whole)]
-
-
-def test_clips_below_a_folder_are_its_videos_or_else_its_folders_of_images(tmp_path):
-    folder(tmp_path / "b", count=1)
-    (tmp_path / "a").mkdir()
-    folder(tmp_path / "a" / "c", count=2)
-    assert find_clips(tmp_path) == [tmp_path / "a" / "c", tmp_path / "b"]
-    assert find_clips(tmp_path / "b") == [tmp_path / "b"]
-    (tmp_path / "clip.mp4").touch()
-    assert find_clips(tmp_path) == [tmp_path / "clip.mp4"]
 
 
 def test_the_hash_of_a_folder_is_that_of_its_frames(tmp_path):

@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ from mote.datasets.lists.manifest import (
     read_class_names,
     read_manifest,
     read_templates,
-    video_files,
 )
 
 
@@ -160,11 +160,24 @@ def test_folder_per_class(tmp_path):
     (tmp_path / "README.md").touch()
     run, a, b = tmp_path / "run/deep/x.avi", tmp_path / "walk/a.MP4", tmp_path / "walk/b 2.mp4"
     assert folder_classes(tmp_path) == manifest_classes(tmp_path) == ["run", "walk"]
-    assert read_manifest(tmp_path) == [Record(run, 0), Record(a, 1), Record(b, 1)]
+    with pytest.warns(match=r": 1 left out, which are no videos: 1 \.txt; such as run/notes\.txt$"):
+        assert read_manifest(tmp_path) == [Record(run, 0), Record(a, 1), Record(b, 1)]
+    (tmp_path / "run/notes.txt").unlink()
     assert read_manifest(tmp_path, classes=["walk", "sit", "run"]) == [Record(run, 2), Record(a, 0), Record(b, 0)]
-    assert video_files(tmp_path / "walk") == [a, b]
     unknown = error_of(read_manifest, tmp_path, classes=["run"])
     assert unknown.startswith(f"{tmp_path / 'walk'}: this folder's name is not in the class list")
+
+
+def test_files_in_no_class_folder_and_links_to_nothing_are_told(tmp_path):
+    (tmp_path / "run").mkdir()
+    for name in ("run/a.mp4", "b.mp4"):
+        (tmp_path / name).touch()
+    with pytest.warns(match=r": 1 left out, which lie in no class folder; such as b\.mp4$"):
+        assert [record.path.name for record in read_manifest(tmp_path)] == ["a.mp4"]
+    (tmp_path / "walk").symlink_to(tmp_path / "gone")
+    for read in (folder_classes, read_manifest, manifest_classes):
+        with pytest.warns(match="no class folder") if read is read_manifest else nullcontext():
+            assert error_of(read, tmp_path) == f"{tmp_path / 'walk'}: this link leads to nothing; repair or remove it"
 
 
 def test_folders_without_classes_or_videos(tmp_path):
