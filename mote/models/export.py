@@ -67,7 +67,8 @@ def write_program(module: FramesToLogits, path: Path, note: str, *, frames: int,
     with torch.no_grad():
         program = torch.export.export(module.eval(), args, dynamic_shapes=shapes)
     _forget_source(program.graph_module)
-    torch.export.save(program, path, extra_files={NOTE: note})
+    with path.open("wb") as file:  # of a path, the archive would keep the name, which is a temporary one
+        torch.export.save(program, file, extra_files={NOTE: note})
 
 
 def write_onnx(module: FramesToLogits, path: Path, note: str, *, frames: int, size: int) -> None:
