@@ -77,7 +77,7 @@ def _shared_backbone(model: Path, meta: dict[str, Any]) -> tuple[dict[str, Any],
         raise ValueError(f"{model}: its CLIP is {name}, a folder of this machine; a shared model needs a tag or a file")
     if (file := weights_file(name, weights)) is None:
         return meta, None
-    file = model / meta["backbone_file"] if "backbone_file" in meta else file
+    file = model / Path(meta["backbone_file"]).name if meta.get("backbone_file") else file
     if not file.is_file():
         raise FileNotFoundError(
             f"{file}: no such file; {model} needs these CLIP weights, and so would who downloads it"

@@ -133,7 +133,7 @@ def load_autoencoder(folder: Path) -> LoadedAutoencoder:
 
 def _check_prior(prior: Mapping[str, Tensor], meta: Mapping[str, Any], path: Path) -> None:
     """Check that the prior is a Gaussian mixture of codes: shares that sum to 1, and deviations above 0."""
-    modes, latent = len(prior.get("priors", torch.zeros(1)).reshape(-1)), meta["sizes"]["latent"]
+    modes, latent = max(1, prior.get("priors", torch.zeros(1)).numel()), meta["sizes"]["latent"]
     shapes = {"centres": (modes, latent), "scale_tril": (modes, latent, latent), "priors": (modes,)}
     named = {PRIOR + name: tensor for name, tensor in prior.items()}
     check_tensors(named, {PRIOR + name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, path)

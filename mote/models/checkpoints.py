@@ -30,7 +30,7 @@ from mote.models.narrow import narrow
 from mote.models.old_names import renamed
 from mote.models.reference import read_reference
 from mote.models.temporal import HeadSizes, TemporalHead
-from mote.models.tensor_files import Tensors, check_tensors, filled, on_cpu
+from mote.models.tensor_files import Tensors, check_names, check_tensors, filled, on_cpu
 from mote.models.video_clip import VideoCLIP
 from mote.models.visual import build_visual, describe_visual
 
@@ -127,8 +127,8 @@ def load_model(folder: Path | str) -> LoadedModel:
         raise ValueError(f"{place}: damaged ({error}); expected the JSON object that save_model writes") from None
     extra = state.take(TENSORS)
     check_description(VideoDescription, meta, place, len(state))
-    if "backbone_file" in meta:
-        meta["pretrained"] = str(weights.parent / Path(meta.pop("backbone_file")).name)
+    if (backbone_file := meta.pop("backbone_file", None)) is not None:
+        meta["pretrained"] = str(weights.parent / Path(backbone_file).name)
     model = filled(partial(_build, _read_sizes(meta)), state, weights, place)
     _check_extra(extra, meta, model, weights)
     return LoadedModel(
@@ -147,9 +147,11 @@ def _check_extra(extra: Mapping[str, Tensor], meta: Mapping[str, Any], model: Vi
     parts = 2 if model.expert_part == "separate" else 1
     shapes = {"merge_routing": (model.num_layers, parts * model.num_experts)}
     for name, key in (("tuned_text", "classes"), ("text", "labels")):
-        shapes[name] = (len(meta.get(key) or extra.get(name, ())), model.embed_dim)
+        found = extra.get(name, torch.empty(1))
+        shapes[name] = (len(meta.get(key) or (found if found.ndim else "1")), model.embed_dim)
     if "text" in extra and not (meta.get("labels") and meta.get("templates")):
         raise ValueError(f"{path}: holds class features `text`, but there are no labels or templates they belong to")
+    check_names({name for name, tensor in extra.items() if not tensor.numel()}, "without numbers", path)
     check_tensors(extra, {name: torch.empty(shapes[name], device="meta") for name in extra}, path)
     for name, tensor in extra.items():
         rows = tensor.double()

@@ -68,7 +68,8 @@ def write_program(module: FramesToLogits, path: Path, note: str, *, frames: int,
     with torch.no_grad():
         program = torch.export.export(module.eval(), args, dynamic_shapes=shapes)
     _forget_source(program.graph_module)
-    with PatientFile(path) as file:  # where a write fails in torch's own code, the process is aborted
+    # Of a path, the archive would keep the name, which is temporary, and abort the process where a write fails.
+    with PatientFile(path) as file:
         torch.export.save(program, file, extra_files={NOTE: note})
 
 

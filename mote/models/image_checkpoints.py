@@ -103,13 +103,13 @@ def load_net(folder: Path) -> LoadedNet:
     """Rebuild a model written by `save_net`.
 
     Raises:
-        FileNotFoundError: one of the two files is missing.
+        FileNotFoundError: there are no weights.
         ValueError: naming the file that is damaged, or does not fit the other.
     """
     place, weights = folder / DESCRIPTION, folder / WEIGHTS
     try:
         meta = read_description(folder)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ValueError(f"{place}: does not describe an image network: {error}") from None
     state = Tensors(weights)
     check_description(ImageDescription, meta, place, len(state))

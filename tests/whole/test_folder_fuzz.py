@@ -82,7 +82,7 @@ def changed_tensors(data, state):
 
 def loads_or_is_refused(place: Path):
     """Load and use it; the only errors are ours, in one line."""
-    start = time.monotonic()
+    start = time.process_time()
     try:
         model = mote.load(str(place), device="cpu")
     except (ValueError, OSError) as error:
@@ -96,7 +96,7 @@ def loads_or_is_refused(place: Path):
         elif isinstance(model, ImageClassifier):
             image = torch.zeros(1, model.meta["channels"], model.size, model.size, dtype=torch.uint8)
             assert model.logits(image).isfinite().all()
-    assert time.monotonic() - start < LONGEST
+    assert time.process_time() - start < LONGEST
 
 
 @pytest.fixture(scope="module")
