@@ -11,6 +11,7 @@ from pathlib import Path
 from mote.datasets.lists.folders import find_clips
 from mote.datasets.lists.manifest import ManifestError, Record, manifest_classes
 from mote.datasets.lists.reading import Listing
+from mote.files.names import letters
 
 
 def unknown_records(unknown: str, known: Sequence[Record], labels: Sequence[str]) -> list[Record]:
@@ -23,7 +24,8 @@ def unknown_records(unknown: str, known: Sequence[Record], labels: Sequence[str]
         names = manifest_classes(unknown)
     except ManifestError:
         names = None  # a list of numbers, or a folder without subfolders
-    if listed := sorted(set(names or ()) & set(labels)):
+    known_names = set(map(letters, labels))
+    if listed := sorted(name for name in names or () if letters(name) in known_names):
         raise ValueError(f"{unknown}: {listed[0]!r} is a class to choose among; list only clips of no such class")
     if Path(unknown).is_dir():
         records = [Record(file, 0) for file in find_clips(Path(unknown))]

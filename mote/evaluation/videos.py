@@ -61,7 +61,7 @@ def evaluate(
     """
     settings, listing = config.evaluation, evaluation_listing(config.evaluation)
     own = own_classes(classifier, listing, new=protocol is not None)
-    records = listing.records(own, ids=training_ids(config.data, own))
+    records = listing.records(own, folders=training_ids(config.data, own))
     class_names = [*own, *added_classes(own, union)]
     classifier = _as_asked(classifier, config, class_names)
     unknown = unknown_records(settings.unknown, records, class_names) if settings.unknown is not None else []

@@ -72,6 +72,9 @@ def check_evaluation(settings: EvaluationConfig, classes: Sequence[str] | None =
     """
     listing = evaluation_listing(settings)
     manifest = Path(listing.manifest)
+    for key in ("manifest", "root", "classes"):
+        if (place := getattr(settings, key)) is not None and not Path(place).exists():
+            raise ValueError(f"evaluation.{key}={place}: there is no such file or folder")
     names = classes if listing.classes is None else listing.names()
     if names is not None:
         records = listing.records(names)

@@ -20,6 +20,7 @@ from mote.datasets.lists.reading import Listing
 from mote.evaluation.results import working_on
 from mote.evaluation.videos import evaluate
 from mote.files.hashes import sha256_file
+from mote.files.names import letters
 from mote.files.shipped import data_file
 from mote.files.writing import to_json, write_atomic
 from mote.inference.classifier import VideoClassifier
@@ -252,8 +253,8 @@ def _departures(
         yield f"evaluation.precision={config.evaluation.precision}: matrix products are not in fp32"
     if union is not None:
         yield f"the classes of {union} compete as well"
-    tuned = {*(classifier.classes or ())}
-    same = all({*Listing(one.manifest, classes=one.classes).names()} == tuned for one in lists)
+    tuned = {*map(letters, classifier.classes or ())}
+    same = all({*map(letters, Listing(one.manifest, classes=one.classes).names())} == tuned for one in lists)
     if same != (protocol.task == "closed_set"):
         yield f"the model was {'tuned on these very classes' if same else 'not tuned on these classes'}"
     if protocol.modulation and not classifier.can_gate:

@@ -104,10 +104,13 @@ def frontier(
     """
     if wrong := [value for value in (*alphas, *gates) if not 0 <= value <= 1]:
         raise ValueError(f"alphas and gates must be within 0..1, got {wrong}")
-    targets = [find_target(text, config, root, new=number > 0) for number, text in enumerate((closed, *zero_shot))]
+    targets = [find_target(text, config, root) for text in (closed, *zero_shot)]
     names = [target.name for target in targets]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{', '.join(sorted(twice))}: named twice; every list needs a name of its own")
+    for text in zero_shot:
+        if Path(text).is_file() and Path(text).suffix.lower() not in (".csv", ".yaml", ".yml"):
+            raise ValueError(f"{text}: its labels are numbers of new classes; name these too: {text},CLASSES")
     if taken := [name for name in names[1:] if name in COLUMNS]:
         raise ValueError(f"{taken[0]}: a column of the table has this name; rename the list")
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
@@ -134,13 +137,12 @@ def frontier(
     return rows
 
 
-def find_target(text: str, config: Config, root: str | None = None, *, new: bool = False) -> Target:
+def find_target(text: str, config: Config, root: str | None = None) -> Target:
     """What `text` names, its lists found and checked.
 
     One of `PROTOCOL=LISTS` (ucf101-zs@1=lists/ucf101; k600-zs/validation=lists/k600 where a subset must be declared), a
     YAML file with an evaluation section, a manifest or a folder with a subfolder per class, and `MANIFEST,CLASSES`, the
-    second a file of class names. For the last two the settings are those of `config`. new: its classes are not those
-    of the model.
+    second a file of class names. For the last two the settings are those of `config`.
 
     Raises:
         ValueError: an unknown protocol, or a list that is missing, whose files are missing, or that does not fit
@@ -168,8 +170,6 @@ def find_target(text: str, config: Config, root: str | None = None, *, new: bool
     if not Path(manifest).exists():
         known = ", ".join(PROTOCOLS)
         raise ValueError(f"{text}: no such list; give PROTOCOL=LISTS ({known}), a YAML file, or MANIFEST[,CLASSES]")
-    if new and not classes and Path(manifest).is_file() and Path(manifest).suffix.lower() != ".csv":
-        raise ValueError(f"{text}: its labels are numbers of new classes; name the classes too, as {text},CLASSES")
     update = {"manifest": manifest, "classes": classes or None, "root": None, "split": None}
     evaluation = config.evaluation.model_copy(update=update)
     try:

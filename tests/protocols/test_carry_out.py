@@ -272,6 +272,26 @@ def test_a_folder_with_a_subfolder_per_class_is_a_protocol_s_list(world, tmp_pat
     one = json.loads((tmp_path / "folder-zs-test.json").read_text())
     assert (one["listed"], one["num_classes"]) == (16, 4)
     assert "modulation" not in str(one["protocol"]["departures"])
+    words = ["Archery", "Bowling", "Mopping Floor", "Sky Diving"]
+    assert [row["class"] for row in one["per_class"]] == words
+    assert any("MoppingFloor -> Mopping Floor, SkyDiving -> Sky Diving" in line for line in one["warnings"])
+    run = ("eval", world / "run", "--protocol", "folder-zs", "--lists", world / "videos", "--out", tmp_path / "tuned")
+    assert mote(*run) == 0  # the folder's classes, not those of the run
+    tuned = json.loads((tmp_path / "tuned" / "folder-zs-test.json").read_text())
+    assert [row["class"] for row in tuned["per_class"]] == words
+
+
+def test_missing_videos_are_counted_before_a_model_is_loaded(world, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mote.protocols.carry_out.load_video", None)
+    monkeypatch.setattr("mote.inference.loading.load", None)
+    where = ("--lists", world / "lists", "--root", tmp_path)
+    error = fails(capsys, "eval", "tiny", "--protocol", "ucf101-zs", *where)
+    assert "test1.txt: 4 of 4 files are missing, the first is" in error and "say with --root" in error
+    (tmp_path / "list.txt").write_text(f"{world / 'videos/Archery/v0.mp4'} 0\nabsent.mp4 1\n")
+    error = fails(capsys, "eval", "tiny", f"evaluation.manifest={tmp_path / 'list.txt'}")
+    assert "list.txt: 1 of 2 files are missing, the first is" in error and "evaluation.root" in error
+    error = fails(capsys, "eval", "tiny", f"evaluation.manifest={tmp_path / 'no.txt'}")
+    assert "evaluation.manifest=" in error and "there is no such file" in error
 
 
 def test_protocols_are_listed_with_their_hashes(capsys):

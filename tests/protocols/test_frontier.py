@@ -174,11 +174,16 @@ def test_targets_are_found_or_refused(world, tmp_path):
         find_target("absent.txt", config)
 
 
-def test_mistakes_are_one_line(world, capsys):
+def test_mistakes_are_one_line(world, tmp_path, capsys):
+    lost = tmp_path / "lost.txt"
+    lost.write_text("absent.mp4 0\n")
     where = ["frontier", world / "run", "--closed", world / "known.txt", "--zero-shot"]
     for more, message in (
         ([world / "known.txt"], "named twice"),
         ([f"{world / 'new.txt'},{world / 'new_classes.txt'}", "--gates", "1.5"], "must be within 0..1"),
+        ([world / "new.txt"], "its labels are numbers of new classes; name these too"),
+        ([f"{lost},{world / 'new_classes.txt'}"], "1 of 1 files are missing, the first is"),
+        ([f"folder-zs@1={lost}"], "no class file beside it"),
         ([world / "new.txt", "--alphas", "half"], "expected numbers"),
     ):
         capsys.readouterr()

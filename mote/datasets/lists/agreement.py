@@ -9,6 +9,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from mote.datasets.decoding.tar_shards import part_of
@@ -43,7 +44,8 @@ def check_folders(path: Path | str, records: Sequence[Record], names: Sequence[s
             classes[letters(own_name(name))].add(label)
     parents = [record.path.parent for record in records]
     folders = {*parents}
-    shared = len([part for part in zip(*(folder.parts for folder in folders), strict=False) if len({*part}) == 1])
+    levels = zip(*(folder.parts for folder in folders), strict=False)
+    shared = len([*takewhile(lambda level: len({*level}) == 1, levels)])
     known = {folder: _told_by(folder, shared, classes) for folder in folders}
     telling = [(record, labels) for record, folder in zip(records, parents, strict=True) if (labels := known[folder])]
     wrong = [(record, labels) for record, labels in telling if record.label not in labels]

@@ -53,7 +53,7 @@ class Listing(NamedTuple):
         self,
         names: Sequence[str] | None = None,
         suffixes: Set[str] = VIDEO_SUFFIXES,
-        ids: Sequence[str] | None = None,
+        folders: Sequence[str] | None = None,
     ) -> list[Record]:
         """Records in the order of the list.
 
@@ -61,15 +61,15 @@ class Listing(NamedTuple):
             names: class names by label, with which labels must agree; None: labels are taken as they are. Ids in the
                 class file (a dataset's own folder names) are understood beside the names.
             suffixes: what counts as a file of the list in a folder.
-            ids: other names of the classes, where the list has no class file that says them.
+            folders: names of the classes' folders, where the list has no class file that says them.
 
         Raises:
             ManifestError: a list that cannot be read, or labels that the folders of the files contradict.
         """
-        ids = ids if self.classes is None else read_class_ids(self.classes)
+        ids = None if self.classes is None else read_class_ids(self.classes)
         found = read_manifest(self.manifest, self.root, names, self.split, ids, suffixes)
         if names is not None:
-            telling = check_folders(self.manifest, found, names, ids)
+            telling = check_folders(self.manifest, found, names, ids or folders)
             if telling < len(found):
                 self._check_first(found)
         return found
