@@ -6,14 +6,17 @@ import torch
 from torch.utils.data import DataLoader
 
 from mote.config import Config
-from mote.config.sections import DataConfig
+from mote.config.sections import DataConfig, EvaluationConfig
 from mote.datasets.decoding.tar_shards import shard_numbers
 from mote.datasets.images import ImageDataset
 from mote.datasets.lists.manifest import (
     Record,
 )
+from mote.datasets.lists.reading import templates
 from mote.datasets.loader import ClassBalancedSampler, EpochSampler, FeatureDataset, make_loader
 from mote.datasets.video import VideoDataset
+from mote.evaluation.unknown import unknown_records
+from mote.evaluation.views import evaluation_listing
 from mote.models.video_clip import VideoCLIP
 
 SizedDataset = VideoDataset | FeatureDataset | ImageDataset
@@ -69,3 +72,20 @@ def cache_features(built: VideoCLIP, loader: DataLoader, labels: Sequence[int], 
             raise ValueError(f"training clips {bad} (from 0) cannot be decoded; remove them from the list")
         parts.append(built.to(device).eval().encode_frames(batch["frames"][:, 0].to(device)).float().cpu())
     return FeatureDataset(torch.cat(parts).clone(), torch.tensor(labels))
+
+
+def check_evaluation(settings: EvaluationConfig, classes: Sequence[str]) -> None:
+    """Read the lists of the evaluations during training now: a mistake in them should not cost an epoch.
+
+    Raises:
+        ValueError: a list, templates or class names that cannot be read, or do not fit one another.
+    """
+    if settings.manifest is None:
+        return
+    listing = evaluation_listing(settings)
+    names = list(classes) if listing.classes is None else listing.names()
+    records = listing.records(names)
+    if settings.templates is not None:
+        templates(settings.templates)
+    if settings.unknown is not None:
+        unknown_records(settings.unknown, records, names)

@@ -7,6 +7,7 @@ state with the old files or the new state with the new files. (Renaming a whole 
 """
 
 import json
+import os
 import pickle
 import warnings
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from mote.files.writing import remove_leftovers, replacing, write_atomic, writing
+from mote.files.writing import PREFIX, remove_leftovers, replacing, write_atomic, writing
 
 
 @dataclass
@@ -71,16 +72,31 @@ def open_run(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> None:
         FileExistsError: `out` holds files and `resume` is false.
         FileNotFoundError: `resume` is true and `out` is missing or empty.
     """
-    if out.exists() and not out.is_dir():
-        raise FileExistsError(f"{out}: is a file; give a folder for the run")
+    check_run_folder(out, resume, allowed)
     for folder in (out, out / "best", out / "last"):
         remove_leftovers(folder)
-    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def check_run_folder(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> None:
+    """What `open_run` refuses, without writing anything: to be asked before anything slow begins.
+
+    Raises:
+        FileExistsError, FileNotFoundError: as `open_run`.
+        NotADirectoryError, PermissionError: the folder cannot be made or written.
+    """
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out}: is a file; give a folder for the run")
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{out}: cannot be made, {there} is a file; give another folder for the run")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{out}: cannot be written, {there} is not yours; give another folder for the run")
+    names = sorted(path.name for path in out.iterdir() if not path.name.startswith(PREFIX)) if out.exists() else []
     if resume and not names:
         raise FileNotFoundError(f"{out}: nothing to resume; start the run without resume")
     if not resume and set(names) - set(allowed):
         raise FileExistsError(f"{out}: already holds {', '.join(names[:5])}; resume it or choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
 
 
 def save_checkpoint(folder: Path, task: nn.Module, training: TrainingState, progress: Progress, keep: int = 1) -> None:
