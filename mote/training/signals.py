@@ -144,14 +144,13 @@ class Stop:
                 os._exit(0)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        now = time.monotonic()
         if not self.asked:
-            self.signal, self.since = signal.Signals(number), now
-        elif number in SIGNALS and now - self.since > SAME:
+            self.signal, self.since = signal.Signals(number), time.monotonic()
+            if self.at_once:
+                raise self.error(self.step)
+        elif number in SIGNALS and self.waited > SAME:
             self._restore()
             os.kill(os.getpid(), number)
-        if self.at_once:
-            raise self.error(self.step)
 
     def _restore(self) -> None:
         for number, handler in self._before.items():
