@@ -27,6 +27,7 @@ from mote.commands import (
     sample,
     train,
 )
+from mote.commands.verbs import is_told_elsewhere
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         own = type(error).__module__.startswith("mote.")  # errors of our own are always about the user's files
         if arguments.traceback or not (own or isinstance(error, (ValueError, ArithmeticError, OSError, RuntimeError))):
             raise
-        print(f"mote: error: {_explain(error)}", file=sys.stderr)
+        if not is_told_elsewhere(error):
+            print(f"mote: error: {_explain(error)}", file=sys.stderr)
         code = 2
     sys.exit(code)
 

@@ -161,7 +161,6 @@ COVERED = {  # by the test file of another module
     "experiments/assemble.py": "experiments/test_tuning.py",
     "experiments/loaders.py": "experiments/test_components.py",
     "experiments/parts.py": "whole/test_settings_arrive.py",
-    "experiments/train.py": "commands/test_cli.py",
     "experiments/video.py": "experiments/test_tuning.py",
     "inference/classifier.py": "commands/test_cli.py",
     "inference/images.py": "experiments/test_expressions.py",
@@ -191,7 +190,6 @@ COVERED = {  # by the test file of another module
     "training/layout/__init__.py": "training/test_layout.py",
     "training/layout/sharded.py": "training/test_layout.py",
     "training/run.py": "training/test_loop.py",
-    "training/signals.py": "training/test_loop.py",
     "training/step.py": "training/test_loop.py",
 }
 

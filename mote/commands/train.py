@@ -1,6 +1,7 @@
 """`mote train`."""
 
 import argparse
+import shlex
 
 from mote.commands.verbs import Verbs, add_verb, load_config
 
@@ -21,18 +22,25 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    config = load_config(arguments.config)
     if arguments.dry_run or arguments.find_batch_size:
+        config = load_config(arguments.config)
         from mote.experiments.dry_run import dry_run
 
         dry_run(config, arguments.find_batch_size)
         return 0
-    from mote.experiments.train import train
-    from mote.training.signals import Stopped
+    from mote.parallel.launch import has_company, is_first
+    from mote.training.signals import Stop, Stopped
 
+    stop = Stop(at_once=not has_company())  # of several processes those that do not start yet could not be told
     try:
-        train(config, resume=arguments.resume)
-    except Stopped as stop:
-        if str(stop):
-            print(stop, flush=True)
+        with stop.listening():
+            config = load_config(arguments.config)
+            from mote.experiments.train import train
+
+            train(config, resume=arguments.resume, stop=stop)
+    except Stopped as stopped:
+        line = str(stopped)
+        if line and is_first():
+            again = shlex.join(["mote", "train", *arguments.config, *["--resume"] * arguments.resume])
+            print(line if " with: mote " in line else f"{line}; start again with: {again}", flush=True)
     return 0

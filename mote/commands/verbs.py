@@ -72,6 +72,15 @@ def _sorted_out(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
     return files, overrides
 
 
+def is_told_elsewhere(error: Exception) -> bool:
+    """Whether another process of the same launch tells the user of this error, which it has as well."""
+    from mote.config import ConfigError
+    from mote.parallel.launch import LaunchError, is_first
+
+    everywhere = isinstance(error, ConfigError | LaunchError) and not is_first()
+    return everywhere or getattr(error, "is_told", False)
+
+
 def class_names(arguments: argparse.Namespace) -> list[str] | None:
     """The names that `--labels` or `--classes` give; None where neither is given. Folder names become words.
 

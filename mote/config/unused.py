@@ -112,6 +112,13 @@ RULES = (  # the first rule that applies to a setting gives the reason
     Rule("data.stride", lambda c: c.data.sampling == "segment", "used by data.sampling=dense only"),
     Rule("data.near_keyframes", lambda c: c.data.decoder == "decord", "decord names no key frames"),
     Rule("data.near_keyframes data.shuffle_shards", lambda c: c.data.cache_features, "cached features are in memory"),
+    Rule(
+        "evaluation.clips evaluation.crops evaluation.fusion evaluation.modulation evaluation.modulation_k "
+        "evaluation.modulation_gamma evaluation.alpha evaluation.bad_videos evaluation.cache evaluation.unknown "
+        "evaluation.accept evaluation.templates",
+        lambda c: not _has_clip(c),
+        "for task=video",
+    ),
     Rule("evaluation.accept", lambda c: c.evaluation.unknown is None, "used with evaluation.unknown only"),
 )
 

@@ -137,6 +137,8 @@ def make_loader(
 
 
 def _end_workers() -> None:
+    if hasattr(signal, "SIGCHLD"):  # torch's handler would raise of the workers that are ended here
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()

@@ -10,9 +10,10 @@ from mote.config.sections import DataConfig, EvaluationConfig
 from mote.datasets.images import ImageDataset, ImageList, read_images
 from mote.datasets.lists.agreement import check_files, check_same_folders
 from mote.datasets.lists.manifest import Record, read_class_ids, read_class_names, read_rows
-from mote.datasets.lists.reading import Listing
+from mote.datasets.lists.reading import Listing, templates
 from mote.datasets.loader import make_loader
 from mote.datasets.video import VideoDataset
+from mote.evaluation.unknown import unknown_records
 from mote.inference.classifier import VideoClassifier
 
 
@@ -68,16 +69,20 @@ def check_evaluation(settings: EvaluationConfig, classes: Sequence[str] | None =
     classes: those of the model, where they are known and the list has no class file.
 
     Raises:
-        ValueError: no list, one that cannot be used, or missing files (with `bad_videos=count_wrong`: all of them).
+        ValueError: a list or templates that cannot be used, or missing files (with `bad_videos=count_wrong`: all of them).
     """
     listing = evaluation_listing(settings)
     manifest = Path(listing.manifest)
     for key in ("manifest", "root", "classes"):
         if (place := getattr(settings, key)) is not None and not Path(place).exists():
             raise ValueError(f"evaluation.{key}={place}: there is no such file or folder")
+    if settings.templates is not None:
+        templates(settings.templates)
     names = classes if listing.classes is None else listing.names()
     if names is not None:
         records = listing.records(names)
+        if settings.unknown is not None:
+            unknown_records(settings.unknown, records, names)
     elif manifest.is_dir() or manifest.suffix.lower() == ".npz":  # what is found there is there
         return
     else:

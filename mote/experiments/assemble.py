@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +27,13 @@ class Experiment(Protocol):
     """What `mote train` trains and `mote train --dry-run` measures: one class for each kind of task.
 
     config: all settings. task: (batch, generator) -> (loss, {name: weighted term}). device: where the model is used.
+    size: height and width of images, in pixels.
     """
 
     config: Config
     task: nn.Module
     device: torch.device
+    size: int
 
     @property
     def classes(self) -> Sequence[str]:
@@ -88,4 +90,30 @@ def assemble(config: Config, accelerator: Accelerator) -> Experiment:
     if config.data.train is None:
         raise ValueError("data.train is not set; give it as an override, for example data.train=...")
     module, function = ASSEMBLERS[config.task]
-    return getattr(import_module(f"mote.experiments.{module}"), function)(config, accelerator)
+    experiment = getattr(import_module(f"mote.experiments.{module}"), function)(config, accelerator)
+    if config.data.size is not None:
+        _check_size(experiment, video=config.task == "video")
+    return experiment
+
+
+@torch.no_grad()
+def _check_size(experiment: Experiment, video: bool) -> None:
+    """Raises ValueError where the network cannot take images of `data.size`: a black one goes through it."""
+    task, size, training = experiment.task, experiment.size, experiment.task.training
+    channels = 3 if video else experiment.config.image.channels
+    image = torch.zeros(1, channels, size, size, dtype=torch.uint8)
+    task.eval()
+    try:
+        if video:
+            cast(Any, task).model.encode_frames(image[None])  # where the weights were made, on the CPU
+        else:
+            task.to(experiment.device)
+            experiment.predict({"images": image.to(experiment.device)})
+    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise ValueError(
+            f"data.size={size}: the network does not take images of {size} x {size} pixels; leave data.size out, or "
+            f"give a size that fits ({reason})"
+        ) from None
+    finally:
+        task.train(training)

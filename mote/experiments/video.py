@@ -51,6 +51,8 @@ def model(config: ModelConfig, towers: Towers, tuning: TuningConfig | None = Non
         ValueError: `config.init` has other sizes than the configuration.
     """
     heads = config.heads or max(1, towers.text_width // 64)
+    if config.layers and towers.embed_dim % heads:
+        raise ValueError(f"model.heads={heads}: expected a divisor of the width {towers.embed_dim} of the tower")
     if config.init is not None:
         loaded = load_folder(config.init).model
         wanted = {"layers": config.layers, "experts": config.experts if config.layers else 1}
@@ -257,10 +259,17 @@ def assemble(config: Config, accelerator: Accelerator) -> VideoExperiment:
     start = init_text(config.model)
     towers = folders.towers(config.model.backbone, config.model.pretrained, config.seed, start)
     prompts = templates(data.templates)
+    if config.tuning.text != "frozen" and config.tuning.text_prompts > len(prompts):
+        raise ValueError(
+            f"tuning.text_prompts={config.tuning.text_prompts}: there are {len(prompts)} templates; lower it"
+        )
     text = encode_classes(towers, classes, prompts, device=device)
     torch.manual_seed(config.seed)  # the same initial weights in every process
     built = model(config.model, towers, config.tuning)
     tuned = None if config.tuning.text == "frozen" else class_features(config, towers, classes, prompts)
+    if built.temporal is not None and data.frames > len(built.temporal.position):
+        longest = len(built.temporal.position)
+        raise ValueError(f"data.frames={data.frames}: the temporal head has positions for {longest} frames; lower it")
     size = data.size or towers.image_size
     counts = class_counts(records, len(classes))
     checked = None if METHODS[config.imbalance.method].plain else checked_counts(counts, classes)

@@ -34,7 +34,7 @@ def make_accelerator(
 
     Raises:
         ValueError: an unknown precision, fp16 without a GPU, a tracker whose package is missing, or a launch that
-            asks for what would not happen: DeepSpeed, FSDP of version 1, or FSDP without a GPU.
+            asks for what would not happen, see `launch`.
     """
     precision = training_precision(precision, cpu=cpu)
     if precision not in PRECISIONS:
@@ -43,7 +43,7 @@ def make_accelerator(
     missing = [name for name in trackers if name not in available]
     if missing:
         raise ValueError(f"trackers {missing} cannot be imported; install them (mote[wandb]) or use one of {available}")
-    check_request()
+    check_request(cpu=cpu, gpus=torch.accelerator.device_count())
     accelerator = Accelerator(
         mixed_precision=PRECISIONS[precision],
         cpu=cpu,
@@ -69,6 +69,7 @@ def on_main(accelerator: Accelerator, function: Callable[[], T]) -> T:
     if accelerator.num_processes > 1:
         broadcast_object_list(result)
     if result[1] is not None:
+        result[1].is_told = not accelerator.is_main_process  # the main process tells the user
         raise result[1]
     return result[0]
 

@@ -34,7 +34,7 @@ def micro_batch_size(batch_size: int, processes: int, accumulation: int) -> int:
     parts = processes * accumulation
     if parts < 1 or batch_size < 1 or batch_size % parts:
         raise ValueError(
-            f"batch size {batch_size} (of one optimizer step, over all processes) must be a multiple of "
+            f"batch size {batch_size} (optim.batch_size, of one step over all processes) must be a multiple of "
             f"{processes} processes x {accumulation} accumulation steps = {parts}"
         )
     return batch_size // parts
@@ -102,5 +102,7 @@ def step_batches(loader: DataLoader, accelerator: Accelerator, accumulation: int
         rank=accelerator.process_index,
     )
     if not batches.steps:
-        raise ValueError(f"{len(order)} training clips do not fill one batch of {loader.batch_size}; lower batch_size")
+        raise ValueError(
+            f"{len(order)} training clips do not fill one batch of {loader.batch_size}; lower optim.batch_size"
+        )
     return batches

@@ -8,6 +8,7 @@ commit, and nothing else is.
 """
 
 import json
+import os
 import pickle
 import re
 import warnings
@@ -90,9 +91,15 @@ def check_directory(out: Path, resume: bool, allowed: tuple[str, ...] = ()) -> N
     Raises:
         FileExistsError: `out` holds files and `resume` is false.
         FileNotFoundError: `resume` is true and `out` is missing or empty.
+        NotADirectoryError, PermissionError: `out` cannot be made or written.
     """
     if out.exists() and not out.is_dir():
         raise FileExistsError(f"{out}: is a file; give a folder for the run")
+    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{out}: cannot be made, {there} is a file; give another folder for the run")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(f"{out}: cannot be written, {there} is not yours; give another folder for the run")
     names = sorted(path.name for path in out.iterdir() if _is_of_use(path)) if out.exists() else []
     if resume and not names:
         raise FileNotFoundError(f"{out}: nothing to resume; start the run without resume")

@@ -18,6 +18,7 @@ from mote.training.layout import layout_of
 from mote.training.optim import Rule, make_optimizer, parameter_groups
 from mote.training.run import Keeping, Run
 from mote.training.schedule import Schedule
+from mote.training.signals import Stop
 
 
 def fit(
@@ -28,6 +29,7 @@ def fit(
     keeping: Keeping,
     hooks: Hooks,
     accelerator: Accelerator,
+    stop: Stop | None = None,
 ) -> Progress:
     """Train `task` in place; returns where the run ended. The run directory holds `log.jsonl` and `last/`.
 
@@ -42,6 +44,7 @@ def fit(
         keeping: where the run lives, what it keeps, and how it goes on.
         hooks: what evaluates, saves the best weights, mixes samples or changes weights.
         accelerator: from `make_accelerator`; its trackers get the log too.
+        stop: whether the process was asked to stop, where somebody listens already.
 
     Raises:
         ValueError: settings that do not fit together, a checkpoint of another run.
@@ -63,7 +66,7 @@ def fit(
     )
     accelerator.gradient_accumulation_steps = schedule.accumulation  # `accelerator.backward` divides by it
     layout = layout_of(accelerator, task, optimizer, whole=hooks.after_update is not None)
-    run = Run(layout, with_batches(loader, batches), batches, progress, rate, schedule, keeping, hooks)
+    run = Run(layout, with_batches(loader, batches), batches, progress, rate, schedule, keeping, hooks, stop or Stop())
     with run.under_way(state):
         for epoch in run.epochs_left():
             for record in run.steps(epoch):

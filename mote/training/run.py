@@ -76,7 +76,7 @@ class Run:
         try:
             if state is not None:
                 self._load(state)
-            with self.stop.listening():
+            with self.stop.listening(), self.stop.noting():
                 if accelerator.log_with:
                     accelerator.init_trackers("mote", init_kwargs={"wandb": {"dir": str(out)}})
                 if main:

@@ -40,6 +40,8 @@ class Schedule:
             ValueError: the warm-up does not fit into the epochs.
         """
         total, warmup = self.epochs * steps_per_epoch, round(self.warmup_epochs * steps_per_epoch)
+        if self.warmup_epochs < self.epochs:
+            warmup = min(warmup, total - 1)  # rounding leaves a step
         rate = partial(learning_rate, total_steps=total, warmup_steps=warmup, base=self.lr, min_ratio=self.min_lr_ratio)
         rate(0)  # a schedule that does not fit fails here
         return rate
@@ -59,7 +61,9 @@ def learning_rate(step: int, *, total_steps: int, warmup_steps: int, base: float
         ValueError: when an argument is out of its range.
     """
     if not 0 <= warmup_steps < total_steps:
-        raise ValueError(f"warm-up of {warmup_steps} steps does not fit into {total_steps} steps; shorten the warm-up")
+        raise ValueError(
+            f"warm-up of {warmup_steps} steps does not fit into {total_steps} steps; lower optim.warmup_epochs"
+        )
     if not 0 <= step <= total_steps:
         raise ValueError(f"step {step} is outside 0..{total_steps}")
     if step < warmup_steps:

@@ -12,8 +12,9 @@ import pytest
 import torch
 from accelerate.commands import launch
 
+from mote.cli import main
 from mote.parallel.accelerator import make_accelerator
-from mote.parallel.launch import check_outcome
+from mote.parallel.launch import LaunchError, check_outcome, check_request, is_first
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "configs" / "accelerate").glob("*.yaml"))
@@ -141,3 +142,77 @@ def test_shards_without_gpus_are_refused(monkeypatch):
     with pytest.raises(ValueError, match=r"FSDP was asked for \(version 1, on cpu\).*fsdp2\.yaml"):
         check_outcome("cpu", processes=2, fsdp2=False)
     check_outcome("cuda", processes=2, fsdp2=True)
+
+
+LAUNCHED = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "cpu", "gpus", "said"),
+    [
+        (LAUNCHED, False, 0, "for GPUs, and there is none here, so 2 processes would train on their own"),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "False"}, False, 0, "for a GPU, and there is none"),
+        (LAUNCHED | {"LOCAL_WORLD_SIZE": "2"}, False, 1, "2 processes were started here, but there are 1 GPUs"),
+        ({"RANK": "1"}, True, 0, "set RANK, but not WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
+        (
+            {"WORLD_SIZE": "2", "RANK": "1"},
+            True,
+            0,
+            "set WORLD_SIZE, RANK, but not LOCAL_RANK, MASTER_ADDR, MASTER_PORT",
+        ),
+        ({"LOCAL_RANK": "1"}, False, 2, "set LOCAL_RANK, but not"),
+        (LAUNCHED | {"RANK": "2"}, True, 0, "WORLD_SIZE=2 and RANK=2: there is no such process"),
+        (LAUNCHED | {"WORLD_SIZE": "two"}, True, 0, "WORLD_SIZE='two'"),
+        ({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "1"}, False, 1, "srun started 4 processes that do not know"),
+        ({"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}, True, 0, "mpirun started 2 processes"),
+    ],
+)
+def test_launches_that_would_train_several_times_are_one_line(monkeypatch, variables, cpu, gpus, said):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(LaunchError, match=said) as error:
+        check_request(cpu=cpu, gpus=gpus)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "cpu", "gpus"),
+    [
+        ({}, False, 0),
+        ({}, True, 4),
+        (LAUNCHED, True, 0),
+        (LAUNCHED | {"LOCAL_WORLD_SIZE": "2"}, False, 2),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "True"}, False, 0),
+        ({"WORLD_SIZE": "1", "RANK": "0"}, False, 0),  # as some clusters set them for one process
+        (
+            {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", **LAUNCHED},
+            True,
+            0,
+        ),  # srun of a launcher for each machine
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, False, 1),  # a batch script, which runs once
+    ],
+)
+def test_launches_that_do_what_they_ask_for_are_let_through(monkeypatch, variables, cpu, gpus):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    check_request(cpu=cpu, gpus=gpus)
+    assert is_first() == (variables.get("RANK", "0") == "0")
+
+
+def test_processes_that_accelerate_left_alone_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(LaunchError, match="2 processes were started, but accelerate made 1 of them"):
+        check_outcome("cpu", processes=1, fsdp2=False)
+    check_outcome("cpu", processes=2, fsdp2=False)
+
+
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_what_all_processes_meet_is_said_by_the_first_alone(monkeypatch, capsys, tmp_path, rank, lines):
+    for name, value in (LAUNCHED | {"RANK": rank}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 0)
+    for override in ("optim.lr=.nan", "optim.lr=1"):  # the second one gets as far as the launch
+        with pytest.raises(SystemExit) as stop:
+            main(["train", "data.train=x", "optim.weight_decay=0", f"run.out={tmp_path / 'run'}", override])
+        assert stop.value.code == 2 and capsys.readouterr().err.count("mote: error: ") == lines
+    assert not (tmp_path / "run").exists()

@@ -6,6 +6,7 @@ import random
 import resource
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mote.cli import main
 from mote.datasets.decoding.encode import write_video
@@ -173,8 +175,8 @@ def test_lost_videos_lost_workers_and_a_full_disk_are_one_line_each(clips, tmp_p
     wait_for_steps(process, run, len(log(run)) + 3)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
-    line = error_line(process)
-    assert "killed by the system" in line and "data.workers" in line
+    _, error = finish(process, 2)
+    assert "killed by the system" in error and "data.workers" in error and len(error.splitlines()) == 1, error
 
     finish(start(ONE, run, "--resume"))
     finish(start(ONE, *common, f"run.out={tmp_path / 'whole'}"))
@@ -237,3 +239,69 @@ def test_killed_twenty_times_at_random_moments_the_log_is_that_of_the_uninterrup
     assert log(run) == log(tmp_path / "whole")
     weights = [(tmp_path / name / "best" / "model.safetensors").read_bytes() for name in ("run", "whole")]
     assert weights[0] == weights[1] and (run / "metrics.json").is_file()
+
+
+def together(*arguments: str | Path) -> list[subprocess.Popen]:
+    """Two processes that know one another, without a launcher, which would send signals of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    one = (sys.executable, "-m", "mote", "train", *map(str, arguments))
+    pipe, common = subprocess.PIPE, os.environ | {"OMP_NUM_THREADS": "1"} | world
+    return [
+        subprocess.Popen(one, stdout=pipe, stderr=pipe, text=True, env=common | {"RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["start-up", "steps", "evaluation"])
+@pytest.mark.parametrize("asked", [(0,), (1,), (0, 1)])
+def test_whichever_processes_are_asked_to_stop_all_end_with_0_and_one_says_how_to_go_on(clips, tmp_path, moment, asked):
+    run = tmp_path / "run"
+    more = [f"evaluation.manifest={clips / 'few.txt'}", "evaluation.page=false", f"run.out={run}"]
+    more += ["optim.epochs=1", "evaluation.clips=400"] if moment == "evaluation" else ["optim.epochs=400"]
+    processes = together(*settings(clips, *more, train="few.txt"))
+    if moment == "start-up":
+        wait_for_imports(processes)
+    else:
+        wait_for_steps(processes[0], run, 2)
+        time.sleep(1)
+    for number in asked:
+        processes[number].send_signal(signal.SIGTERM)
+    (out, error), (other, _) = [finish(process) for process in processes]
+    assert "Traceback" not in error and "stopped" not in other
+    again = f"start again with: mote train {' '.join(map(shlex.quote, settings(clips, *more, train='few.txt')))}"
+    on = f"go on with: mote train {shlex.quote(str(run))} --resume"
+    assert out.splitlines()[-1].endswith(on if (run / "config.yaml").exists() else again), out
+    assert "stopped" in out.splitlines()[-1]
+
+
+def wait_for_imports(processes: list[subprocess.Popen]) -> None:
+    """Until the processes load torch: they listen by then."""
+    deadline = time.monotonic() + 120
+    while not all("libtorch" in Path(f"/proc/{process.pid}/maps").read_text() for process in processes):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_died_is_named_by_the_other(clips, tmp_path, victim):
+    processes = together(*settings(clips, "optim.epochs=400", f"run.out={tmp_path / 'run'}", train="few.txt"))
+    wait_for_steps(processes[0], tmp_path / "run", 3)
+    processes[victim].kill()
+    line = error_line(processes[1 - victim])
+    assert f"process {victim} (from 0) of 2 died" in line and "--resume" in line
+    processes[victim].communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_launch_for_gpus_without_one_starts_nothing(clips, tmp_path):
+    run = tmp_path / "run"
+    processes = together(*settings(clips, "run.cpu=false", f"run.out={run}"))
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [2, 2] and not run.exists()
+    assert "2 processes would train on their own" in errors[0] and not errors[1], errors

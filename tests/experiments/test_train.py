@@ -1,0 +1,87 @@
+"""A start that is refused: one line, before the model is built wherever that is possible, and nothing left behind."""
+
+import numpy as np
+import pytest
+from command_line import fails
+
+from mote.datasets.decoding.encode import write_video
+from mote.datasets.synthetic.clips import render_clip
+from mote.models import folders
+
+CLASSES = ("red star moving left", "blue arrow growing")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    for i in range(4):
+        colour, shape, motion = CLASSES[i % 2].split(" ", 2)
+        write_video(folder / f"{i}.mp4", render_clip(np.random.default_rng(i), f"{colour} {shape}", motion, 4))
+    (folder / "list.txt").write_text("".join(f"{i}.mp4 {i % 2}\n" for i in range(4)))
+    (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n")
+    return folder
+
+
+def start(clips, out, *overrides: str) -> list[str]:
+    where = [f"data.train={clips / 'list.txt'}", f"data.classes={clips / 'classes.txt'}", f"run.out={out}"]
+    small = ["model.layers=1", "data.frames=2", "data.workers=0", "optim.warmup_epochs=0", "optim.batch_size=2"]
+    return ["train", *where, *small, "run.cpu=true", *overrides]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("optim.betas=[0.9, 1]", "optim.betas.1: "),
+        ("data.crop_scale=[1, 0.5]", "data.crop_scale: "),
+        ("evaluation.name=../x", "evaluation.name: "),
+        ("optim.warmup_epochs=30", "optim.warmup_epochs=30 must be less than optim.epochs=30"),
+        ("optim.accumulation=4", "optim.batch_size=2 must be a multiple of optim.accumulation=4"),
+        ("run.out=''", "run.out: is empty"),
+        ("evaluation.manifest=nowhere.txt", "nowhere.txt"),
+        ("evaluation.unknown=nowhere", "nowhere"),
+        ("data.frames=78", "data.frames=78: "),
+    ],
+)
+def test_a_mistake_is_found_before_the_model_is_built_and_leaves_nothing(
+    clips, tmp_path, capsys, monkeypatch, override, said
+):
+    monkeypatch.setattr(folders, "towers", lambda *_: pytest.fail("the model was built"))
+    more = [f"evaluation.manifest={clips / 'list.txt'}"] if "unknown" in override else []
+    assert said in fails(capsys, *start(clips, tmp_path / "run", *more, override))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.size=100", "data.size=100: the network does not take images of 100 x 100 pixels"),
+        ("data.size=8", "data.size=8: "),
+        ("model.heads=7", "model.heads=7: expected a divisor of the width"),
+        ("optim.batch_size=6", "4 training clips do not fill one batch of 6; lower optim.batch_size"),
+        ("sparsity={strength: 0.1, groups: [filters]}", ""),
+        ("tuning={text: lora, text_prompts: 99}", "tuning.text_prompts=99: there are 28 templates"),
+    ],
+)
+def test_what_does_not_fit_the_model_leaves_nothing(clips, tmp_path, capsys, override, said):
+    assert said in fails(capsys, *start(clips, tmp_path / "run", override))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_a_run_is_refused_at_once_and_left_as_it_is(clips, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(folders, "towers", lambda *_: pytest.fail("the model was built"))
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    (tmp_path / "run" / ".mote-mine").write_text("mine")
+    for out, said in (("file", "is a file"), ("file/run", "is a file"), ("run", "already holds mine.txt")):
+        assert said in fails(capsys, *start(clips, tmp_path / out))
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".mote-mine", "mine.txt"]
+
+
+def test_a_start_that_fails_before_its_first_step_leaves_nothing(clips, tmp_path, capsys, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise ValueError("no account")
+
+    monkeypatch.setattr("mote.training.run.Unreadable.of", fail)
+    assert "no account" in fails(capsys, *start(clips, tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []

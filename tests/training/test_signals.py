@@ -1,0 +1,68 @@
+"""Signals to this process: noted or at once, once or twice, and handed on."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from mote.training.signals import SAME, TOLD, Stop, Stopped
+
+
+class Others:
+    """Stands for `Peers`: words that were said."""
+
+    def __init__(self):
+        self.words = set()
+
+    def announce(self, word):
+        self.words.add(word)
+
+    def heard(self, word):
+        return word in self.words
+
+
+def wait_until(true) -> None:
+    deadline = time.monotonic() + 20
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert true()
+
+
+def test_at_once_in_the_start_up_and_noted_while_steps_are_made():
+    before = signal.getsignal(signal.SIGTERM)
+    stop = Stop(at_once=True)
+    with pytest.raises(Stopped, match=r"^stopped by SIGTERM at the start$"), stop.listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+    stop = Stop(at_once=True)
+    with stop.listening(), stop.noting():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.asked and stop.waited < 10
+        os.kill(os.getpid(), signal.SIGINT)  # the same one, sent to the group and to its parts
+        with pytest.raises(Stopped, match=r"^stopped by SIGINT after step 7$"), stop.immediately(7):
+            raise AssertionError("not reached")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_second_signal_acts_as_if_nothing_listened():
+    stop = Stop()
+    with stop.listening(), pytest.raises(KeyboardInterrupt) as error:
+        os.kill(os.getpid(), signal.SIGINT)
+        stop.since -= SAME
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    assert not isinstance(error.value, Stopped)
+
+
+def test_a_signal_is_handed_on_and_one_that_came_elsewhere_is_heard():
+    others, here, there = Others(), Stop(), Stop()
+    with here.listening(), here.together(others):
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_until(lambda: others.words == {"stop"})
+    before = signal.getsignal(TOLD)
+    with there.listening(), there.together(others):
+        wait_until(lambda: there.asked)
+        said = r"^stopped with another process that was asked to after step 3$"
+        with pytest.raises(Stopped, match=said), there.immediately(3):
+            raise AssertionError("not reached")
+    assert signal.getsignal(TOLD) is before
