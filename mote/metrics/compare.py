@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from mote.metrics.accuracy import accuracy, wilson_interval
-from mote.metrics.result_files import COLUMNS, ResultError, Row, read_document, read_table, table_path
+from mote.metrics.result_files import COLUMNS, ResultError, Row, check_table, read_document, read_table, table_path
 from mote.metrics.statistics import bootstrap_interval, mcnemar
 
 COUNTS = ("listed", "scored", "top1_correct")
@@ -59,7 +59,7 @@ def read_result(path: Path | str) -> Result:
     if missing:
         raise ResultError(f"{path}: not a result file, {', '.join(missing)} missing; give a JSON file of `mote eval`")
     table = table_path(path, document)
-    predictions = _predictions(table, read_table(table, document))
+    predictions = _predictions(table, read_table(table))
     found = (len(predictions.paths), int(predictions.valid.sum()), int(predictions.correct.sum()))
     for key, count in zip(COUNTS, found, strict=True):
         if document[key] != count:
@@ -67,6 +67,7 @@ def read_result(path: Path | str) -> Result:
                 f"{predictions.file}: {key} is {count} but {document[key]} in {path.name};"
                 " the two files are not of one evaluation, evaluate again"
             )
+    check_table(table, document)
     return Result(path, document, predictions)
 
 

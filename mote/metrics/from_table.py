@@ -2,12 +2,12 @@
 
 The table has the label and the five best classes of every clip, with their probabilities to nine digits, and the best
 class of each random half. With more than five classes it lacks most probabilities, so what the frequent classes give
-to the rare ones, AUROCs, and the top-5 counts of the halves are not computed again; `undetermined` names them.
+to the rare ones, AUROCs, and the top-5 counts of the halves are not computed again, but named.
 Counts of training, membership of groups, names that overlap and the accepted share are taken as the result states them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,20 @@ from mote.metrics.table_parts import MALFORMED, PARTS, Table, Value, at, best, e
 NO_NUMBERS = {"task", "provenance", "protocol", "warnings", "items", "method", "undecodable"}  # of a result
 
 
+class Recount(NamedTuple):
+    """What the table contradicts, as `key: 3 in the table, 4 in the result`, and keys of numbers it says nothing of."""
+
+    differences: list[str]
+    undetermined: list[str]
+
+
 def differences(result: Mapping[str, Any], rows: Sequence[Row], classes: Sequence[str] | None = None) -> list[str]:
-    """Every number of `result` that the table contradicts, as `key: 3 in the table, 4 in the result`.
+    """The first part of `recount`."""
+    return recount(result, rows, classes).differences
+
+
+def recount(result: Mapping[str, Any], rows: Sequence[Row], classes: Sequence[str] | None = None) -> Recount:
+    """Every number of `result` against its table.
 
     Args:
         result: content of NAME.json.
@@ -33,14 +45,9 @@ def differences(result: Mapping[str, Any], rows: Sequence[Row], classes: Sequenc
         stated = at(result, key)
         if not equal(value.value, stated, value.tolerance):
             lines.append(f"{key}: {short(value.value)} in the table, {short(stated)} in the result")
-    return lines + malformed
-
-
-def undetermined(result: Mapping[str, Any], rows: Sequence[Row], classes: Sequence[str] | None = None) -> list[str]:
-    """Keys of the numbers in `result` that the table says nothing of."""
-    found, _ = _recomputed(result, rows, classes)
     left = [key for key in _numbers(result) if not any(key == one or key.startswith(f"{one}.") for one in found)]
-    return left + (["halves.per_subset.top5_correct"] if "halves.mean" in found else [])
+    left += ["halves.per_subset.top5_correct"] if "halves.mean" in found else []
+    return Recount(lines + malformed, left)
 
 
 def scores_from_table(rows: Sequence[Row], classes: Sequence[str]) -> Scores:

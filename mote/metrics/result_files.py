@@ -45,23 +45,20 @@ def table_path(path: Path, document: Mapping[str, object]) -> Path:
     return beside
 
 
-def read_table(path: Path, document: Mapping[str, Any]) -> list[Row]:
+def check_table(path: Path, document: Mapping[str, Any]) -> None:
+    """Raise ResultError where the table is not the one whose hash is in `document`; older results have none."""
+    stated = _mapping(_mapping(document.get("provenance")).get("hashes")).get("predictions")
+    if stated is not None and hashlib.sha256(_read(path).encode("utf-8", "surrogateescape")).hexdigest() != stated:
+        raise ResultError(f"{path}: not the table of this result (its SHA-256 is another); evaluate again")
+
+
+def read_table(path: Path) -> list[Row]:
     """The rows of a table of predictions, every one with all cells.
 
     Raises:
-        ResultError: no such file, a damaged line, a column that is missing or there twice, or a table whose hash is not
-            the one in `document`.
+        ResultError: no such file, no rows, a damaged line, or a column that is missing or there twice.
     """
-    text = _read(path)
-    stated = (_mapping(_mapping(document.get("provenance")).get("hashes"))).get("predictions")
-    if stated is not None and hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest() != stated:
-        raise ResultError(f"{path}: not the table of this result (its SHA-256 is another); evaluate again")
-    return parse_table(path, text)
-
-
-def parse_table(path: Path, text: str | None = None) -> list[Row]:
-    """`read_table` without the comparison of hashes; text: the content, where it has been read."""
-    lines = csv.reader(StringIO(_read(path) if text is None else text, newline=""), strict=True)
+    lines = csv.reader(StringIO(_read(path), newline=""), strict=True)
     rows: list[Row] = []
     try:
         header = next(lines, [])

@@ -76,7 +76,7 @@ def _calibration(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
     stated, found = result["calibration"], Value(None)
     if table.scores.valid.any():
         p = table.probability()
-        right = np.array([row["correct"] == "1" for row in table.rows if row["valid"] == "1"])
+        right = np.array([row.get("top1") == row["label"] for row in table.rows if row["valid"] == "1"])
         # Two classes stand for "right" and "wrong": only the top probability and whether it is right enter.
         near = [
             expected_calibration_error(np.stack([q, np.full(len(q), -1.0)], axis=1), (~right).astype(np.int64))

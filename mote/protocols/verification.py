@@ -25,8 +25,8 @@ from mote.inference.classifier import VideoClassifier
 from mote.inference.images import ImageClassifier
 from mote.inference.latent import LatentModel
 from mote.inference.loading import load
-from mote.metrics.from_table import differences, stated_names, undetermined
-from mote.metrics.result_files import ResultError, parse_table, read_document, table_path
+from mote.metrics.from_table import recount, stated_names
+from mote.metrics.result_files import ResultError, read_document, read_table, table_path
 from mote.metrics.table_parts import MALFORMED, short
 from mote.protocols.carry_out import Rules, Summary, joined
 from mote.protocols.table import PROTOCOLS, Protocol
@@ -131,9 +131,8 @@ def _numbers(path: Path, result: Summary, names: list[str] | None) -> list[Check
     candidates = [names, stated_names(result)]
     classes = next((one for one in candidates if one is not None and sha256_lines(one) == stated), None)
     try:
-        rows = parse_table(table_path(path, result))
-        wrong = differences(result, rows, classes)
-        left = undetermined(result, rows, classes)
+        rows = read_table(table_path(path, result))
+        wrong, left = recount(result, rows, classes)
     except (ResultError, *MALFORMED) as error:
         return [Check(f"{path.name}: numbers", f"cannot be checked: {_reason(error)}")]
     why = "" if classes is not None or not left else " (the order of the classes is not known)"

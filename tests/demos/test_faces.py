@@ -7,7 +7,7 @@ import pytest
 
 from mote.cli import main
 from mote.datasets.synthetic.faces import make_faces
-from mote.demos import faces
+from mote.demos import faces, videos
 
 FEW = {"train": (8, 5, 4, 3, 3, 2, 2), "test": (3, 2, 2, 2, 2, 2, 2)}
 pytestmark = pytest.mark.filterwarnings("ignore:tiny CLIP has no token:UserWarning")
@@ -22,6 +22,15 @@ def mote(*arguments) -> int:
 def predicted(folder, *arguments) -> list[dict[str, float]]:
     assert mote("predict", folder / "run", *arguments, "--json", folder / "named.json") == 0
     return [one["scores"] for one in json.loads((folder / "named.json").read_text())["videos"]]
+
+
+@pytest.mark.parametrize("demo", [faces.faces_demo, videos.demo])
+def test_a_folder_that_no_demo_made_is_left_alone(tmp_path, demo):
+    (tmp_path / "seed0").mkdir()
+    (tmp_path / "seed0/mine").touch()
+    with pytest.raises(FileExistsError, match="seed0: is already there and not empty"):
+        demo(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine", "seed0"]
 
 
 @pytest.mark.slow
