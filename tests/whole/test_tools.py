@@ -1,5 +1,6 @@
 """The benchmarks' own arithmetic, and that the small ones run."""
 
+import ast
 import json
 import subprocess
 import sys
@@ -97,6 +98,60 @@ def test_a_benchmark_that_fails_costs_the_others_nothing(tmp_path, monkeypatch, 
         and "broken    FAILED: exit code 3" in out
         and "stuck     FAILED: ended after 1 s" in out
     )
+
+
+PLANTED = '''
+"""Words: 1 + 1."""
+def f(x: "1 + 1", y: int = 3) -> "x < 2":
+    """Words: 2 < 3."""
+    if x < y:
+        raise ValueError(f"{x} < {y + 1}")
+    total = x.detach() * 2.0
+    total += g(x, y, scale=4)
+    return not total
+'''
+
+
+def test_faults_are_planted_in_what_runs_one_at_a_time_and_not_in_words():
+    from plant_faults import faults
+
+    found = faults("m", PLANTED)
+    assert {(fault.kind, fault.after) for fault in found} == {
+        ("constant", "def f(x: '1 + 1', y: int=4) -> 'x < 2':"),
+        ("condition", "if not x < y:"),
+        ("comparison", "if x <= y:"),
+        ("statement", "pass"),  # the error, and the sum
+        ("operator", "total = x.detach() / 2.0"),
+        ("call left out", "total = x * 2.0"),
+        ("constant", "total = x.detach() * 1.0"),
+        ("operator", "total -= g(x, y, scale=4)"),
+        ("argument dropped", "total += g(x, y)"),
+        ("argument dropped", "total += g(x, scale=4)"),
+        ("arguments exchanged", "total += g(y, x, scale=4)"),
+        ("constant", "total += g(x, y, scale=5)"),
+        ("operator", "return total"),
+    }
+    assert len(found) == 14 and {fault.line for fault in found} == {3, 5, 6, 7, 8, 9}
+    assert len({fault.source for fault in found}) == 14
+    for fault in found:
+        compile(fault.source, "m", "exec")
+        assert ("2 < 3" in fault.source and "{y + 1}" in fault.source) or fault.after == "pass"
+
+
+def test_every_module_with_planted_faults_and_its_tests_are_there_and_reasons_are_given():
+    from plant_faults import KNOWN, ROOT, TESTS, table
+
+    assert all((ROOT / "mote" / f"{module}.py").is_file() for module in TESTS)
+    assert [name for names in TESTS.values() for name in names if not (ROOT / "tests" / name).is_file()] == []
+    for one in KNOWN["equivalent"]:
+        assert set(one) == {"module", "before", "after", "reason"} and one["module"] in TESTS and one["reason"]
+        source = ast.unparse(ast.parse((ROOT / "mote" / f"{one['module']}.py").read_text()))
+        assert one["before"] in map(str.strip, source.splitlines()), (
+            f"{one['module']} has no longer the line {one['before']}"
+        )
+    row = {"module": "m", "line": 3, "kind": "constant", "before": "x = 1", "after": "x = 2"}
+    text = table([{**row, "result": result} for result in ("failed", "too long", "passed", "equivalent")])
+    assert "2 of 3 noticed, 1 equivalent" in text and text.count("x = 2") == 1
 
 
 @pytest.mark.slow
