@@ -69,7 +69,7 @@ def check_evaluation(settings: EvaluationConfig, classes: Sequence[str] | None =
     classes: those of the model, where they are known and the list has no class file.
 
     Raises:
-        ValueError: a list or templates that cannot be used, or missing files (with `bad_videos=count_wrong`: all of them).
+        ValueError: unusable list or templates, or missing files (with `bad_videos=count_wrong`: all of them).
     """
     listing = evaluation_listing(settings)
     manifest = Path(listing.manifest)

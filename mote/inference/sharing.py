@@ -16,7 +16,7 @@ from typing import Any
 
 import huggingface_hub
 
-from mote.config import read_run_tree
+from mote.config import read_run_tree, to_yaml
 from mote.files.hashes import sha256_tensors
 from mote.files.provenance import without_places
 from mote.files.run_directory import CONFIG, DESCRIPTION, TEXT, WEIGHTS, config_file, model_folder, read_description
