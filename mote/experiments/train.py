@@ -65,13 +65,12 @@ def train(config: Config, resume: bool = False, stop: Stop | None = None) -> Pat
             config.optim.precision, cpu=config.run.cpu, trackers=config.run.trackers, out=out
         )
         peers = Peers.of(accelerator)
+        again = f"go on with: mote train {shlex.quote(str(out))} --resume"
 
         def told(stopped: Stopped) -> Stopped:
             """With what the user is to do, for the main process to say."""
             begun = (out / CONFIG).is_file()
-            line = (
-                f"{out}: {stopped}; go on with: mote train {shlex.quote(str(out))} --resume" if begun else str(stopped)
-            )
+            line = f"{out}: {stopped}; {again}" if begun else str(stopped)
             return Stopped(line if accelerator.is_main_process else "")
 
         stop.last_words = lambda stopped: print(told(stopped), flush=True)

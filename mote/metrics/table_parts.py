@@ -177,7 +177,7 @@ def _knowledge(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
         return {}
     decoded, names = table.scores.valid, table.names
     p = np.zeros_like(table.scores.probabilities)
-    for n in np.flatnonzero(decoded):
+    for n in np.flatnonzero(decoded).tolist():
         row = table.rows[n]
         for k, name in enumerate(best(row), start=1):
             p[n, names.index(name)] = float(row[f"top{k}_probability"])

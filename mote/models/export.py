@@ -70,7 +70,7 @@ def write_program(module: FramesToLogits, path: Path, note: str, *, frames: int,
     _forget_source(program.graph_module)
     # Of a path, the archive would keep the name, which is temporary, and abort the process where a write fails.
     with PatientFile(path) as file:
-        torch.export.save(program, file, extra_files={NOTE: note})
+        torch.export.save(program, file, extra_files={NOTE: note})  # type: ignore[arg-type]
 
 
 def write_onnx(module: FramesToLogits, path: Path, note: str, *, frames: int, size: int) -> None:

@@ -69,7 +69,7 @@ def on_main(accelerator: Accelerator, function: Callable[[], T]) -> T:
     if accelerator.num_processes > 1:
         broadcast_object_list(result)
     if result[1] is not None:
-        result[1].is_told = not accelerator.is_main_process  # the main process tells the user
+        result[1].is_told = not accelerator.is_main_process  # type: ignore[attr-defined] # the main process tells the user
         raise result[1]
     return result[0]
 

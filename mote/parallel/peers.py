@@ -39,7 +39,7 @@ class Peers:
         places: (host, process id) of every process.
     """
 
-    def __init__(self, store: dist.TCPStore, rank: int, places: list[tuple[str, int]]):
+    def __init__(self, store: dist.TCPStore, rank: int, places: list[tuple[str, int]]):  # type: ignore[attr-defined]
         self.store, self.rank, self.places = store, rank, places
 
     @classmethod
@@ -51,11 +51,11 @@ class Peers:
         port: list[int] = [0]
         store = None
         if accelerator.is_main_process:
-            store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=wait)
+            store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=wait)  # type: ignore[attr-defined]
             port = [store.port]
         broadcast_object_list(port)
         if store is None:
-            store = dist.TCPStore(host, port[0], is_master=False, wait_for_workers=False, timeout=wait)
+            store = dist.TCPStore(host, port[0], is_master=False, wait_for_workers=False, timeout=wait)  # type: ignore[attr-defined]
         return cls(store, accelerator.process_index, gather_object([(socket.gethostname(), os.getpid())]))
 
     def announce(self, word: str) -> None:

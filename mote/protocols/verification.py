@@ -213,7 +213,7 @@ def _read(path: Path) -> Summary:
     result = read_document(path)
     origin = result.get("provenance")
     listed = isinstance(origin, dict) and all(isinstance(origin.get(key), dict) for key in ("config", "hashes"))
-    inputs = not listed or isinstance(origin.get("inputs", {}), dict)
+    inputs = not isinstance(origin, dict) or not listed or isinstance(origin.get("inputs", {}), dict)
     if not inputs or not (listed or ("provenance" not in result and isinstance(result.get("lists"), dict))):
         raise ResultError(f"{path}: not a result file; give a NAME.json that mote eval wrote")
     return result

@@ -140,7 +140,7 @@ def save_checkpoint(folder: Path, task: nn.Module, training: TrainingState, prog
         with replacing(folder / weights) as temporary:
             safetensors.torch.save_model(task, str(temporary))
         with replacing(folder / optimizer) as temporary, PatientFile(temporary) as file:
-            torch.save(training, file)
+            torch.save(training, file)  # type: ignore[arg-type]
         write_atomic(folder / "state.json", json.dumps({**state, "older": older}, indent=1) + "\n")
         named = {name for entry in (state, *older) for name in (entry["weights"], entry["optimizer"])}
         remove_leftovers(folder, of_others=True)  # whoever has the run writes here alone

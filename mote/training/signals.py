@@ -62,7 +62,11 @@ class Stop:
 
     def error(self, step: int | None) -> Stopped:
         """What to raise after `step` steps; None: in the start-up."""
-        by = f"by {self.signal.name}" if self.signal in SIGNALS else "with another process that was asked to"
+        by = (
+            f"by {self.signal.name}"
+            if self.signal is not None and self.signal in SIGNALS
+            else "with another process that was asked to"
+        )
         return Stopped(f"stopped {by} {'at the start' if step is None else f'after step {step}'}")
 
     def check(self) -> None:

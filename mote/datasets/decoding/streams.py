@@ -5,6 +5,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type
 from av.stream import Disposition
@@ -17,7 +18,7 @@ UPRIGHT = (1, 0, 0, 1)
 TOLERANCE = 0.0175  # sine of one degree
 
 
-def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+def video_stream(container: InputContainer) -> av.VideoStream:
     """The stream of moving images of an open file.
 
     Raises:
@@ -54,7 +55,7 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     Raises:
         ValueError: the matrix is none of the eight that turn by quarters and mirror.
     """
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    data = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
     if data is None:
         return UPRIGHT
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
