@@ -121,7 +121,7 @@ def _check_options(model: str, here: bool, pretrained: str | None, backbone: str
         raise ValueError(f"{model}: has its own weights; leave pretrained={pretrained!r} out")
     if backbone is not None and not authors:
         raise ValueError(
-            f"{model}: knows its CLIP; backbone={backbone!r} is for an authors' checkpoint (.pt), leave it out"
+            f"{model}: knows its CLIP; leave backbone={backbone!r} out, it is for authors' checkpoints (.pt)"
         )
 
 

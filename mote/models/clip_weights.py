@@ -75,7 +75,7 @@ def is_known(name: str) -> bool:
 
 def weights_file(name: str, pretrained: str | None) -> Path | None:
     """The file that `pretrained` names, where it is neither a tag of the model `name`, nor "random", nor left out."""
-    if pretrained in (None, "random") or open_clip.get_pretrained_cfg(name.replace("/", "-"), pretrained):
+    if pretrained is None or pretrained == "random" or open_clip.get_pretrained_cfg(name.replace("/", "-"), pretrained):
         return None
     return Path(pretrained).expanduser()
 

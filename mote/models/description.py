@@ -76,7 +76,8 @@ class Vision(CLIPVisionCfg):
     """open_clip's settings of a visual tower, with the types that it declares and bounds on what it builds."""
 
     image_size: tuple[Pixels, Pixels] | Pixels = 224  # type: ignore[assignment]
-    patch_size: Size | None = 16  # type: ignore[assignment]
+    patch_size: Size | None = 16  # type: ignore[assignment]  # of a ResNet None
+    timm_proj: str | None = "linear"  # type: ignore[assignment]
 
     @field_validator("*")
     @classmethod

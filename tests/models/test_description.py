@@ -146,7 +146,7 @@ def test_the_line_names_file_field_and_value(models, tmp_path):
         ("classes", ("run",)): r"model.safetensors: tensors of another shape: tuned_text \(3, 24\) for \(1, 24\)",
         ("templates", NotImplemented): r"model.json: the key 'templates' is missing",
         ("mean", NotImplemented): r"model.json: the key 'mean' is missing",
-        ("counts", [1]): r"model.json: counts has 1 numbers, classes 3 names",
+        ("counts", (1,)): r"model.json: counts has 1 numbers, classes 3 names",
     }
     for (field, value), expected in lines.items():
         changed = with_value(meta, field, value)
@@ -200,7 +200,7 @@ def test_implausible_numbers_are_refused(models, tmp_path):
         "rows that sum to 1": {"merge_routing": torch.ones(2, 2)},
         r"merge_routing \(3, 2\) for \(2, 2\)": {"merge_routing": torch.full((3, 2), 0.5)},
         r"tuned_text \(2, 24\) for \(3, 24\)": {"tuned_text": text[:2].clone()},
-        "no labels or templates": {"text": text},
+        "no labels or templates": {"text": text.clone()},
     }
     for message, change in changes.items():
         with pytest.raises(ValueError, match=message):
