@@ -148,6 +148,27 @@ def of_dataset(attribute: str, *trains: bool) -> Look:
     return lambda run: agreed([getattr(one, attribute) for train in trains for one in datasets(run, train)])
 
 
+def gate(setting: str) -> Look:
+    """A setting of temporal feature modulation where it acts."""
+    return lambda run: agreed([getattr(call["gate"], setting) for call in run.calls("modulation_gate")])
+
+
+def prepared(field: str) -> Look:
+    """A field of the preprocessing of all datasets."""
+
+    def look(run: Watched) -> Any:
+        sets = [one for name in ("VideoDataset", "ImageDataset") for one in (c["self"] for c in run.calls(name))]
+        used = [getattr(one.preprocessing, field) for one in sets]
+        return agreed([plain(value) for value in used])
+
+    return look
+
+
+def statistics_of(part: str, name: str = "mean") -> Look:
+    """Mean or standard deviation of the pixels of the video model, or of the CLIP (`part` backbone) on pictures."""
+    return lambda run: getattr(run.task.model if part == "model" else run.task.model.backbone, name).flatten().tolist()
+
+
 def on_list(list_of: str, section: str, train: bool) -> Look:
     """Whether training, or else evaluation, had the files of a list, below the root of its section, of its split."""
 

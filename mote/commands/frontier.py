@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mote.commands.verbs import Verbs, add_verb, load_config
+from mote.commands.verbs import Verbs, add_verb, load_config, named_settings
 from mote.files.run_directory import config_file
 
 
@@ -35,8 +35,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from mote.protocols.frontier import frontier
 
     out = Path(arguments.out or (Path(arguments.model) / "frontier" if config_file(arguments.model) else "frontier"))
-    source = Source(arguments.model, arguments.backbone)
-    frontier(source, arguments.closed, arguments.zero_shot, config, out, root=arguments.root, **values)
+    source, named = Source(arguments.model, arguments.backbone), named_settings(arguments.config)
+    frontier(source, arguments.closed, arguments.zero_shot, config, out, root=arguments.root, named=named, **values)
     return 0
 
 

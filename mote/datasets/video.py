@@ -22,6 +22,7 @@ from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
 from mote.datasets.transforms import eval_transform, subtract_frames, train_transform
+from mote.files.preprocessing import AS_CLIP, Preprocessing
 
 
 class VideoItem(TypedDict):
@@ -44,6 +45,7 @@ class VideoDataset(Dataset):
         records: files and labels.
         num_frames: T of a clip.
         size: pixels of a side, after cropping.
+        preprocessing: filter and resizing of the network that sees the clips.
         train: one random clip; else all views.
         seed: of the random clips.
         num_clips, num_crops: of the views in testing; crops 1 or 3.
@@ -84,6 +86,7 @@ class VideoDataset(Dataset):
         on_error: Literal["raise", "mark"] = "raise",
         crop: Callable[[np.ndarray, Path], np.ndarray] | None = None,
         decoder: str = "pyav",
+        preprocessing: Preprocessing = AS_CLIP,
         timeout: float | None = None,
     ):
         if sampling not in ("segment", "dense"):
@@ -103,7 +106,7 @@ class VideoDataset(Dataset):
         self.records = list(records)
         self.num_frames, self.size, self.train, self.seed = num_frames, size, train, seed
         self.num_clips, self.num_crops, self.sampling, self.stride = num_clips, num_crops, sampling, stride
-        self.difference, self.crop = difference, crop
+        self.difference, self.crop, self.preprocessing = difference, crop, preprocessing
         self.augmentation = {"flip": flip, "grayscale": grayscale, "scale": scale}
         self.on_error, self.decoder, self.near_keyframes = on_error, decoder, near_keyframes
         self._bounded = None if timeout is None else Bounded(self._read, timeout)
@@ -148,9 +151,9 @@ class VideoDataset(Dataset):
         )
         clips = clips if self.crop is None else self.crop(clips, path)
         if self.train:
-            clip = train_transform(clips, self.size, rng, **self.augmentation)
+            clip = train_transform(clips, self.size, rng, **self.augmentation, preprocessing=self.preprocessing)
             return _interleaved(subtract_frames(clip) if self.difference else clip)
-        views = eval_transform(clips, self.size, self.num_crops)  # (crops, C*T, 3, S, S)
+        views = eval_transform(clips, self.size, self.num_crops, self.preprocessing)  # (crops, C*T, 3, S, S)
         views = subtract_frames(views) if self.difference else views
         views = views.unflatten(1, (self.num_clips, self.num_frames)).transpose(0, 1)  # clip-major
         return _interleaved(views.flatten(0, 1))

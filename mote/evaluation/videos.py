@@ -20,6 +20,7 @@ from mote.evaluation.views import evaluation_listing, training_listing
 from mote.evaluation.vocabulary import added_classes, order_warning, own_classes
 from mote.files.provenance import provenance
 from mote.inference.classifier import VideoClassifier
+from mote.inference.contract import as_asked, settled
 from mote.inference.model import Source
 from mote.metrics.accuracy import rank_classes
 from mote.metrics.imbalance import imbalance_summary
@@ -63,7 +64,9 @@ def evaluate(
     own = own_classes(classifier, listing)
     records = listing.records(own)
     class_names = [*own, *added_classes(own, union)]
-    classifier = _as_asked(classifier, config, class_names)
+    classifier = _as_asked(as_asked(classifier, config), config, class_names)
+    config = settled(config, classifier)
+    settings = config.evaluation
     unknown = unknown_records(settings.unknown, records, class_names) if settings.unknown is not None else []
     scores = score_videos(classifier, records, class_names, settings, config.data, accelerator)
     summary = summarize(scores, class_names) | _parts(scores, own, classifier.classes, union, protocol)

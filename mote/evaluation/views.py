@@ -11,7 +11,9 @@ from mote.datasets.lists.manifest import Record, read_class_ids, read_class_name
 from mote.datasets.lists.reading import Listing
 from mote.datasets.loader import make_loader
 from mote.datasets.video import VideoDataset
+from mote.files.preprocessing import AS_CLIP, CUT_FIRST, Preprocessing
 from mote.inference.classifier import VideoClassifier
+from mote.inference.model import Views
 
 
 def training_listing(data: DataConfig) -> Listing:
@@ -47,8 +49,13 @@ def evaluation_list(config: Config, classes: Sequence[str]) -> ImageList:
     return read_images(listing.manifest, listing.root, classes, listing.split)
 
 
-def image_dataset(config: Config, data: ImageList, size: int, *, train: bool) -> ImageDataset:
-    """Augmented images for training, else their central squares."""
+def image_dataset(
+    config: Config, data: ImageList, size: int, *, train: bool, preprocessing: Preprocessing | None = None
+) -> ImageDataset:
+    """Augmented images for training, else the squares that are tested; `preprocessing`: of the network, if it has one.
+
+    What the configuration asks for counts before it.
+    """
     settings, image = config.data, config.image
     return ImageDataset(
         data,
@@ -60,11 +67,19 @@ def image_dataset(config: Config, data: ImageList, size: int, *, train: bool) ->
         scale=settings.crop_scale,
         flip=settings.flip,
         grayscale=settings.grayscale,
+        preprocessing=(preprocessing or CUT_FIRST).changed(**settings.preprocessing),
     )
 
 
 def evaluation_dataset(
-    records: Sequence[Record], settings: EvaluationConfig, data: DataConfig, *, frames: int, size: int, difference: int
+    records: Sequence[Record],
+    settings: EvaluationConfig,
+    data: DataConfig,
+    *,
+    frames: int,
+    size: int,
+    difference: int,
+    preprocessing: Preprocessing = AS_CLIP,
 ) -> VideoDataset:
     """All views of every record; undecodable ones are marked, what to do with them is the caller's decision."""
     return VideoDataset(
@@ -79,6 +94,7 @@ def evaluation_dataset(
         difference=difference,
         on_error="mark",
         decoder=data.decoder,
+        preprocessing=preprocessing,
         timeout=data.decode_timeout,
     )
 
@@ -86,9 +102,9 @@ def evaluation_dataset(
 def views_of(
     classifier: VideoClassifier, records: Sequence[Record], settings: EvaluationConfig, data: DataConfig
 ) -> VideoDataset:
-    """`evaluation_dataset` with the frames, size and difference of the classifier."""
-    sizes = {"frames": classifier.frames, "size": classifier.size, "difference": classifier.difference}
-    return evaluation_dataset(records, settings, data, **sizes)
+    """All views of every record, made as the classifier's are; undecodable ones are marked."""
+    views = Views(settings.clips, settings.crops)
+    return classifier.clips_of(records, views, on_error="mark", timeout=data.decode_timeout)
 
 
 def evaluation_loader(

@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from mote.config import Config
+from mote.config import load as load_config
 from mote.datasets.lists.manifest import read_class_names, read_templates
-from mote.files.run_directory import model_folder, read_description
+from mote.files.run_directory import model_folder, read_description, settings_file
 from mote.files.shipped import data_file
 from mote.inference.classifier import VideoClassifier
 from mote.inference.hub import download, is_local, is_repo_id
@@ -19,6 +21,7 @@ from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
 from mote.models.clip import Towers, load_backbone, parse_model_name
 from mote.models.folders import load_folder, towers
 from mote.models.image_checkpoints import is_image_model
+from mote.models.modulation import GATE
 from mote.models.video_clip import VideoCLIP
 
 KINDS = {"video": "a video model", "image": "a network for still images", "autoencoder": "an autoencoder"}
@@ -101,7 +104,7 @@ def _video(model: str, pretrained: str | None, backbone: str | None) -> VideoCla
     if is_reference_checkpoint(path):
         return _from_reference(load_folder(path), backbone)
     if path.is_dir() or path.suffix == ".safetensors":
-        return _from_folder(load_folder(path))
+        return _from_folder(load_folder(path), settings_file(path))
     if pretrained is None and is_local(model):
         raise FileNotFoundError(f"{model}: there is no such run directory, model folder or file")
     if pretrained is None and is_repo_id(model):
@@ -110,8 +113,12 @@ def _video(model: str, pretrained: str | None, backbone: str | None) -> VideoCla
     return _from_backbone(load_backbone(name, pretrained or tag))
 
 
-def _from_folder(loaded: LoadedModel) -> VideoClassifier:
+def _from_folder(loaded: LoadedModel, settings: Path | None = None) -> VideoClassifier:
+    """`settings`: configuration of its run, which says what folders written earlier did not."""
     meta = loaded.meta
+    run = load_config([settings]) if settings is not None and "decoder" not in meta else Config()
+    asked = run.evaluation
+    k, gamma = (meta.get(name, getattr(asked, name)) for name in ("modulation_k", "modulation_gamma"))
     return VideoClassifier(
         loaded.model.fold(loaded.merge_routing),
         lambda: towers(meta["backbone"], meta["pretrained"], meta["seed"], loaded.text_weights),
@@ -123,6 +130,9 @@ def _from_folder(loaded: LoadedModel) -> VideoClassifier:
         sampling=meta.get("sampling", "segment"),
         stride=meta.get("stride", 4),
         difference=meta.get("difference", 0),
+        decoder=meta.get("decoder", run.data.decoder),
+        modulation=meta.get("modulation", asked.modulation),
+        modulation_gate=GATE.changed(k, gamma),
         tuned_templates=meta.get("tuned_templates"),
         labels=meta.get("labels"),
         meta=meta,
@@ -158,4 +168,5 @@ def _from_backbone(towers: Towers) -> VideoClassifier:
 
 def build_plain(towers: Towers) -> VideoCLIP:
     """CLIP as it is, mean over frames: no temporal layers."""
-    return VideoCLIP(towers.visual, towers.logit_scale, embed_dim=towers.embed_dim, mean=towers.mean, std=towers.std)
+    pixels = {"mean": towers.mean, "std": towers.std, "preprocessing": towers.preprocessing}
+    return VideoCLIP(towers.visual, towers.logit_scale, embed_dim=towers.embed_dim, **pixels)

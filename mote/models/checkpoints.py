@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mote.files.preprocessing import AS_CLIP, EARLIER, Preprocessing, read_preprocessing
 from mote.files.run_directory import DESCRIPTION, TEXT, WEIGHTS, parse_description
 from mote.files.writing import replacing, write_atomic
 from mote.models.narrow import narrow
@@ -133,6 +135,8 @@ def load_model(folder: Path | str) -> LoadedModel:
         state = Tensors(weights)
     except SafetensorError as error:
         raise ValueError(f"{weights}: damaged ({error}); expected safetensors written by save_model") from None
+    if "preprocessing" not in meta:
+        warnings.warn(f"{description or weights}: {EARLIER}", stacklevel=2)
     extra = {name: state[name].clone() for name in state.leave_out(TENSORS)}
     model = _rebuild(architecture, sizes, state, weights, meta.get("widths"))
     return LoadedModel(
@@ -244,12 +248,14 @@ class Sizes(NamedTuple):
     mean: Sequence[float]
     std: Sequence[float]
     head: HeadSizes | None
+    preprocessing: Preprocessing = AS_CLIP
 
 
 def _sizes(model: VideoCLIP) -> dict[str, object]:
     """The sizes of a model as `model.json` holds them."""
     statistics = {name: [float(x) for x in getattr(model, name).flatten()] for name in ("mean", "std")}
     sizes = {"embed_dim": model.embed_dim, "num_layers": model.num_layers, **statistics}
+    sizes["preprocessing"] = model.preprocessing._asdict()
     return {**sizes, **(NO_HEAD if model.temporal is None else model.temporal.sizes()._asdict())}
 
 
@@ -257,7 +263,8 @@ def _read_sizes(meta: Mapping[str, Any]) -> Sizes:
     """The sizes in the content of a `model.json`; raises KeyError for one that is missing."""
     meta = {"expert_part": "ffn", **meta}  # models saved before there was a choice
     head = HeadSizes(**{name: meta[name] for name in HeadSizes._fields})
-    return Sizes(meta["embed_dim"], meta["mean"], meta["std"], head if head.num_layers else None)
+    preprocessing = read_preprocessing(meta)
+    return Sizes(meta["embed_dim"], meta["mean"], meta["std"], head if head.num_layers else None, preprocessing)
 
 
 def _rebuild(
@@ -268,11 +275,12 @@ def _rebuild(
     widths: Mapping[str, int] | None = None,  # of a model from which something was removed
 ) -> VideoCLIP:
     """The model of these sizes with the parameters `state`, whose names and shapes must match exactly."""
-    width, mean, std, head = sizes
+    width, mean, std, head, preprocessing = sizes
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away
         visual = build_visual(architecture)
         temporal = None if head is None else TemporalHead(width, **head._asdict())
-        model = VideoCLIP(visual, torch.zeros(()), temporal, embed_dim=width, mean=mean, std=std)
+        pixels = {"mean": mean, "std": std, "preprocessing": preprocessing}
+        model = VideoCLIP(visual, torch.zeros(()), temporal, embed_dim=width, **pixels)
     if widths:
         narrow(model, {name: torch.arange(width) for name, width in widths.items()})
     own = model.state_dict()

@@ -6,7 +6,7 @@ in the place of the merged ones. Only alpha changes the frame features; all else
 """
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from mote.files.hashes import sha256_tensors
 from mote.files.provenance import provenance
 from mote.files.writing import to_json, write_atomic
 from mote.inference.classifier import VideoClassifier
+from mote.inference.contract import as_asked, settled
 from mote.inference.loading import load_video
 from mote.inference.model import Source
 from mote.metrics.frontier import frontier_csv, frontier_row, with_pareto
@@ -31,7 +32,7 @@ from mote.models import folders
 from mote.models.routing import same_expert
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
-from mote.protocols.carry_out import Share, run_protocol
+from mote.protocols.carry_out import Share, by_rules, run_protocol
 from mote.protocols.lists import ProtocolList, find_lists
 from mote.protocols.table import PROTOCOLS, Protocol, protocol_named
 from mote.reporting.frontier_plot import frontier_plot
@@ -57,6 +58,7 @@ class Target:
     config: Config
     protocol: Protocol | None = None
     lists: tuple[ProtocolList, ...] = ()
+    named: frozenset[str] = frozenset()  # settings of `config` that its own file gives
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ def frontier(
     root: str | None = None,
     alphas: Sequence[float] = ALPHAS,
     gates: Sequence[float] = GATES,
+    named: Collection[str] = (),
 ) -> list[Row]:
     """Measure all settings; print the table, write `out`/frontier.json, .csv, .svg and .png.
 
@@ -91,6 +94,7 @@ def frontier(
         out: folder of the results.
         root: what relative paths in the lists of protocols start from.
         alphas, gates: values in [0, 1].
+        named: `section.key` of the settings of `config` that the user gave, see `mote.inference.contract`.
 
     Returns:
         A row for each setting, see `mote.metrics.frontier.with_pareto`.
@@ -106,6 +110,11 @@ def frontier(
         raise ValueError(f"{', '.join(sorted(twice))}: named twice; every list needs a name of its own")
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
     classifier = load_video(source.model, backbone=source.backbone, device=accelerator.device)
+    classifier = as_asked(classifier, config, named)
+    for target in targets:  # what the model cannot follow is refused before anything is decoded
+        asked = as_asked(classifier, target.config, target.named)
+        if target.protocol is not None:
+            by_rules(asked, target.config, target.protocol, target.lists[0])
     rows = []
     settings = list(_settings(source.model, classifier, alphas, gates))
     with _features_kept(config, classifier, out, accelerator) as folder:
@@ -114,7 +123,8 @@ def frontier(
             zero = dict(zip(names[1:], found[1:], strict=True))
             rows.append(frontier_row(setting.name, setting.sweep, setting.value, found[0], zero))
     rows = with_pareto(rows)
-    origin = provenance(config=config.model_dump(), hashes=_hashes(targets, classifier), seed=config.seed)
+    used, hashes = settled(config, classifier), _hashes(targets, classifier)
+    origin = provenance(config=used.model_dump(), hashes=hashes, seed=config.seed)
     origin["inputs"] = source._asdict() | {"closed": closed, "zero_shot": list(zero_shot), "root": root}
     on_main(accelerator, lambda: _write(out, rows, origin))
     if accelerator.is_main_process:
@@ -144,7 +154,8 @@ def find_target(text: str, config: Config, root: str | None = None) -> Target:
         own = validate({**fixed, **update})
         if own.evaluation.manifest is None:
             raise ValueError(f"{text}: evaluation.manifest is not set; a target needs a list of videos")
-        return Target(Path(text).stem, own)
+        named = {f"{section}.{key}" for section, keys in tree.items() if isinstance(keys, Mapping) for key in keys}
+        return Target(Path(text).stem, own, named=frozenset(named))
     manifest, _, classes = text.partition(",")
     if not Path(manifest).exists():
         known = ", ".join(PROTOCOLS)
@@ -211,7 +222,7 @@ def _measure(setting: Setting, target: Target, folder: Path, accelerator: Accele
     change = {"cache": str(folder) if setting.alpha is None else None, "unknown": None}
     change |= ruled if target.protocol is None else {}
     config = target.config.model_copy(update={"evaluation": target.config.evaluation.model_copy(update=change)})
-    classifier = setting.classifier()
+    classifier = as_asked(setting.classifier(), config, target.named)
     if target.protocol is None:
         found = evaluate(classifier, config, accelerator, None)
         return {"top1": found["top1"], "top1_interval": found["top1_interval"]}
