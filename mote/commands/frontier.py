@@ -32,11 +32,13 @@ def _run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None
     }
     from mote.inference.model import Source
+    from mote.protocols.carry_out import Entry
     from mote.protocols.frontier import frontier
 
     out = Path(arguments.out or (Path(arguments.model) / "frontier" if config_file(arguments.model) else "frontier"))
-    source, named = Source(arguments.model, arguments.backbone), named_settings(arguments.config)
-    frontier(source, arguments.closed, arguments.zero_shot, config, out, root=arguments.root, named=named, **values)
+    named = frozenset(named_settings(arguments.config))
+    entry = Entry(Source(arguments.model, arguments.backbone), config, named)
+    frontier(entry, arguments.closed, arguments.zero_shot, out, root=arguments.root, **values)
     return 0
 
 

@@ -64,17 +64,15 @@ def evaluate(
     own = own_classes(classifier, listing)
     records = listing.records(own)
     class_names = [*own, *added_classes(own, union)]
-    classifier = _as_asked(as_asked(classifier, config), config, class_names)
+    classifier = _as_asked(classifier, config, class_names)
     config = settled(config, classifier)
-    settings = config.evaluation
     unknown = unknown_records(settings.unknown, records, class_names) if settings.unknown is not None else []
     scores = score_videos(classifier, records, class_names, settings, config.data, accelerator)
     summary = summarize(scores, class_names) | _parts(scores, own, classifier.classes, union, protocol)
     summary |= _unequal_classes(classifier, scores, class_names, config.imbalance.posthoc)
     halved = _halves(scores, len(own)) if halves else None
     summary |= {"halves": halved} if halved else {}
-    loaded_from = classifier.source is not None
-    trained_on = on_main(accelerator, lambda: training_warning(config, records)) if loaded_from else []
+    trained_on = on_main(accelerator, lambda: training_warning(config, records)) if classifier.source else []
     summary["warnings"] = order_warning(own, classifier.classes) + trained_on
     if unknown:
         others = score_videos(classifier, unknown, class_names, settings, config.data, accelerator)
@@ -107,7 +105,8 @@ def _unequal_classes(
 
 
 def _as_asked(classifier: VideoClassifier, config: Config, class_names: Sequence[str]) -> VideoClassifier:
-    """The classifier with the templates, the interpolation and the correction that `config` asks for."""
+    """The classifier with the clips, templates, interpolation and correction that `config` asks for."""
+    classifier = as_asked(classifier, config)
     settings, posthoc = config.evaluation, config.imbalance.posthoc
     if settings.templates is not None:
         classifier = classifier.with_templates(templates(settings.templates))

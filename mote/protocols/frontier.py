@@ -6,7 +6,7 @@ in the place of the merged ones. Only alpha changes the frame features; all else
 """
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,13 +26,12 @@ from mote.files.writing import to_json, write_atomic
 from mote.inference.classifier import VideoClassifier
 from mote.inference.contract import as_asked, settled
 from mote.inference.loading import load_video
-from mote.inference.model import Source
 from mote.metrics.frontier import frontier_csv, frontier_row, with_pareto
 from mote.models import folders
 from mote.models.routing import same_expert
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
-from mote.protocols.carry_out import Share, by_rules, run_protocol
+from mote.protocols.carry_out import Entry, Share, by_rules, run_protocol
 from mote.protocols.lists import ProtocolList, find_lists
 from mote.protocols.table import PROTOCOLS, Protocol, protocol_named
 from mote.reporting.frontier_plot import frontier_plot
@@ -74,27 +73,23 @@ class Setting:
 
 
 def frontier(
-    source: Source,
+    entry: Entry,
     closed: str,
     zero_shot: Sequence[str],
-    config: Config,
     out: Path,
     *,
     root: str | None = None,
     alphas: Sequence[float] = ALPHAS,
     gates: Sequence[float] = GATES,
-    named: Collection[str] = (),
 ) -> list[Row]:
     """Measure all settings; print the table, write `out`/frontier.json, .csv, .svg and .png.
 
     Args:
-        source: a video model, see `mote.load`.
+        entry: a video model, see `mote.load`; its configuration says all else, such as precision and workers.
         closed, zero_shot: what is measured on, see `find_target`.
-        config: all else, such as precision and workers.
         out: folder of the results.
         root: what relative paths in the lists of protocols start from.
         alphas, gates: values in [0, 1].
-        named: `section.key` of the settings of `config` that the user gave, see `mote.inference.contract`.
 
     Returns:
         A row for each setting, see `mote.metrics.frontier.with_pareto`.
@@ -102,6 +97,7 @@ def frontier(
     Raises:
         ValueError: values outside [0, 1], the same data set named twice, or lists that do not fit.
     """
+    source, config, named = entry
     if wrong := [value for value in (*alphas, *gates) if not 0 <= value <= 1]:
         raise ValueError(f"alphas and gates must be within 0..1, got {wrong}")
     targets = [find_target(text, config, root) for text in (closed, *zero_shot)]
