@@ -132,11 +132,6 @@ def batch_of_evaluation(run: Watched) -> Any:
     return agreed([call["batch_size"] for call in loaders])
 
 
-def gate(name: str) -> Look:
-    """A setting of temporal feature modulation."""
-    return lambda run: agreed([getattr(call["gate"], name) for call in run.calls("modulation_gate")])
-
-
 def augmentation(name: str) -> Look:
     """Of the training clips."""
     return lambda run: agreed([one.augmentation[name] for one in datasets(run, train=True)])
@@ -151,6 +146,27 @@ def datasets(run: Watched, train: bool) -> list[Any]:
 def of_dataset(attribute: str, *trains: bool) -> Look:
     """An attribute of the datasets for training (true) and evaluation (false)."""
     return lambda run: agreed([getattr(one, attribute) for train in trains for one in datasets(run, train)])
+
+
+def gate(setting: str) -> Look:
+    """A setting of temporal feature modulation where it acts."""
+    return lambda run: agreed([getattr(call["gate"], setting) for call in run.calls("modulation_gate")])
+
+
+def prepared(field: str) -> Look:
+    """A field of the preprocessing of all datasets."""
+
+    def look(run: Watched) -> Any:
+        sets = [one for name in ("VideoDataset", "ImageDataset") for one in (c["self"] for c in run.calls(name))]
+        used = [getattr(one.preprocessing, field) for one in sets]
+        return agreed([plain(value) for value in used])
+
+    return look
+
+
+def statistics_of(part: str, name: str = "mean") -> Look:
+    """Mean or standard deviation of the pixels of the video model, or of the CLIP (`part` backbone) on pictures."""
+    return lambda run: getattr(run.task.model if part == "model" else run.task.model.backbone, name).flatten().tolist()
 
 
 def on_list(list_of: str, section: str, train: bool) -> Look:

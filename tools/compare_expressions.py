@@ -28,6 +28,7 @@ from mote.datasets.images import read_image, read_images
 from mote.datasets.transforms import eval_transform
 from mote.evaluation.evaluate import evaluate
 from mote.experiments.train import train
+from mote.files.preprocessing import CUT_FIRST
 from mote.files.provenance import versions
 from mote.files.writing import write_atomic
 from mote.parallel.accelerator import make_accelerator
@@ -50,7 +51,10 @@ def pack(data: Path, out: Path) -> None:
     for split in ("train", "val", "test"):
         found = read_images(data, split=split)
         frames = (read_image(record.path, 1) for record in tqdm(found.records, desc=split, disable=None))
-        pixels = [eval_transform(np.repeat(frame[None], 3, axis=3), SIZE)[0, 0, 0].numpy() for frame in frames]
+        pixels = [
+            eval_transform(np.repeat(frame[None], 3, axis=3), SIZE, preprocessing=CUT_FIRST)[0, 0, 0].numpy()
+            for frame in frames
+        ]
         parts[f"{split}_images"] = np.stack(pixels)
         parts[f"{split}_labels"] = np.array([record.label for record in found.records])
         write_atomic(out / "classes.txt", "".join(f"{name}\n" for name in found.classes))

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mote.commands.verbs import Verbs, add_verb, load_config
+from mote.commands.verbs import Verbs, add_verb, load_config, named_settings
 from mote.files.run_directory import config_file
 
 MIXING = {"alpha": 1.0, "ratio": 0.5, "size": 32, "frames": 1, "extent": "space", "draws": 6000}
@@ -81,7 +81,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from mote.diagnostics.report import diagnose
     from mote.diagnostics.request import Request
 
-    diagnose(folder, config, Path(arguments.out or folder / "diagnostics"), Request(seed=arguments.seed, **given))
+    request = Request(seed=arguments.seed, named=frozenset(named_settings(arguments.config)), **given)
+    diagnose(folder, config, Path(arguments.out or folder / "diagnostics"), request)
     return 0
 
 

@@ -9,6 +9,7 @@ from mote.files.run_directory import config_file
 
 if TYPE_CHECKING:
     from mote.config import Config
+    from mote.inference.model import Source
 
 
 def add(verbs: Verbs) -> None:
@@ -51,8 +52,12 @@ def _run(arguments: argparse.Namespace) -> int:
         return _by_protocol(arguments, out, switched)
     if extra := [name for name in ("lists", "root", "subset") if getattr(arguments, name) is not None]:
         raise ValueError(f"--{extra[0]} belongs to a protocol; name it with --protocol")
+    from mote.inference.model import Source
+
     config = load_config([*arguments.config, *switched], arguments.model)
-    _evaluate(arguments.model, config, Path(arguments.out or out), arguments.backbone, arguments.union_labels)
+    named = named_settings(arguments.config)
+    source = Source(arguments.model, arguments.backbone)
+    _evaluate(source, config, named, Path(arguments.out or out), arguments.union_labels)
     return 0
 
 
@@ -77,7 +82,8 @@ def _by_protocol(arguments: argparse.Namespace, out: Path, switched: list[str]) 
         raise ValueError(f"{protocol.identifier} scores one model, got {' '.join(models)}; several are for folds")
     named, entries = named_settings(settings), []
     for model in models:
-        entries.append(Entry(Source(model, arguments.backbone), load_config([*settings, *switched], model)))
+        config = load_config([*settings, *switched], model)
+        entries.append(Entry(Source(model, arguments.backbone), config, frozenset(named)))
         check_settings(protocol, named, entries[-1].config)
     name = entries[0].config.evaluation.name if "evaluation.name" in named else None
     out = Path(arguments.out or ("evaluations" if folds else out))
@@ -85,19 +91,22 @@ def _by_protocol(arguments: argparse.Namespace, out: Path, switched: list[str]) 
     return 0
 
 
-def _evaluate(model: str, config: "Config", out: Path, backbone: str | None, union: str | None) -> None:
+def _evaluate(source: "Source", config: "Config", named: set[str], out: Path, union: str | None) -> None:
     from mote.evaluation.evaluate import evaluate
     from mote.evaluation.features import cache_folder, usage
     from mote.evaluation.page import page_path
     from mote.evaluation.views import check_evaluation
     from mote.inference.classifier import VideoClassifier
+    from mote.inference.contract import as_asked
     from mote.inference.loading import load
     from mote.parallel.accelerator import make_accelerator
     from mote.reporting.headline import headline, report
 
     check_evaluation(config.evaluation)
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
-    found = load(model, backbone=backbone, device=accelerator.device)
+    found = load(source.model, backbone=source.backbone, device=accelerator.device)
+    if isinstance(found, VideoClassifier):
+        found = as_asked(found, config, named)
     summary = evaluate(found, config, accelerator, out, union)
     if not accelerator.is_main_process:
         return

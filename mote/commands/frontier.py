@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mote.commands.verbs import Verbs, add_verb, load_config
+from mote.commands.verbs import Verbs, add_verb, load_config, named_settings
 from mote.files.run_directory import config_file
 
 
@@ -32,11 +32,13 @@ def _run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None
     }
     from mote.inference.model import Source
+    from mote.protocols.carry_out import Entry
     from mote.protocols.frontier import frontier
 
     out = Path(arguments.out or (Path(arguments.model) / "frontier" if config_file(arguments.model) else "frontier"))
-    source = Source(arguments.model, arguments.backbone)
-    frontier(source, arguments.closed, arguments.zero_shot, config, out, root=arguments.root, **values)
+    named = frozenset(named_settings(arguments.config))
+    entry = Entry(Source(arguments.model, arguments.backbone), config, named)
+    frontier(entry, arguments.closed, arguments.zero_shot, out, root=arguments.root, **values)
     return 0
 
 

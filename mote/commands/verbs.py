@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from mote.files.run_directory import CONFIG, config_file
+from mote.files.run_directory import CONFIG, settings_file
 
 if TYPE_CHECKING:
     from mote.config import Config
@@ -37,13 +37,13 @@ def add_verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], 
 def load_config(arguments: Sequence[str], base: str | Path | None = None) -> "Config":
     """The configuration of files, run directories (their config.yaml, run.out set to them) and a.b=c overrides.
 
-    base: run directory whose settings come first, where it is one.
+    base: run directory (or its `best/`) whose settings come first, where it is one.
     """
     from mote.config import load
     from mote.config.unused import questionable, unused
 
     files, overrides = _sorted_out(arguments)
-    first = None if base is None else config_file(base)
+    first = None if base is None else settings_file(base)
     config = load(files if first is None else [first, *files], overrides)
     for line in [*unused(config), *questionable(config)]:
         print(f"mote: warning: {line}", file=sys.stderr)

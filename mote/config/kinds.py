@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+Level = Annotated[int, Field(ge=0, le=255)]  # of a colour channel
 Share = Annotated[float, Field(ge=0, le=1)]  # a fraction or a probability, 0 to 1
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 ShareAboveZero = Annotated[float, Field(gt=0, le=1)]

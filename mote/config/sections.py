@@ -16,6 +16,7 @@ from mote.config.kinds import (
     Few,
     FileName,
     Filled,
+    Level,
     Many,
     Moderate,
     Natural,
@@ -69,6 +70,13 @@ class DataConfig(Section):
     templates: Place | None = None  # prompt-template file, one {} per line; null = the 28 templates of the method
     frames: Count = 8  # frames of a clip
     size: Pixels | None = None  # height and width of the network's input in pixels; null = what the network expects
+    interpolation: Literal["bicubic", "bilinear"] | None = None  # filter of resizing; null = the network's own
+    # How a frame becomes a square: shortest (short side to size, then the central square), longest (long side to size,
+    # bars), squash (both sides to size), crop (the central square, then to size); null = the network's own.
+    resize: Literal["shortest", "longest", "squash", "crop"] | None = None
+    fill: tuple[Level, Level, Level] | None = None  # colour of the bars, RGB; null = the network's own
+    mean: tuple[Share, Share, Share] | None = None  # of a CLIP's pixels in [0, 1], R, G, B; null = its own
+    std: tuple[AboveZero, AboveZero, AboveZero] | None = None  # likewise
     sampling: Literal["segment", "dense"] = "segment"  # a frame from each equal part of the video, or every stride-th
     stride: Positive = 4  # distance between the frames of a dense clip, in frames of the video
     difference: Natural = 0  # > 0: the network sees each frame minus the one so many frames before it
@@ -90,6 +98,11 @@ class DataConfig(Section):
         if not 0 < value[1] >= value[0]:
             raise ValueError("expected the smallest area and then the largest, which is above 0")
         return value
+
+    @property
+    def preprocessing(self) -> dict[str, object]:
+        """What is set of the preprocessing of pixels, by the names that models have for it; None: their own."""
+        return {"interpolation": self.interpolation, "resize": self.resize, "fill": self.fill}
 
 
 class TuningConfig(Section):
@@ -275,8 +288,8 @@ class EvaluationConfig(Section):
     crops: Literal[1, 3] = 1  # crops per frame: the central square, or three along the longer side
     fusion: Literal["mean_softmax", "reference", "mean_logits"] = "mean_softmax"  # mean over clips and crops of what
     modulation: bool | None = None  # temporal feature modulation; null = for other classes than those of training
-    modulation_k: Positive = 5  # modulation: nearest training classes that a class is compared with
-    modulation_gamma: Moderate = 0.05  # modulation: smaller = less of the temporal head for classes unlike those
+    modulation_k: Positive | None = None  # nearest training classes a class is compared with; null = the model's, 5
+    modulation_gamma: Moderate | None = None  # smaller = less of the temporal head for unlike classes; null = 0.05
     alpha: Share = 1.0  # weights used: alpha * tuned + (1 - alpha) * original CLIP
     bad_videos: Literal["error", "count_wrong"] = "error"  # an undecodable video is an error, or counts as wrong
     batch_size: Many = 16  # videos decoded at once in a process; on a GPU, also encoded at once

@@ -65,6 +65,8 @@ RULES = (  # the first rule that applies to a setting gives the reason
         lambda c: c.image.net == "backbone" or c.image.net.startswith("timm:"),
         "{image.net} has its own",
     ),
+    Rule("data.mean data.std", lambda c: not _has_clip(c), "for CLIP; other networks have image.mean, image.std"),
+    Rule("data.fill", lambda c: c.data.resize in ("shortest", "squash", "crop"), "used by data.resize=longest only"),
     Rule("model.*", lambda c: not _has_clip(c), "for task=video"),
     Rule(
         "model.layers model.experts model.heads model.same_init model.expert_part model.init "

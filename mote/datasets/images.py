@@ -29,6 +29,7 @@ from mote.datasets.lists.agreement import check_folders
 from mote.datasets.lists.folders import IMAGE_SUFFIXES
 from mote.datasets.lists.manifest import ManifestError, Record, manifest_classes, read_manifest
 from mote.datasets.transforms import eval_transform, train_transform
+from mote.files.preprocessing import CUT_FIRST, Preprocessing
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SPLITS = ("train", "test")
@@ -87,6 +88,7 @@ class ImageDataset(Dataset):
         seed: of the augmentation.
         pad: > 0: zero padding on every side, then a random crop of `size` (He et al. 2016), in place of `scale`.
         scale, flip, grayscale: see `transforms.train_transform`.
+        preprocessing: filter and resizing of the network that sees the images.
 
     Raises:
         ValueError: `channels` is neither 1 nor 3.
@@ -104,11 +106,13 @@ class ImageDataset(Dataset):
         scale: tuple[float, float] = (0.08, 1.0),
         flip: float = 0.5,
         grayscale: float = 0.2,
+        preprocessing: Preprocessing = CUT_FIRST,
     ):
         if channels not in (1, 3):
             raise ValueError(f"channels must be 1 or 3, got {channels}")
         self.data, self.size, self.channels, self.train, self.seed, self.pad = data, size, channels, train, seed, pad
         self.flip, self.grayscale, self.scale = flip, grayscale if channels == 3 else 0.0, scale
+        self.preprocessing = preprocessing
         self.plain = not (pad or flip or grayscale or tuple(scale) != (1.0, 1.0))
 
     def __len__(self) -> int:
@@ -127,13 +131,14 @@ class ImageDataset(Dataset):
         """One image; raises ValueError, naming the file, where it cannot be read."""
         pixels = self._pixels(index)  # (H, W, 3)
         if not self.train or self.plain:
-            clip = eval_transform(pixels[None], self.size)[0]
+            clip = eval_transform(pixels[None], self.size, preprocessing=self.preprocessing)[0]
         else:
             rng = np.random.default_rng((self.seed, epoch, index))
             pixels, scale = (self._shifted(pixels, rng), (1.0, 1.0)) if self.pad else (pixels, self.scale)
             if self.pad and not (self.flip or self.grayscale):  # that was all: nothing to scale, flip or grey
                 return torch.from_numpy(pixels[..., : self.channels]).permute(2, 0, 1).contiguous()
-            clip = train_transform(pixels[None], self.size, rng, scale=scale, flip=self.flip, grayscale=self.grayscale)
+            drawn = {"scale": scale, "flip": self.flip, "grayscale": self.grayscale}
+            clip = train_transform(pixels[None], self.size, rng, **drawn, preprocessing=self.preprocessing)
         return clip[0, : self.channels].contiguous()
 
     def _pixels(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -149,7 +154,8 @@ class ImageDataset(Dataset):
     def _shifted(self, pixels: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "S S 3"]:
         """Scaled to `size` where it has another one, padded with black, cut at a random place."""
         if pixels.shape[:2] != (self.size, self.size):
-            pixels = eval_transform(pixels[None], self.size)[0, 0].permute(1, 2, 0).numpy()
+            square = eval_transform(pixels[None], self.size, preprocessing=self.preprocessing)[0, 0]
+            pixels = square.permute(1, 2, 0).numpy()
         padded = np.zeros((self.size + 2 * self.pad, self.size + 2 * self.pad, 3), np.uint8)
         padded[self.pad : -self.pad, self.pad : -self.pad] = pixels
         top, left = rng.integers(0, 2 * self.pad + 1, 2)

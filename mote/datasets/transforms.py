@@ -1,15 +1,11 @@
 """Whole clips of uint8 frames to the size a model takes; one draw per clip; normalisation happens on the device.
 
-Training (the augmentation of Text4Vis, BIKE and MoTE): short side to 256, random-resized crop (area `scale`,
-log-uniform aspect `ratio`; Szegedy et al. 2015), flip, grayscale. Testing: short side to `size`, central square, or
-three squares along the longer side.
+Training (the augmentation of Text4Vis, BIKE and MoTE): random-resized crop (area `scale`, log-uniform aspect `ratio`;
+Szegedy et al. 2015) straight to `size`, flip, grayscale. Testing: as the network's own preprocessing says, by default
+that of CLIP: short side to `size`, then the central square, or three squares along the longer side.
 
-Both resize the cropped region straight to `size` instead of resizing the frame and cropping the result: the same
-region of the image, fewer pixels, one interpolation instead of two. In testing the result is that of resize-then-crop
-but for a shift by the fraction of a pixel that rounding costs there, and for the outermost pixels, where the filter
-sees no further: 1.5 of 255 levels on average over 58 real clips. The training crop skips the 256-pixel stage.
-
-Filter: bilinear with antialiasing, on uint8 (PIL's, within one level).
+The filter is the network's too, antialiased, on uint8: PIL's, whose values it meets within one or two of 255 levels.
+Sizes and places are rounded as open_clip and torchvision do.
 """
 
 import numpy as np
@@ -17,6 +13,8 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.nn import functional
+
+from mote.files.preprocessing import AS_CLIP, Preprocessing
 
 LUMA = (19595, 38470, 7471)  # ITU-R BT.601 weights .299, .587, .114 in 1/65536, as in PIL's mode "L"
 
@@ -30,34 +28,53 @@ def train_transform(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
     grayscale: float = 0.2,
+    preprocessing: Preprocessing = AS_CLIP,
 ) -> UInt8[Tensor, "T 3 S S"]:
     """Random-resized crop, flip with probability `flip`, grey with probability `grayscale`, the same for all frames.
 
     `scale`: range of the crop's share of the area; `ratio`: range of width / height. Set flip=0 where left and right
-    carry meaning. The number of draws from `rng` for flip and grey does not depend on their outcome.
+    carry meaning. The number of draws from `rng` for flip and grey does not depend on their outcome. Of `preprocessing`
+    the filter counts.
     """
     top, left, height, width = random_region(frames.shape[1], frames.shape[2], rng, scale, ratio)
     flipped, grey = rng.random(2) < (flip, grayscale)
-    clip = _resize(frames[:, top : top + height, left : left + width], size)
+    clip = _resize(frames[:, top : top + height, left : left + width], (size, size), preprocessing)
     if flipped:
         clip = clip.flip(-1)
     return to_grey(clip) if grey else clip
 
 
-def eval_transform(frames: UInt8[np.ndarray, "T H W 3"], size: int, crops: int = 1) -> UInt8[Tensor, "V T 3 S S"]:
-    """The central square of each frame, or `crops` = 3: first, middle and last square along the longer side; V = crops.
+def eval_transform(
+    frames: UInt8[np.ndarray, "T H W 3"], size: int, crops: int = 1, preprocessing: Preprocessing = AS_CLIP
+) -> UInt8[Tensor, "V T 3 S S"]:
+    """Each frame as a square, or `crops` = 3: first, middle and last square along the longer side; V = crops.
 
-    First is left for landscape frames and top for portrait ones.
+    First is left for landscape frames and top for portrait ones. Several squares are cut from frames whose short side
+    is `size`, also where one would be squashed or get bars.
     """
     if crops not in (1, 3):
         raise ValueError(f"crops must be 1 or 3, got {crops}")
     height, width = frames.shape[1:3]
-    side = min(height, width)
-    views = []
-    for step in (1,) if crops == 1 else (0, 1, 2):
-        top, left = (height - side) * step // 2, (width - side) * step // 2
-        views.append(_resize(frames[:, top : top + side, left : left + side], size))
-    return views[0][None] if crops == 1 else torch.stack(views)
+    steps = (0.5,) if crops == 1 else (0.0, 0.5, 1.0)
+    if preprocessing.resize == "crop":
+        side = min(height, width)
+        places = [(int((height - side) * step), int((width - side) * step)) for step in steps]
+        parts = [frames[:, top : top + side, left : left + side] for top, left in places]
+        return torch.stack([_resize(part, (size, size), preprocessing) for part in parts])
+    mode = preprocessing.resize if crops == 1 else "shortest"
+    clip = _with_bars(_resize(frames, resized(height, width, size, mode), preprocessing), size, preprocessing.fill)
+    places = [tuple(round((length - size) * step) for length in clip.shape[-2:]) for step in steps]
+    return torch.stack([clip[..., top : top + size, left : left + size] for top, left in places])
+
+
+def resized(height: int, width: int, size: int, mode: str) -> tuple[int, int]:
+    """(height, width) of a whole frame after resizing, before squares are cut; `mode`: see `Preprocessing.resize`."""
+    if mode == "squash":
+        return size, size
+    if mode == "longest":
+        ratio = max(height, width) / size
+        return max(1, round(height / ratio)), max(1, round(width / ratio))
+    return (size, int(size * width / height)) if height <= width else (int(size * height / width), size)
 
 
 def random_region(
@@ -92,12 +109,26 @@ def subtract_frames(pairs: UInt8[Tensor, "*V P 3 S S"]) -> UInt8[Tensor, "*V T 3
     return (later - earlier + 128).clamp_(0, 255).to(torch.uint8)
 
 
-def _resize(frames: UInt8[np.ndarray, "T H W 3"], size: int) -> UInt8[Tensor, "T 3 S S"]:
-    """(T, H, W, 3) to (T, 3, size, size), whose pixels stay interleaved in memory (channels_last).
+def _with_bars(clip: UInt8[Tensor, "T 3 H W"], size: int, colour: tuple[int, int, int]) -> UInt8[Tensor, "T 3 h w"]:
+    """The clip in the middle of a `size` x `size` field of one colour, where it is smaller than that."""
+    height, width = clip.shape[-2:]
+    if min(height, width) >= size:
+        return clip
+    field = torch.tensor(colour, dtype=torch.uint8).repeat(len(clip), max(height, size), max(width, size), 1)
+    field = field.permute(0, 3, 1, 2)
+    top, left = max(0, size - height) // 2, max(0, size - width) // 2
+    field[..., top : top + height, left : left + width] = clip
+    return field
+
+
+def _resize(
+    frames: UInt8[np.ndarray, "T H W 3"], shape: tuple[int, int], preprocessing: Preprocessing
+) -> UInt8[Tensor, "T 3 h w"]:
+    """(T, H, W, 3) to (T, 3, *shape), whose pixels stay interleaved in memory (channels_last).
 
     torch resizes interleaved pixels three times as fast as planes.
     """
     clip = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # torch copies regions more slowly
-    if clip.shape[-2:] == (size, size):
+    if clip.shape[-2:] == shape:
         return clip
-    return functional.interpolate(clip, size=(size, size), mode="bilinear", antialias=True)
+    return functional.interpolate(clip, size=shape, mode=preprocessing.interpolation, antialias=True)

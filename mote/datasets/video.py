@@ -25,6 +25,7 @@ from mote.datasets.face_crop import Square, cut, face_of_frame, median_face
 from mote.datasets.lists.manifest import Record
 from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
 from mote.datasets.transforms import eval_transform, subtract_frames, train_transform
+from mote.files.preprocessing import AS_CLIP, Preprocessing
 
 
 class VideoItem(TypedDict):
@@ -47,6 +48,7 @@ class VideoDataset(Dataset):
         records: files and labels.
         num_frames: T of a clip.
         size: pixels of a side, after cropping.
+        preprocessing: filter and resizing of the network that sees the clips.
         train: one random clip; else all views.
         seed: of the random clips.
         num_clips, num_crops: of the views in testing; crops 1 or 3.
@@ -88,6 +90,7 @@ class VideoDataset(Dataset):
         on_error: Literal["raise", "mark"] = "raise",
         faces: bool = False,
         decoder: str = "pyav",
+        preprocessing: Preprocessing = AS_CLIP,
         timeout: float | None = None,
     ):
         if sampling not in ("segment", "dense"):
@@ -107,7 +110,7 @@ class VideoDataset(Dataset):
         self.records = list(records)
         self.num_frames, self.size, self.train, self.seed = num_frames, size, train, seed
         self.num_clips, self.num_crops, self.sampling, self.stride = num_clips, num_crops, sampling, stride
-        self.difference, self.faces = difference, faces
+        self.difference, self.faces, self.preprocessing = difference, faces, preprocessing
         self.augmentation = {"flip": flip, "grayscale": grayscale, "scale": scale}
         self.on_error, self.decoder, self.near_keyframes = on_error, decoder, near_keyframes
         self._bounded = None if timeout is None else Bounded(self._read, timeout)
@@ -172,8 +175,9 @@ class VideoDataset(Dataset):
         """One frame of a clip, or its crops; every call draws the same from `rng`, which stays as it is."""
         frame = frame if square is None else cut(frame, square)
         if self.train:
-            return _interleaved(train_transform(frame[None], self.size, copy.deepcopy(rng), **self.augmentation)[0])
-        return _interleaved(eval_transform(frame[None], self.size, self.num_crops)[:, 0])
+            drawn = {**self.augmentation, "preprocessing": self.preprocessing}
+            return _interleaved(train_transform(frame[None], self.size, copy.deepcopy(rng), **drawn)[0])
+        return _interleaved(eval_transform(frame[None], self.size, self.num_crops, self.preprocessing)[:, 0])
 
     def _indices(self, length: int, rng: np.random.Generator | None) -> np.ndarray:
         """The frames to read: those sampled, and where differences are wanted the later ones after them."""

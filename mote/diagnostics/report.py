@@ -111,7 +111,7 @@ def diagnose(run: Path, config: Config, out: Path, request: Request) -> Mapping[
         "quantities": found.quantities,
         **found.blocks,
         "lanczos": {name: _spectrum(pair) for name, pair in found.spectra.items()},
-        "provenance": provenance(config=config.model_dump(), hashes=of.hashes, seed=request.seed),
+        "provenance": provenance(config=of.config.model_dump(), hashes=of.hashes, seed=request.seed),
         "per_class": per_class,
     }
 

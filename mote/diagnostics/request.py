@@ -25,6 +25,7 @@ class Request:
             are exact.
         tolerance: relative residual at which Lanczos stops, > 0.
         max_products: number of products at which it stops in any case, >= 1.
+        named: `section.key` of the settings that the user gave, see `mote.inference.contract`.
 
     Raises:
         ValueError: an option out of range.
@@ -40,6 +41,7 @@ class Request:
     probes: int = 8
     tolerance: float = 1e-2
     max_products: int = 60
+    named: frozenset[str] = frozenset()
 
     def __post_init__(self):
         if not self.parts or not set(self.parts) <= set(PARTS):

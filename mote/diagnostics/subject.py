@@ -26,6 +26,7 @@ from mote.evaluation.features import Load, cache_folder, frame_features, open_ca
 from mote.evaluation.views import image_dataset, training_list, training_listing, views_of
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.inference.classifier import VideoClassifier
+from mote.inference.contract import as_asked, images_as_asked, settled
 from mote.inference.images import ImageClassifier
 from mote.inference.loading import load
 from mote.models.video_clip import VideoCLIP
@@ -86,6 +87,7 @@ class Subject:
         two_paths: (features of the branch, features that bypass it) -> logits, where there is such a bypass.
         hashes: SHA-256 of weights and samples.
         device: where the network is.
+        config: the configuration as it was used, see `mote.inference.contract.settled`.
     """
 
     module: nn.Module
@@ -101,6 +103,7 @@ class Subject:
     two_paths: Callable[[Tensor, Tensor], Tensor] | None
     hashes: dict[str, str]
     device: torch.device
+    config: Config
 
     def batches(self, size: int) -> "Batches":
         """The samples in batches of `size`, see `Batches`."""
@@ -132,6 +135,7 @@ class Listed(NamedTuple):
     records: Sequence[Record]
     classes: list[str]
     read: Callable[[list[int]], Tensor]
+    config: Config
 
 
 def subject(run: Path, config: Config, accelerator: Accelerator, request: Request) -> Subject:
@@ -142,7 +146,7 @@ def subject(run: Path, config: Config, accelerator: Accelerator, request: Reques
     """
     if config.data.train is None:
         raise ValueError("data.train is not set; name the list to measure on, for example data.train=train.txt")
-    listed = _listed(run, config, accelerator, request.inputs)
+    listed = _listed(run, config, accelerator, request)
     module, records, number = listed.module.eval(), listed.records, accelerator.num_processes
     chosen = np.sort(np.random.default_rng(request.seed).permutation(len(records))[: request.samples]).tolist()
     if len(chosen) < max(2, number):
@@ -171,20 +175,23 @@ def subject(run: Path, config: Config, accelerator: Accelerator, request: Reques
         two_paths=module if listed.kind == "features" else None,
         hashes={"weights": sha256_tensors(module.state_dict()), "samples": sha256_lines(lines)},
         device=accelerator.device,
+        config=listed.config,
     )
 
 
-def _listed(run: Path, config: Config, accelerator: Accelerator, inputs: Inputs | None) -> Listed:
+def _listed(run: Path, config: Config, accelerator: Accelerator, request: Request) -> Listed:
     """The network and its list; the only place that asks what kind of model it is."""
     model = load(str(run), device=accelerator.device)
     if not isinstance(model, VideoClassifier | ImageClassifier):
         raise ValueError(f"{run}: an autoencoder has no classes, hence no margins to diagnose")
     if isinstance(model, VideoClassifier):
-        return _video(model, config, accelerator, inputs)
+        classifier = as_asked(model, config, request.named)
+        return _video(classifier, settled(config, classifier), accelerator, request.inputs)
     assert isinstance(model, ImageClassifier)
-    if inputs == "features":
+    if request.inputs == "features":
         raise ValueError("--inputs features is for task=video; images are measured by their pixels")
-    return _image(model, config, accelerator)
+    images = images_as_asked(model, config)
+    return _image(images, settled(config, images), accelerator)
 
 
 def _video(classifier: VideoClassifier, config: Config, accelerator: Accelerator, inputs: Inputs | None) -> Listed:
@@ -200,14 +207,16 @@ def _video(classifier: VideoClassifier, config: Config, accelerator: Accelerator
     text = classifier.text_features(classes)
     if inputs == "features":
         head = VideoLogits(model, text, lambda features: features)
-        return Listed(head, inputs, records, classes, partial(_features, classifier, dataset, config, accelerator))
+        return Listed(
+            head, inputs, records, classes, partial(_features, classifier, dataset, config, accelerator), config
+        )
     whole = VideoLogits(model, text, lambda frames: model.encode_frames(255 * frames))
 
     def read(chosen: list[int]) -> Tensor:
         bar = tqdm(chosen, desc="decode", unit="clip", disable=_silent(accelerator))
         return torch.stack([dataset.frames(0, i)[0] for i in bar])
 
-    return Listed(whole, inputs, records, classes, read)
+    return Listed(whole, inputs, records, classes, read, config)
 
 
 def _image(model: ImageClassifier, config: Config, accelerator: Accelerator) -> Listed:
@@ -215,13 +224,13 @@ def _image(model: ImageClassifier, config: Config, accelerator: Accelerator) -> 
     if list(data.classes) != model.classes:
         run = "the model" if model.source is None else model.source.model
         raise ValueError(f"{config.data.train}: its classes are not those of {run}; name the run's own in data.classes")
-    dataset = image_dataset(config, data, model.size, train=False)
+    dataset = image_dataset(config, data, model.size, train=False, preprocessing=model.preprocessing)
 
     def read(chosen: list[int]) -> Tensor:
         bar = tqdm(chosen, desc="read", unit="image", disable=_silent(accelerator))
         return torch.stack([dataset.image(0, i) for i in bar])
 
-    return Listed(ImageLogits(model.net), "pixels", data.records, model.classes, read)
+    return Listed(ImageLogits(model.net), "pixels", data.records, model.classes, read, config)
 
 
 def _silent(accelerator: Accelerator) -> bool | None:

@@ -24,8 +24,10 @@ from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.video import VideoDataset
 from mote.evaluation.views import evaluation_loader
 from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.preprocessing import CUT_FIRST, Preprocessing
 from mote.files.provenance import versions
 from mote.inference.classifier import VideoClassifier
+from mote.models.video_clip import VideoCLIP
 from mote.parallel.cores import OrderedMap
 
 PIECE = 16  # images at once on a CPU: what is computed of more no longer fits its caches
@@ -61,7 +63,7 @@ def open_cache(folder: Path, classifier: VideoClassifier, dataset: VideoDataset)
         namespace_key(
             weights=sha256_tensors(classifier.model.visual.state_dict()),
             architecture=_architecture(classifier.model.visual),
-            pixels=str([classifier.model.mean.tolist(), classifier.model.std.tolist()]),
+            pixels=_pixels(classifier.model, dataset.preprocessing),
             size=dataset.size,
             clips=dataset.num_clips,
             crops=dataset.num_crops,
@@ -218,6 +220,12 @@ def _keep(cache: FeatureCache, key: str, features: Float[Tensor, "V T D"]) -> Fe
         warnings.warn(f"{error}; going on without", stacklevel=2)
         return None
     return cache
+
+
+def _pixels(model: VideoCLIP, preprocessing: Preprocessing) -> str:
+    """How pixels are prepared; features from before there was a choice keep their key."""
+    statistics = [model.mean.tolist(), model.std.tolist()]
+    return str(statistics if preprocessing == CUT_FIRST else [*statistics, *preprocessing])
 
 
 def _machine(device: torch.device) -> str:

@@ -17,6 +17,7 @@ from mote.evaluation.expression_page import draw_expression_page
 from mote.evaluation.results import write_results
 from mote.evaluation.views import evaluation_list, evaluation_listing, evaluation_loader, image_dataset
 from mote.files.provenance import provenance
+from mote.inference.contract import images_as_asked, settled
 from mote.inference.images import ImageClassifier, attention_shares
 from mote.metrics.imbalance import imbalance_summary
 from mote.metrics.scores import Scores, score, summarize
@@ -46,6 +47,8 @@ def evaluate(
         ValueError: no list, or one that does not fit the classes.
     """
     data = evaluation_list(config, model.classes) if data is None else data
+    model = images_as_asked(model, config)
+    config = settled(config, model)
     adjusted = model.corrected(config.imbalance)
     scores, attention = score_images(adjusted, data, config, accelerator)
     summary = summarize(scores, data.classes) | {"warnings": [], "items": "images"}
@@ -61,7 +64,7 @@ def evaluate(
     def write() -> None:
         write_results(out, name, summary, **files)
         if model.counts is not None:
-            dataset = image_dataset(config, data, model.size, train=False)
+            dataset = image_dataset(config, data, model.size, train=False, preprocessing=model.preprocessing)
             draw_expression_page(out, name, adjusted, dataset, wanted=page and config.evaluation.page)
 
     on_main(accelerator, write)
@@ -76,7 +79,7 @@ def score_images(
     The attention is known where the model counts its training images (task=expression), see `attention_shares`.
     """
     own = range(accelerator.process_index, len(data.records), accelerator.num_processes)
-    dataset = image_dataset(config, data, model.size, train=False)
+    dataset = image_dataset(config, data, model.size, train=False, preprocessing=model.preprocessing)
     loader = evaluation_loader(dataset, config.evaluation.batch_size, config.data.workers, own)
     progress = accelerator.is_main_process and sys.stderr.isatty()
     attention = torch.zeros(len(data.records), len(data.classes), dtype=torch.float64)

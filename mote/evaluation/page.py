@@ -23,7 +23,6 @@ from mote.datasets.video import VideoDataset
 from mote.evaluation.views import views_of
 from mote.files.writing import replacing_together
 from mote.inference.classifier import VideoClassifier
-from mote.models.modulation import Gate
 from mote.reporting.contact_sheet import ShownClip, pick_clips, shown_clip
 from mote.reporting.evaluation_page import read_predictions, remove_page, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections
@@ -94,7 +93,7 @@ def shown_clips(
 
     predictions: rows of the result's CSV file, in the order of `views`.
     """
-    gate = Gate(settings.modulation_k, settings.modulation_gamma)
+    gate = classifier.modulation_gate.changed(settings.modulation_k, settings.modulation_gamma)
     view_logits = classifier.scorer(labels, settings.modulation, gate=gate)
     middle = settings.clips // 2 * settings.crops + settings.crops // 2
     images = []

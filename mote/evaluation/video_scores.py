@@ -19,7 +19,6 @@ from mote.evaluation.features import Load, cache_folder, frame_features, keep_cl
 from mote.evaluation.views import views_of
 from mote.inference.classifier import VideoClassifier
 from mote.metrics.scores import Scores, score
-from mote.models.modulation import Gate
 from mote.parallel.accelerator import Accelerator, add_up
 from mote.parallel.cores import all_cores
 from mote.parallel.precision import has_bf16
@@ -44,7 +43,7 @@ def score_videos(
     folder = cache_folder(settings.cache, classifier)
     if folder is not None:
         keep_class_features(folder, classifier, labels)
-    gate = Gate(settings.modulation_k, settings.modulation_gamma)
+    gate = classifier.modulation_gate.changed(settings.modulation_k, settings.modulation_gamma)
     view_logits = classifier.scorer(labels, settings.modulation, gate=gate)
     dataset = views_of(classifier, records, settings, data)
     views = settings.clips * settings.crops

@@ -20,6 +20,7 @@ from mote.evaluation.views import evaluation_listing, training_ids, training_lis
 from mote.evaluation.vocabulary import added_classes, order_warning, own_classes, words_warning
 from mote.files.provenance import provenance
 from mote.inference.classifier import VideoClassifier
+from mote.inference.contract import as_asked, settled
 from mote.inference.model import Source
 from mote.metrics.accuracy import rank_classes
 from mote.metrics.imbalance import imbalance_summary
@@ -64,14 +65,14 @@ def evaluate(
     records = listing.records(own, folders=training_ids(config.data, own))
     class_names = [*own, *added_classes(own, union)]
     classifier = _as_asked(classifier, config, class_names)
+    config = settled(config, classifier)
     unknown = unknown_records(settings.unknown, records, class_names) if settings.unknown is not None else []
     scores = score_videos(classifier, records, class_names, settings, config.data, accelerator)
     summary = summarize(scores, class_names) | _parts(scores, own, classifier.classes, union, protocol)
     summary |= _unequal_classes(classifier, scores, class_names, config.imbalance.posthoc)
     halved = _halves(scores, len(own)) if halves else None
     summary |= {"halves": halved} if halved else {}
-    loaded_from = classifier.source is not None
-    trained_on = on_main(accelerator, lambda: training_warning(config, records)) if loaded_from else []
+    trained_on = on_main(accelerator, lambda: training_warning(config, records)) if classifier.source else []
     summary["warnings"] = order_warning(own, classifier.classes) + trained_on + words_warning(own, listing, classifier)
     if unknown:
         others = score_videos(classifier, unknown, class_names, settings, config.data, accelerator)
@@ -104,7 +105,8 @@ def _unequal_classes(
 
 
 def _as_asked(classifier: VideoClassifier, config: Config, class_names: Sequence[str]) -> VideoClassifier:
-    """The classifier with the templates, the interpolation and the correction that `config` asks for."""
+    """The classifier with the clips, templates, interpolation and correction that `config` asks for."""
+    classifier = as_asked(classifier, config)
     settings, posthoc = config.evaluation, config.imbalance.posthoc
     if settings.templates is not None:
         classifier = classifier.with_templates(templates(settings.templates))

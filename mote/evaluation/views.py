@@ -14,7 +14,9 @@ from mote.datasets.lists.reading import Listing, templates
 from mote.datasets.loader import make_loader
 from mote.datasets.video import VideoDataset
 from mote.evaluation.unknown import unknown_records
+from mote.files.preprocessing import AS_CLIP, CUT_FIRST, Preprocessing
 from mote.inference.classifier import VideoClassifier
+from mote.inference.model import Views
 
 
 def training_listing(data: DataConfig) -> Listing:
@@ -91,8 +93,13 @@ def check_evaluation(settings: EvaluationConfig, classes: Sequence[str] | None =
     check_files(manifest, records, "evaluation.root", some=settings.bad_videos == "count_wrong")
 
 
-def image_dataset(config: Config, data: ImageList, size: int, *, train: bool) -> ImageDataset:
-    """Augmented images for training, else their central squares."""
+def image_dataset(
+    config: Config, data: ImageList, size: int, *, train: bool, preprocessing: Preprocessing | None = None
+) -> ImageDataset:
+    """Augmented images for training, else the squares that are tested; `preprocessing`: of the network, if it has one.
+
+    What the configuration asks for counts before it.
+    """
     settings, image = config.data, config.image
     return ImageDataset(
         data,
@@ -104,11 +111,19 @@ def image_dataset(config: Config, data: ImageList, size: int, *, train: bool) ->
         scale=settings.crop_scale,
         flip=settings.flip,
         grayscale=settings.grayscale,
+        preprocessing=(preprocessing or CUT_FIRST).changed(**settings.preprocessing),
     )
 
 
 def evaluation_dataset(
-    records: Sequence[Record], settings: EvaluationConfig, data: DataConfig, *, frames: int, size: int, difference: int
+    records: Sequence[Record],
+    settings: EvaluationConfig,
+    data: DataConfig,
+    *,
+    frames: int,
+    size: int,
+    difference: int,
+    preprocessing: Preprocessing = AS_CLIP,
 ) -> VideoDataset:
     """All views of every record; undecodable ones are marked, what to do with them is the caller's decision."""
     return VideoDataset(
@@ -123,6 +138,7 @@ def evaluation_dataset(
         difference=difference,
         on_error="mark",
         decoder=data.decoder,
+        preprocessing=preprocessing,
         timeout=data.decode_timeout,
     )
 
@@ -130,9 +146,9 @@ def evaluation_dataset(
 def views_of(
     classifier: VideoClassifier, records: Sequence[Record], settings: EvaluationConfig, data: DataConfig
 ) -> VideoDataset:
-    """`evaluation_dataset` with the frames, size and difference of the classifier."""
-    sizes = {"frames": classifier.frames, "size": classifier.size, "difference": classifier.difference}
-    return evaluation_dataset(records, settings, data, **sizes)
+    """All views of every record, made as the classifier's are; undecodable ones are marked."""
+    views = Views(settings.clips, settings.crops)
+    return classifier.clips_of(records, views, on_error="mark", timeout=data.decode_timeout)
 
 
 def evaluation_loader(

@@ -88,6 +88,11 @@ class ImageExperiment:
         meta["channels"] = config.image.channels
         return meta if self.counts is None else {**meta, "counts": self.counts, "method": config.imbalance.method}
 
+    @property
+    def _net(self) -> ImageNet | CLIPImages:
+        """What is trained."""
+        return cast(ImageNet | CLIPImages, cast(Any, self.task).model)
+
     def rules(self) -> list[Rule]:
         """Learning rates, see `mote.training.optim`."""
         if self.counts is not None and METHODS[self.config.imbalance.method].head_only:
@@ -101,7 +106,9 @@ class ImageExperiment:
         balanced = self.counts is not None and METHODS[self.config.imbalance.method].balanced_batches
         labels = [record.label for record in self.records] if balanced else None
         return loaders.training_loader(
-            self.config, image_dataset(self.config, self.data, self.size, train=True), labels
+            self.config,
+            image_dataset(self.config, self.data, self.size, train=True, preprocessing=self._net.preprocessing),
+            labels,
         )
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
@@ -132,6 +139,12 @@ def assemble_expressions(config: Config, accelerator: Accelerator) -> ImageExper
 def _assemble(config: Config, device: torch.device, data: ImageList, counts: list[int] | None) -> ImageExperiment:
     size = image_size(config, data)
     model = build_model(config, data.classes, size, device, maps=counts is not None)
+    data_settings = config.data
+    if isinstance(model, CLIPImages):
+        model.backbone.set_pixels(mean=data_settings.mean, std=data_settings.std, **data_settings.preprocessing)
+    else:
+        net = cast(ImageNet, model)
+        net.preprocessing = net.preprocessing.changed(**data_settings.preprocessing)
     task = parts.image_task(config, model, None if counts is None else checked_counts(counts, data.classes))
     held_out = None
     if config.evaluation.manifest is not None:  # read now: a mistake in it should not cost a training

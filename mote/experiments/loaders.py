@@ -14,12 +14,19 @@ from mote.datasets.lists.manifest import (
 )
 from mote.datasets.loader import ClassBalancedSampler, EpochSampler, FeatureDataset, make_loader
 from mote.datasets.video import VideoDataset
+from mote.files.preprocessing import AS_CLIP, Preprocessing
 from mote.models.video_clip import VideoCLIP
 
 SizedDataset = VideoDataset | FeatureDataset | ImageDataset
 
 
-def training_dataset(data: DataConfig, records: Sequence[Record], size: int, seed: int) -> VideoDataset:
+def training_dataset(
+    data: DataConfig,
+    records: Sequence[Record],
+    size: int,
+    seed: int,
+    preprocessing: Preprocessing = AS_CLIP,
+) -> VideoDataset:
     """Randomly cropped, flipped and sampled training clips."""
     return VideoDataset(
         records,
@@ -36,6 +43,7 @@ def training_dataset(data: DataConfig, records: Sequence[Record], size: int, see
         grayscale=data.grayscale,
         on_error="mark",
         decoder=data.decoder,
+        preprocessing=preprocessing,
         timeout=data.decode_timeout,
     )
 

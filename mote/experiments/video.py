@@ -31,6 +31,7 @@ from mote.models.checkpoints import (
 from mote.models.clip import ClassFeatures, TextTower, Towers, encode_classes
 from mote.models.feature_maps import frame_maps
 from mote.models.folders import load_folder
+from mote.models.modulation import GATE, Gate
 from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import Accelerator
@@ -65,8 +66,8 @@ def model(config: ModelConfig, towers: Towers, tuning: TuningConfig | None = Non
         sizes = {"same_init": config.same_init, "expert_part": config.expert_part}
         width, layers = towers.embed_dim, config.layers
         head = TemporalHead(width, layers, heads, config.experts, **sizes) if layers else None
-        statistics = {"mean": towers.mean, "std": towers.std}
-        built = VideoCLIP(towers.visual, towers.logit_scale, head, embed_dim=width, **statistics)
+        pixels = {"mean": towers.mean, "std": towers.std, "preprocessing": towers.preprocessing}
+        built = VideoCLIP(towers.visual, towers.logit_scale, head, embed_dim=width, **pixels)
     if tuning is not None and tuning.vision == "lora":
         from mote.models.lora import add_adapters
 
@@ -167,8 +168,11 @@ class VideoExperiment:
             size=self.size,
             difference=data.difference,
             device=self.device,
-            sampling=self.config.data.sampling,
-            stride=self.config.data.stride,
+            sampling=data.sampling,
+            stride=data.stride,
+            decoder=data.decoder,
+            modulation=self.config.evaluation.modulation,
+            modulation_gate=self._gate(),
             meta=self._meta(),
         )
 
@@ -207,12 +211,13 @@ class VideoExperiment:
     def loader(self) -> DataLoader:
         """Training batches: augmented clips, or features of them cached now (`data.cache_features`)."""
         config, data, model = self.config, self.config.data, self.model
-        dataset: VideoDataset | FeatureDataset = loaders.training_dataset(data, self.records, self.size, config.seed)
+        dataset: VideoDataset | FeatureDataset = loaders.training_dataset(
+            data, self.records, self.size, config.seed, model.preprocessing
+        )
         if data.cache_features:
             single = config.evaluation.model_copy(update={"clips": 1, "crops": 1})
-            views = evaluation_dataset(
-                self.records, single, data, frames=data.frames, size=self.size, difference=data.difference
-            )
+            made = {"frames": data.frames, "size": self.size, "difference": data.difference}
+            views = evaluation_dataset(self.records, single, data, **made, preprocessing=model.preprocessing)
             loader = evaluation_loader(views, config.evaluation.batch_size, data.workers)
             dataset = loaders.cache_features(model, loader, [record.label for record in self.records], self.device)
         balanced = METHODS[config.imbalance.method].balanced_batches
@@ -221,6 +226,10 @@ class VideoExperiment:
 
     def _original(self) -> Towers:
         return folders.towers(self.config.model.backbone, self.config.model.pretrained, self.config.seed)
+
+    def _gate(self) -> Gate:
+        asked = self.config.evaluation
+        return GATE.changed(asked.modulation_k, asked.modulation_gamma)
 
     def _meta(self) -> dict[str, Any]:
         config = self.config
@@ -234,6 +243,10 @@ class VideoExperiment:
             "sampling": config.data.sampling,
             "stride": config.data.stride,
             "difference": config.data.difference,
+            "decoder": config.data.decoder,
+            "modulation": config.evaluation.modulation,
+            "modulation_k": self._gate().k,
+            "modulation_gamma": self._gate().gamma,
             "seed": config.seed,
             "counts": class_counts(self.records, len(self.classes)),
             "method": config.imbalance.method,
@@ -266,6 +279,7 @@ def assemble(config: Config, accelerator: Accelerator) -> VideoExperiment:
     text = encode_classes(towers, classes, prompts, device=device)
     torch.manual_seed(config.seed)  # the same initial weights in every process
     built = model(config.model, towers, config.tuning)
+    built.set_pixels(mean=data.mean, std=data.std, **data.preprocessing)
     tuned = None if config.tuning.text == "frozen" else class_features(config, towers, classes, prompts)
     if built.temporal is not None and data.frames > len(built.temporal.position):
         longest = len(built.temporal.position)

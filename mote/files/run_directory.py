@@ -29,6 +29,14 @@ def config_file(path: str | Path) -> Path | None:
     return file if file.is_file() else None
 
 
+def settings_file(path: str | Path) -> Path | None:
+    """Configuration that belongs to a model: that of a run directory, also where `path` is its `best/`; else None."""
+    if (file := config_file(path)) is not None:
+        return file
+    place = Path(path).resolve()
+    return config_file(place.parent) if place.name == BEST else None
+
+
 def parse_description(text: str) -> dict[str, Any]:
     """Content of a `model.json`, with today's names of its keys; raises ValueError where it is no JSON object."""
     try:

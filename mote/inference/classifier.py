@@ -46,6 +46,9 @@ class VideoClassifier:
     sampling: Literal["segment", "dense"] = "segment"
     stride: int = 4
     difference: int = 0  # see VideoDataset
+    decoder: str = "pyav"  # see read_frames
+    modulation: bool | None = None  # where a call does not say; None = for other classes than those of tuning
+    modulation_gate: Gate = GATE  # its settings
     gate: float = 1.0  # factor of the temporal branch where temporal feature modulation does not set it
     precision: Precision = "fp32"  # see in_precision
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -85,8 +88,34 @@ class VideoClassifier:
         """Whether temporal feature modulation works: what it compares with is stored, or there is nothing to damp."""
         return self.model.temporal is None or self.tuned_text is not None
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """How clips are made for it: the settings of `data` that decide it, by name."""
+        names = ("frames", "size", "sampling", "stride", "difference", "decoder")
+        pixels = {name: tuple(getattr(self.model, name).flatten().tolist()) for name in ("mean", "std")}
+        return {name: getattr(self, name) for name in names} | self.model.preprocessing._asdict() | pixels
+
+    def clips_of(self, records: Sequence[Record], views: Views = ONE_VIEW, **options: Any) -> VideoDataset:
+        """Views of videos, made as `recipe` says; `options`: more of `VideoDataset`."""
+        return VideoDataset(
+            records,
+            num_frames=self.frames,
+            size=self.size,
+            train=False,
+            num_clips=views.clips,
+            num_crops=views.crops,
+            sampling=self.sampling,
+            stride=self.stride,
+            difference=self.difference,
+            decoder=self.decoder,
+            preprocessing=self.model.preprocessing,
+            crop=face_of_clip if views.faces else None,
+            **options,
+        )
+
     def gate_text(self, class_names: Sequence[str], modulation: bool | None = None) -> Float[Tensor, "F D"] | None:
         """The tuned class features that temporal feature modulation needs, None where it is off; see `scorer`."""
+        modulation = self.modulation if modulation is None else modulation
         if self.model.temporal is None:  # there is nothing that a gate could damp
             return None
         if modulation and not self.can_gate:
@@ -102,18 +131,19 @@ class VideoClassifier:
         class_names: Sequence[str],
         modulation: bool | None = None,
         *,
-        gate: Gate = GATE,
+        gate: Gate | None = None,
     ) -> Callable[[Batch], Float[Tensor, "B V K"]]:
-        """`view_scorer` for `class_names`; `modulation=None` gates unless `class_names` are the tuned classes.
+        """`view_scorer` for `class_names`.
 
-        A model that stores no features of the tuned classes cannot gate: None does not, True raises ValueError.
+        `modulation`, `gate`: None = as the model's own `modulation` and `modulation_gate` say. A model that stores no
+        features of the tuned classes cannot gate: None does not, True raises ValueError.
         """
         tuned = self.gate_text(class_names, modulation)
         return view_scorer(
             self.model,
             self.text_features(class_names),
             tuned,
-            gate=gate,
+            gate=gate or self.modulation_gate,
             factor=self.gate,
             precision=self.precision,
             offset=self.offset if self.is_tuned_on(class_names) else None,
@@ -163,7 +193,7 @@ class VideoClassifier:
             path: a video file.
             class_names: class names, at least one; None = those the model was exported for or tuned on.
             clips, crops: temporal clips and spatial crops (1 or 3) whose softmax scores are averaged.
-            modulation: temporal feature modulation; None = on unless `class_names` are the tuned classes.
+            modulation: temporal feature modulation; None = as the model's own setting says.
             faces: look at the largest face alone, see `mote.datasets.face_crop`.
 
         Returns:
@@ -174,18 +204,7 @@ class VideoClassifier:
             ValueError: no class names given and none stored, or duplicates among them; no face, or no OpenCV.
         """
         class_names = self.chosen(class_names)
-        video = VideoDataset(
-            [Record(Path(path), 0)],
-            num_frames=self.frames,
-            size=self.size,
-            train=False,
-            num_clips=clips,
-            num_crops=crops,
-            sampling=self.sampling,
-            stride=self.stride,
-            difference=self.difference,
-            faces=faces,
-        )
+        video = self.clips_of([Record(Path(path), 0)], Views(clips, crops, faces))
         views = video.frames(0, 0)[None]  # (1, clips*crops, T, 3, S, S)
         logits = self.scorer(class_names, modulation)({"frames": views.to(self.device)})
         scores = fuse_views(logits)[0].cpu()

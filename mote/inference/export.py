@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mote.datasets.lists.manifest import Record
-from mote.datasets.video import VideoDataset
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions, without_places
 from mote.files.writing import replacing
@@ -31,11 +30,17 @@ from mote.inference.predict import find_files, posthoc
 from mote.models.checkpoints import save_model
 from mote.models.clip_weights import weights_file
 from mote.models.export import NOTE, FramesToLogits, write_onnx, write_program
-from mote.models.modulation import GATE
 from mote.models.view_scorer import view_scorer
 
 FORMATS = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onnx"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+CROPS = {  # by `Preprocessing.resize`
+    "shortest": "the central square, of the frame whose short side is `size`",
+    "longest": "none: the long side becomes `size`, and bars of colour `fill` make it a square",
+    "squash": "none: both sides become `size`",
+    "crop": "the central square, side min(H, W), before resizing",
+}
 
 Logits = Callable[[Tensor, Tensor], Tensor]  # frames (B,T,3,H,W), class features (K,D) -> logits (B,K)
 
@@ -63,7 +68,7 @@ def export(
         format: a key of FORMATS; None = by the suffix of `out`.
         class_names: names to choose among; None = the model's own.
         text_input: class features are an input (K, D) instead, and no class names are stored.
-        modulation: temporal feature modulation; None = as `mote predict`: on unless the names are the tuned classes.
+        modulation: temporal feature modulation; None = as `mote predict`, by the model's own setting.
         check: video or folder to compare on; None = synthetic clips.
         tolerance: largest difference allowed.
 
@@ -84,7 +89,7 @@ def export(
     tuned = classifier.gate_text(names or [], modulation)
     note = without_places(contract(classifier, names, text, modulation=tuned is not None))
     with replacing(out) as temporary:
-        _write(format, temporary, classifier, text, tuned, note)
+        _write(format, temporary, classifier, text, tuned, note, modulation)
         difference = _compare(_runner(format, temporary, text is None), classifier, text, tuned, videos)
         if not difference <= tolerance:
             problem = f"its logits differ from the model's by up to {difference:.2g}, more than {tolerance:g}"
@@ -130,8 +135,15 @@ def contract(
             "frames": classifier.difference,
             "rule": "128 + (frame t + `frames`) - (frame t), clipped to 0..255; see mote.datasets.video",
         },
-        "crop": "the central square, side min(H, W), before resizing",
-        "resize": {"size": size, "rule": "bilinear with antialiasing, on uint8"},
+        "decoder": classifier.decoder,
+        "crop": CROPS[model.preprocessing.resize],
+        "resize": {
+            "size": size,
+            "mode": model.preprocessing.resize,
+            "interpolation": model.preprocessing.interpolation,
+            "fill": list(model.preprocessing.fill),
+            "rule": f"{model.preprocessing.interpolation} with antialiasing, on uint8",
+        },
         "normalisation": {
             "rule": "inside the model: (frames / 255 - mean) / std",
             "mean": [float(x) for x in model.mean.flatten()],
@@ -139,7 +151,7 @@ def contract(
         },
         "fusion": "mean over views (clips, crops) of softmax(logits)",
         "logit_scale": model.logit_scale.exp().item(),
-        "modulation": asdict(GATE) if modulation else None,
+        "modulation": asdict(classifier.modulation_gate) if modulation else None,
         "labels": None if labels is None else list(labels),
         "tuned_classes": classifier.classes,
         "templates": classifier.templates,
@@ -173,15 +185,18 @@ def _write(
     text: Tensor | None,
     tuned: Tensor | None,
     note: dict[str, Any],
+    modulation: bool | None,
 ) -> None:
     if format != "safetensors":
         write = write_onnx if format == "onnx" else write_program
-        module = FramesToLogits(classifier.model, text, tuned)
+        module = FramesToLogits(classifier.model, text, tuned, classifier.modulation_gate)
         write(module, path, json.dumps(note, indent=1), frames=classifier.frames, size=classifier.size)
         return
     own = {"classes": classifier.classes, "templates": classifier.templates, "frames": classifier.frames}
     own |= {"size": classifier.size, "sampling": classifier.sampling, "stride": classifier.stride}
-    own |= {"difference": classifier.difference, "labels": note["labels"]}
+    own |= {"difference": classifier.difference, "labels": note["labels"], "decoder": classifier.decoder}
+    own |= {"modulation": classifier.modulation if modulation is None else modulation}
+    own |= {f"modulation_{name}": value for name, value in asdict(classifier.modulation_gate).items()}
     own["tuned_templates"] = classifier.tuned_templates
     known = note["labels"] == classifier.classes
     once = known and classifier.templates == classifier.tuned_templates  # then `text` is `tuned_text`
@@ -204,7 +219,8 @@ def _runner(format: str, path: Path, text_input: bool) -> Logits:
         loaded = load_video(str(path), device="cpu")
         if text_input:
             gate = loaded.gate_text([])
-            return lambda frames, text: view_scorer(loaded.model, text, gate)({"frames": frames[:, None]})[:, 0]
+            tuned = {"tuned_text": gate, "gate": loaded.modulation_gate}
+            return lambda frames, text: view_scorer(loaded.model, text, **tuned)({"frames": frames[:, None]})[:, 0]
         scores = loaded.scorer(loaded.chosen(None))
         return lambda frames, _: scores({"frames": frames[:, None]})[:, 0]
     if format == "torch-export":
@@ -230,7 +246,7 @@ def _compare(
         text = F.normalize(
             torch.randn(3, classifier.model.embed_dim, generator=torch.Generator().manual_seed(0)), dim=-1
         )
-    scores = view_scorer(classifier.model, text, tuned)
+    scores = view_scorer(classifier.model, text, tuned, gate=classifier.modulation_gate)
     largest, waiting = 0.0, []
     clips = _clips(classifier, videos) if videos else _synthetic(classifier)
     for clip in tqdm(clips, desc="compare", unit="clip", total=len(videos) or 4, disable=None):
@@ -244,15 +260,7 @@ def _compare(
 
 def _clips(classifier: VideoClassifier, videos: Sequence[Path]) -> Iterator[UInt8[Tensor, "T 3 S S"]]:
     """One view of every video, as `mote predict` sees it; raises DecodeError."""
-    dataset = VideoDataset(
-        [Record(path, 0) for path in videos],
-        num_frames=classifier.frames,
-        size=classifier.size,
-        train=False,
-        sampling=classifier.sampling,
-        stride=classifier.stride,
-        difference=classifier.difference,
-    )
+    dataset = classifier.clips_of([Record(path, 0) for path in videos])
     for index in range(len(videos)):
         yield dataset.frames(0, index)[0]
 

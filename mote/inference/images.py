@@ -18,6 +18,7 @@ from mote.datasets.face_crop import face_of_image
 from mote.datasets.images import read_image
 from mote.datasets.transforms import eval_transform
 from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.preprocessing import CUT_FIRST, Preprocessing
 from mote.files.run_directory import model_folder
 from mote.inference.model import ONE_VIEW, Source, Views
 from mote.models.description import check_present
@@ -33,7 +34,7 @@ class ImageClassifier:
 
     net: images (B, C, S, S) in 0..255 -> logits (B, K). classes: K names. meta: content of model.json: `size` (S),
     `channels` (C), and `counts`, training images of every class, where it was trained with task=expression. offset:
-    added to the logits, see `corrected`.
+    added to the logits, see `corrected`. pixels: how pictures become images; None = the network's own way.
     """
 
     net: nn.Module
@@ -41,6 +42,7 @@ class ImageClassifier:
     meta: Mapping[str, Any]
     device: torch.device
     offset: Float[Tensor, "K"] | None = None
+    pixels: Preprocessing | None = None
     source: Source | None = None
     kind: Literal["image"] = "image"
 
@@ -48,6 +50,12 @@ class ImageClassifier:
     def size(self) -> int:
         """Side of the images it takes, in pixels."""
         return self.meta["size"]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures become its images."""
+        own: Preprocessing = getattr(self.net, "preprocessing", CUT_FIRST)
+        return own if self.pixels is None else self.pixels
 
     @property
     def counts(self) -> list[int] | None:
@@ -121,7 +129,7 @@ class ImageClassifier:
             face = face_of_image(pixels, path)
             pixels = face if channels == 3 else np.array(Image.fromarray(face).convert("L"))[..., None]
         colour = pixels if pixels.shape[2] == 3 else pixels.repeat(3, axis=2)
-        return eval_transform(colour[None], self.size)[0, 0, :channels]
+        return eval_transform(colour[None], self.size, preprocessing=self.preprocessing)[0, 0, :channels]
 
 
 def attention_shares(places: Float[Tensor, "B K h w"]) -> Float[Tensor, "B K"]:

@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
+from mote.config import Config
+from mote.config import load as load_config
 from mote.datasets.lists.manifest import read_class_names, read_templates
-from mote.files.run_directory import DESCRIPTION, model_folder, read_description
+from mote.files.run_directory import DESCRIPTION, model_folder, read_description, settings_file
 from mote.files.shipped import data_file
 from mote.inference.classifier import VideoClassifier
 from mote.inference.hub import download, is_local, is_repo_id
@@ -21,6 +23,7 @@ from mote.models.clip_weights import is_known
 from mote.models.description import check_present
 from mote.models.folders import check_backbone, fitting_towers, load_folder, towers
 from mote.models.image_checkpoints import is_image_model
+from mote.models.modulation import GATE
 from mote.models.video_clip import VideoCLIP
 
 KINDS = {"video": "a video model", "image": "a network for still images", "autoencoder": "an autoencoder"}
@@ -127,7 +130,7 @@ def _check_options(model: str, here: bool, pretrained: str | None, backbone: str
 
 def _from_folder(loaded: LoadedModel, place: Path) -> VideoClassifier:
     meta = loaded.meta
-    place = model_folder(place) / DESCRIPTION if place.is_dir() else place
+    settings, place = settings_file(place), model_folder(place) / DESCRIPTION if place.is_dir() else place
     check_present(meta, ("templates", "frames", "size"), place)
     if (name := meta.get("backbone")) is not None and is_known(name):
         check_backbone(name, loaded, place)
@@ -138,6 +141,9 @@ def _from_folder(loaded: LoadedModel, place: Path) -> VideoClassifier:
         found = towers(name, meta.get("pretrained"), meta.get("seed", 0), loaded.text_weights)
         return fitting_towers(found, loaded.model.embed_dim, place)
 
+    run = load_config([settings]) if settings is not None and "decoder" not in meta else Config()
+    asked = run.evaluation
+    k, gamma = (meta.get(name, getattr(asked, name)) for name in ("modulation_k", "modulation_gamma"))
     return VideoClassifier(
         loaded.model.fold(loaded.merge_routing),
         original,
@@ -149,6 +155,9 @@ def _from_folder(loaded: LoadedModel, place: Path) -> VideoClassifier:
         sampling=meta.get("sampling", "segment"),
         stride=meta.get("stride", 4),
         difference=meta.get("difference", 0),
+        decoder=meta.get("decoder", run.data.decoder),
+        modulation=meta.get("modulation", asked.modulation),
+        modulation_gate=GATE.changed(k, gamma),
         tuned_templates=meta.get("tuned_templates"),
         labels=meta.get("labels"),
         meta=meta,
@@ -186,4 +195,5 @@ def _from_backbone(towers: Towers) -> VideoClassifier:
 
 def build_plain(towers: Towers) -> VideoCLIP:
     """CLIP as it is, mean over frames: no temporal layers."""
-    return VideoCLIP(towers.visual, towers.logit_scale, embed_dim=towers.embed_dim, mean=towers.mean, std=towers.std)
+    pixels = {"mean": towers.mean, "std": towers.std, "preprocessing": towers.preprocessing}
+    return VideoCLIP(towers.visual, towers.logit_scale, embed_dim=towers.embed_dim, **pixels)

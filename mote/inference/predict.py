@@ -18,8 +18,9 @@ from mote.datasets.face_crop import NoFaceError, check_installed
 from mote.datasets.images import BadImageError
 from mote.datasets.lists.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_clips, say_left_out, search
 from mote.files.provenance import versions
-from mote.files.run_directory import config_file
+from mote.files.run_directory import settings_file
 from mote.files.writing import write_atomic
+from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load
 from mote.inference.model import ONE_VIEW, Model, Namer, Views
 from mote.inference.threshold import read_threshold
@@ -129,6 +130,7 @@ def predict(request: Request) -> int:
     if request.json_file:
         settings = {"model": request.model, "labels": names, "clips": views.clips, "crops": views.crops}
         settings |= {"versions": versions()} | ({"faces": True} if views.faces else {})
+        settings |= {"recipe": model.recipe} if isinstance(model, VideoClassifier) else {}
         settings |= {"threshold": least} if request.threshold is not None else {}
         document = {**settings, f"{model.kind}s": [_as_json(p) for p in predictions]}
         write_atomic(Path(request.json_file), json.dumps(document, indent=1))
@@ -141,7 +143,7 @@ def predict(request: Request) -> int:
 
 def posthoc(model: Model) -> ImbalanceConfig:
     """The correction after training that the configuration of the model's run asks for."""
-    file = config_file(model.source.model) if model.source is not None else None
+    file = settings_file(model.source.model) if model.source is not None else None
     return ImbalanceConfig() if file is None else load_config([file]).imbalance
 
 

@@ -10,6 +10,7 @@ folder are replaced together. The published format is described in `reference`.
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mote.files.preprocessing import AS_CLIP, EARLIER, Preprocessing, read_preprocessing
 from mote.files.run_directory import DESCRIPTION, TEXT, WEIGHTS, parse_description
 from mote.files.writing import replacing, replacing_together
 from mote.models.clip_weights import one_line
@@ -129,6 +131,8 @@ def load_model(folder: Path | str) -> LoadedModel:
     check_description(VideoDescription, meta, place, len(state))
     if (backbone_file := meta.pop("backbone_file", None)) is not None:
         meta["pretrained"] = str(weights.parent / Path(backbone_file).name)
+    if "preprocessing" not in meta:
+        warnings.warn(f"{place}: {EARLIER}", stacklevel=2)
     model = filled(partial(_build, _read_sizes(meta)), state, weights, place)
     _check_extra(extra, meta, model, weights)
     return LoadedModel(
@@ -218,12 +222,14 @@ class Sizes(NamedTuple):
     head: HeadSizes | None
     widths: Mapping[str, int]
     size: int | None
+    preprocessing: Preprocessing = AS_CLIP
 
 
 def _sizes(model: VideoCLIP) -> dict[str, object]:
     """The sizes of a model as `model.json` holds them."""
     statistics = {name: [float(x) for x in getattr(model, name).flatten()] for name in ("mean", "std")}
     sizes = {"embed_dim": model.embed_dim, "num_layers": model.num_layers, **statistics}
+    sizes["preprocessing"] = model.preprocessing._asdict()
     return {**sizes, **(NO_HEAD if model.temporal is None else model.temporal.sizes()._asdict())}
 
 
@@ -232,7 +238,8 @@ def _read_sizes(meta: Mapping[str, Any]) -> Sizes:
     meta = {"expert_part": "ffn", **meta}  # models saved before there was a choice
     head = HeadSizes(**{name: meta[name] for name in HeadSizes._fields})
     place = meta["architecture"], meta["embed_dim"], meta["mean"], meta["std"]
-    return Sizes(*place, head if head.num_layers else None, meta.get("widths") or {}, meta.get("size"))
+    narrowed = meta.get("widths") or {}
+    return Sizes(*place, head if head.num_layers else None, narrowed, meta.get("size"), read_preprocessing(meta))
 
 
 def _build(sizes: Sizes, device: str) -> VideoCLIP:
@@ -240,8 +247,8 @@ def _build(sizes: Sizes, device: str) -> VideoCLIP:
     with torch.random.fork_rng(devices=[]), torch.device(device):
         visual = build_visual(sizes.architecture, device)
         temporal = None if sizes.head is None else TemporalHead(sizes.embed_dim, **sizes.head._asdict())
-    statistics = {"mean": sizes.mean, "std": sizes.std}
-    model = VideoCLIP(visual, torch.zeros(()), temporal, embed_dim=sizes.embed_dim, **statistics)
+    pixels = {"mean": sizes.mean, "std": sizes.std, "preprocessing": sizes.preprocessing}
+    model = VideoCLIP(visual, torch.zeros(()), temporal, embed_dim=sizes.embed_dim, **pixels)
     if sizes.widths:
         narrow(model, {name: torch.arange(width) for name, width in sizes.widths.items()})
     if sizes.size is not None and device == "meta":  # a forward pass that costs nothing

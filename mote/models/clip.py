@@ -10,7 +10,7 @@ models adds the same number to every logit, which changes neither softmax over c
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mote.files.names import check_names
+from mote.files.preprocessing import AS_CLIP, Preprocessing, checked
 from mote.models.clip_weights import (
     SCHEMAS,
     backbone_config,
@@ -57,6 +58,7 @@ class Towers:
     encode_text: list of n texts -> features (n, embed_dim), not normalised; a `TextTower`, so `.to(device)` moves it.
     logit_scale: logarithm of the factor on the cosines.
     mean, std: statistics of the RGB channels of pixels in [0, 1].
+    preprocessing: how a picture becomes such an image, by open_clip's preprocessing configuration.
     text_width: width of the text transformer (the embedding width where the text tower does not tell).
     name, pretrained: as given to `load_backbone`.
     """
@@ -71,6 +73,7 @@ class Towers:
     text_width: int
     name: str
     pretrained: str | None
+    preprocessing: Preprocessing = AS_CLIP
 
 
 class TextTower(nn.Module):
@@ -100,33 +103,35 @@ def load_backbone(name: str, pretrained: str | Path | None = None, precision: st
         pretrained: an open_clip tag, a local checkpoint file (.safetensors, .pt, .bin; also a state dict saved from
             OpenAI's archives), or "random" for weights from torch's global generator. None means the shipped weights
             for "tiny" and the weights at the place named for hf-hub: and local-dir:; any other name needs a choice.
-            A file does not say how its images were normalised: the statistics common to all tags of `name` are taken,
-            OpenAI's where tags differ or there are none.
+            A file does not say how its images were prepared: what all tags of `name` have in common is taken, OpenAI's
+            way where tags differ or there are none.
         precision: "fp32", "bf16" or "fp16" (linear layers and convolutions), "pure_bf16" or "pure_fp16" (everything);
             below fp32, `visual` expects frames of that type.
 
     Raises:
-        ValueError: unknown name, tag or precision, or a file that does not hold weights of this architecture.
+        ValueError: unknown name, tag or precision, a file that does not hold weights of this architecture, or a
+            preprocessing that is none of open_clip's.
         FileNotFoundError: `pretrained` looks like a file and there is none.
         RuntimeError: weights or configuration could not be downloaded, or a package the model needs is missing.
     """
     embed_dim = backbone_config(name)["embed_dim"]
     tokenizer = _tokenizer(name)  # before the weights: a missing package should not cost a download
     model: Any = load_model(name, pretrained, precision).eval()
-    statistics = open_clip.get_model_preprocess_cfg(model)
+    prepared = open_clip.get_model_preprocess_cfg(model)
     visual, text_width = model.visual, _text_width(model, embed_dim)
     del model.visual
     return Towers(
         visual=visual,
         encode_text=TextTower(model, tokenizer).eval(),
         logit_scale=model.logit_scale.detach().float().reshape(()).clone(),
-        mean=tuple(statistics["mean"]),
-        std=tuple(statistics["std"]),
+        mean=tuple(prepared["mean"]),
+        std=tuple(prepared["std"]),
         image_size=_square(name, visual.image_size),
         embed_dim=embed_dim,
         text_width=text_width,
         name=name,
         pretrained=None if pretrained is None else str(pretrained),
+        preprocessing=_preprocessing(name, prepared),
     )
 
 
@@ -242,6 +247,16 @@ def _tokenizer(name: str) -> Callable[[list[str]], Tensor]:
             return open_clip.get_tokenizer(name if name.startswith(SCHEMAS) else name.replace("/", "-"))
     except (RuntimeError, OSError, ImportError, ValueError) as error:
         raise RuntimeError(f"{name}: cannot build its tokenizer: {one_line(error)}") from error
+
+
+def _preprocessing(name: str, prepared: Mapping[str, Any]) -> Preprocessing:
+    """open_clip's configuration as our value. A filter drawn at random in training is bicubic in use, as there."""
+    filter = prepared.get("interpolation") or "bicubic"
+    resize = prepared.get("resize_mode") or "shortest"
+    try:
+        return checked("bicubic" if filter == "random" else filter, resize, prepared.get("fill_color") or 0)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _text_width(model: nn.Module, embed_dim: int) -> int:

@@ -149,10 +149,12 @@ def quiet_root_logger() -> Iterator[None]:
 
 
 def _random(name: str, precision: str) -> nn.Module:
-    if name == "tiny" or name.startswith(SCHEMAS):
+    if name == "tiny":
         return build_backbone(name, precision)
+    if name.startswith(SCHEMAS):  # with the preprocessing that its configuration names
+        return _create(name, precision=precision, load_weights=False, pretrained_text=False)
     name = name.replace("/", "-")
-    return _create(name, precision=precision, pretrained_text=False, force_preprocess_cfg=_statistics(name))
+    return _create(name, precision=precision, pretrained_text=False, force_preprocess_cfg=_common(name))
 
 
 def _fetch(name: str, tag: str | None, precision: str, place: str) -> nn.Module:
@@ -188,7 +190,7 @@ def _from_file(name: str, path: Path, precision: str) -> nn.Module:
 def _fill(name: str, path: Path, precision: str) -> nn.Module:
     state = _state_dict(path) if name == "tiny" or path.suffix in {".pt", ".pth", ".bin"} else {}
     if name != "tiny" and not OPENAI_EXTRAS & state.keys():
-        model = _create(name, str(path), precision=precision, force_preprocess_cfg=_statistics(name))
+        model = _create(name, str(path), precision=precision, force_preprocess_cfg=_common(name))
         check_numbers(Tensors(path) if path.suffix == ".safetensors" else state, model.state_dict(), path)
         return model
     if name != "tiny" and not backbone_config(name).get("quick_gelu", False):
@@ -214,8 +216,13 @@ def _create(name: str, pretrained: str | None = None, *, precision: str, **optio
     return model
 
 
-def _statistics(name: str) -> dict[str, tuple[float, ...]] | None:
-    """Mean and std that all pretrained tags of `name` agree on, for weights that come without; None otherwise."""
+def _common(name: str) -> dict[str, Any]:
+    """Preprocessing that all pretrained tags of `name` agree on, for weights that come without; mean and std go
+    together.
+    """
     configs = [open_clip.get_pretrained_cfg(name, tag) for known, tag in open_clip.list_pretrained() if known == name]
-    found = {(tuple(config["mean"]), tuple(config["std"])) for config in configs}
-    return dict(zip(("mean", "std"), found.pop(), strict=True)) if len(found) == 1 else None
+    common: dict[str, Any] = {}
+    for keys in (("mean", "std"), ("interpolation",), ("resize_mode",)):
+        found = [{key: config[key] for key in keys} for config in configs]
+        common |= found[0] if found and all(one == found[0] for one in found) else {}
+    return common

@@ -56,6 +56,16 @@ TYPES = ("int", "float", "str", "bool", "function-after")
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
+class PreprocessingDescription(BaseModel):
+    """A `Preprocessing`, see `mote.files.preprocessing`."""
+
+    model_config = STRICT
+
+    interpolation: Literal["bicubic", "bilinear"]
+    resize: Literal["shortest", "longest", "squash", "crop"]
+    fill: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Triple]
+
+
 class Description(BaseModel):
     """What every `model.json` may say."""
 
@@ -65,6 +75,7 @@ class Description(BaseModel):
     selected: str | None = None  # which weights of a training these are
     method: str | None = None
     counts: list[Natural] | None = None  # training samples of every class
+    preprocessing: PreprocessingDescription | None = None
 
     def _check_counts(self, classes: list[str] | None) -> None:
         if self.counts is not None and len(self.counts) != len(classes or []):
@@ -135,6 +146,10 @@ class VideoDescription(Description):
     sampling: Literal["segment", "dense"] = "segment"
     stride: Size = 4
     difference: Annotated[int, Field(ge=0, le=2**20)] = 0
+    decoder: Literal["pyav", "decord"] | None = None
+    modulation: bool | None = None
+    modulation_k: Size | None = None
+    modulation_gamma: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
     net: Literal["backbone", "clip"] | None = None
     channels: Literal[1, 3] | None = None

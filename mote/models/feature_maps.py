@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mote.files.preprocessing import Preprocessing
 from mote.models.image_nets import ImageClassifier, make_head
 from mote.models.old_names import reads_old_name
 from mote.models.open_clip_blocks import all_tokens
@@ -122,6 +123,11 @@ class CLIPImages(nn.Module):
     def place_logits(self, features: Float[Tensor, "B D h w"]) -> Float[Tensor, "B K h w"]:
         """Scaled cosines of every place with the class features."""
         return self.scale * torch.einsum("kd,bdhw->bkhw", self.text, features.to(self.text.dtype))
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures become images of the tower."""
+        return self.backbone.preprocessing
 
     @property
     def scale(self) -> Float[Tensor, ""]:

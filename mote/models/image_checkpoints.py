@@ -5,6 +5,7 @@ statistics of its pixels, the classes, and what kind of image it takes; of expre
 network of fewer units than usual needs nothing else.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import timm
 import torch
 
+from mote.files.preprocessing import CUT_FIRST, EARLIER, Preprocessing, read_preprocessing
 from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
 from mote.models.description import ImageDescription, check_description
 from mote.models.feature_maps import TimmMaps
@@ -41,7 +43,7 @@ def image_classifier(
     cosine: float | None = None,
     **sizes: Any,
 ) -> ImageClassifier:
-    """A network of `image_nets`, or `timm:NAME` with the pixel statistics of its weights.
+    """A network of `image_nets`, or `timm:NAME` with the pixel statistics and preprocessing of its weights.
 
     Args:
         net: the name.
@@ -68,20 +70,26 @@ def image_classifier(
         raise ValueError(f"timm has no model {name!r}; mote uses timm {timm.__version__}")
     if maps:
         built = TimmMaps(name, num_classes, dropout=dropout, pretrained=pretrained, cosine=cosine, **sizes)
-        return ImageClassifier(built, **_statistics(built.body.pretrained_cfg, sizes["in_channels"]))
+        return ImageClassifier(built, **_pixels(built.body.pretrained_cfg, sizes["in_channels"]))
     channels = sizes["in_channels"]
     built = timm.create_model(
         name, pretrained=pretrained, num_classes=num_classes, in_chans=channels, drop_rate=dropout
     )
     built.sizes = {"in_channels": channels}
-    return ImageClassifier(built, **_statistics(built.pretrained_cfg, channels))
+    return ImageClassifier(built, **_pixels(built.pretrained_cfg, channels))
 
 
-def _statistics(statistics: Mapping[str, Any], channels: int) -> dict[str, Sequence[float]]:
-    """Mean and standard deviation of the pixels that a network of timm was trained on, from its configuration."""
-    if channels == 1:  # timm adds the colours' weights up for grey images
-        return {key: (sum(statistics[key]) / 3,) for key in ("mean", "std")}
-    return {key: statistics[key] for key in ("mean", "std")}
+def _pixels(config: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    """Mean, standard deviation and preprocessing of the images that a network of timm was trained on, from its data
+    configuration. `crop_pct`, the share of the image that is left after its border is cut off, is not taken over.
+    """
+    bars = tuple(round(255 * level) for level in config["mean"])  # what timm fills them with
+    resize = {"squash": "squash", "border": "longest"}.get(config.get("crop_mode") or "center", "shortest")
+    filter = "bilinear" if config.get("interpolation") == "bilinear" else "bicubic"
+    found: dict[str, Any] = {"preprocessing": Preprocessing(filter, resize, bars if resize == "longest" else (0, 0, 0))}
+    for key in ("mean", "std"):  # timm adds the colours' weights up for grey images
+        found[key] = (sum(config[key]) / 3,) if channels == 1 else config[key]
+    return found
 
 
 def save_net(folder: Path, model: ImageClassifier, meta: Mapping[str, object]) -> None:
@@ -91,7 +99,8 @@ def save_net(folder: Path, model: ImageClassifier, meta: Mapping[str, object]) -
     """
     sizes = dict(getattr(model.net, "sizes", {}))
     statistics = {name: getattr(model, name).flatten().tolist() for name in ("mean", "std")}
-    write_model_folder(folder, model.state_dict(), {"task": "image", **meta, "sizes": sizes, **statistics})
+    own = {"sizes": sizes, **statistics, "preprocessing": model.preprocessing._asdict()}
+    write_model_folder(folder, model.state_dict(), {"task": "image", **meta, **own})
 
 
 def is_image_model(folder: Path) -> bool:
@@ -120,4 +129,7 @@ def load_net(folder: Path) -> LoadedNet:
             return image_classifier(meta["net"], len(meta["classes"]), **sizes)
 
     model = filled(build, state, weights, place)
+    if "preprocessing" not in meta and model.preprocessing != CUT_FIRST:
+        warnings.warn(f"{place}: {EARLIER}", stacklevel=2)
+    model.preprocessing = read_preprocessing(meta)
     return LoadedNet(model, meta)

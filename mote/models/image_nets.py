@@ -19,6 +19,8 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mote.files.preprocessing import CUT_FIRST, Preprocessing
+
 
 class LeNet(nn.Module):
     """Caffe's LeNet: images (B, in_channels, size, size) -> logits (B, num_classes); size a multiple of 4, >= 16."""
@@ -185,14 +187,22 @@ class ImageClassifier(nn.Module):
     Args:
         net: normalised images -> logits.
         mean, std: of the pixels in [0, 1], one number or one for each channel; kept with the weights.
+        preprocessing: how pictures become images of its size.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: nn.Module, *, mean: Sequence[float] = (0.5,), std: Sequence[float] = (0.25,)):
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        mean: Sequence[float] = (0.5,),
+        std: Sequence[float] = (0.25,),
+        preprocessing: Preprocessing = CUT_FIRST,
+    ):
         super().__init__()
-        self.net = net
+        self.net, self.preprocessing = net, preprocessing
         for name, value in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(value, dtype=torch.float32).view(-1, 1, 1))
 

@@ -38,6 +38,10 @@ class Gate:
         if self.k < 1 or not self.gamma > 0:
             raise ValueError(f"modulation needs k >= 1 and gamma > 0, got k={self.k} and gamma={self.gamma}")
 
+    def changed(self, k: int | None, gamma: float | None) -> "Gate":
+        """These settings with another k or gamma, where one is given."""
+        return Gate(self.k if k is None else k, self.gamma if gamma is None else gamma)
+
 
 GATE = Gate()
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mote.files.preprocessing import AS_CLIP, Preprocessing
 from mote.models.open_clip_blocks import only_class_token
 from mote.models.routing import uniform_merge
 from mote.models.temporal import TemporalHead
@@ -32,6 +33,7 @@ class VideoCLIP(nn.Module):
         temporal: of width D; None is mean pooling.
         embed_dim: D.
         mean, std: statistics of the tower's pixels in [0, 1], three numbers each.
+        preprocessing: how frames become the images of the tower.
     """
 
     mean: Tensor
@@ -46,6 +48,7 @@ class VideoCLIP(nn.Module):
         embed_dim: int,
         mean: Sequence[float],
         std: Sequence[float],
+        preprocessing: Preprocessing = AS_CLIP,
     ):
         super().__init__()
         only_class_token(visual)
@@ -54,7 +57,7 @@ class VideoCLIP(nn.Module):
         self.temporal = temporal
         for name, value in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(value).view(3, 1, 1), persistent=False)
-        self.embed_dim = embed_dim
+        self.embed_dim, self.preprocessing = embed_dim, preprocessing
         self.widths: dict[str, int] = {}  # what `narrow` left at each place where it took something
         self.gradient_checkpointing = False
 
@@ -139,6 +142,15 @@ class VideoCLIP(nn.Module):
     def sharing_parameters(self) -> "VideoCLIP":
         """A copy whose modules may be replaced, on the same parameters."""
         return copy.deepcopy(self, {id(p): p for p in self.parameters()})
+
+    def set_pixels(
+        self, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None, **preprocessing: object
+    ) -> None:
+        """Prepare pixels otherwise than the tower's own way; what is None stays. See `Preprocessing` for the names."""
+        for name, value in (("mean", mean), ("std", std)):
+            if value is not None:
+                setattr(self, name, getattr(self, name).new_tensor(value).view(3, 1, 1))
+        self.preprocessing = self.preprocessing.changed(**preprocessing)
 
     def set_gradient_checkpointing(self, enabled: bool) -> None:
         """Recompute activations in backward to save memory; takes effect in training mode only.

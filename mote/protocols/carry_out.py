@@ -24,6 +24,7 @@ from mote.files.names import letters
 from mote.files.shipped import data_file
 from mote.files.writing import to_json, write_atomic
 from mote.inference.classifier import VideoClassifier
+from mote.inference.contract import as_asked
 from mote.inference.loading import load_video
 from mote.inference.model import Source
 from mote.metrics.statistics import mean_and_std
@@ -39,10 +40,11 @@ Summary = dict[str, Any]  # content of a result file: which keys it has depends 
 
 
 class Entry(NamedTuple):
-    """A model by name, and the configuration that it is scored under."""
+    """A model by name, the configuration that it is scored under, and which of its settings the user gave."""
 
     source: Source
     config: Config
+    named: frozenset[str] = frozenset()
 
 
 class Share(NamedTuple):
@@ -96,8 +98,9 @@ def evaluate_protocol(
         check_folds(protocol, found, [entry.source.model for entry in entries], [entry.config for entry in entries])
 
     def shares() -> Iterator[Share]:  # one model in memory at a time
-        for number, (source, config) in enumerate(entries):
+        for number, (source, config, named) in enumerate(entries):
             classifier = load_video(source.model, backbone=source.backbone, device=accelerator.device)
+            classifier = as_asked(classifier, config, named)
             yield Share(classifier, config, [found[number]] if folds else found)
 
     with working_on(accelerator, out, name or protocol.name):
@@ -151,8 +154,7 @@ def run_protocol(
     summaries: dict[str, Summary] = {}
     departures: list[str] = []
     for classifier, config, lists in shares:
-        if protocol.frames is not None:
-            classifier = replace(classifier, frames=protocol.frames)
+        classifier = by_rules(classifier, config, protocol, lists[0])
         own = list(dict.fromkeys(_departures(classifier, protocol, lists, config, union)))
         departures += [line for line in own if line not in departures]
         applied = protocol if classifier.can_gate else replace(protocol, modulation=False)
@@ -241,6 +243,12 @@ def settled(config: Config, protocol: Protocol, one: ProtocolList, name: str, fr
     return config.model_copy(
         update={section: getattr(config, section).model_copy(update=new) for section, new in fixed.items()}
     )
+
+
+def by_rules(classifier: VideoClassifier, config: Config, protocol: Protocol, one: ProtocolList) -> VideoClassifier:
+    """The classifier as the protocol wants it used; raises ValueError where it cannot be."""
+    ruled = settled(config, protocol, one, protocol.name, classifier.frames)
+    return as_asked(classifier, ruled, protocol.settings().keys())
 
 
 def _departures(

@@ -27,14 +27,14 @@ from mote.files.provenance import provenance
 from mote.files.temporary import temporary_name
 from mote.files.writing import replacing_together, to_json, write_atomic
 from mote.inference.classifier import VideoClassifier
+from mote.inference.contract import as_asked, settled
 from mote.inference.loading import load_video
-from mote.inference.model import Source
 from mote.metrics.frontier import frontier_csv, frontier_row, with_pareto
 from mote.models import folders
 from mote.models.routing import same_expert
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
-from mote.protocols.carry_out import Share, run_protocol
+from mote.protocols.carry_out import Entry, Share, by_rules, run_protocol
 from mote.protocols.lists import ProtocolList, find_lists
 from mote.protocols.table import PROTOCOLS, Protocol, protocol_named
 from mote.reporting.frontier_plot import frontier_plot
@@ -61,6 +61,7 @@ class Target:
     config: Config
     protocol: Protocol | None = None
     lists: tuple[ProtocolList, ...] = ()
+    named: frozenset[str] = frozenset()  # settings of `config` that its own file gives
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,9 @@ class Setting:
 
 
 def frontier(
-    source: Source,
+    entry: Entry,
     closed: str,
     zero_shot: Sequence[str],
-    config: Config,
     out: Path,
     *,
     root: str | None = None,
@@ -89,9 +89,8 @@ def frontier(
     """Measure all settings; print the table, write `out`/frontier.json, .csv, .svg and .png.
 
     Args:
-        source: a video model, see `mote.load`.
+        entry: a video model, see `mote.load`; its configuration says all else, such as precision and workers.
         closed, zero_shot: what is measured on, see `find_target`.
-        config: all else, such as precision and workers.
         out: folder of the results.
         root: what relative paths in the lists of protocols start from.
         alphas, gates: values in [0, 1].
@@ -102,6 +101,7 @@ def frontier(
     Raises:
         ValueError: values outside [0, 1], the same data set named twice, or lists that do not fit.
     """
+    source, config, named = entry
     if wrong := [value for value in (*alphas, *gates) if not 0 <= value <= 1]:
         raise ValueError(f"alphas and gates must be within 0..1, got {wrong}")
     targets = [find_target(text, config, root) for text in (closed, *zero_shot)]
@@ -115,12 +115,16 @@ def frontier(
         raise ValueError(f"{taken[0]}: a column of the table has this name; rename the list")
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
     classifier = load_video(source.model, backbone=source.backbone, device=accelerator.device)
-    for target in targets:  # before the first of them is scored
-        if target.protocol is None:
-            listing = evaluation_listing(target.config.evaluation)
-            listing.records(own_classes(classifier, listing))
+    classifier = as_asked(classifier, config, named)
     if min(alphas, default=1) < 1:
         classifier.original_weights()  # refuses a tower that does not fit before anything is measured
+    for target in targets:  # what the model cannot follow is refused before anything is decoded
+        asked = as_asked(classifier, target.config, target.named)
+        if target.protocol is not None:
+            by_rules(asked, target.config, target.protocol, target.lists[0])
+        else:
+            listing = evaluation_listing(target.config.evaluation)
+            listing.records(own_classes(classifier, listing))
     rows = []
     settings = list(_settings(source.model, classifier, alphas, gates))
     with working_on(accelerator, out, "frontier"), _features_kept(config, classifier, out, accelerator) as folder:
@@ -129,7 +133,8 @@ def frontier(
             zero = dict(zip(names[1:], found[1:], strict=True))
             rows.append(frontier_row(setting.name, setting.sweep, setting.value, found[0], zero))
     rows = with_pareto(rows)
-    origin = provenance(config=config.model_dump(), hashes=_hashes(targets, classifier), seed=config.seed)
+    used, hashes = settled(config, classifier), _hashes(targets, classifier)
+    origin = provenance(config=used.model_dump(), hashes=hashes, seed=config.seed)
     origin["inputs"] = source._asdict() | {"closed": closed, "zero_shot": list(zero_shot), "root": root}
     on_main(accelerator, lambda: _write(out, rows, origin))
     if accelerator.is_main_process:
@@ -165,7 +170,8 @@ def find_target(text: str, config: Config, root: str | None = None) -> Target:
         if own.evaluation.manifest is None:
             raise ValueError(f"{text}: evaluation.manifest is not set; a target needs a list of videos")
         check_evaluation(own.evaluation)
-        return Target(Path(text).stem, own)
+        named = {f"{section}.{key}" for section, keys in tree.items() if isinstance(keys, Mapping) for key in keys}
+        return Target(Path(text).stem, own, named=frozenset(named))
     manifest, _, classes = text.partition(",")
     if not Path(manifest).exists():
         known = ", ".join(PROTOCOLS)
@@ -236,7 +242,7 @@ def _measure(setting: Setting, target: Target, folder: Path, accelerator: Accele
     change = {"cache": str(folder) if setting.alpha is None else None, "unknown": None}
     change |= ruled if target.protocol is None else {}
     config = target.config.model_copy(update={"evaluation": target.config.evaluation.model_copy(update=change)})
-    classifier = setting.classifier()
+    classifier = as_asked(setting.classifier(), config, target.named)
     if target.protocol is None:
         found = evaluate(classifier, config, accelerator, None)
         return {"top1": found["top1"], "top1_interval": found["top1_interval"]}

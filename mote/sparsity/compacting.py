@@ -116,7 +116,7 @@ def _image(folder: Path) -> Source:
 
     def save(place: Path, small: nn.Module) -> None:
         assert isinstance(small, ImageClassifier)
-        written_anew = {"sizes", "mean", "std"}
+        written_anew = {"sizes", "mean", "std", "preprocessing"}
         save_net(place, small, {key: value for key, value in meta.items() if key not in written_anew})
 
     return Source(model, save, example, IMAGE_BATCHES)

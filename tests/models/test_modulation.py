@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from oracles import mote_reference as oracle
 
 from mote.config.sections import EvaluationConfig
-from mote.models.modulation import Gate, modulation_gate
+from mote.models.modulation import GATE, Gate, modulation_gate
 
 
 def draw(seed, *shape):
@@ -53,7 +53,7 @@ def test_known_values_of_the_paper():
 
 
 def test_the_settings_have_the_same_defaults():
-    assert Gate() == Gate(EvaluationConfig().modulation_k, EvaluationConfig().modulation_gamma)
+    assert Gate() == GATE.changed(EvaluationConfig().modulation_k, EvaluationConfig().modulation_gamma)
 
 
 def test_bad_arguments_are_refused():

@@ -9,6 +9,7 @@ from small_towers import shrink_timm
 
 from mote.cli import main
 from mote.config import load
+from mote.models.modulation import GATE
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,8 @@ def test_settings_of_an_evaluation_score_clips(name, data, model, tmp_path):
     result = json.loads((tmp_path / f"{settings.name}.json").read_text())
     assert result["listed"] == result["scored"] == 4
     used = result["provenance"]["config"]["evaluation"]
-    assert (used["modulation_gamma"], used["modulation_k"]) == (settings.modulation_gamma, settings.modulation_k)
+    asked = GATE.changed(settings.modulation_k, settings.modulation_gamma)  # what is not set is the model's own
+    assert (used["modulation_gamma"], used["modulation_k"]) == (asked.gamma, asked.k)
 
 
 def test_flops_of_lenet_are_those_counted_by_hand(data, tmp_path):

@@ -41,6 +41,7 @@ from looks import (
     option,
     penalised_layers,
     plain,
+    prepared,
     prompts,
     rate,
     same_weights,
@@ -48,6 +49,7 @@ from looks import (
     seeds,
     selected,
     size_of_codes,
+    statistics_of,
     steps,
     vectors_do_not_decay,
     warm_up,
@@ -102,7 +104,8 @@ RUNS = {  # name: YAML texts, of which later ones win; "eval NAME" first: that r
         *(*CLIPS, TESTED, MIXING, R_DROP, OPTIM, LOOP, SPARSITY),
         """
 data: {sampling: dense, stride: 2, difference: 1, crop_scale: [0.5, 0.75], flip: 0.25, grayscale: 0.125, workers: 1,
-  decode_timeout: 30}
+  decode_timeout: 30, interpolation: bilinear, resize: longest, fill: [1, 2, 3], mean: [0.25, 0.5, 0.75],
+  std: [0.5, 0.25, 0.125]}
 model: {layers: 2, experts: 3, heads: 4, same_init: true, expert_part: separate, gradient_checkpointing: true}
 loss: {anchor: paper, anchor_weight: 0.25, merged: kl, merged_weight: 0.75, route_temperature: 2,
   merge_temperatures: [-2, 2]}
@@ -156,7 +159,7 @@ evaluation: {manifest: HERE/shards/list.csv, bad_videos: count_wrong}
     "other_clip": (
         *CLIPS,
         """
-data: {size: 48}
+data: {size: 48, decoder: decord}
 imbalance: {method: sampler}
 model: {backbone: "local-dir:HERE/convnext_base", pretrained: random}
 tuning: {text: full}
@@ -165,7 +168,7 @@ tuning: {text: full}
     "digits": (
         *(*PICTURES, MIXING, R_DROP, OPTIM, LOOP, SPARSITY),
         """
-data: {workers: 1}
+data: {workers: 1, interpolation: bicubic, resize: squash, fill: [4, 5, 6]}
 image: {net: lenet, dropout: 0.25, pad: 2, mean: [0.25], std: [0.75]}
 optim: {precision: bf16}
 run: {select: top5}
@@ -183,7 +186,8 @@ image: {net: "timm:test_resnet", pretrained: true, channels: 3}
     "clip_pictures": (
         *PICTURES,
         """
-data: {size: 64, classes: HERE/classes.txt, templates: HERE/templates.txt}
+data: {size: 64, classes: HERE/classes.txt, templates: HERE/templates.txt, interpolation: bilinear, resize: squash,
+  mean: [0.25, 0.5, 0.75], std: [0.5, 0.25, 0.125]}
 image: {net: backbone, channels: 3}
 model: {pretrained: random}
 optim: {backbone_lr_scale: 0.25}
@@ -262,6 +266,15 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
         "other_clip": every(of_dataset("size", True), meta("size")),
         PICTURED: of_dataset("size", True, False),
     },
+    "data.interpolation": {"video zero_shot digits digits_again clip_pictures": prepared("interpolation")},
+    "data.resize": {"video zero_shot digits digits_again clip_pictures": prepared("resize")},
+    "data.fill": {"video zero_shot digits digits_again": prepared("fill")},
+    "data.mean": {"video": statistics_of("model"), "clip_pictures": statistics_of("backbone")},
+    "data.std": {"video": statistics_of("model", "std"), "clip_pictures": statistics_of("backbone", "std")},
+    "data.decoder": {
+        "other_clip": every(of_dataset("decoder", True), meta("decoder")),
+        "zero_shot": every(of_dataset("decoder", False), lambda run: run.result["provenance"]["decoder"]),
+    },
     "data.sampling": {"video": every(of_dataset("sampling", True, False), meta("sampling"))},
     "data.stride": {"video": every(of_dataset("stride", True, False), meta("stride"))},
     "data.difference": {
@@ -273,7 +286,6 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "data.crop_scale": {"video": augmentation("scale"), "timm": of_dataset("scale", True)},
     "data.flip": {"video": augmentation("flip"), "timm": of_dataset("flip", True)},
     "data.grayscale": {"video": augmentation("grayscale"), "timm": of_dataset("grayscale", True)},
-    "data.decoder": {"zero_shot": every(of_dataset("decoder", False), lambda run: run.result["provenance"]["decoder"])},
     "data.workers": {"video zero_shot digits digits_again": given("DataLoader", "num_workers")},
     "data.cache_features": {"frozen": effect(lambda run: run.all("FeatureDataset"))},
     "data.max_bad_fraction": {"shards": effect(lambda run: any("skipped" in record for record in run.updates))},

@@ -1,0 +1,195 @@
+"""One contract of how clips are made: a model's own way from every place, overrides followed or refused."""
+
+import json
+from pathlib import Path
+
+import evaluated_clips
+import numpy as np
+import pytest
+import torch
+from evaluated_clips import settings, write_clips
+from safetensors import safe_open
+from small_towers import small_clip
+
+from mote import load
+from mote.cli import main
+from mote.config import load as load_config
+from mote.datasets import video
+from mote.evaluation.features import _pixels
+from mote.files.preprocessing import CUT_FIRST, Preprocessing
+from mote.inference.contract import as_asked, settled
+from mote.inference.export import contract, export
+from mote.inference.loading import load_video
+from mote.models.checkpoints import save_model
+from mote.models.clip import _preprocessing, load_backbone
+from mote.models.modulation import GATE, Gate
+from mote.models.temporal import TemporalHead
+from mote.models.video_clip import VideoCLIP
+
+TUNED = list(evaluated_clips.CLASSES)
+OWN = {"frames": 4, "size": 64, "sampling": "dense", "stride": 2, "difference": 1, "decoder": "decord"}
+GATED = {"modulation": None, "modulation_k": 2, "modulation_gamma": 0.25}
+PIXELS = Preprocessing("bilinear", "squash", (1, 2, 3))
+
+
+def mote(*arguments: object) -> int | str | None:
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    write_clips(folder, 3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A model that makes clips in no usual way, and whose head changes its answers."""
+    plain, place = load("tiny", device="cpu"), tmp_path_factory.mktemp("model")
+    torch.manual_seed(1)
+    head = TemporalHead(128, num_layers=1, num_experts=2, num_heads=2, max_frames=6)
+    pixels = {"mean": (0.5, 0.25, 0.5), "std": (0.25,) * 3, "preprocessing": PIXELS}
+    model = VideoCLIP(plain.model.visual, plain.model.logit_scale, head, embed_dim=128, **pixels)
+    for parameter in head.parameters():
+        parameter.data.mul_(3)
+    meta = {"backbone": "tiny", "pretrained": None, "classes": TUNED, "templates": plain.templates, "seed": 0}
+    save_model(place, model, {**meta, **OWN, **GATED}, {"tuned_text": plain.text_features(TUNED)})
+    return place
+
+
+def own_way(model) -> dict:
+    return {name: getattr(model, name) for name in OWN} | {
+        "gate": model.modulation_gate,
+        "modulation": model.modulation,
+        "preprocessing": model.model.preprocessing,
+    }
+
+
+def test_a_folder_and_its_export_say_the_same(folder, tmp_path):
+    model = load_video(str(folder), device="cpu")
+    assert own_way(model) == {**OWN, "gate": Gate(2, 0.25), "modulation": None, "preprocessing": PIXELS}
+    export(model, tmp_path / "m.safetensors", class_names=["red star", "green ring"])
+    again = load_video(str(tmp_path / "m.safetensors"), device="cpu")
+    assert own_way(again) == own_way(model) and again.recipe == model.recipe
+    with safe_open(tmp_path / "m.safetensors", "pt") as file:
+        note = json.loads(file.metadata()["mote"])
+    assert note["modulation"] == {"k": 2, "gamma": 0.25} and note["decoder"] == "decord"
+    assert (note["resize"]["mode"], note["resize"]["interpolation"]) == ("squash", "bilinear")
+    assert note["resize"]["fill"] == [1, 2, 3] and note["sampling"]["stride"] == 2
+
+
+def test_the_gate_of_the_model_is_part_of_prediction_and_of_a_graph(folder, tmp_path):
+    model, names = load_video(str(folder), device="cpu"), ["red star", "green ring", "pink heart"]
+    frames = torch.from_numpy(np.random.default_rng(5).integers(0, 256, (2, 1, 4, 3, 64, 64), dtype=np.uint8))
+    own = model.scorer(names)({"frames": frames})
+    assert (own - model.scorer(names, gate=GATE)({"frames": frames})).abs().max() > 1e-2
+    export(model, tmp_path / "m.pt2", class_names=names)
+    found = torch.export.load(tmp_path / "m.pt2").module()(frames[:, 0])
+    torch.testing.assert_close(found, own[:, 0], atol=1e-4, rtol=0)
+    assert contract(model, names, model.text_features(names), modulation=True)["modulation"]["k"] == 2
+
+
+def test_eval_makes_clips_in_the_models_own_way_and_says_so(folder, clips, tmp_path):
+    assert mote("eval", folder, *settings(clips), "data.decoder=pyav", "--out", tmp_path, "--no-page") == 0
+    result = json.loads((tmp_path / "eval.json").read_text())
+    used = result["provenance"]["config"]
+    assert {key: used["data"][key] for key in OWN} == {**OWN, "decoder": "pyav"}
+    assert (used["data"]["interpolation"], used["data"]["resize"]) == ("bilinear", "squash")
+    assert used["data"]["mean"] == [0.5, 0.25, 0.5] and used["evaluation"]["modulation_k"] == 2
+    model = load_video(str(folder), device="cpu")
+    model.decoder = "pyav"
+    rows = (tmp_path / "eval.csv").read_text().splitlines()
+    where = rows[0].split(",").index("probability")
+    for row, clip in zip(rows[1:], sorted(clips.glob("clip*.mp4")), strict=True):
+        best = next(iter(model.classify_video(clip).values()))
+        assert float(row.split(",")[where]) == pytest.approx(best, abs=1e-5)
+
+
+def test_what_is_asked_for_is_done_and_written_down(folder, clips, tmp_path, monkeypatch):
+    made, init = [], video.VideoDataset.__init__
+
+    def noting(self, *args, **options):
+        init(self, *args, **options)
+        made.append(self)
+
+    monkeypatch.setattr(video.VideoDataset, "__init__", noting)
+    ways = ["data.frames=2", "data.sampling=segment", "data.difference=0", "data.decoder=pyav", "data.resize=crop"]
+    ways += ["data.interpolation=bicubic", "evaluation.modulation_k=1", "data.mean=[0.5,0.5,0.5]"]
+    assert mote("eval", folder, *settings(clips, *ways), "--out", tmp_path, "--no-page") == 0
+    used = json.loads((tmp_path / "eval.json").read_text())["provenance"]["config"]
+    (one,) = made
+    assert (one.num_frames, one.sampling, one.difference, one.decoder, one.stride) == (2, "segment", 0, "pyav", 2)
+    assert one.preprocessing == Preprocessing("bicubic", "crop", (1, 2, 3))
+    assert (used["data"]["frames"], used["data"]["sampling"], used["data"]["stride"]) == (2, "segment", 2)
+    assert used["data"]["mean"] == [0.5] * 3 and used["evaluation"]["modulation_k"] == 1
+    assert used["evaluation"]["modulation_gamma"] == 0.25 and used["data"]["resize"] == "crop"
+
+
+@pytest.mark.parametrize(
+    ("way", "problem"),
+    [
+        ("data.frames=7", "data.frames=7: the temporal head of this model has positions for 6 frames"),
+        ("data.size=96", "data.size=96: this network cannot take images of 96 x 96 pixels"),
+        ("data.size=70", "data.size=70: this network cannot take images of 70 x 70 pixels: it is no multiple of 16"),
+    ],
+)
+def test_what_the_model_cannot_follow_is_refused_before_anything_is_decoded(
+    folder, clips, tmp_path, capsys, monkeypatch, way, problem
+):
+    def decode(*_arguments, **_options):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(video, "read_frames", decode)
+    assert mote("eval", folder, *settings(clips, way), "--out", tmp_path) == 2
+    assert problem in capsys.readouterr().err and not any(tmp_path.iterdir())
+
+
+def test_defaults_ask_for_nothing(folder):
+    model, config = load_video(str(folder), device="cpu"), load_config([], ["data.frames=2"])
+    assert as_asked(model, config) is model
+    assert as_asked(model, config, {"data.frames"}).frames == 2 and model.frames == 4
+    assert settled(config, model).data.frames == 4 and settled(config, model).data.resize == "squash"
+    other = as_asked(model, load_config([], ["data.resize=shortest"]))
+    assert other.model.preprocessing.resize == "shortest" and model.model.preprocessing == PIXELS
+    assert other.model.visual.state_dict().keys() == model.model.visual.state_dict().keys()
+
+
+def test_features_prepared_in_another_way_are_other_entries():
+    tiny = load_video("tiny", device="cpu")
+    tiny.model.set_pixels(mean=(0.0,) * 3, std=(1.0,) * 3)
+    ways = [CUT_FIRST, *(CUT_FIRST.changed(**way) for way in ({"interpolation": "bicubic"}, {"resize": "squash"}))]
+    keys = []
+    for way in [*ways, CUT_FIRST.changed(fill=(0, 0, 1))]:
+        keys.append(_pixels(tiny.model, way))
+    tiny.model.set_pixels(std=(0.5,) * 3)
+    assert len({*keys, _pixels(tiny.model, CUT_FIRST)}) == 5
+    assert keys[0] == str([tiny.model.mean.tolist(), torch.ones(3, 1, 1).tolist()])  # as it was before
+
+
+def test_an_older_folder_keeps_what_it_was_trained_with_and_says_so(folder, tmp_path):
+    meta = json.loads((folder / "model.json").read_text())
+    for key in ("preprocessing", "decoder", *GATED):
+        del meta[key]
+    (tmp_path / "best").mkdir()
+    (tmp_path / "best" / "model.json").write_text(json.dumps(meta))
+    (tmp_path / "best" / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    (tmp_path / "config.yaml").write_text("evaluation: {modulation_k: 3, modulation_gamma: 0.5}\n")
+    for place in (tmp_path, tmp_path / "best"):
+        with pytest.warns(UserWarning, match=r"model\.json: trained before models named their preprocessing"):
+            model = load_video(str(place), device="cpu")
+        assert model.model.preprocessing == CUT_FIRST and model.modulation_gate == Gate(3, 0.5)
+
+
+def test_a_backbone_brings_its_own_preprocessing(tmp_path):
+    name = small_clip("ViT-B-32", tmp_path)
+    file = Path(name.removeprefix("local-dir:")) / "open_clip_config.json"
+    own = {"mean": [0.5] * 3, "std": [0.25] * 3, "interpolation": "bilinear", "resize_mode": "longest"}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "preprocess_cfg": {**own, "fill_color": 9}}))
+    towers = load_backbone(name, "random")
+    assert towers.preprocessing == Preprocessing("bilinear", "longest", (9, 9, 9)) and towers.mean == (0.5, 0.5, 0.5)
+    assert _preprocessing("a", {"interpolation": "random"}) == Preprocessing()
+    with pytest.raises(ValueError, match="a: preprocessing: resize must be one of"):
+        _preprocessing("a", {"resize_mode": "other"})
