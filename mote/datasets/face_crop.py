@@ -58,7 +58,7 @@ def find_face(pixels: UInt8[np.ndarray, "H W 3"]) -> Square | None:
 def face_of_frame(pixels: UInt8[np.ndarray, "H W 3"]) -> Float64[np.ndarray, "4"]:
     """`find_face` as numbers, NaN where there is no face. Raises ValueError where OpenCV is not installed."""
     check_installed()
-    return np.array(find_face(pixels) or [np.nan] * 4)
+    return np.array(find_face(pixels) or [np.nan] * 4, np.float64)
 
 
 def median_face(squares: Float64[np.ndarray, "T 4"], name: str | Path) -> Square:

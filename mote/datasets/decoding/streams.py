@@ -72,8 +72,10 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
 
 
 def upright(pixels: UInt8[np.ndarray, "H W 3"], matrix: tuple[int, int, int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    """A frame as it is shown, from the pixels as they are stored; a view of them."""
+    """A frame as it is shown, from the pixels as they are stored."""
+    if matrix == UPRIGHT:
+        return pixels
     a, b, c, d = matrix
     if a == 0:
         pixels, a, d = pixels.swapaxes(0, 1), c, b
-    return pixels[::d, ::a]
+    return np.ascontiguousarray(pixels[::d, ::a])

@@ -14,6 +14,7 @@ from mote.datasets.cache.file_hashes import FileHashes
 from mote.datasets.decoding.decode import read_frames
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.decoding.errors import DecodeError
+from mote.datasets.face_crop import Square
 from mote.datasets.lists.manifest import Record
 from mote.datasets.lists.verify import read_ends
 from mote.datasets.synthetic.clips import render_clip
@@ -94,7 +95,9 @@ def test_faces_are_cut_before_all_else(tmp_path, monkeypatch):
     settings = {"num_frames": 3, "size": 12, "train": False}
     squares = []
     monkeypatch.setattr(video, "face_of_frame", lambda frame: np.arange(4.0))
-    monkeypatch.setattr(video, "median_face", lambda found, path: squares.append((found.shape, path)) or (5, 2, 20, 0))
+    monkeypatch.setattr(
+        video, "median_face", lambda found, path: squares.append((found.shape, path)) or Square(5.0, 2.0, 20.0, 0.0)
+    )
     monkeypatch.setattr(video, "cut", lambda frame, square: frame[2:22, 5:25])
     faces = VideoDataset([Record(whole, 0)], faces=True, **settings)[0]["frames"]
     assert faces.equal(VideoDataset([Record(part, 0)], **settings)[0]["frames"]) and squares == [((3, 4), whole)]
