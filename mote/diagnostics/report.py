@@ -115,13 +115,12 @@ def diagnose(run: Path, config: Config, out: Path, request: Request) -> Mapping[
     }
 
     def write() -> None:
-        histories = {key: pair.history for key, pair in found.spectra.items()}
         with replacing_together(out) as stage:
             write_atomic(stage / f"{request.name}.csv", _csv(of.classes, label, found.rows))
             if "radius_median" in found.quantities:
                 classes_plot(per_class, stage / f"{request.name}_classes")
-            if histories:
-                lanczos_plot(histories, stage / f"{request.name}_lanczos")
+            if found.spectra:
+                lanczos_plot({key: p.history for key, p in found.spectra.items()}, stage / f"{request.name}_lanczos")
             write_atomic(stage / f"{request.name}.json", to_json(document))
 
     on_main(accelerator, write)
