@@ -109,7 +109,7 @@ class VideoClassifier:
             difference=self.difference,
             decoder=self.decoder,
             preprocessing=self.model.preprocessing,
-            crop=face_of_clip if views.faces else None,
+            faces=views.faces,
             **options,
         )
 

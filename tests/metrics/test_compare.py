@@ -274,7 +274,7 @@ def test_damaged_json_is_named(tmp_path, text):
         (lambda text: text.replace(",1,1,", ",1,0,", 1), r"a\.csv:2: damaged line"),  # right without being decoded
         (lambda text: text[: text.rindex("clips/2")], r"listed is 2 but 3 in a\.json"),
         (lambda text: text.replace(",1,1,", ",0,1,", 1), r"top1_correct is 0 but 1 in a\.json"),
-        (lambda text: text.replace(",0,0,", ",0,1,", 1), r"scored is 3 but 2 in a\.json"),
+        (lambda text: text.replace(",0,0,", ",0,1,", 1), r"a\.csv:4: damaged line"),  # decoded, but no probability
     ],
 )
 def test_damaged_predictions_are_named(tmp_path, damage, message):
