@@ -175,7 +175,6 @@ COVERED = {  # by the test file of another module
     "models/reference.py": "models/test_checkpoints.py",
     "models/sites.py": "sparsity/test_groups.py",
     "models/tensor_files.py": "models/test_checkpoints.py",
-    "models/view_scorer.py": "evaluation/test_video_scores.py",
     "protocols/lists.py": "protocols/test_carry_out.py",
     "protocols/verification.py": "protocols/test_carry_out.py",
     "reporting/diagnose_plot.py": "diagnostics/test_report.py",
@@ -186,12 +185,10 @@ COVERED = {  # by the test file of another module
     "reporting/imbalance_sections.py": "experiments/test_expressions.py",
     "reporting/model_card.py": "inference/test_sharing.py",
     "sparsity/report.py": "sparsity/test_compacting.py",
-    "tasks/long_tail.py": "tasks/test_video_long_tail.py",
     "training/layout/__init__.py": "training/test_layout.py",
     "training/layout/sharded.py": "training/test_layout.py",
     "training/run.py": "training/test_loop.py",
     "training/signals.py": "training/test_loop.py",
-    "training/step.py": "training/test_loop.py",
 }
 
 
