@@ -18,12 +18,29 @@ import torch  # noqa: E402
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
-LONGEST = ("test_processes.py", "test_video_scores.py", "test_export.py", "test_staying_alive.py")
+# By the sum of their times in `pytest --durations=0`, longest first; measure again when a slow test comes or goes.
+LONGEST = (
+    "whole/test_processes.py",
+    "inference/test_export.py",
+    "protocols/test_carry_out.py",
+    "inference/test_export_runs.py",
+    "reporting/test_browser.py",
+    "reporting/test_evaluation_page.py",
+    "evaluation/test_video_scores.py",
+    "experiments/test_expressions.py",
+    "sparsity/test_compacting.py",
+    "whole/test_recipes.py",
+    "protocols/test_frontier.py",
+    "whole/test_settings_arrive.py",
+    "protocols/test_folds.py",
+    "whole/test_staying_alive.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first, so that no process is left alone with one at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get("/".join(item.path.parts[-2:]), len(LONGEST)))
 
 
 @pytest.fixture(scope="session")

@@ -159,35 +159,61 @@ def test_an_export_of_a_local_clip_names_its_file_and_no_folder(folder, tmp_path
     assert torch.equal(load(str(file), device="cpu").text_features(["green cross"]), expected_text)
 
 
-@pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=pytest.mark.slow)])
-def test_real_clips_get_the_same_logits_in_a_process_without_this_package(folder, real_data, tmp_path, suffix):
+@pytest.fixture(scope="module")
+def program(folder, tmp_path_factory) -> Path:
+    """The graph that the tests share, as tracing takes most of their time: class features are an input of it."""
+    file = tmp_path_factory.mktemp("program") / "model.pt2"
+    export(on_cpu(folder), file, text_input=True)
+    return file
+
+
+def test_real_clips_get_the_same_logits_in_a_process_without_this_package(folder, program, real_data, tmp_path):
+    model = on_cpu(folder)
+    frames, text = real_frames(model, real_data / "hmdb51_5clips"), model.text_features(LABELS)
+    wanted = expected(model, frames, LABELS)
+    assert (wanted - expected(model, frames, LABELS, modulation=False)).abs().max() > 0.1  # so the gate is in it
+    found, note = elsewhere(program, tmp_path, frames=frames, text=text)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+    assert note["labels"] is None and note["modulation"] == {"k": 5, "gamma": 0.05}
+    assert note["sampling"]["frames"] == 4 and note["resize"]["size"] == 64
+    assert note["source"] == folder.name
+    assert_no_places(program, folder.parent)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+def test_a_graph_that_knows_its_classes_is_checked_on_clips_and_stands_alone(folder, real_data, tmp_path, suffix):
     clips = real_data / "hmdb51_5clips"
     file = tmp_path / f"model{suffix}"
     assert export(on_cpu(folder), file, class_names=LABELS, check=str(clips)) <= 1e-4
-    model = load(str(folder), device="cpu")
+    model = on_cpu(folder)
     frames = real_frames(model, clips)
-    wanted = expected(model, frames, LABELS)
-    assert (wanted - expected(model, frames, LABELS, modulation=False)).abs().max() > 0.1  # so the gate is in it
     found, note = elsewhere(file, tmp_path, frames=frames)
-    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found, expected(model, frames, LABELS), atol=1e-4, rtol=0)
     assert note["labels"] == LABELS and note["modulation"] == {"k": 5, "gamma": 0.05}
-    assert note["sampling"]["frames"] == 4 and note["resize"]["size"] == 64
-    assert note["source"] == folder.name
     assert_no_places(file, folder.parent)
 
 
-@pytest.mark.parametrize("suffix", [".pt2", pytest.param(".onnx", marks=pytest.mark.slow)])
-def test_class_features_as_an_input_take_any_number_of_clips_and_classes(folder, tmp_path, suffix):
-    file = tmp_path / f"model{suffix}"
-    export(on_cpu(folder), file, text_input=True)
-    model = load(str(folder), device="cpu")
-    program = torch.export.load(file).module() if suffix == ".pt2" else None
-    session = onnxruntime.InferenceSession(file) if suffix == ".onnx" else None
+def check_any_number(model: VideoClassifier, run) -> None:
+    """`run` from frames and class features to logits, for one clip and more, one class and more."""
     for labels, num in ((TUNED, 1), ([*LABELS, *TUNED], 4), (LABELS[:1], 2)):
         frames, text = noise(model, num), model.text_features(labels)
-        inputs = {"frames": frames.numpy(), "text": text.numpy()}
-        found = program(frames, text) if program else torch.from_numpy(session.run(["logits"], inputs)[0])
-        torch.testing.assert_close(found, expected(model, frames, labels), atol=1e-4, rtol=0)
+        torch.testing.assert_close(run(frames, text), expected(model, frames, labels), atol=1e-4, rtol=0)
+
+
+def test_class_features_as_an_input_take_any_number_of_clips_and_classes(folder, program):
+    check_any_number(on_cpu(folder), torch.export.load(program).module())
+
+
+@pytest.mark.slow
+def test_class_features_as_an_input_of_onnx_take_any_number_too(folder, tmp_path):
+    export(on_cpu(folder), tmp_path / "model.onnx", text_input=True)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+
+    def run(frames, text):
+        return torch.from_numpy(session.run(["logits"], {"frames": frames.numpy(), "text": text.numpy()})[0])
+
+    check_any_number(on_cpu(folder), run)
 
 
 @pytest.mark.slow
@@ -239,13 +265,14 @@ def test_modulation_is_refused_where_there_is_nothing_to_compare_with(folder):
     assert load("tiny", device="cpu").gate_text(LABELS, True) is None  # no temporal branch to damp
 
 
-def test_modulation_can_be_left_out_of_a_graph(folder, tmp_path):
-    export(on_cpu(folder), tmp_path / "model.pt2", class_names=LABELS, modulation=False)
+def test_modulation_can_be_left_out_of_a_graph_that_knows_its_classes(folder, video, tmp_path):
+    file = tmp_path / "model.pt2"
+    assert export(on_cpu(folder), file, class_names=LABELS, modulation=False, check=str(video)) <= 1e-4
     model = load(str(folder), device="cpu")
     note = {"mote": ""}
     found = torch.export.load(tmp_path / "model.pt2", extra_files=note).module()(noise(model))
     torch.testing.assert_close(found, expected(model, noise(model), LABELS, modulation=False), atol=1e-4, rtol=0)
-    assert json.loads(note["mote"])["modulation"] is None
+    assert json.loads(note["mote"])["modulation"] is None and json.loads(note["mote"])["labels"] == LABELS
 
 
 def test_an_authors_checkpoint_is_exported_with_its_own_merge(tmp_path):

@@ -55,13 +55,13 @@ def test_auroc_interval_of_one_pair_of_scores_is_wide():
 
 def test_auroc_interval_covers_the_truth():
     rng = np.random.default_rng(0)
-    truth, rounds, inside = 0.8, 1500, 0
+    truth, rounds, inside = 0.8, 300, 0
     for _ in range(rounds):
         # P(X > Y) = rate_Y / (rate_X + rate_Y) for exponential X, Y: means 4 and 1 give 0.8
         area = open_set.auroc(rng.exponential(4.0, 40), rng.exponential(1.0, 60))
         low, high = open_set.auroc_interval(area, 40, 60)
         inside += low <= truth <= high
-    assert inside / rounds == pytest.approx(0.95, abs=0.02)
+    assert inside / rounds == pytest.approx(0.95, abs=0.04)  # three standard errors of 300 draws
 
 
 @pytest.mark.parametrize("rejected", [0.0, 0.05, 0.29, 0.5, 0.99])

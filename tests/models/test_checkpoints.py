@@ -230,6 +230,58 @@ def test_a_checkpoint_without_temporal_head_is_mean_pooling(tmp_path):
     assert loaded.model.temporal is None and loaded.merge_routing is None and len(loaded.tuned_text) == 11
 
 
+@pytest.mark.parametrize(
+    ("width", "patch", "layers", "embed", "pixels", "name"),
+    [
+        (768, 32, 12, 512, 224, "ViT-B-32-quickgelu"),
+        (768, 16, 12, 512, 224, "ViT-B-16-quickgelu"),
+        (1024, 14, 24, 768, 224, "ViT-L-14-quickgelu"),
+        (1024, 14, 24, 768, 336, "ViT-L-14-336-quickgelu"),
+        (768, 16, 12, 512, 240, None),  # OpenAI published no such tower
+        (768, 32, 11, 512, 224, None),
+        (768, 32, 12, 640, 224, None),
+    ],
+)
+def test_the_four_towers_of_openai_are_known_by_their_sizes_and_described_as_open_clip_does(
+    tmp_path, monkeypatch, width, patch, layers, embed, pixels, name
+):
+    """`meta` of published checkpoints; tensors that say nothing of the sizes are left out, and so is the network."""
+    visual = {
+        "conv1.weight": torch.zeros(1).expand(width, 3, patch, patch),
+        "positional_embedding": torch.zeros(1).expand((pixels // patch) ** 2 + 1, width),
+        "proj": torch.zeros(1).expand(width, embed),
+        **{f"transformer.resblocks.{n}.ln_1.bias": torch.zeros(1) for n in range(layers)},
+        "transformer.resblocks.0.mlp.c_fc.weight": torch.zeros(1).expand(4 * width, width),
+    }
+    clip = {"logit_scale": torch.tensor(2.5), **{f"visual.{key}": value for key, value in visual.items()}}
+    head = {"spe_cls_feature": torch.ones(3, embed)}
+    path = saved(tmp_path, {"model_state_dict": clip, "fusion_model_state_dict": head})
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(checkpoints, "_rebuild", lambda architecture, sizes, state, path: make(num_layers=0))
+    meta = load_reference(path).meta
+    assert (meta["backbone"], meta["pretrained"]) == (name, name and "openai")
+    assert meta["classes"] is None
+    expected = {"image_size": pixels, "patch_size": patch, "layers": layers, "width": width}
+    vision = meta["architecture"]["vision_cfg"]
+    assert vision == expected | {"head_width": 64, "mlp_ratio": 4.0}
+    assert meta["architecture"]["embed_dim"] == embed and meta["architecture"]["quick_gelu"] is True
+    if name:  # what open_clip says of the model of this name
+        theirs = open_clip.get_model_config(name)
+        assert theirs["embed_dim"] == embed and theirs["quick_gelu"] is True
+        assert {key: theirs["vision_cfg"][key] for key in expected} == expected
+
+
+def test_a_vocabulary_in_half_precision_is_one_in_single_precision(tmp_path):
+    checkpoint = oracle.random_checkpoint(torch.Generator().manual_seed(7))
+    head = checkpoint["fusion_model_state_dict"]
+    head["spe_cls_feature"] = head["spe_cls_feature"].half()
+    loaded = load_reference(saved(tmp_path, checkpoint))
+    assert loaded.tuned_text.dtype == torch.float32
+    assert torch.equal(loaded.tuned_text, head["spe_cls_feature"].float())
+    save_model(tmp_path / "folder", loaded.model, loaded.meta, {"tuned_text": loaded.tuned_text})
+    assert torch.equal(load_model(tmp_path / "folder").tuned_text, loaded.tuned_text)
+
+
 def broken(checkpoint, part, **changes):
     part = checkpoint[{"clip": "model_state_dict", "head": "fusion_model_state_dict"}[part]]
     for name, value in changes.items():

@@ -141,3 +141,21 @@ def test_counts_are_checked():
         checked_counts([3, 0])
     with pytest.raises(ValueError, match="at least 2 classes, got 1"):
         checked_counts([3])
+
+
+def test_the_defaults_are_those_of_the_papers():
+    logits, target = draw()
+    for name, settings in (
+        ("class_balanced", {"beta": 0.9999}),
+        ("focal", {"gamma": 2.0}),
+        ("label_smoothing", {"epsilon": 0.1}),
+        ("logit_adjustment", {"tau": 1.0}),
+        ("ldam", {"max_margin": 0.5, "scale": 30.0}),
+    ):
+        torch.testing.assert_close(
+            LOSSES[name](logits, target, COUNTS), LOSSES[name](logits, target, COUNTS, **settings)
+        )
+    assert torch.equal(effective_number_weights(COUNTS), effective_number_weights(COUNTS, 0.9999))
+    posterior = logits.log_softmax(1)
+    assert torch.equal(adjust_logits(posterior, COUNTS), adjust_logits(posterior, COUNTS, tau=1.0))
+    assert torch.equal(tau_normalized(logits), tau_normalized(logits, 1.0))

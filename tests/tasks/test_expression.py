@@ -186,3 +186,11 @@ def test_settings_that_mean_nothing_are_refused():
             make_task(**options)
     with pytest.raises(ValueError, match="identical"):
         make_task(r_drop_weight=1.0)(make_batch(), GENERATOR)
+
+
+def test_a_batch_of_which_nothing_is_valid_has_no_loss_and_no_gradient():
+    task, batch = make_task(dropout=0.3, r_drop_weight=0.5, strength=1.0, epsilon=0.1), make_batch()
+    loss, terms = task({**batch, "valid": torch.zeros(6, dtype=torch.bool)}, GENERATOR)
+    loss.backward()
+    assert loss.item() == 0 and all(value.item() == 0 for value in terms.values())
+    assert all(p.grad is not None and not p.grad.any() for p in task.parameters())
