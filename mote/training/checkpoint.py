@@ -211,6 +211,7 @@ def resumed(out: Path, task: nn.Module, new: Progress) -> tuple[Progress, Traini
     progress = found[0]
     if not (progress.bound and new.bound) and progress.fingerprint != new.fingerprint:
         raise ValueError(f"{out}: belongs to another configuration ({progress.fingerprint} != {new.fingerprint})")
+    progress.bound = progress.bound or new.bound  # a run that did not record it does from now on
     if progress.steps_per_epoch != new.steps_per_epoch:
         raise ValueError(
             f"{out}: had {progress.steps_per_epoch} steps per epoch, now {new.steps_per_epoch}; "
