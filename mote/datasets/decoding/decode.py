@@ -187,7 +187,7 @@ DECODERS = {"pyav": PyAVVideo, "decord": DecordVideo}
 
 
 def open_video(path: Path | str, decoder: str = "pyav") -> OpenVideo:
-    """An open video file, still image, or folder of frames; `path` may also name a video in an archive, see `tar_shards`.
+    """An open video, still image, or folder of frames; `path` may also name a video in an archive, see `tar_shards`.
 
     Raises:
         DecodeError: it is missing, is no video, or lies in an archive, which decord cannot read.
