@@ -135,6 +135,7 @@ COVERED = {  # by the test file of another module
     "config/kinds.py": "config/test_sections.py",
     "config/sections.py": "config/test_sections.py",
     "config/tree.py": "config/test_loading.py",
+    "datasets/decoding/reading.py": "datasets/decoding/test_decode.py",
     "datasets/decoding/streams.py": "datasets/decoding/test_decode.py",
     "datasets/cache/file_hashes.py": "datasets/cache/test_feature_cache.py",
     "datasets/cache/shards.py": "datasets/cache/test_feature_cache.py",

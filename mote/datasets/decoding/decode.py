@@ -29,8 +29,9 @@ from mote.datasets.decoding.decord_video import DecordVideo
 from mote.datasets.decoding.errors import DecodeError, FrameOrderError, reported
 from mote.datasets.decoding.frame_folder import FrameFolder
 from mote.datasets.decoding.reading import Frame, OpenVideo
-from mote.datasets.decoding.streams import OPTIONS, UPRIGHT, display_matrix, upright, video_stream
+from mote.datasets.decoding.streams import OPTIONS, UPRIGHT, display_matrix, is_video, upright, video_stream
 from mote.datasets.decoding.tar_shards import part_of
+from mote.datasets.lists.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from mote.datasets.sampling import to_keyframes
 
 TIMED_FORMATS = {"mov", "matroska", "flv"}  # containers that store presentation times and seek exactly
@@ -186,7 +187,7 @@ DECODERS = {"pyav": PyAVVideo, "decord": DecordVideo}
 
 
 def open_video(path: Path | str, decoder: str = "pyav") -> OpenVideo:
-    """An open video file, or folder of frames; `path` may also name a video in an archive, see `tar_shards`.
+    """An open video, still image, or folder of frames; `path` may also name a video in an archive, see `tar_shards`.
 
     Raises:
         DecodeError: it is missing, is no video, or lies in an archive, which decord cannot read.
@@ -205,6 +206,8 @@ def open_video(path: Path | str, decoder: str = "pyav") -> OpenVideo:
         raise DecodeError(path, decoder, "its archive is cut off" if decoder == "pyav" else "it reads no archives")
     if os.path.getsize(file) == 0 or (part is not None and part.size == 0):
         raise DecodeError(path, decoder, "the file is empty")
+    if part is None and Path(path).suffix.lower() in IMAGE_SUFFIXES - VIDEO_SUFFIXES and not is_video(path):
+        return FrameFolder(path)
     return DECODERS[decoder](path)
 
 

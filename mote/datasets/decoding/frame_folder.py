@@ -4,6 +4,7 @@ Frames are in the order of their names, where numbers count by their value: 2.jp
 that are asked for are opened.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +19,13 @@ from mote.datasets.lists.folders import IMAGE_SUFFIXES
 
 
 class FrameFolder(OpenVideo):
-    """An open folder; DecodeError where it is empty."""
+    """An open folder, or a single image as a clip of one frame; DecodeError where the folder is empty."""
 
     decoder = "pillow"
 
     def __init__(self, path: Path | str):
         super().__init__(path)
-        self._files = frame_files(Path(path))
+        self._files = frame_files(Path(path)) if os.path.isdir(path) else [Path(path)]
         self.num_frames = len(self._files)
         if not self._files:
             raise DecodeError(path, self.decoder, "the folder holds no image")

@@ -15,6 +15,7 @@ NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails  # the cove
 OPTIONS = {"protocol_whitelist": "file,subfile"}  # a playlist in the place of a video opens nothing from elsewhere
 NO_VIDEOS = {"tty": "a text", "hls": "a playlist", "dash": "a playlist", "concat": "a playlist", "sdp": "a playlist"}
 UPRIGHT = (1, 0, 0, 1)
+QUARTERS = (UPRIGHT, (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))  # counter-clockwise
 TOLERANCE = 0.0175  # sine of one degree
 
 
@@ -55,7 +56,10 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     Raises:
         ValueError: the matrix is none of the eight that turn by quarters and mirror.
     """
-    data = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
+    try:
+        data = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
+    except ValueError:  # PyAV knows not all kinds of side data, such as EXIF in Motion JPEG; it still tells the angle
+        return QUARTERS[round(frame.rotation / 90) % 4]
     if data is None:
         return UPRIGHT
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()

@@ -347,3 +347,13 @@ def test_reading_keeps_no_memory(tmp_path):
     used()
     before = used()
     assert used() - before < 80 * 40
+
+
+def test_side_data_that_pyav_does_not_know_is_no_error(tmp_path):
+    """EXIF, as cameras write it into Motion JPEG."""
+    exif, image = Image.Exif(), np.full((32, 48, 3), 30, np.uint8)
+    image[:16, :16] = 230
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(image).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    frame = read_frames((tmp_path / "a.jpg").rename(tmp_path / "a.mjpeg"), [0])[0]
+    assert frame.shape == (48, 32, 3) and abs(frame.astype(int) - np.rot90(image, -1)).mean() < 4

@@ -48,6 +48,7 @@ def test_all_eight_orientations_are_as_a_viewer_shows_them(suffix, mode, tmp_pat
     (tmp_path / "1.jpg").write_bytes(file.getvalue())  # 8: the last
     assert np.array_equal(read_frames(tmp_path, [0])[0], turn(plain))
     assert np.array_equal(read_image(tmp_path / "1.jpg"), turn(plain))
+    assert np.array_equal(read_frames(tmp_path / "1.jpg", [0])[0], turn(plain))  # listed as a video: a clip of one
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
