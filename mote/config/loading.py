@@ -111,11 +111,12 @@ def _with_warm_up_that_fits(tree: Tree, sources: Sequence[Tree]) -> Tree:
 
 
 def validate(tree: Mapping[str, object]) -> Config:
-    """The configuration of a plain tree; raises ConfigError with one line per mistake."""
+    """The configuration of a plain tree; raises ConfigError with one line per setting that is wrong."""
     try:
         return Config.model_validate_json(json.dumps(tree))
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(item) for item in error.errors())) from None
+        first = {item["loc"][:2]: item for item in reversed(error.errors())}  # of a tuple, only its first mistake
+        raise ConfigError("\n".join(_explain(item) for item in reversed(first.values()))) from None
     except (TypeError, ValueError, RecursionError) as error:  # a tree that is not of plain values
         raise ConfigError(f"settings must be plain values: {error}") from None
 

@@ -88,11 +88,6 @@ class ImageExperiment:
         meta["channels"] = config.image.channels
         return meta if self.counts is None else {**meta, "counts": self.counts, "method": config.imbalance.method}
 
-    @property
-    def _net(self) -> ImageNet | CLIPImages:
-        """What is trained."""
-        return cast(ImageNet | CLIPImages, cast(Any, self.task).model)
-
     def rules(self) -> list[Rule]:
         """Learning rates, see `mote.training.optim`."""
         if self.counts is not None and METHODS[self.config.imbalance.method].head_only:
@@ -105,11 +100,9 @@ class ImageExperiment:
         """Training batches, augmented."""
         balanced = self.counts is not None and METHODS[self.config.imbalance.method].balanced_batches
         labels = [record.label for record in self.records] if balanced else None
-        return loaders.training_loader(
-            self.config,
-            image_dataset(self.config, self.data, self.size, train=True, preprocessing=self._net.preprocessing),
-            labels,
-        )
+        own = getattr(cast(Any, self.task).model, "preprocessing", None)  # an autoencoder has none
+        images = image_dataset(self.config, self.data, self.size, train=True, preprocessing=own)
+        return loaders.training_loader(self.config, images, labels)
 
     def predict(self, batch: dict[str, Tensor]) -> Tensor:
         """Logits of a batch (B, K)."""

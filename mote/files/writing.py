@@ -164,8 +164,16 @@ class PatientFile(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        """Yes, as torch.export.save asks for; it seeks nowhere."""
+        """Yes, as torch.export.save asks for."""
         return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """The new position."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The position."""
+        return self._file.tell()
 
     def write(self, data: Any) -> int:
         """The number of bytes of `data`, written or not."""

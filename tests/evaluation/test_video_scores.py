@@ -68,9 +68,9 @@ def decoded(monkeypatch) -> list[Path]:
     """Every file that is decoded in this process."""
     opened: list[Path] = []
 
-    def spy(path, *arguments):
+    def spy(path, *arguments, **options):
         opened.append(path)
-        return read_frames(path, *arguments)
+        return read_frames(path, *arguments, **options)
 
     monkeypatch.setattr(video, "read_frames", spy)
     return opened
