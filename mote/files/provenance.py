@@ -56,7 +56,7 @@ def without_places(value: Any, key: str | None = None) -> Any:
     if not isinstance(value, str) or key in NAME:
         return value
     kind, separator, path = value.rpartition(":")
-    if Path(path).is_absolute():
+    if Path(path).is_absolute() and not path.startswith("//") and re.fullmatch(r"[\w.-]*", kind):
         return kind + separator + _short(path)
     if Path(value).is_absolute():  # with a colon in it
         return _short(value)

@@ -223,6 +223,6 @@ def _common(name: str) -> dict[str, Any]:
     configs = [open_clip.get_pretrained_cfg(name, tag) for known, tag in open_clip.list_pretrained() if known == name]
     common: dict[str, Any] = {}
     for keys in (("mean", "std"), ("interpolation",), ("resize_mode",)):
-        found = [{key: config[key] for key in keys} for config in configs]
+        found = [{key: config[key] for key in keys if key in config} for config in configs]
         common |= found[0] if found and all(one == found[0] for one in found) else {}
     return common

@@ -111,4 +111,6 @@ def test_training_draws_the_last_evaluation_only(clips, tmp_path, monkeypatch):
     quick = ["model.layers=1", "optim.epochs=3", "optim.warmup_epochs=0", "optim.batch_size=4", "data.frames=2"]
     where = [f"data.train={clips / 'list.txt'}", f"data.classes={clips / 'classes.txt'}", f"run.out={tmp_path / 'run'}"]
     assert mote("train", *quick, *where, "data.workers=0", f"evaluation.manifest={clips / 'list.txt'}") == 0
-    assert drawn == [tmp_path / "run" / "evaluations" / "eval" / "index.html"]
+    results = tmp_path / "run" / "evaluations" / "eval"
+    assert [(path.name, path.is_relative_to(results)) for path in drawn] == [("index.html", True)]  # and then renamed
+    assert (results / "index.html").is_file()

@@ -73,7 +73,7 @@ def test_a_folder_that_cannot_be_a_run_is_refused_at_once_and_left_as_it_is(clip
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("mine")
     (tmp_path / "run" / ".mote-mine").write_text("mine")
-    for out, said in (("file", "is a file"), ("file/run", "is a file"), ("run", "already holds mine.txt")):
+    for out, said in (("file", "is a file"), ("file/run", "is a file"), ("run", "already holds .mote-mine, mine.txt")):
         assert said in fails(capsys, *start(clips, tmp_path / out))
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [".mote-mine", "mine.txt"]
 

@@ -257,7 +257,7 @@ def test_the_four_towers_of_openai_are_known_by_their_sizes_and_described_as_ope
     head = {"spe_cls_feature": torch.ones(3, embed)}
     path = saved(tmp_path, {"model_state_dict": clip, "fusion_model_state_dict": head})
     assert path.stat().st_size < 100_000
-    monkeypatch.setattr(checkpoints, "_rebuild", lambda architecture, sizes, state, path: make(num_layers=0))
+    monkeypatch.setattr(checkpoints, "filled", lambda build, state, weights, place: make(num_layers=0))
     meta = load_reference(path).meta
     assert (meta["backbone"], meta["pretrained"]) == (name, name and "openai")
     assert meta["classes"] is None

@@ -141,7 +141,7 @@ def test_the_line_names_file_field_and_value(models, tmp_path):
     lines = {
         ("num_layers", 10**9): r"model.json: num_layers: more layers than the \d+ tensors in the file of weights",
         ("frames", "8"): r"model.json: frames: Input should be a valid integer, got '8'",
-        (VISION + "layers", 10**9): r"model.json: architecture.vision_cfg.layers: more layers than",
+        (VISION + "layers", 10**9): r"model.json: architecture.vision_cfg.layers: expected a size of 1 to 65536",
         ("size", 32): r"model.json: no network has these sizes: size 32: the visual tower takes no such images",
         ("classes", ("run",)): r"model.safetensors: tensors of another shape: tuned_text \(3, 24\) for \(1, 24\)",
         ("templates", NotImplemented): r"model.json: the key 'templates' is missing",
@@ -286,7 +286,7 @@ def test_authors_checkpoints_are_checked(tmp_path):
 def test_text_features_of_another_width_are_refused():
     """A name of a CLIP whose sizes are not known before it is loaded: found when its text tower is asked for."""
     with pytest.raises(
-        ValueError, match=r"backbone tiny is another CLIP .* features of 128 numbers where the model has 24"
+        ValueError, match=r"backbone tiny has features of 128 numbers, the model of 24"
     ):
         fitting_towers(load_backbone("tiny"), 24, "here")
 

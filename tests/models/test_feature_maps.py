@@ -47,7 +47,7 @@ def test_the_mean_over_places_is_the_logit(net, size, places):
         torch.testing.assert_close(cam + model.net.fc.bias[:, None, None], at_places)
 
 
-META = {"classes": list("abcde"), "task": "expression", "channels": 3}
+META = {"classes": list("abcde"), "task": "expression", "channels": 1}
 
 
 def test_a_cosine_head_survives_the_checkpoint(tmp_path):
@@ -76,8 +76,8 @@ def test_networks_without_a_map_are_refused():
 @pytest.mark.parametrize("form", ["bare", "wrapped", "safetensors", "own"])
 def test_a_face_pretrained_backbone_is_taken_without_its_head(form, tmp_path):
     source, target = make("timm:resnet10t"), make("timm:resnet10t")
-    weights = {name: value + 0.1 * value.abs().double().mean().to(value.dtype) for name, value in
-               source.net.body.state_dict().items()}  # fmt: skip
+    state = source.net.body.state_dict()
+    weights = {name: (value + 0.1 * value.abs().double().mean()).to(value.dtype) for name, value in state.items()}
     head = {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
     file = tmp_path / ("w.safetensors" if form in ("safetensors", "own") else "w.pth")
     if form == "bare":
