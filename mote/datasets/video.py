@@ -195,5 +195,5 @@ class VideoDataset(Dataset):
         return (*views, self.num_frames, 3, self.size, self.size)
 
 
-def _interleaved(frames: UInt8[Tensor, "*V T 3 S S"]) -> UInt8[np.ndarray, "*V T S S 3"]:
+def _interleaved(frames: UInt8[Tensor, "*V 3 S S"]) -> UInt8[np.ndarray, "*V S S 3"]:
     return frames.movedim(-3, -1).contiguous().numpy()
