@@ -23,7 +23,7 @@ LINK = "link to nothing"
 
 
 class Found(NamedTuple):
-    """Files below a folder, sorted: those that count, and those that are left out, with ordered to nothing."""
+    """Files below a folder, sorted: those that count, and those that are left out, with links to nothing."""
 
     files: list[Path]
     left_out: list[Path]
@@ -36,7 +36,7 @@ def search(folder: Path | str, suffixes: Set[str] = VIDEO_SUFFIXES) -> Found:
         OSError: a folder that cannot be listed.
     """
     found, seen = Found([], []), set()
-    for place, inner, names in os.walk(folder, followordered=True, onerror=_raise):
+    for place, inner, names in os.walk(folder, followlinks=True, onerror=_raise):
         inner[:] = [name for name in inner if not name.startswith(".")]
         if (real := os.path.realpath(place)) in seen:  # a link to a folder already visited
             inner.clear()
