@@ -19,6 +19,8 @@ IMAGE_SUFFIXES = {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".j
 IMAGE_SUFFIXES |= {".ppm", ".tga", ".tif", ".tiff", ".webp"}
 NEITHER = {".csv", ".heic", ".heif", ".json", ".npy", ".npz", ".safetensors", ".srt", ".tsv", ".txt", ".xml"}
 
+LINK = "link to nothing"
+
 
 class Found(NamedTuple):
     """Files below a folder, sorted: those that count, and those that are left out, with links to nothing."""
@@ -58,12 +60,12 @@ def find_clips(folder: Path) -> list[Path]:
 def say_left_out(place: Path | str, left_out: Sequence[Path], kind: str = "videos") -> None:
     """Warn of what is left out of `place`, in one line: how many files, of which suffixes, and the first."""
     if left_out:
-        counts = Counter(_name(file) for file in left_out).most_common()
+        ordered = sorted(left_out, key=lambda file: not _dangling(file))  # first, as they are mistakes
+        counts = sorted(Counter(map(_name, ordered)).items(), key=lambda item: (item[0] != LINK, -item[1]))
         kinds = [f"{count} {name}" for name, count in counts[:5]]
         more = f" and {sum(count for _, count in counts[5:])} more" if len(counts) > 5 else ""
-        first = next((file for file in left_out if _dangling(file)), left_out[0])
         text = f"{place}: {len(left_out)} left out, which are no {kind}: {', '.join(kinds)}{more}"
-        warnings.warn(f"{text}; such as {os.path.relpath(first, place)}", stacklevel=2)
+        warnings.warn(f"{text}; such as {os.path.relpath(ordered[0], place)}", stacklevel=2)
 
 
 def counts_as(file: Path, suffixes: Set[str]) -> bool:
@@ -97,7 +99,7 @@ def _dangling(file: Path) -> bool:
 
 
 def _name(file: Path) -> str:
-    return "link to nothing" if _dangling(file) else file.suffix.lower() or "without suffix"
+    return LINK if _dangling(file) else file.suffix.lower() or "without suffix"
 
 
 def _raise(error: OSError) -> None:

@@ -201,8 +201,8 @@ def _song(path):
         image = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 90, np.uint8), format="rgb24")
         tone = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16p", layout="mono")
         tone.sample_rate = 44100
-        for packet in [*cover.encode(image), *cover.encode(None), *sound.encode(tone), *sound.encode(None)]:
-            file.mux(packet)
+        file.mux([*cover.encode(image), *cover.encode(None)])
+        file.mux([packet for _ in range(50) for packet in sound.encode(tone)])
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_what_is_no_video_gives_one_clear_line(tmp_path, capfd, make, cause):
 
 def test_a_text_is_no_video(tmp_path):
     """FFmpeg draws one as a terminal would."""
-    (tmp_path / "notes.txt").write_text("hello world\n" * 20)
+    (tmp_path / "notes.txt").write_text("hello world\nthis is text\n" * 20)
     with pytest.raises(DecodeError, match="by pyav: it is a text"):
         read_frames(tmp_path / "notes.txt", [0])
 
