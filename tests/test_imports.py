@@ -170,8 +170,6 @@ COVERED = {  # by the test file of another module
     "inference/latent.py": "experiments/test_autoencoder.py",
     "inference/loading.py": "commands/test_cli.py",
     "inference/model.py": "commands/test_cli.py",
-    "datasets/decoding/reading.py": "datasets/decoding/test_decode.py",
-    "datasets/decoding/streams.py": "datasets/decoding/test_decode.py",
     "inference/predict.py": "commands/test_cli.py",
     "models/clip_weights.py": "models/test_clip.py",
     "models/export.py": "inference/test_export.py",

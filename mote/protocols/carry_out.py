@@ -247,7 +247,7 @@ def settled(config: Config, protocol: Protocol, one: ProtocolList, name: str, fr
 
 def by_rules(classifier: VideoClassifier, config: Config, protocol: Protocol, one: ProtocolList) -> VideoClassifier:
     """The classifier as the protocol wants it used; raises ValueError where it cannot be."""
-    ruled = settled(config, protocol, one, protocol.name, classifier.frames)
+    ruled = settled(config, protocol, one, protocol.name, protocol.frames or classifier.frames)
     return as_asked(classifier, ruled, protocol.settings().keys())
 
 

@@ -58,7 +58,7 @@ def test_a_mistake_is_found_before_the_model_is_built_and_leaves_nothing(
         ("data.size=8", "data.size=8: "),
         ("model.heads=7", "model.heads=7: expected a divisor of the width"),
         ("optim.batch_size=6", "4 training clips do not fill one batch of 6; lower optim.batch_size"),
-        ("sparsity={strength: 0.1, groups: [filters]}", ""),
+        ("sparsity={strength: 0.1, layers: {'nothing*': 1}}", "match no layer with units"),
         ("tuning={text: lora, text_prompts: 99}", "tuning.text_prompts=99: there are 28 templates"),
     ],
 )

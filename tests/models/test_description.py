@@ -285,9 +285,7 @@ def test_authors_checkpoints_are_checked(tmp_path):
 
 def test_text_features_of_another_width_are_refused():
     """A name of a CLIP whose sizes are not known before it is loaded: found when its text tower is asked for."""
-    with pytest.raises(
-        ValueError, match=r"backbone tiny has features of 128 numbers, the model of 24"
-    ):
+    with pytest.raises(ValueError, match=r"backbone tiny has features of 128 numbers, the model of 24"):
         fitting_towers(load_backbone("tiny"), 24, "here")
 
 

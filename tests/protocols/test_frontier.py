@@ -72,9 +72,9 @@ def swept(world) -> tuple[Path, Counter]:
     """The folder of a frontier with one alpha, two gates and three experts, and how often each file was decoded."""
     decoded: Counter = Counter()
 
-    def spy(path, *arguments):
+    def spy(path, *arguments, **options):
         decoded[Path(path).name] += 1
-        return read_frames(path, *arguments)
+        return read_frames(path, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(video, "read_frames", spy)

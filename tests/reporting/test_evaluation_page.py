@@ -121,7 +121,7 @@ def test_confusions_equal_a_recount(made, tmp_path, monkeypatch):
     matrices = []
     draw = evaluation_page.confusion_plot
     monkeypatch.setattr(
-        evaluation_page, "confusion_plot", lambda m, c, p: (matrices.append((m, list(c))), draw(m, c, p))[1]
+        evaluation_page, "confusion_plot", lambda m, c, *more: (matrices.append((m, list(c))), draw(m, c, *more))[1]
     )
     page = write_evaluation_page(tmp_path / "page" / "index.html", made.result, made.predictions)
     assert matrices == [(made.result["confusion_matrix"], CLASSES)]

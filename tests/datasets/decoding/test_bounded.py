@@ -108,10 +108,10 @@ def test_nonsense_is_refused():
 def looping(read):
     """`read_frames` whose decoder never returns on files that are called so."""
 
-    def read_or_loop(path, *arguments):
+    def read_or_loop(path, *arguments, **options):
         while Path(path).stem == "loop":
             time.sleep(1)
-        return read(path, *arguments)
+        return read(path, *arguments, **options)
 
     return read_or_loop
 
