@@ -197,7 +197,8 @@ def prompts(section: str) -> Look:
     def read(run: Watched) -> bool:
         names, templates = (run.setting(f"{section}.{key}") for key in ("classes", "templates"))
         wanted = {line.replace("{}", name) for line in read_templates(templates) for name in read_class_names(names)}
-        return {text for call in run.calls("TinyTokenizer.__call__") for text in call["texts"]} == wanted
+        calls = [call for call in run.calls("TinyTokenizer.__call__") if call["context_length"] is None]  # no probes
+        return {text for call in calls for text in call["texts"]} == wanted
 
     return effect(read)
 
