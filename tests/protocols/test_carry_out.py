@@ -173,7 +173,7 @@ def test_a_wrong_class_order_is_named(world, tmp_path, capsys):
     (lists / "test1.txt").write_text(text.replace(" 2\n", " 3\n").replace(" 15\n", " 16\n"))
     error = fails(capsys, *command, lists)
     assert "test1.txt" in error and "label 3 (baby crawling) but lies in the folder of class 2 (archery)" in error
-    assert "so do 2 of 4 videos" in error
+    assert "so do 2 of 4 files" in error
     assert not (tmp_path / "out").exists()
 
 
