@@ -120,7 +120,7 @@ def _check(result: Mapping, predictions: Sequence[Mapping[str, str]]) -> None:
 def _recall(result: Mapping, folder: Path) -> Section:
     rows = sorted(result["per_class"], key=lambda row: row["recall"])
     _write_csv(folder / "per_class.csv", result["per_class"])
-    svg, _ = recall_plot(rows, folder / "recall", samples(result))
+    svg, _ = recall_plot(rows, folder / "recall")
     low, high = rows[0], rows[-1]
     caption = (
         f"Recall per class: from {percent(low['recall'])} % ({low['class']}) to {percent(high['recall'])} %"
@@ -153,7 +153,7 @@ def _confusion(result: Mapping, predictions: Sequence[Mapping[str, str]], folder
     if result.get("confusion_matrix", ()) is None:  # too many classes, for a figure too
         return Section("Confusions", text, table)
     counts = _confusion_counts(predictions)
-    svg, png = confusion_plot([[counts[t, p] for p in classes] for t in classes], classes, folder / "confusion", items)
+    svg, png = confusion_plot([[counts[t, p] for p in classes] for t in classes], classes, folder / "confusion")
     caption = f"Confusion matrix of {len(classes)} classes: what the {items} of each class (row) were named (column)."
     many = len(classes) > MAX_TICK_LABELS
     if many:
@@ -167,7 +167,7 @@ def _calibration(result: Mapping, folder: Path) -> list[Section]:
     if not calibration:
         return []
     _write_csv(folder / "calibration.csv", calibration["bins"])
-    svg, _ = calibration_plot(calibration, folder / "calibration", samples(result))
+    svg, _ = calibration_plot(calibration, folder / "calibration")
     caption = (
         f"Reliability: accuracy against confidence of {calibration['count']} {samples(result)}. Expected calibration"
         f" error {percent(calibration['ece'])} %. Below the dashed line the model is surer than it is right."

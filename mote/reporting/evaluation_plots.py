@@ -20,11 +20,11 @@ EXTREMES = 20  # worst and best classes shown where not all can be
 NAME_LENGTH = 30  # letters of a class name beside its bar
 
 
-def recall_plot(per_class: Sequence[Mapping], path: Path | str, items: str = "clips") -> tuple[Path, Path]:
+def recall_plot(per_class: Sequence[Mapping], path: Path | str) -> tuple[Path, Path]:
     """Draw the recall of each class, lowest first; returns the paths of the SVG and the PNG file.
 
     per_class: class, listed, correct, recall, as in a result. Of more than 40 classes the worst and the best 20 get a
-    bar, and a strip shows all. items: what was scored.
+    bar, and a strip shows all.
     """
     if not per_class:
         raise ValueError("no class has a clip; nothing to draw")
@@ -40,16 +40,16 @@ def recall_plot(per_class: Sequence[Mapping], path: Path | str, items: str = "cl
         worst.set_title(f"the lowest {EXTREMES}", loc="left", fontsize=10)
         best.set_title(f"the highest {EXTREMES}", loc="left", fontsize=10)
         axes = best
-    axes.set_xlabel("recall (%), and right of listed " + items)
+    axes.set_xlabel("recall (%), and right of listed")
     figure = axes.figure
     assert isinstance(figure, Figure)
     return _save(figure, path)
 
 
-def calibration_plot(calibration: Mapping, path: Path | str, items: str = "clips") -> tuple[Path, Path]:
+def calibration_plot(calibration: Mapping, path: Path | str) -> tuple[Path, Path]:
     """Draw accuracy against confidence per bin and the clips in each; returns the paths of the SVG and the PNG file.
 
-    calibration: as returned by `mote.metrics.statistics.expected_calibration_error`. items: what was scored.
+    calibration: as returned by `mote.metrics.statistics.expected_calibration_error`.
     """
     bins = [row for row in calibration["bins"] if row["count"]]
     if not bins:
@@ -68,7 +68,7 @@ def calibration_plot(calibration: Mapping, path: Path | str, items: str = "clips
     )
     bars = counts.bar(low, [row["count"] for row in bins], 0.9 * width, align="edge", color=COLOURS[5])
     counts.bar_label(bars, fontsize=7, padding=1)
-    counts.set_ylabel(items)
+    counts.set_ylabel("number")
     counts.margins(y=0.25)
     counts.grid(False, axis="x")
     counts.set_xlabel("confidence (%): probability of the predicted class")

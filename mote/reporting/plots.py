@@ -63,13 +63,11 @@ def tradeoff_plot(rows: Sequence[Mapping], path: Path | str) -> tuple[Path, Path
     return _save(figure, path)
 
 
-def confusion_plot(
-    matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path | str, items: str = "clips"
-) -> tuple[Path, Path]:
+def confusion_plot(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path | str) -> tuple[Path, Path]:
     """Draw a confusion matrix (K, K) of counts, rows true, each row in percent of its sum; empty rows stay grey.
 
     Above 40 classes the names are left out and colours grow with the square root, so that rare confusions are seen.
-    items: what was counted. Returns the paths of the SVG and the PNG file.
+    Returns the paths of the SVG and the PNG file.
     """
     counts = np.asarray(matrix, dtype=float)
     if counts.shape != (len(classes), len(classes)):
@@ -82,7 +80,7 @@ def confusion_plot(
     colours = matplotlib.colormaps["Blues"].with_extremes(bad="#dddddd")
     norm = PowerNorm(1.0 if len(classes) <= MAX_TICK_LABELS else 0.5, vmin=0, vmax=100)
     image = axes.imshow(percent, norm=norm, cmap=colours, interpolation="nearest")
-    figure.colorbar(image, ax=axes, label=f"% of the {items} of the true class", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.8)
     if len(classes) <= MAX_TICK_LABELS:
         axes.set_xticks(range(len(classes)), classes, rotation=90, parse_math=False)
         axes.set_yticks(range(len(classes)), classes, parse_math=False)

@@ -53,6 +53,7 @@ def test_the_command_leaves_numbers_pictures_and_a_page(tmp_path, monkeypatch, c
     assert results["verdict"] in printed and "WAR" in page and "seed0/mek/evaluations/test/index.html" in page
 
 
+@pytest.mark.slow
 def test_everything_together_takes_twenty_steps_and_posthoc_is_its_formula(tmp_path):
     files = make_faces(tmp_path / "faces", counts=FEW, num_frames=6, workers=0)
     where = [f"data.train={files.manifest}", f"data.classes={files.classes}", "data.split=train", "data.workers=0"]

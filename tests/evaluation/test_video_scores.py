@@ -273,6 +273,7 @@ def evaluate(name: str, *settings: str, out: Path) -> str:
     return (out / f"{name}.csv").read_text()
 
 
+@pytest.mark.slow
 def test_one_and_two_processes_write_the_same_result(records, tmp_path, capsys):
     (tmp_path / "list.txt").write_text("".join(f"{path} {label}\n" for path, label in records))
     (tmp_path / "classes.txt").write_text("\n".join(OTHER_CLASSES[1:]) + "\n")

@@ -265,6 +265,7 @@ def test_modulation_is_refused_where_there_is_nothing_to_compare_with(folder):
     assert load("tiny", device="cpu").gate_text(LABELS, True) is None  # no temporal branch to damp
 
 
+@pytest.mark.slow
 def test_modulation_can_be_left_out_of_a_graph_that_knows_its_classes(folder, video, tmp_path):
     file = tmp_path / "model.pt2"
     assert export(on_cpu(folder), file, class_names=LABELS, modulation=False, check=str(video)) <= 1e-4
@@ -275,6 +276,7 @@ def test_modulation_can_be_left_out_of_a_graph_that_knows_its_classes(folder, vi
     assert json.loads(note["mote"])["modulation"] is None and json.loads(note["mote"])["labels"] == LABELS
 
 
+@pytest.mark.slow
 def test_an_authors_checkpoint_is_exported_with_its_own_merge(tmp_path):
     checkpoint = mote_reference.random_checkpoint(torch.Generator().manual_seed(3), embed=96, width=192)
     torch.save(checkpoint, tmp_path / "MoTE.pt")

@@ -151,7 +151,9 @@ def test_a_compact_folder_is_evaluated_predicted_with_and_shared(compacted, clip
     assert load(str(tmp_path / "shared"), device="cpu").classify_video(clips / "0.mp4", [*CLASSES, *OTHERS]) == ours
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", pytest.param(".pt2", marks=pytest.mark.slow), ".onnx"])
+@pytest.mark.parametrize(
+    "suffix", [".safetensors", *(pytest.param(one, marks=pytest.mark.slow) for one in (".pt2", ".onnx"))]
+)
 def test_the_file_of_a_compact_folder_gives_the_logits_of_the_run(compacted, clips, tmp_path, suffix):
     run, small = compacted
     frames = clip_frames(load(str(small), device="cpu"), clips)

@@ -303,6 +303,7 @@ def test_long_lists_of_lost_files_are_cut(tmp_path):
     assert "... and 20 more" in html
 
 
+@pytest.mark.slow
 def test_four_hundred_classes_fit_on_a_page(tmp_path):
     classes = [f"class number {i}" for i in range(400)]
     made = make_evaluation(tmp_path / "made", classes, clips_each=5)

@@ -100,6 +100,7 @@ def test_two_processes_mine_extra_knowledge_like_one(settings, tmp_path):
     assert {key: again[key] for key in keys} == {key: first[key] for key in keys}
 
 
+@pytest.mark.slow
 def test_killed_in_mid_epoch_a_resumed_run_is_the_uninterrupted_one(settings, tmp_path):
     more = [*settings, "optim.epochs=30", "run.save_every=1", "evaluation.every=30"]
     killed = start(ONE, "train", *more, f"run.out={tmp_path / 'killed'}")
