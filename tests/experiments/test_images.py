@@ -159,14 +159,10 @@ def test_mistakes_are_one_line_and_leave_nothing(images, tmp_path, capsys):
     (tmp_path / "list.csv").write_text("path,label\nmissing.png,0\n")
     lists = [f"{key}={tmp_path / 'list.csv'}" for key in ("data.train", "evaluation.manifest")]
     assert train(images, tmp_path / "bad", *lists, "optim.batch_size=1") == 2
-<<<<<<< HEAD
-    assert "1 of 1 files are missing" in (error := capsys.readouterr().err) and "missing.png" in error
-=======
     assert "list.csv: 1 of 1 files are missing" in capsys.readouterr().err and not (tmp_path / "bad").exists()
     lists[1] = "evaluation.manifest=null"
     assert train(images, tmp_path / "bad", *lists, "optim.batch_size=1") == 2
     assert "missing.png: cannot be read as an image" in capsys.readouterr().err
->>>>>>> i17-lists
 
 
 def test_resume_refuses_other_names_and_another_list_by_name(images, tmp_path, capsys):
