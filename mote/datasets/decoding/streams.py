@@ -5,8 +5,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.error import FFmpegError
-from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from jaxtyping import UInt8
 
@@ -18,7 +18,7 @@ QUARTERS = (UPRIGHT, (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))  # counter-cl
 TOLERANCE = 0.0175  # sine of one degree
 
 
-def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+def video_stream(container: InputContainer) -> av.VideoStream:
     """The stream of moving images of an open file.
 
     Raises:
@@ -56,7 +56,7 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
         ValueError: the matrix is none of the eight that turn by quarters and mirror.
     """
     try:
-        data = frame.side_data.get(Type.DISPLAYMATRIX)
+        data = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV knows not all kinds of side data, such as EXIF in Motion JPEG; it still tells the angle
         return QUARTERS[round(frame.rotation / 90) % 4]
     if data is None:
