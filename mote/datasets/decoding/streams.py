@@ -7,7 +7,6 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from jaxtyping import UInt8
 
@@ -57,7 +56,7 @@ def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
         ValueError: the matrix is none of the eight that turn by quarters and mirror.
     """
     try:
-        data = frame.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
+        data = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV knows not all kinds of side data, such as EXIF in Motion JPEG; it still tells the angle
         return QUARTERS[round(frame.rotation / 90) % 4]
     if data is None:
