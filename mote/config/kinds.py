@@ -7,7 +7,7 @@ which would otherwise be found when memory runs out or a loss is not a number.
 from collections.abc import Sized
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Level = Annotated[int, Field(ge=0, le=255)]  # of a colour channel
 Share = Annotated[float, Field(ge=0, le=1)]  # a fraction or a probability, 0 to 1
@@ -68,3 +68,9 @@ Place = Annotated[Text, AfterValidator(_place)]  # a file or folder, or a name w
 FileName = Annotated[Text, AfterValidator(_file_name)]
 Different = AfterValidator(_different)  # of a list of names
 Filled = AfterValidator(_filled)  # of a list or a mapping
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, strict, unknown keys refused, numbers finite where nothing else is said."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)

@@ -4,13 +4,12 @@ from typing import Literal
 
 from pydantic import model_validator
 
+from mote.config.image_sections import AutoencoderConfig, ImageConfig
 from mote.config.imbalance_methods import METHODS, POSTHOC_METHODS
 from mote.config.kinds import Seed
 from mote.config.sections import (
-    AutoencoderConfig,
     DataConfig,
     EvaluationConfig,
-    ImageConfig,
     ImbalanceConfig,
     LossConfig,
     MixingConfig,

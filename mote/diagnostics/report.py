@@ -97,8 +97,7 @@ def diagnose(run: Path, config: Config, out: Path, request: Request) -> Mapping[
         found.quantities["radius_worst_class"] = min(row["radius"] for row in per_class)
     document: dict[str, object] = {
         "settings": {
-            "samples": of.total,
-            "listed": of.listed,
+            **{"samples": of.total, "listed": of.listed},
             "inputs": of.kind,
             "parameters": parameters,
             "names": of.names,

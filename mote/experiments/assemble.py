@@ -92,7 +92,7 @@ def assemble(config: Config, accelerator: Accelerator) -> Experiment:
     module, function = ASSEMBLERS[config.task]
     experiment = getattr(import_module(f"mote.experiments.{module}"), function)(config, accelerator)
     if config.data.size is not None:
-        _check_size(experiment, video=config.task == "video")
+        _check_size(experiment, video=experiment.item == "clip")
     return experiment
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mote.config import Config
-from mote.config.sections import AutoencoderConfig
+from mote.config.image_sections import AutoencoderConfig
 from mote.datasets.images import ImageList
 from mote.evaluation.autoencoder import Judge, evaluate, find_judge
 from mote.evaluation.views import evaluation_list, evaluation_loader, image_dataset, training_list

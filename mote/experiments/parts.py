@@ -1,6 +1,8 @@
 """From configuration to objects: tasks, their losses, and what acts on their batches, weights and learning rates."""
 
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 from mote.config import Config
 from mote.config.imbalance_methods import METHODS
 from mote.config.sections import ImbalanceConfig, MixingConfig, ModelConfig, SparsityConfig
+from mote.datasets.lists.manifest import Record
 from mote.datasets.mixing import Mixer
 from mote.files.names import letters, shown
 from mote.models.clip import ClassFeatures
@@ -156,3 +159,14 @@ def check_init(config: ModelConfig, classes: Sequence[str]) -> None:
             f"model.init {config.init}: the same classes in another order: class {label} is {shown(theirs)} there,"
             f" {shown(ours)} here; take its class list"
         )
+
+
+def init_text(config: ModelConfig) -> Path | None:
+    """File of the tuned text tower that belongs to `config.init`; None where it has none."""
+    return None if config.init is None else load_folder(config.init).text_weights
+
+
+def class_counts(records: Sequence[Record], num_classes: int) -> list[int]:
+    """Training clips of every class."""
+    counts = Counter(record.label for record in records)
+    return [counts[label] for label in range(num_classes)]

@@ -1,6 +1,5 @@
 """What `mote train` does: build, run, and write down what came out and from what."""
 
-import hashlib
 import json
 import shlex
 import shutil
@@ -13,11 +12,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mote.config import Config, dump
-from mote.config.loading import Tree, read_tree, validate, with_todays_names
-from mote.datasets.lists.reading import templates
 from mote.experiments import parts
 from mote.experiments.assemble import Experiment, assemble
-from mote.files.hashes import sha256_lines
+from mote.experiments.fingerprint import bound, fingerprint_of, fingerprint_of_run
 from mote.files.locking import locked
 from mote.files.run_directory import BEST, CONFIG, LAST
 from mote.files.temporary import lock_name, remove_leftovers
@@ -29,7 +26,7 @@ from mote.reporting.headline import headline
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table
 from mote.training.batches import micro_batch_size, step_batches
-from mote.training.checkpoint import Bound, check_bound, check_directory, open_run
+from mote.training.checkpoint import check_bound, check_directory, open_run
 from mote.training.hooks import Hooks
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
@@ -95,7 +92,7 @@ def _train(config: Config, accelerator: Accelerator, out: Path, resume: bool, st
     micro_batch_size(optim.batch_size, accelerator.num_processes, optim.accumulation)  # raises where it is no number
     with ExitStack() as held:
         on_main(accelerator, lambda: _claim(held, out, config, resume))  # the other processes share what it holds
-        fingerprint = _fingerprint_of_run(out, config) if resume else _fingerprint(config.model_dump(mode="json"))
+        fingerprint = fingerprint_of_run(out, config) if resume else fingerprint_of(config.model_dump(mode="json"))
         experiment = assemble(config, accelerator)
         plan = _plan(config, experiment, accelerator, out)
         if accelerator.is_main_process:
@@ -184,7 +181,7 @@ def _keeping(config: Config, experiment: Experiment, out: Path, resume: bool, fi
         out=out,
         resume=resume,
         fingerprint=fingerprint,
-        bound=_bound(config, experiment),
+        bound=bound(config, experiment),
         save_every=config.run.save_every,
         keep=config.run.keep,
         evaluate_every=config.evaluation.every,
@@ -211,7 +208,7 @@ def _prepare(out: Path, experiment: Experiment, resume: bool, fingerprint: str) 
         resume = False
     open_run(out, resume, _allowed(out, config))
     if resume:
-        check_bound(out, fingerprint, _bound(config, experiment))
+        check_bound(out, fingerprint, bound(config, experiment))
     for folder in (out, out / BEST, out / LAST, out / EVALUATIONS):
         remove_leftovers(folder, of_others=True)
         complete(folder)
@@ -254,54 +251,3 @@ def _first_bad(out: Path, skipped: Sequence[tuple[int, str]]) -> str:
     if all(is_missing(cause) for _, cause in skipped):
         return f"{path} and others do not exist: is the disk with the videos still there? ({listed})"
     return f"{listed}, such as {path}: {cause}; take them off the list (mote data verify finds all)"
-
-
-FREE = {"run": None, "evaluation": None, "data": {"workers", "decode_timeout", "max_bad_fraction"}}  # None: all
-
-
-def _fixed(tree: Tree) -> Tree:
-    """The settings of a tree that must stay the same for a resumed run to continue the same training."""
-    kept = {section: keys for section, keys in tree.items() if FREE.get(section, ()) is not None}
-    data = kept.get("data")
-    return kept | ({"data": {k: v for k, v in data.items() if k not in FREE["data"]}} if isinstance(data, dict) else {})
-
-
-def _fingerprint(tree: Tree) -> str:
-    """What a checkpoint says of the settings that it was trained with."""
-    return hashlib.sha256(json.dumps(_fixed(tree), sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _fingerprint_of_run(out: Path, config: Config) -> str:
-    """The fingerprint of the settings in a run directory, which may have been written by an older version.
-
-    Raises:
-        ValueError: `config` has other settings.
-    """
-    if not (out / CONFIG).is_file():
-        return _fingerprint(config.model_dump(mode="json"))
-    tree = read_tree(out / CONFIG)
-    there, here = (_flat(_fixed(one.model_dump(mode="json"))) for one in (validate(with_todays_names(tree)), config))
-    odd = [f"{key} was {there[key]!r}, now {value!r}" for key, value in here.items() if there[key] != value]
-    if odd:
-        raise ValueError(f"{out}: belongs to another configuration: {'; '.join(odd)}; undo it, or start anew")
-    return _fingerprint(tree)
-
-
-def _flat(tree: Tree) -> Tree:
-    """`section.key` -> value."""
-    return {
-        f"{section}.{key}" if isinstance(keys, dict) else section: value
-        for section, keys in tree.items()
-        for key, value in (keys if isinstance(keys, dict) else {section: keys}).items()
-    }
-
-
-def _bound(config: Config, experiment: Experiment) -> Bound:
-    """What a resumed run must repeat, so that an error can name what differs."""
-    lines = [f"{record.path} {record.label}" for record in experiment.records]
-    return {
-        "settings": _flat(_fixed(config.model_dump(mode="json"))),
-        "classes": list(experiment.classes),
-        "templates": templates(config.data.templates),
-        "records": (sha256_lines(lines), len(lines)),
-    }

@@ -1,6 +1,5 @@
 """What a configuration with task=video amounts to: model, task, text and training clips, and how it is saved."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,11 +37,6 @@ from mote.parallel.accelerator import Accelerator
 from mote.regularizers.long_tail import checked_counts
 from mote.tasks.video import VideoTask
 from mote.training.optim import Rule
-
-
-def init_text(config: ModelConfig) -> Path | None:
-    """File of the tuned text tower that belongs to `config.init`; None where it has none."""
-    return None if config.init is None else load_folder(config.init).text_weights
 
 
 def model(config: ModelConfig, towers: Towers, tuning: TuningConfig | None = None) -> VideoCLIP:
@@ -248,7 +242,7 @@ class VideoExperiment:
             "modulation_k": self._gate().k,
             "modulation_gamma": self._gate().gamma,
             "seed": config.seed,
-            "counts": class_counts(self.records, len(self.classes)),
+            "counts": parts.class_counts(self.records, len(self.classes)),
             "method": config.imbalance.method,
         }
 
@@ -269,7 +263,7 @@ def assemble(config: Config, accelerator: Accelerator) -> VideoExperiment:
     parts.check_init(config.model, classes)
     if config.evaluation.manifest is not None:  # a mistake in it should not cost a training
         check_evaluation(config.evaluation, classes)
-    start = init_text(config.model)
+    start = parts.init_text(config.model)
     towers = folders.towers(config.model.backbone, config.model.pretrained, config.seed, start)
     prompts = templates(data.templates)
     if config.tuning.text != "frozen" and config.tuning.text_prompts > len(prompts):
@@ -285,7 +279,7 @@ def assemble(config: Config, accelerator: Accelerator) -> VideoExperiment:
         longest = len(built.temporal.position)
         raise ValueError(f"data.frames={data.frames}: the temporal head has positions for {longest} frames; lower it")
     size = data.size or towers.image_size
-    counts = class_counts(records, len(classes))
+    counts = parts.class_counts(records, len(classes))
     checked = None if METHODS[config.imbalance.method].plain else checked_counts(counts, classes)
     task = parts.task(config, built, text, tuned, checked)
     if task.long_tail is not None and task.long_tail.strength:
@@ -293,12 +287,6 @@ def assemble(config: Config, accelerator: Accelerator) -> VideoExperiment:
             frame_maps(built, torch.zeros(1, 1, 3, size, size))
     own_text = tuned is not None or start is not None
     return VideoExperiment(config, classes, records, prompts, towers, built, task, own_text, size, device)
-
-
-def class_counts(records: Sequence[Record], num_classes: int) -> list[int]:
-    """Training clips of every class."""
-    counts = Counter(record.label for record in records)
-    return [counts[label] for label in range(num_classes)]
 
 
 def _plain(tower: nn.Module) -> nn.Module:

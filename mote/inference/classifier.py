@@ -226,9 +226,7 @@ class VideoClassifier:
         """This classifier with alpha * own + (1 - alpha) * original CLIP weights in visual tower and logit scale.
 
         The temporal head stays. alpha in [0, 1]; the authors' released test scripts use 0.99 (mentioned in no paper).
-
-        Raises:
-            ValueError: the original has another visual tower, or this one has lost parts.
+        Raises ValueError as `original_weights` does.
         """
         model = copy.deepcopy(self.model)
         state = model.state_dict()
@@ -250,10 +248,8 @@ class VideoClassifier:
         if {name: tensor.shape for name, tensor in theirs.items()} != ours:
             removed = any(name.startswith("visual.") for name in self.model.widths)
             what = "from which parts were removed" if removed else f"that {original.name} does not have"
-            raise ValueError(
-                "alpha: interpolation needs the visual tower of the original CLIP, and this model has one "
-                f"{what}; leave alpha at 1"
-            )
+            needed = "interpolation needs the visual tower of the original CLIP, and this model has one"
+            raise ValueError(f"alpha: {needed} {what}; leave alpha at 1")
         return theirs
 
     def adjusted(self, tau: float) -> "VideoClassifier":
@@ -284,11 +280,8 @@ class VideoClassifier:
 
     def hashes(self, class_names: Sequence[str]) -> dict[str, str]:
         """SHA-256 of weights, class names and prompt templates."""
-        return {
-            "weights": sha256_tensors(self.model.state_dict()),
-            "classes": sha256_lines(class_names),
-            "templates": sha256_lines(self.templates),
-        }
+        text = {"classes": sha256_lines(class_names), "templates": sha256_lines(self.templates)}
+        return {"weights": sha256_tensors(self.model.state_dict()), **text}
 
     def scores(self, path: Path, class_names: Sequence[str], views: Views = ONE_VIEW) -> dict[str, float]:
         """`classify_video` with the views as one value."""

@@ -118,13 +118,8 @@ def frontier(
     classifier = as_asked(classifier, config, named)
     if min(alphas, default=1) < 1:
         classifier.original_weights()  # refuses a tower that does not fit before anything is measured
-    for target in targets:  # what the model cannot follow is refused before anything is decoded
-        asked = as_asked(classifier, target.config, target.named)
-        if target.protocol is not None:
-            by_rules(asked, target.config, target.protocol, target.lists[0])
-        else:
-            listing = evaluation_listing(target.config.evaluation)
-            listing.records(own_classes(classifier, listing))
+    for target in targets:
+        _check(target, classifier)
     rows = []
     settings = list(_settings(source.model, classifier, alphas, gates))
     with working_on(accelerator, out, "frontier"), _features_kept(config, classifier, out, accelerator) as folder:
@@ -140,6 +135,16 @@ def frontier(
     if accelerator.is_main_process:
         print(f"{text_table(_table(rows))}\n{out}/frontier.json, .csv, .svg, .png")
     return rows
+
+
+def _check(target: Target, classifier: VideoClassifier) -> None:
+    """Refuse what the model cannot follow, before anything is decoded; raises ValueError."""
+    asked = as_asked(classifier, target.config, target.named)
+    if target.protocol is not None:
+        by_rules(asked, target.config, target.protocol, target.lists[0])
+    else:
+        listing = evaluation_listing(target.config.evaluation)
+        listing.records(own_classes(classifier, listing))
 
 
 def find_target(text: str, config: Config, root: str | None = None) -> Target:

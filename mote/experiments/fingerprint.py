@@ -1,0 +1,63 @@
+"""What a resumed run must repeat: its settings, class names, templates and training list."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from mote.config import Config
+from mote.config.loading import Tree, read_tree, validate, with_todays_names
+from mote.datasets.lists.reading import templates
+from mote.experiments.assemble import Experiment
+from mote.files.hashes import sha256_lines
+from mote.files.run_directory import CONFIG
+from mote.training.checkpoint import Bound
+
+FREE = {"run": None, "evaluation": None, "data": {"workers", "decode_timeout", "max_bad_fraction"}}  # None: all
+
+
+def _fixed(tree: Tree) -> Tree:
+    """The settings of a tree that must stay the same for a resumed run to continue the same training."""
+    kept = {section: keys for section, keys in tree.items() if FREE.get(section, ()) is not None}
+    data = kept.get("data")
+    return kept | ({"data": {k: v for k, v in data.items() if k not in FREE["data"]}} if isinstance(data, dict) else {})
+
+
+def fingerprint_of(tree: Tree) -> str:
+    """What a checkpoint says of the settings that it was trained with."""
+    return hashlib.sha256(json.dumps(_fixed(tree), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def fingerprint_of_run(out: Path, config: Config) -> str:
+    """The fingerprint of the settings in a run directory, which may have been written by an older version.
+
+    Raises:
+        ValueError: `config` has other settings.
+    """
+    if not (out / CONFIG).is_file():
+        return fingerprint_of(config.model_dump(mode="json"))
+    tree = read_tree(out / CONFIG)
+    there, here = (_flat(_fixed(one.model_dump(mode="json"))) for one in (validate(with_todays_names(tree)), config))
+    odd = [f"{key} was {there[key]!r}, now {value!r}" for key, value in here.items() if there[key] != value]
+    if odd:
+        raise ValueError(f"{out}: belongs to another configuration: {'; '.join(odd)}; undo it, or start anew")
+    return fingerprint_of(tree)
+
+
+def _flat(tree: Tree) -> Tree:
+    """`section.key` -> value."""
+    return {
+        f"{section}.{key}" if isinstance(keys, dict) else section: value
+        for section, keys in tree.items()
+        for key, value in (keys if isinstance(keys, dict) else {section: keys}).items()
+    }
+
+
+def bound(config: Config, experiment: Experiment) -> Bound:
+    """What a resumed run must repeat, so that an error can name what differs."""
+    lines = [f"{record.path} {record.label}" for record in experiment.records]
+    return {
+        "settings": _flat(_fixed(config.model_dump(mode="json"))),
+        "classes": list(experiment.classes),
+        "templates": templates(config.data.templates),
+        "records": (sha256_lines(lines), len(lines)),
+    }
