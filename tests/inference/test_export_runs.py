@@ -18,6 +18,8 @@ from mote.experiments.assemble import assemble
 from mote.parallel.accelerator import make_accelerator
 from mote.training.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow  # whole programs whose parts the other tests cover
+
 CLASSES = ("red star", "blue arrow", "green ball")
 OTHERS = ["yellow ring", "pink heart"]
 

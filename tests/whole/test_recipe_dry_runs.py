@@ -11,6 +11,8 @@ from mote.cli import main
 from mote.config import load
 from mote.models.modulation import GATE
 
+pytestmark = pytest.mark.slow  # whole programs whose parts the other tests cover
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
