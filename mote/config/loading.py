@@ -28,6 +28,8 @@ HINTS = {  # kind of error, type of what was given -> what to do
     ("string_type", float): "; put a text that looks like a number in quotes",
     ("string_type", bool): "; put a text that looks like true or false in quotes",
 }
+# What every written section `data` has had since the first version.
+EARLIER_DATA = {"train", "frames", "size", "sampling", "crop_scale", "flip", "grayscale", "workers", "decode_timeout"}
 
 
 class ConfigError(ValueError):
@@ -122,7 +124,11 @@ def validate(tree: Mapping[str, object]) -> Config:
 
 
 def with_todays_names(tree: Mapping[str, object]) -> Tree:
-    """`tree`, which may have been written by an older version, with the names that settings have now."""
+    """`tree`, which may have been written by an older version, with the names and meanings that settings have now.
+
+    A whole section `data` without `interpolation` is of a run from before there was a choice of preprocessing: frames
+    were then cut to the central square and resized bilinearly, which it keeps.
+    """
 
     def renamed(section: str, keys: object) -> object:
         if not isinstance(keys, Mapping):
@@ -134,7 +140,11 @@ def with_todays_names(tree: Mapping[str, object]) -> Tree:
             for key, value in keys.items()
         }
 
-    return {section: renamed(section, keys) for section, keys in tree.items()}
+    today: Tree = {section: renamed(section, keys) for section, keys in tree.items()}
+    data = today.get("data")
+    if isinstance(data, dict) and "interpolation" not in data and data.keys() >= EARLIER_DATA:
+        today["data"] = {**data, "interpolation": "bilinear", "resize": "crop"}
+    return today
 
 
 def read_run_tree(path: Path) -> Tree:

@@ -100,11 +100,23 @@ def test_combinations_that_cannot_train_are_refused():
         load([], ["data.cache_features=true"])
 
 
+def test_a_run_from_before_there_was_a_choice_of_preprocessing_keeps_its_own(tmp_path):
+    tree = yaml.safe_load(dump(load([], [])))
+    for key in ("interpolation", "resize", "fill", "mean", "std"):
+        del tree["data"][key]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
+    data = load([tmp_path / "config.yaml"]).data
+    assert (data.interpolation, data.resize) == ("bilinear", "crop")
+    (tmp_path / "config.yaml").write_text("data: {train: a.txt, frames: 4}")  # a user's own
+    assert load([tmp_path / "config.yaml"]).data.interpolation is None
+
+
 def test_a_run_directory_may_have_the_old_names_of_settings(tmp_path):
     config = load([BEFORE], ["seed=3"])
     assert (config.model.backbone, config.optim.backbone_lr_scale, config.image.net) == ("ViT-B-32", 0.1, "backbone")
     assert (config.data.frames, config.run.out, config.seed) == (16, "runs/fight", 3)
     tree, text = read_run_tree(BEFORE), BEFORE.read_text()
+    assert (tree["data"].pop("interpolation"), tree["data"].pop("resize")) == ("bilinear", "crop")
     assert len(text.splitlines()) == len(yaml.safe_dump(tree).splitlines())  # nothing else is lost or added
     for old, new in (("clip:", "backbone:"), ("clip_lr_scale:", "backbone_lr_scale:"), ("net: clip", "net: backbone")):
         assert f"  {old}" in text
