@@ -32,6 +32,7 @@ from mote.commands.verbs import is_told_elsewhere
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit: 0 done, 1 done but some files were bad, 2 the user's mistake."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch: of a process that died we say one line
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and hasattr(arguments, "config") and not any(item.startswith("-") for item in rest):
