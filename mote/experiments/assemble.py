@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from mote.config import Config
 from mote.datasets.lists.manifest import Record
+from mote.inference.contract import check_size
 from mote.parallel.accelerator import Accelerator
 from mote.training.optim import Rule
 
@@ -92,28 +93,21 @@ def assemble(config: Config, accelerator: Accelerator) -> Experiment:
     module, function = ASSEMBLERS[config.task]
     experiment = getattr(import_module(f"mote.experiments.{module}"), function)(config, accelerator)
     if config.data.size is not None:
-        _check_size(experiment, video=experiment.item == "clip")
+        _check_size(experiment)
     return experiment
 
 
-@torch.no_grad()
-def _check_size(experiment: Experiment, video: bool) -> None:
-    """Raises ValueError where the network cannot take images of `data.size`: a black one goes through it."""
-    task, size, training = experiment.task, experiment.size, experiment.task.training
-    channels = 3 if video else experiment.config.image.channels
-    image = torch.zeros(1, channels, size, size, dtype=torch.uint8)
+def _check_size(experiment: Experiment) -> None:
+    """Refuse images of `data.size` that the network cannot take, see `check_size`; raises ValueError."""
+    task, config, training = experiment.task, experiment.config, experiment.task.training
+    model: Any = task.model
+    if experiment.item == "clip":
+        tower, channels, run = model.visual, 3, lambda images: model.encode_frames(images[:, None])
+    else:
+        tower, channels, run = model, config.image.channels, lambda images: experiment.predict({"images": images})
+    side, device = experiment.size, next(task.parameters()).device
     task.eval()
     try:
-        if video:
-            cast(Any, task).model.encode_frames(image[None])  # where the weights were made, on the CPU
-        else:
-            task.to(experiment.device)
-            experiment.predict({"images": image.to(experiment.device)})
-    except (RuntimeError, ValueError, AssertionError, TypeError) as error:
-        reason = " ".join(str(error).split())[:150]
-        raise ValueError(
-            f"data.size={size}: the network does not take images of {size} x {size} pixels; leave data.size out, or "
-            f"give a size that fits ({reason})"
-        ) from None
+        check_size(tower, run, torch.zeros(1, channels, side, side, dtype=torch.uint8, device=device))
     finally:
         task.train(training)

@@ -22,25 +22,26 @@ def _fixed(tree: Tree) -> Tree:
     return kept | ({"data": {k: v for k, v in data.items() if k not in FREE["data"]}} if isinstance(data, dict) else {})
 
 
-def fingerprint_of(tree: Tree) -> str:
-    """What a checkpoint says of the settings that it was trained with."""
+def _hash(tree: Tree) -> str:
     return hashlib.sha256(json.dumps(_fixed(tree), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def fingerprint_of_run(out: Path, config: Config) -> str:
-    """The fingerprint of the settings in a run directory, which may have been written by an older version.
+def fingerprint_of_run(out: Path, config: Config, resume: bool) -> str:
+    """What a checkpoint says of the settings that it was trained with: 16 hexadecimal digits of their SHA-256.
+
+    Of a run that is resumed they are those of its directory, which may have been written by an older version.
 
     Raises:
-        ValueError: `config` has other settings.
+        ValueError: the run directory has other settings than `config`.
     """
-    if not (out / CONFIG).is_file():
-        return fingerprint_of(config.model_dump(mode="json"))
+    if not resume or not (out / CONFIG).is_file():
+        return _hash(config.model_dump(mode="json"))
     tree = read_tree(out / CONFIG)
     there, here = (_flat(_fixed(one.model_dump(mode="json"))) for one in (validate(with_todays_names(tree)), config))
     odd = [f"{key} was {there[key]!r}, now {value!r}" for key, value in here.items() if there[key] != value]
     if odd:
         raise ValueError(f"{out}: belongs to another configuration: {'; '.join(odd)}; undo it, or start anew")
-    return fingerprint_of(tree)
+    return _hash(tree)
 
 
 def _flat(tree: Tree) -> Tree:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from mote.config import Config, dump
 from mote.experiments import parts
 from mote.experiments.assemble import Experiment, assemble
-from mote.experiments.fingerprint import bound, fingerprint_of, fingerprint_of_run
+from mote.experiments.fingerprint import bound, fingerprint_of_run
 from mote.files.locking import locked
 from mote.files.run_directory import BEST, CONFIG, LAST
 from mote.files.temporary import lock_name, remove_leftovers
@@ -92,7 +92,7 @@ def _train(config: Config, accelerator: Accelerator, out: Path, resume: bool, st
     micro_batch_size(optim.batch_size, accelerator.num_processes, optim.accumulation)  # raises where it is no number
     with ExitStack() as held:
         on_main(accelerator, lambda: _claim(held, out, config, resume))  # the other processes share what it holds
-        fingerprint = fingerprint_of_run(out, config) if resume else fingerprint_of(config.model_dump(mode="json"))
+        fingerprint = on_main(accelerator, lambda: fingerprint_of_run(out, config, resume))
         experiment = assemble(config, accelerator)
         plan = _plan(config, experiment, accelerator, out)
         if accelerator.is_main_process:

@@ -54,7 +54,10 @@ def test_a_mistake_is_found_before_the_model_is_built_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("data.size=100", "data.size=100: the network does not take images of 100 x 100 pixels"),
+        (
+            "data.size=100",
+            "data.size=100: this network cannot take images of 100 x 100 pixels: it is no multiple of 16",
+        ),
         ("data.size=8", "data.size=8: "),
         ("model.heads=7", "model.heads=7: expected a divisor of the width"),
         ("optim.batch_size=6", "4 training clips do not fill one batch of 6; lower optim.batch_size"),
