@@ -12,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NoReturn
 
+LONGEST_CELL = 131_072  # characters; csv.field_size_limit is of the whole process, and others raise it
 COLUMNS = ("path", "label", "predicted", "correct", "valid")
 METRICS = "metrics.json"  # of a run directory: the result of the weights in best/
 
@@ -68,7 +69,7 @@ def read_table(path: Path) -> list[Row]:
             raise ResultError(f"{path}: the column {twice[0]} is there twice; evaluate again")
         for line in lines:
             row = dict(zip(header, line, strict=False))
-            if len(line) != len(header) or not _is_sound(row):
+            if len(line) != len(header) or max(map(len, line)) > LONGEST_CELL or not _is_sound(row):
                 raise ResultError(f"{path}:{lines.line_num}: damaged line; evaluate again")
             rows.append(row)
     except csv.Error as error:

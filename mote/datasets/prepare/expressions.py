@@ -92,5 +92,7 @@ def table_rows(
                 yield where, dict(zip(header, cells, strict=True))
     except UnicodeDecodeError as error:
         raise ManifestError(f"{file}: not a text file in UTF-8 ({error.reason}); convert it") from error
+    except csv.Error as error:
+        raise ManifestError(f"{file}: not a .csv file: {error}") from error
     if header is None:
         raise ManifestError(f"{file}: it is empty")

@@ -156,7 +156,10 @@ def _kinetics_rows(file: Path, name: str) -> list[tuple[str, str, str]]:
         raise ManifestError(f"{first}: two columns {twice[0]!r}; keep one")
     rows = []
     for where, text in lines if "label" in header else []:
-        cells = [cell.strip() for cell in next(csv.reader([text], skipinitialspace=True))]
+        try:
+            cells = [cell.strip() for cell in next(csv.reader([text], skipinitialspace=True))]
+        except csv.Error as error:
+            raise ManifestError(f"{where}: not a line of a .csv file: {error}") from error
         row = dict(zip(header, cells, strict=False))
         times = [row.get(key, "").removesuffix(".0") for key in ("time_start", "time_end")]
         if len(cells) != len(header) or not (row["label"] and row["youtube_id"] and all(map(str.isdigit, times))):

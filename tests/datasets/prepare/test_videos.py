@@ -285,6 +285,7 @@ BROKEN = {  # layout: (what is broken, how, and what the error says; S and V sta
         ("time", lambda r: replace(r / "S/val.csv", ",40,", ",4o,"),
          "S/val.csv:3: expected label,youtube_id,time_start,time_end,split, got 'air drumming,lmnopqrstuv,4o,50,val'"),
         ("cells", lambda r: replace(r / "S/val.csv", ",50,val", ",50"), "S/val.csv:3: expected label,"),
+        ("long cell", lambda r: replace(r / "S/val.csv", ",50,val", f",{'5' * 200_000},validate,"), "S/val.csv:3: "),
         ("split", lambda r: replace(r / "S/val.csv", "50,val", "50,train"),
          "S/val.csv:3: split 'train' among the videos of val"),
         ("train and val", lambda r: write(r / "S/val.csv", ["label,youtube_id,time_start,time_end",
