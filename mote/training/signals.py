@@ -9,10 +9,12 @@ acts as if nothing here existed, unless it comes so soon that it is the same one
 import os
 import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -49,6 +51,7 @@ class Stop:
         self.since = 0.0  # when it was asked
         self.last_words: Callable[[Stopped], None] = lambda error: None
         self._before: dict[signal.Signals, object] = {}
+        self._again: threading.Timer | None = None  # raises what Python could not hand on, see `_unraisable`
 
     @property
     def asked(self) -> bool:
@@ -81,9 +84,14 @@ class Stop:
             yield
             return
         self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        hook = sys.unraisablehook
+        sys.unraisablehook = partial(self._unraisable, hook)
         try:
             yield
         finally:
+            if self._again is not None:
+                self._again.cancel()
+            sys.unraisablehook = hook
             self._restore()
             self._before = {}
 
@@ -152,9 +160,21 @@ class Stop:
             self.signal, self.since = signal.Signals(number), time.monotonic()
             if self.at_once:
                 raise self.error(self.step)
+        elif self._again is not None and self.at_once:
+            self._again = None
+            raise self.error(self.step)
         elif number in SIGNALS and self.waited > SAME:
             self._restore()
             os.kill(os.getpid(), number)
+
+    def _unraisable(self, hook: Callable[["sys.UnraisableHookArgs"], object], lost: "sys.UnraisableHookArgs") -> None:
+        """Raise Stopped a moment later where a signal came while an object was destroyed, which ends nothing."""
+        if not isinstance(lost.exc_value, Stopped) or self.signal is None:
+            hook(lost)
+            return
+        self._again = threading.Timer(0.05, os.kill, (os.getpid(), self.signal))
+        self._again.daemon = True
+        self._again.start()
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -42,6 +43,20 @@ def test_at_once_in_the_start_up_and_noted_while_steps_are_made():
         with pytest.raises(Stopped, match=r"^stopped by SIGINT after step 7$"), stop.immediately(7):
             raise AssertionError("not reached")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_comes_while_an_object_is_destroyed_is_not_lost_and_prints_nothing(capsys):
+    """Python cannot hand on what is raised there: it would print a traceback and go on."""
+
+    class Dying:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before, stop, dying = sys.unraisablehook, Stop(at_once=True), [Dying()]
+    with pytest.raises(Stopped, match=r"^stopped by SIGTERM at the start$"), stop.listening():
+        dying.clear()
+        time.sleep(5)
+    assert sys.unraisablehook is before and capsys.readouterr().err == ""
 
 
 def test_a_second_signal_acts_as_if_nothing_listened():
