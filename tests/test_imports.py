@@ -14,7 +14,7 @@ INFERENCE = GROUND | {"datasets", "models"}
 EVALUATION = INFERENCE | {"inference"}
 MEASURED = EVALUATION | {"evaluation"}
 EXPERIMENTS = MEASURED | {"tasks", "training", "sparsity"}
-EVERYTHING = EXPERIMENTS | {"protocols", "diagnostics", "experiments", "demos"}
+EVERYTHING = EXPERIMENTS | {"protocols", "diagnostics", "experiments", "demos", "prediction"}
 ALLOWED = {  # room -> rooms it may import
     **{room: set() for room in GROUND},
     "reporting": {"files"},
@@ -25,6 +25,7 @@ ALLOWED = {  # room -> rooms it may import
     "sparsity": {"files", "models", "reporting"},
     "inference": INFERENCE,
     "evaluation": EVALUATION,
+    "prediction": MEASURED,
     "protocols": MEASURED,
     "diagnostics": MEASURED,
     "experiments": EXPERIMENTS,
@@ -157,7 +158,7 @@ COVERED = {  # by the test file of another module
     "diagnostics/quantities/network.py": "diagnostics/quantities/test_sharpness.py",
     "diagnostics/subject.py": "diagnostics/test_report.py",
     "evaluation/expression_page.py": "experiments/test_expressions.py",
-    "evaluation/features.py": "evaluation/test_video_scores.py",
+    "inference/features.py": "evaluation/test_video_scores.py",
     "evaluation/images.py": "experiments/test_images.py",
     "evaluation/videos.py": "commands/test_cli.py",
     "evaluation/views.py": "evaluation/test_video_scores.py",
@@ -172,7 +173,7 @@ COVERED = {  # by the test file of another module
     "inference/latent.py": "experiments/test_autoencoder.py",
     "inference/loading.py": "commands/test_cli.py",
     "inference/model.py": "commands/test_cli.py",
-    "inference/predict.py": "commands/test_cli.py",
+    "prediction/predict.py": "commands/test_cli.py",
     "models/clip_weights.py": "models/test_clip.py",
     "models/export.py": "inference/test_export.py",
     "models/folders.py": "models/test_description.py",

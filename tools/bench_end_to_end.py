@@ -32,10 +32,10 @@ from torch.nn import functional as F
 
 from mote.config.sections import DataConfig, EvaluationConfig
 from mote.datasets.lists.manifest import Record
-from mote.evaluation.features import Load, frame_features
 from mote.evaluation.video_scores import score_videos
 from mote.evaluation.views import evaluation_dataset
 from mote.inference.classifier import VideoClassifier
+from mote.inference.features import Load, frame_features
 from mote.models import folders
 from mote.models.open_clip_blocks import all_tokens
 from mote.models.precision import in_bf16

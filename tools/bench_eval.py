@@ -29,9 +29,9 @@ from mote.config import Config
 from mote.config import load as load_config
 from mote.datasets.cache.cached_video import record_keys
 from mote.datasets.lists.reading import Listing
-from mote.evaluation.features import indices_rule, open_cache
 from mote.evaluation.videos import evaluate
 from mote.evaluation.views import evaluation_dataset
+from mote.inference.features import indices_rule, open_cache
 from mote.inference.loading import load
 from mote.models import folders
 from mote.models.checkpoints import save_model

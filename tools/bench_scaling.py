@@ -43,7 +43,7 @@ def forward(frames: int = 8, views: int = 1, batch: int = 1) -> float:
     """Seconds of `batch` clips of so many views and frames from pixels to logits."""
     from bench_end_to_end import CLASSES, make_model
 
-    from mote.evaluation.features import encode_once
+    from mote.inference.features import encode_once
 
     classifier = make_model()[1].in_precision("auto").for_encoding()
     score = classifier.scorer(CLASSES)
@@ -83,7 +83,7 @@ def classify(classes: int) -> float:
 def name(names: int) -> float:
     """Seconds of the class features of so many names x 28 templates; the second time they come from the cache."""
     import mote
-    from mote.evaluation.features import keep_class_features
+    from mote.inference.features import keep_class_features
 
     labels = [f"action number {i}" for i in range(names)]
     torch.set_num_threads(os.cpu_count() or 1)  # a batch of prompts a thread: as much processor time, but sooner

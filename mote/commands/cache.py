@@ -15,7 +15,7 @@ def add(verbs: Verbs) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from mote.datasets.cache.feature_cache import clear
-    from mote.evaluation.features import default_folder, usage
+    from mote.inference.features import default_folder, usage
 
     folder = Path(arguments.folder) if arguments.folder else default_folder()
     if arguments.folder is None and not folder.exists():

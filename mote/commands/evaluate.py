@@ -93,11 +93,11 @@ def _by_protocol(arguments: argparse.Namespace, out: Path, switched: list[str]) 
 
 def _evaluate(source: "Source", config: "Config", named: set[str], out: Path, union: str | None) -> None:
     from mote.evaluation.evaluate import evaluate
-    from mote.evaluation.features import cache_folder, usage
     from mote.evaluation.page import page_path
     from mote.evaluation.views import check_evaluation
     from mote.inference.classifier import VideoClassifier
     from mote.inference.contract import as_asked
+    from mote.inference.features import cache_folder, usage
     from mote.inference.loading import load
     from mote.parallel.accelerator import make_accelerator
     from mote.reporting.headline import headline, report

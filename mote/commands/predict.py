@@ -28,13 +28,17 @@ def add(verbs: Verbs) -> None:
     predict.add_argument(
         "--faces", action="store_true", help="look at the largest face only, upright (pip install 'mote[faces]')"
     )
+    predict.add_argument("--workers", type=int, help="processes that decode videos (default: 2, for one video none)")
+    predict.add_argument(
+        "--cache", help="folder of frame features that are kept (default: the user's, where the model is a large one)"
+    )
     predict.add_argument("--csv", help="write all scores here, one line per video")
     predict.add_argument("--json", help="write all scores here")
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from mote.inference.model import Views
-    from mote.inference.predict import Request, predict
+    from mote.prediction.predict import Request, predict
 
     request = Request(
         arguments.model,
@@ -47,5 +51,7 @@ def _run(arguments: argparse.Namespace) -> int:
         threshold=arguments.threshold,
         csv_file=arguments.csv,
         json_file=arguments.json,
+        workers=arguments.workers,
+        cache=arguments.cache,
     )
     return predict(request)

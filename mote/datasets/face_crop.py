@@ -21,6 +21,9 @@ STEEPEST = 30.0  # degrees; eyes on a steeper line were not found right
 INSTALL = "finding faces needs OpenCV 4: pip install 'mote[faces]', or 'opencv-python-headless<5'"
 
 
+NO_FACE = "no face was found; give images of faces from the front, or leave --faces out"
+
+
 class NoFaceError(ValueError):
     """An image or clip in which no face was found."""
 
@@ -69,7 +72,7 @@ def median_face(squares: Float64[np.ndarray, "T 4"], name: str | Path) -> Square
     """
     found = squares[~np.isnan(squares[:, 0])]
     if not len(found):
-        raise NoFaceError(f"{name}: no face was found; give images of faces from the front, or leave --faces out")
+        raise NoFaceError(f"{name}: {NO_FACE}")
     return Square(*np.median(found, axis=0).tolist())
 
 

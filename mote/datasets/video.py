@@ -21,7 +21,7 @@ from mote.datasets.decoding.decode import read_frames
 from mote.datasets.decoding.decord_video import import_decord
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.decoding.reading import Frame
-from mote.datasets.face_crop import Square, cut, face_of_frame, median_face
+from mote.datasets.face_crop import NO_FACE, NoFaceError, Square, cut, face_of_frame, median_face
 from mote.datasets.lists.manifest import Record
 from mote.datasets.sampling import clip_indices, dense_indices, segment_indices
 from mote.datasets.transforms import eval_transform, subtract_frames, train_transform
@@ -60,8 +60,8 @@ class VideoDataset(Dataset):
         flip, grayscale, scale: see `train_transform`.
         on_error: a file that cannot be decoded raises DecodeError ("raise"), or gives frames of zeros with valid=False
             and `cause` "path<TAB>cause" ("mark").
-        faces: cut the largest face out of the frames before anything else, see `face_crop`; a clip without one raises
-            NoFaceError.
+        faces: cut the largest face out of the frames before anything else, see `face_crop`; a clip without one is
+            treated like one that cannot be decoded, the error is NoFaceError.
         decoder: see `read_frames`.
         timeout: seconds after which a file counts as undecodable, see `Bounded`; None waits for ever, and lets a crash
             of the decoder through.
@@ -127,6 +127,10 @@ class VideoDataset(Dataset):
             if self.on_error == "raise":
                 raise
             frames, cause = torch.zeros(self._shape(), dtype=torch.uint8), f"{error.path}\t{error.cause}"
+        except NoFaceError:
+            if self.on_error == "raise":
+                raise
+            frames, cause = torch.zeros(self._shape(), dtype=torch.uint8), f"{self.records[index].path}\t{NO_FACE}"
         return {
             "frames": frames,
             "label": torch.tensor(self.records[index].label),

@@ -22,11 +22,11 @@ from mote.config import Config
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.diagnostics.request import Inputs, Request
-from mote.evaluation.features import Load, cache_folder, frame_features, open_cache
 from mote.evaluation.views import image_dataset, training_list, training_listing, views_of
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.inference.classifier import VideoClassifier
 from mote.inference.contract import as_asked, images_as_asked, settled
+from mote.inference.features import Load, cache_folder, frame_features, open_cache
 from mote.inference.images import ImageClassifier
 from mote.inference.loading import load
 from mote.models.video_clip import VideoCLIP
@@ -255,7 +255,7 @@ def _features(
             cache=cache,
         )
         bar = tqdm(found, desc="encode", unit="clip", total=len(chosen), disable=_silent(accelerator))
-        rows = [row[0] for row in bar if row is not None]
+        rows = [row[0] for row in bar if isinstance(row, Tensor)]
     if cache is not None:
         cache.close()
     return torch.stack(rows)

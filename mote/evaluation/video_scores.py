@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from mote.config.sections import DataConfig, EvaluationConfig
 from mote.datasets.lists.manifest import Record
-from mote.evaluation.features import Load, cache_folder, frame_features, keep_class_features, open_cache
 from mote.evaluation.views import views_of
 from mote.inference.classifier import VideoClassifier
+from mote.inference.features import Load, Unusable, cache_folder, frame_features, keep_class_features, open_cache
 from mote.metrics.scores import Scores, score
 from mote.parallel.accelerator import Accelerator, add_up
 from mote.parallel.cores import all_cores
@@ -92,14 +92,17 @@ def _own_blocks(total: int, size: int, accelerator: Accelerator) -> list[range]:
 
 
 def _batches(
-    blocks: Sequence[range], features: Iterator[Tensor | None], records: Sequence[Record], shape: tuple[int, int, int]
+    blocks: Sequence[range],
+    features: Iterator[Tensor | Unusable],
+    records: Sequence[Record],
+    shape: tuple[int, int, int],
 ) -> Iterator[dict[str, Tensor]]:
     """What `score` asks for, with features (B, V, T, D) in the place of logits; those of undecodable videos are 0."""
     for block in blocks:
         found = [next(features) for _ in block]
         yield {
-            "features": torch.stack([torch.zeros(shape) if row is None else row for row in found]),
+            "features": torch.stack([row if isinstance(row, Tensor) else torch.zeros(shape) for row in found]),
             "index": torch.tensor(block),
             "label": torch.tensor([records[index].label for index in block]),
-            "valid": torch.tensor([row is not None for row in found]),
+            "valid": torch.tensor([isinstance(row, Tensor) for row in found]),
         }

@@ -5,7 +5,7 @@ sampling it was tuned for. Scores are the mean over views of softmax(logit_scale
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.names import check_names, plain
 from mote.files.shipped import default_templates
 from mote.inference.model import ONE_VIEW, Source, Views
-from mote.metrics.scores import fuse_views
+from mote.inference.pipeline import File, NamesFiles, Outcome, name_videos
 from mote.models.clip import Towers, encode_classes
 from mote.models.modulation import GATE, Gate
 from mote.models.precision import in_bf16
@@ -32,7 +32,7 @@ from mote.regularizers.long_tail import adjust_logits, checked_counts
 
 
 @dataclass
-class VideoClassifier:
+class VideoClassifier(NamesFiles):
     """A model that names videos. Attributes are what it was tuned on; see `load`."""
 
     model: VideoCLIP
@@ -203,15 +203,13 @@ class VideoClassifier:
             DecodeError: the file cannot be decoded.
             ValueError: no class names given and none stored, or duplicates among them; no face, or no OpenCV.
         """
-        class_names = self.chosen(class_names)
-        video = self.clips_of([Record(Path(path), 0)], Views(clips, crops, faces))
-        views = video.frames(0, 0)[None]  # (1, clips*crops, T, 3, S, S)
-        logits = self.scorer(class_names, modulation)({"frames": views.to(self.device)})
-        scores = fuse_views(logits)[0].cpu()
-        if not scores.isfinite().all():
-            raise ValueError(f"{path}: the model gives scores that are no numbers (nan); its weights are not usable")
-        order = torch.argsort(scores, descending=True, stable=True)
-        return {class_names[i]: float(scores[i]) for i in order.tolist()}
+        return self.scores(path, self.chosen(class_names), Views(clips, crops, faces), modulation=modulation)
+
+    def outcomes(
+        self, files: Iterable[File], class_names: Sequence[str], views: Views = ONE_VIEW, **options: Any
+    ) -> Iterator[tuple[File, Outcome]]:
+        """See `name_videos`."""
+        return name_videos(self, files, class_names, views, **options)
 
     def with_templates(self, templates: Sequence[str]) -> "VideoClassifier":
         """This classifier with other prompts: every vocabulary is encoded with them, that of tuning included.
@@ -282,10 +280,6 @@ class VideoClassifier:
         """SHA-256 of weights, class names and prompt templates."""
         text = {"classes": sha256_lines(class_names), "templates": sha256_lines(self.templates)}
         return {"weights": sha256_tensors(self.model.state_dict()), **text}
-
-    def scores(self, path: Path, class_names: Sequence[str], views: Views = ONE_VIEW) -> dict[str, float]:
-        """`classify_video` with the views as one value."""
-        return self.classify_video(path, class_names, **views._asdict())
 
     def chosen(self, class_names: Sequence[str] | None) -> list[str]:
         """`class_names` as a checked list, or the model's own when None; raises ValueError."""

@@ -5,7 +5,8 @@ A model carries the frames, sampling, pixels, decoder and modulation of its trai
 `as_asked` changes a model where a configuration says so, or refuses; `settled` is the configuration as it was used.
 """
 
-from collections.abc import Callable, Collection
+import warnings
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from mote.config import Config
+from mote.config import load as load_config
+from mote.config.sections import ImbalanceConfig
+from mote.files.run_directory import settings_file
 from mote.inference.classifier import VideoClassifier
 from mote.inference.images import ImageClassifier
-from mote.inference.model import Model
+from mote.inference.model import Model, Namer
 from mote.models.feature_maps import CLIPImages
 
 NAMED = ("frames", "sampling", "stride", "difference", "decoder")  # of `data`: their defaults ask for nothing
@@ -113,3 +117,18 @@ def check_size(tower: nn.Module, run: Callable[[Tensor], Tensor], images: Tensor
         problem = " ".join(str(error).split())[:200]
     if problem:
         raise ValueError(f"data.size={size}: this network cannot take images of {size} x {size} pixels: {problem}")
+
+
+def posthoc(model: Model) -> ImbalanceConfig:
+    """The correction after training that the configuration of the model's run asks for."""
+    file = settings_file(model.source.model) if model.source is not None else None
+    return ImbalanceConfig() if file is None else load_config([file]).imbalance
+
+
+def corrected(model: Namer, class_names: Sequence[str]) -> Namer:
+    """The model corrected as its run is evaluated; other class names than its own cannot be, which a warning says."""
+    settings = posthoc(model)
+    if settings.posthoc != "none" and [*class_names] != model.classes:
+        warnings.warn(f"imbalance.posthoc={settings.posthoc} is for the run's own classes: not applied", stacklevel=2)
+        return model
+    return model.corrected(settings, class_names)

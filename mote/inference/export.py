@@ -21,12 +21,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mote.datasets.lists.manifest import Record
+from mote.datasets.sources import find_sources
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions, without_places
 from mote.files.writing import replacing
 from mote.inference.classifier import VideoClassifier
+from mote.inference.contract import posthoc
 from mote.inference.loading import load_video
-from mote.inference.predict import find_files, posthoc
 from mote.models.checkpoints import save_model
 from mote.models.clip_weights import weights_file
 from mote.models.export import NOTE, FramesToLogits, write_onnx, write_program
@@ -82,7 +83,7 @@ def export(
         raise ValueError("labels are not stored when class features are an input; give one or the other")
     if (settings := posthoc(classifier)).posthoc != "none":
         warnings.warn(f"imbalance.posthoc={settings.posthoc} of the run is not part of the exported file", stacklevel=2)
-    videos = find_files([check]) if check is not None else []
+    videos = find_sources([check]) if check is not None else []
     names = None if text_input else classifier.chosen(class_names)
     text = None if names is None else classifier.text_features(names)
     # An input may hold the features of any names. On those of the tuned classes the gate is 1 and changes nothing.

@@ -1,7 +1,7 @@
 """Networks for still images in use: their probabilities, with the correction of the class frequencies afterwards."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -14,22 +14,24 @@ from torch import Tensor, nn
 
 from mote.config.imbalance_methods import POSTHOC_METHODS
 from mote.config.sections import ImbalanceConfig
-from mote.datasets.face_crop import face_of_image
-from mote.datasets.images import read_image
+from mote.datasets.face_crop import NoFaceError, face_of_image
+from mote.datasets.images import BadImageError, read_image
 from mote.datasets.transforms import eval_transform
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.preprocessing import CUT_FIRST, Preprocessing
 from mote.files.run_directory import model_folder
 from mote.inference.model import ONE_VIEW, Source, Views
+from mote.inference.pipeline import File, NamesFiles, Outcome, ranked
 from mote.models.description import check_present
 from mote.models.feature_maps import CLIPImages
 from mote.models.folders import load_folder
 from mote.models.image_checkpoints import load_net
+from mote.parallel.cores import all_cores
 from mote.regularizers.long_tail import adjust_logits, checked_counts, tau_normalized
 
 
 @dataclass(frozen=True)
-class ImageClassifier:
+class ImageClassifier(NamesFiles):
     """A network that names still images.
 
     net: images (B, C, S, S) in 0..255 -> logits (B, K). classes: K names. meta: content of model.json: `size` (S),
@@ -108,19 +110,29 @@ class ImageClassifier:
         """SHA-256 of weights and class names."""
         return {"weights": sha256_tensors(self.net.state_dict()), "classes": sha256_lines(self.classes)}
 
-    @torch.inference_mode()
-    def scores(self, path: Path, class_names: Sequence[str], views: Views = ONE_VIEW) -> dict[str, float]:
-        """{class name: probability} of the central square of an image file, or of its largest face.
+    def outcomes(
+        self, files: Iterable[File], class_names: Sequence[str], views: Views = ONE_VIEW, **options: Any
+    ) -> Iterator[tuple[File, Outcome]]:
+        """Scores of the central square of each image file, or of its largest face; images are read in threads.
 
         Raises:
-            ValueError: naming the file, where it is no image, or shows no face and `views.faces` is set.
+            ValueError: several views; scores that are no numbers.
         """
-        logits = self.logits(self._pixels(path, views.faces)[None])[0]
-        probabilities = logits.double().softmax(dim=0)
-        if not probabilities.isfinite().all():
-            raise ValueError(f"{path}: the model gives scores that are no numbers (nan); its weights are not usable")
-        order = probabilities.argsort(descending=True, stable=True).tolist()
-        return {self.classes[c]: probabilities[c].item() for c in order}
+        if (views.clips, views.crops) != (1, 1):
+            raise ValueError("clips and crops are for videos; this is a network for still images")
+        return self._named(files, views.faces)
+
+    def _named(self, files: Iterable[File], faces: bool) -> Iterator[tuple[File, Outcome]]:
+        @torch.inference_mode()
+        def named(file: File) -> tuple[File, Outcome]:
+            try:
+                logits = self.logits(self._pixels(Path(file), faces)[None])[0]
+            except (BadImageError, NoFaceError) as error:
+                return file, error
+            return file, ranked(logits.double().softmax(dim=0).cpu(), self.classes, file)
+
+        with all_cores(self.device) as ordered_map:
+            yield from ordered_map(named, files)
 
     def _pixels(self, path: Path, faces: bool) -> UInt8[Tensor, "C S S"]:
         channels = self.meta["channels"]

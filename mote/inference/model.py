@@ -3,7 +3,8 @@
 `mote.evaluation.evaluate` scores any of them; `mote predict` takes those that name files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -28,6 +29,21 @@ class Views(NamedTuple):
 
 
 ONE_VIEW = Views()
+
+
+@dataclass
+class Prediction:
+    """Scores of one file, most probable first, or why there are none.
+
+    name: the answer; None where there is none, or no class is probable enough. start, end: seconds; None = the whole.
+    """
+
+    path: str | Path
+    scores: dict[str, float]
+    error: str | None = None
+    name: str | None = None
+    start: float | None = None
+    end: float | None = None
 
 
 @runtime_checkable
@@ -76,6 +92,8 @@ class Namer(Model, Protocol):
         """SHA-256 of what the scores depend on: weights, class names, and prompt templates where there are any."""
         ...
 
-    def scores(self, path: Path, class_names: Sequence[str], views: Views = ONE_VIEW) -> dict[str, float]:
-        """{class name: probability} of a file, most probable first; raises ValueError, naming the file."""
+    def outcomes(
+        self, files: Iterable[str | Path], class_names: Sequence[str], views: Views = ONE_VIEW, **options: Any
+    ) -> Iterator[tuple[str | Path, dict[str, float] | Exception]]:
+        """{class name: probability} of each file, most probable first, or what is wrong with it."""
         ...

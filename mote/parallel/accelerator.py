@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration, broadcast_object_list
+from accelerate.utils import ProjectConfiguration, broadcast_object_list, gather_object
 from torch import Tensor
 
 from mote.parallel.launch import check_outcome, check_request
@@ -72,6 +72,11 @@ def on_main(accelerator: Accelerator, function: Callable[[], T]) -> T:
         result[1].is_told = not accelerator.is_main_process  # type: ignore[attr-defined] # the main process tells the user
         raise result[1]
     return result[0]
+
+
+def collect(accelerator: Accelerator, value: T) -> list[T]:
+    """The (picklable) value of every process, in their order. Call it in every process."""
+    return gather_object([value]) if accelerator.num_processes > 1 else [value]
 
 
 def add_up(accelerator: Accelerator, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,6 @@ from tqdm import tqdm
 from mote.config import Config, merge, validate
 from mote.datasets.lists.agreement import check_files
 from mote.datasets.lists.reading import Listing
-from mote.evaluation.features import cache_folder
 from mote.evaluation.results import working_on
 from mote.evaluation.videos import evaluate
 from mote.evaluation.views import check_evaluation, evaluation_listing
@@ -28,6 +27,7 @@ from mote.files.temporary import temporary_name
 from mote.files.writing import replacing_together, to_json, write_atomic
 from mote.inference.classifier import VideoClassifier
 from mote.inference.contract import as_asked, settled
+from mote.inference.features import cache_folder
 from mote.inference.loading import load_video
 from mote.metrics.frontier import frontier_csv, frontier_row, with_pareto
 from mote.models import folders

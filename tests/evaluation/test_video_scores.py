@@ -23,10 +23,10 @@ from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.sampling import clip_indices
 from mote.datasets.synthetic.clips import render_clip
-from mote.evaluation.features import cache_folder, default_folder, open_cache, usage
 from mote.evaluation.video_scores import BLOCK_VIEWS, score_videos
 from mote.evaluation.views import evaluation_dataset
 from mote.inference.classifier import VideoClassifier
+from mote.inference.features import cache_folder, default_folder, open_cache, usage
 from mote.metrics.scores import Scores, fuse_views
 from mote.models.clip import encode_classes
 from mote.models.temporal import TemporalHead
@@ -256,7 +256,7 @@ def test_where_the_cache_is(classifier, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert default_folder() == tmp_path / "mote" / "features"
     assert cache_folder("auto", classifier) is None  # the tiny tower leaves nothing anywhere
-    monkeypatch.setattr("mote.evaluation.features.SMALL_TOWER", 0)
+    monkeypatch.setattr("mote.inference.features.SMALL_TOWER", 0)
     assert cache_folder("auto", classifier) == default_folder()
     assert cache_folder("some/where", classifier) == Path("some/where") and cache_folder(None, classifier) is None
 

@@ -15,10 +15,10 @@ from mote import load
 from mote.cli import main
 from mote.config import load as load_config
 from mote.datasets import video
-from mote.evaluation.features import _pixels
 from mote.files.preprocessing import CUT_FIRST, Preprocessing
 from mote.inference.contract import as_asked, settled
 from mote.inference.export import contract, export
+from mote.inference.features import _pixels
 from mote.inference.loading import load_video
 from mote.models.checkpoints import save_model
 from mote.models.clip import _preprocessing, load_backbone

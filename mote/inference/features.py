@@ -9,9 +9,9 @@ bits.
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, UInt8
@@ -21,24 +21,81 @@ from tqdm import tqdm
 from mote.datasets.cache.cached_video import record_keys, to_encode
 from mote.datasets.cache.feature_cache import FeatureCache, cache_size, entry_key, namespace_key
 from mote.datasets.decoding.errors import DecodeError
+from mote.datasets.face_crop import NO_FACE, NoFaceError
+from mote.datasets.loader import make_loader
 from mote.datasets.video import VideoDataset
-from mote.evaluation.views import evaluation_loader
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.preprocessing import CUT_FIRST, Preprocessing
 from mote.files.provenance import versions
-from mote.inference.classifier import VideoClassifier
+from mote.models.clip import Towers
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.cores import OrderedMap
+from mote.parallel.precision import Precision
 
 PIECE = 16  # images at once on a CPU: what is computed of more no longer fits its caches
+Unusable = DecodeError | NoFaceError  # what is wrong with a video
 SMALL_TOWER = 5_000_000  # parameters; below (the built-in tiny CLIP), "auto" keeps nothing: encoding costs little
 
 
 class Load(NamedTuple):
     """How videos are decoded: how many at once, and by how many worker processes."""
 
-    batch_size: int
-    workers: int
+    batch_size: int = 8
+    workers: int = 0
+
+
+ALONE = Load()  # by this process
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What encodes frames and class names: `VideoClassifier`."""
+
+    @property
+    def model(self) -> VideoCLIP:
+        """With the visual tower and how it sees pixels."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """Of matrix products."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        ...
+
+    @property
+    def templates(self) -> list[str]:
+        """Prompt templates."""
+        ...
+
+    @property
+    def towers(self) -> Callable[[], Towers]:
+        """The original CLIP."""
+        ...
+
+    @property
+    def class_features(self) -> dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor]:
+        """Those met so far, by (class names, templates)."""
+        ...
+
+    def encode(self, frames: UInt8[Tensor, "B V T 3 H W"]) -> Float[Tensor, "B V T D"]:
+        """Frame features."""
+        ...
+
+    def for_encoding(self) -> "Encoder":
+        """The encoder made ready for many calls of `encode`."""
+        ...
+
+    def stored_text(self, class_names: Sequence[str]) -> Float[Tensor, "K D"] | None:
+        """Class features that came with the model."""
+        ...
+
+    def text_features(self, class_names: Sequence[str]) -> Float[Tensor, "K D"]:
+        """Class features."""
+        ...
 
 
 def default_folder() -> Path:
@@ -46,7 +103,7 @@ def default_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mote" / "features"
 
 
-def cache_folder(cache: str | None, classifier: VideoClassifier) -> Path | None:
+def cache_folder(cache: str | None, classifier: Encoder) -> Path | None:
     """The folder that `evaluation.cache` means for this model: itself, for "auto" the user's; None = no cache."""
     if cache == "auto":
         small = sum(p.numel() for p in classifier.model.visual.parameters()) < SMALL_TOWER
@@ -54,7 +111,7 @@ def cache_folder(cache: str | None, classifier: VideoClassifier) -> Path | None:
     return None if cache is None else Path(cache)
 
 
-def open_cache(folder: Path, classifier: VideoClassifier, dataset: VideoDataset) -> FeatureCache:
+def open_cache(folder: Path, classifier: Encoder, dataset: VideoDataset) -> FeatureCache:
     """The part of a cache folder for this tower, this precision and machine, and this way of cutting views."""
     found = versions()
     decoder = f"av {found['av']}" if dataset.decoder == "pyav" else f"{dataset.decoder} {found[dataset.decoder]}"
@@ -76,7 +133,7 @@ def open_cache(folder: Path, classifier: VideoClassifier, dataset: VideoDataset)
     )
 
 
-def keep_class_features(folder: Path, classifier: VideoClassifier, labels: Sequence[str]) -> None:
+def keep_class_features(folder: Path, classifier: Encoder, labels: Sequence[str]) -> None:
     """Class features of `labels` for the classifier, from a cache folder, into which they are put where missing.
 
     An entry is a whole vocabulary, (1, K, D): a part of it, encoded in other batches, could differ in its last bits.
@@ -109,7 +166,7 @@ def keep_class_features(folder: Path, classifier: VideoClassifier, labels: Seque
 def indices_rule(dataset: VideoDataset) -> str:
     """The rule by which frames are taken from a file, besides their number, which the namespace holds."""
     apart = f", {dataset.stride} apart" if dataset.sampling == "dense" else ""
-    return f"{dataset.sampling}{apart}, difference {dataset.difference}"
+    return f"{dataset.sampling}{apart}, difference {dataset.difference}{', largest face' if dataset.faces else ''}"
 
 
 def usage(folder: Path) -> str:
@@ -120,7 +177,7 @@ def usage(folder: Path) -> str:
 
 
 def frame_features(
-    classifier: VideoClassifier,
+    classifier: Encoder,
     dataset: VideoDataset,
     indices: Sequence[int],
     ordered_map: OrderedMap,
@@ -129,12 +186,13 @@ def frame_features(
     strict: bool = True,
     cache: FeatureCache | None = None,
     progress: bool = False,
-) -> Iterator[Float[Tensor, "V T D"] | None]:
-    """Features of the records at `indices`, in that order, in float32 on the CPU; None for one that is undecodable.
+) -> Iterator[Float[Tensor, "V T D"] | Unusable]:
+    """Features of the records at `indices`, in that order, in float32 on the CPU; its error for one that
+    cannot be decoded, or shows no face where faces are wanted.
 
     dataset: must mark undecodable videos. ordered_map: of `all_cores` for the classifier's device. load: of the loader
     that decodes what is not cached. progress: show a bar.
-    Raises DecodeError for the first undecodable video when `strict`.
+    Raises the first such error when `strict`.
     """
     keys: list[str | None] = [None] * len(indices)
     fresh = set(range(len(indices)))
@@ -152,25 +210,24 @@ def frame_features(
             features = next(_encode(classifier, dataset, [index], ordered_map, Load(1, 0)))
         else:
             features = torch.from_numpy(row)
-        if isinstance(features, DecodeError):
+        if isinstance(features, Unusable):
             if strict:
                 raise features
-            features = None
-        if features is not None and row is None and cache is not None and key is not None:
+        elif row is None and cache is not None and key is not None:
             cache = _keep(cache, key, features)
         yield features
 
 
 def _encode(
-    classifier: VideoClassifier,
+    classifier: Encoder,
     dataset: VideoDataset,
     indices: Sequence[int],
     ordered_map: OrderedMap,
     load: Load,
-) -> Iterator[Float[Tensor, "V T D"] | DecodeError]:
+) -> Iterator[Float[Tensor, "V T D"] | Unusable]:
     if not indices:
         return
-    loader = evaluation_loader(dataset, load.batch_size, load.workers, indices)
+    loader = make_loader(dataset, load.batch_size, sampler=indices, workers=load.workers, drop_last=False)
     classifier = classifier.for_encoding()
     if classifier.device.type != "cpu":
         for batch in loader:
@@ -178,7 +235,7 @@ def _encode(
             yield from (_error(cause, dataset) or row for row, cause in zip(rows, batch["cause"], strict=True))
         return
 
-    def encode(video: tuple[Tensor, str]) -> Tensor | DecodeError:
+    def encode(video: tuple[Tensor, str]) -> Tensor | Unusable:
         frames, cause = video
         return _error(cause, dataset) or encode_once(classifier, frames[None])[0]
 
@@ -186,7 +243,7 @@ def _encode(
     yield from ordered_map(encode, videos)
 
 
-def encode_once(classifier: VideoClassifier, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
+def encode_once(classifier: Encoder, frames: UInt8[Tensor, "B V T 3 S S"]) -> Float[Tensor, "B V T D"]:
     """Features on the CPU; images that are equal, as where a video is shorter than its clips, go through once.
 
     On a CPU they do so `PIECE` at a time.
@@ -204,12 +261,12 @@ def encode_once(classifier: VideoClassifier, frames: UInt8[Tensor, "B V T 3 S S"
     return features[[number[digest] for digest in hashes]].unflatten(0, frames.shape[:3])
 
 
-def _error(cause: str, dataset: VideoDataset) -> DecodeError | None:
+def _error(cause: str, dataset: VideoDataset) -> Unusable | None:
     """What `cause` of an item of the dataset says, see `VideoDataset`; None where it could be decoded."""
     if not cause:
         return None
     path, why = cause.rsplit("\t", 1)
-    return DecodeError(path, dataset.decoder, why)
+    return NoFaceError(f"{path}: {why}") if why == NO_FACE else DecodeError(path, dataset.decoder, why)
 
 
 def _keep(cache: FeatureCache, key: str, features: Float[Tensor, "V T D"]) -> FeatureCache | None:

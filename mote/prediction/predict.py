@@ -1,0 +1,179 @@
+"""The verb `mote predict`: name videos, or images with a network for them. A bad file is reported and stops nothing."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from mote.datasets.face_crop import check_installed
+from mote.datasets.sources import find_sources
+from mote.files.provenance import versions
+from mote.files.writing import write_atomic
+from mote.inference.classifier import VideoClassifier
+from mote.inference.contract import corrected
+from mote.inference.features import Load
+from mote.inference.loading import load
+from mote.inference.model import ONE_VIEW, Namer, Prediction, Views
+from mote.inference.threshold import read_threshold
+from mote.parallel.accelerator import collect, make_accelerator
+from mote.parallel.launch import has_company
+
+NONE = "none of these"
+WORKERS = 2  # processes that decode, as `data.workers`
+TIMEOUT = 60.0  # seconds for a video, as `data.decode_timeout`
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `mote predict` is asked for.
+
+    Args:
+        model: see `mote.load`; it must name files.
+        places: files, or folders that are searched for them.
+        class_names: names to choose among; None = the model's own.
+        templates, backbone: see `mote.load`.
+        views: how often each file is looked at; images have one view.
+        top: names printed for each file.
+        threshold: a probability, or a result file that holds one (see `read_threshold`); a file whose best name does
+            not reach it is answered "none of these".
+        csv_file, json_file: where all scores are written.
+        workers: processes that decode videos; 0 = this one; None = `WORKERS`, fewer for few videos.
+        cache: folder of frame features that are kept; None = as `evaluation.cache=auto`, see `cache_folder`.
+    """
+
+    model: str
+    places: Sequence[str]
+    class_names: list[str] | None = None
+    templates: str | None = None
+    backbone: str | None = None
+    views: Views = ONE_VIEW
+    top: int = 5
+    threshold: str | None = None
+    csv_file: str | None = None
+    json_file: str | None = None
+    workers: int | None = None
+    cache: str | None = None
+
+
+def predict(request: Request) -> int:
+    """Print the best names of every file and write all scores; the exit code: 0, or 1 when a file was bad.
+
+    Processes that a launcher started take turns with the files; the first of them says and writes what all have found.
+
+    Raises:
+        ValueError, FileNotFoundError: unknown model, no class names, no such file, a threshold of something else.
+    """
+    views = request.views
+    if views.faces:
+        check_installed()
+    together = make_accelerator(cpu=not torch.cuda.is_available()) if has_company() else None
+    device = None if together is None else together.device
+    model = load(request.model, backbone=request.backbone, templates=request.templates, device=device)
+    if not isinstance(model, Namer):
+        raise ValueError(f"{request.model}: an autoencoder names nothing; use mote sample or mote eval")
+    if model.kind == "image":
+        _check_images(request)
+    files = find_sources(request.places, model.kind)
+    names = model.chosen(request.class_names)
+    if request.csv_file and (taken := {"path", "predicted", "error"} & {*names}):
+        raise ValueError(f"--csv: a class is called {taken.pop()!r}, as a column of the table is; write --json instead")
+    model = corrected(model, names)
+    least = 0.0
+    if request.threshold is not None:
+        least = read_threshold(request.threshold, lambda: model.hashes(names), clips=views.clips, crops=views.crops)
+    rank, processes = (0, 1) if together is None else (together.process_index, together.num_processes)
+    own = files[rank::processes]
+    alone = together is None
+    bar = tqdm(total=len(own), unit=model.kind, disable=None if len(own) > 1 and rank == 0 else True)
+    predictions = []
+    for path, outcome in model.outcomes(own, names, views, **_options(request, len(own))):
+        predictions.append(_answer(path, outcome, least))
+        if alone:
+            _say(predictions[-1], request.top, bar)
+        bar.update()
+    bar.close()
+    if together is not None:
+        found = collect(together, predictions)
+        predictions = [found[i % processes][i // processes] for i in range(len(files))]
+        if rank > 0:
+            return 0
+        for prediction in predictions:
+            _say(prediction, request.top, bar)
+    _write(request, model, names, predictions, least)
+    bad = sum(p.error is not None for p in predictions)
+    if bad:
+        what = "used" if views.faces else "decoded"
+        print(f"mote: {bad} of {len(files)} {model.kind}s could not be {what}", file=sys.stderr)
+    return int(bad > 0)
+
+
+def _check_images(request: Request) -> None:
+    """Refuse what is for videos where the model takes images. Raises ValueError."""
+    given = {
+        "--clips and --crops are": (request.views.clips, request.views.crops) != (1, 1),
+        "--workers is": request.workers is not None,
+        "--cache is": request.cache is not None,
+    }
+    for option, is_given in given.items():
+        if is_given:
+            raise ValueError(f"{option} for videos; {request.model} holds a network for still images")
+
+
+def _options(request: Request, files: int) -> dict[str, Any]:
+    """How so many videos are decoded: few of them need no other processes, nor many at once."""
+    asked = WORKERS if request.workers is None else request.workers
+    workers = min(asked, files) if files > 1 else 0
+    load = Load(max(1, min(8, files // (2 * max(workers, 1)))), workers)
+    return {"load": load, "cache": request.cache or "auto", "timeout": TIMEOUT}
+
+
+def _answer(path: str | Path, outcome: dict[str, float] | Exception, least: float) -> Prediction:
+    if isinstance(outcome, Exception):
+        return Prediction(path, {}, str(outcome))
+    name, highest = next(iter(outcome.items()))
+    return Prediction(path, outcome, name=name if highest >= least else None)
+
+
+def _say(prediction: Prediction, top: int, bar: tqdm) -> None:
+    if prediction.error is not None:
+        bar.write(f"mote: skipped: {prediction.error}", file=sys.stderr)
+        return
+    best = ", ".join(f"{name} {score:.3f}" for name, score in list(prediction.scores.items())[:top])
+    bar.write(f"{prediction.path}: {best}" if prediction.name is not None else f"{prediction.path}: {NONE} ({best})")
+
+
+def _write(request: Request, model: Namer, names: list[str], predictions: list[Prediction], least: float) -> None:
+    """The table and the document that are asked for."""
+    if request.csv_file:
+        write_atomic(Path(request.csv_file), _as_csv(predictions, names))
+    if request.json_file:
+        views = request.views
+        settings = {"model": request.model, "labels": names, "clips": views.clips, "crops": views.crops}
+        settings |= {"versions": versions()} | ({"faces": True} if views.faces else {})
+        settings |= {"recipe": model.recipe} if isinstance(model, VideoClassifier) else {}
+        settings |= {"threshold": least} if request.threshold is not None else {}
+        document = {**settings, f"{model.kind}s": [_as_json(p) for p in predictions]}
+        write_atomic(Path(request.json_file), json.dumps(document, indent=1))
+
+
+def _as_json(prediction: Prediction) -> dict:
+    if prediction.error:
+        return {"path": str(prediction.path), "error": prediction.error}
+    return {"path": str(prediction.path), "predicted": prediction.name, "scores": prediction.scores}
+
+
+def _as_csv(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["path", "predicted", *names, "error"])
+    for p in predictions:
+        scores = [f"{p.scores[name]:.6f}" for name in names] if p.scores else [""] * len(names)
+        writer.writerow([p.path, p.name or (NONE if p.scores else ""), *scores, p.error or ""])
+    return text.getvalue()
