@@ -30,12 +30,17 @@ NONE = "none of these"
 
 @dataclass
 class Prediction:
-    """Scores of one file, most probable first, or why there are none. `name`: the answer; None where no class is."""
+    """Scores of one input, most probable first, or why there are none. `name`: the answer; None where no class is.
 
-    path: Path
+    start, end: the piece of the input, in seconds; None where it is the whole.
+    """
+
+    path: str | Path
     scores: dict[str, float]
     error: str | None = None
     name: str | None = None
+    start: float | None = None
+    end: float | None = None
 
 
 def find_files(places: Sequence[str | Path], kind: str = "video") -> list[Path]:
