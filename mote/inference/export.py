@@ -21,12 +21,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from mote.datasets.lists.manifest import Record
+from mote.datasets.sources import find_sources
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions, without_places
 from mote.files.writing import replacing
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
-from mote.inference.predict import find_files, posthoc
+from mote.inference.predict import posthoc
 from mote.models.checkpoints import save_model
 from mote.models.clip_weights import weights_file
 from mote.models.export import NOTE, FramesToLogits, write_onnx, write_program
@@ -82,7 +83,7 @@ def export(
         raise ValueError("labels are not stored when class features are an input; give one or the other")
     if (settings := posthoc(classifier)).posthoc != "none":
         warnings.warn(f"imbalance.posthoc={settings.posthoc} of the run is not part of the exported file", stacklevel=2)
-    videos = find_files([check]) if check is not None else []
+    videos = find_sources([check]) if check is not None else []
     names = None if text_input else classifier.chosen(class_names)
     text = None if names is None else classifier.text_features(names)
     # An input may hold the features of any names. On those of the tuned classes the gate is 1 and changes nothing.
@@ -239,7 +240,11 @@ def _runner(format: str, path: Path, text_input: bool) -> Logits:
 
 @torch.no_grad()
 def _compare(
-    exported: Logits, classifier: VideoClassifier, text: Tensor | None, tuned: Tensor | None, videos: Sequence[Path]
+    exported: Logits,
+    classifier: VideoClassifier,
+    text: Tensor | None,
+    tuned: Tensor | None,
+    videos: Sequence[Path | str],
 ) -> float:
     """Largest difference between the logits of the file and of the model, over clips in batches of 1 and of 3."""
     if text is None:  # any features will do, and another number of them than the file was traced with
@@ -258,7 +263,7 @@ def _compare(
     return largest
 
 
-def _clips(classifier: VideoClassifier, videos: Sequence[Path]) -> Iterator[UInt8[Tensor, "T 3 S S"]]:
+def _clips(classifier: VideoClassifier, videos: Sequence[Path | str]) -> Iterator[UInt8[Tensor, "T 3 S S"]]:
     """One view of every video, as `mote predict` sees it; raises DecodeError."""
     dataset = classifier.clips_of([Record(path, 0) for path in videos])
     for index in range(len(videos)):

@@ -16,7 +16,7 @@ from mote.config.sections import ImbalanceConfig
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.face_crop import NoFaceError, check_installed
 from mote.datasets.images import BadImageError
-from mote.datasets.lists.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_clips, say_left_out, search
+from mote.datasets.sources import find_sources
 from mote.files.provenance import versions
 from mote.files.run_directory import settings_file
 from mote.files.writing import write_atomic
@@ -32,35 +32,10 @@ NONE = "none of these"
 class Prediction:
     """Scores of one file, most probable first, or why there are none. `name`: the answer; None where no class is."""
 
-    path: Path
+    path: Path | str
     scores: dict[str, float]
     error: str | None = None
     name: str | None = None
-
-
-def find_files(places: Sequence[str | Path], kind: str = "video") -> list[Path]:
-    """Files as given; folders searched for files of the `kind`, video or image, or for clips as folders of frames.
-
-    Raises:
-        FileNotFoundError: a place that does not exist, or a folder without such files.
-    """
-    found: list[Path] = []
-    for place in map(Path, places):
-        if not place.exists():
-            what = "this link leads to nothing" if place.is_symlink() else f"no such {kind} file or folder"
-            raise FileNotFoundError(f"{place}: {what}")
-        inside = [place] if not place.is_dir() else find_clips(place) if kind == "video" else _images(place)
-        if not inside:
-            suffixes = VIDEO_SUFFIXES if kind == "video" else IMAGE_SUFFIXES
-            raise FileNotFoundError(f"{place}: no {kind} in this folder; looked for {' '.join(sorted(suffixes))}")
-        found += inside
-    return found
-
-
-def _images(folder: Path) -> list[Path]:
-    files, left_out = search(folder, IMAGE_SUFFIXES)
-    say_left_out(folder, left_out, "images")
-    return files
 
 
 @dataclass(frozen=True)
@@ -105,7 +80,7 @@ def predict(request: Request) -> int:
         raise ValueError(f"{request.model}: an autoencoder names nothing; use mote sample or mote eval")
     if model.kind == "image" and (views.clips, views.crops) != (1, 1):
         raise ValueError(f"--clips and --crops are for videos; {request.model} holds a network for still images")
-    files = find_files(request.places, model.kind)
+    files = find_sources(request.places, model.kind)
     names = model.chosen(request.class_names)
     if request.csv_file and (taken := {"path", "predicted", "error"} & {*names}):
         raise ValueError(f"--csv: a class is called {taken.pop()!r}, as a column of the table is; write --json instead")

@@ -3,27 +3,24 @@
 A server that ignores a range is read once, from start to end. Credentials are what fsspec finds; messages hold none.
 """
 
-import asyncio
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
-import socket
 import tempfile
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
 from fsspec.asyn import sync
 
 from mote.datasets.decoding.errors import RemoteError
+from mote.datasets.decoding.network_errors import CONNECT, SILENCE, with_errors
 from mote.datasets.decoding.reading import CHANGED
-from mote.files.addresses import cleaned, scheme, without_secrets
+from mote.files.addresses import scheme, without_secrets
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -32,13 +29,10 @@ if TYPE_CHECKING:
 
 LIVE = {"mms", "mmsh", "mmst", "rtmp", "rtmps", "rtmpt", "rtp", "rtsp", "rtsps", "srt", "srtp", "tcp", "udp"}
 NO_NUMBERS = "it is a live stream, whose frames have no numbers; mote predict --window reads those"
-CONNECT, SILENCE = 10.0, 30.0  # seconds until a host answers, and between two pieces of an answer
-PAUSES = (0.5, 1.0, 2.0)  # seconds before a lost connection is tried again
 FIRST = 2**18  # bytes asked for when a file is opened
 SETTLED = 2.0  # seconds: a file younger than this could change again without a new Last-Modified
 MARKS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "mtime", "modified", "created", "generation")
 MARKS += ("updated", "md5Hash", "crc32c", "content_md5", "blob_id", "version_id", "VersionId")  # of fsspec's `info`
-LOST = {"ClientPayloadError", "ServerDisconnectedError", "ClientOSError", "ConnectionError"}  # kinds of errors
 Keep = Callable[[int, bytes], None]  # where a piece begins, and its bytes
 
 
@@ -203,6 +197,25 @@ def filesystem(address: str) -> "tuple[AbstractFileSystem, str]":
     return system(**options), system._strip_protocol(address)
 
 
+def find_files(address: str) -> list[str] | None:
+    """Addresses of the files below a folder of a bucket, sorted, hidden ones left out; None where it is a file.
+
+    Raises:
+        RemoteError: a folder (its address ends with /) that cannot be listed.
+    """
+    try:
+        system, path = with_errors(address, filesystem, address)
+        if not address.endswith("/") and not with_errors(address, system.isdir, path):
+            return None
+        names = sorted(with_errors(address, system.find, path))
+    except RemoteError:
+        if address.endswith("/"):
+            raise
+        return None  # reading it will tell
+    start = len(path.rstrip("/"))
+    return [system.unstrip_protocol(name) for name in names if "/." not in name[start:]]
+
+
 def check_installed(kind: str) -> "type[AbstractFileSystem]":
     """fsspec's class for addresses of a kind such as "https"; raises RemoteError, saying what to install."""
     try:
@@ -223,74 +236,6 @@ def check_room(size: int, spare: int = 2**28) -> None:
         need, there = f"{size / 1e9:.3g} GB", f"{max(free - spare, 0) / 1e9:.3g} GB"
         place = tempfile.gettempdir()
         raise RemoteError(f"{need} do not fit into {place}, which has room for {there}; make room, or set TMPDIR")
-
-
-def with_errors(address: str, function: Callable, *arguments: object) -> Any:
-    """`function(*arguments)`, tried again after a lost connection; whatever fails is a RemoteError in the end."""
-    for pause in (*PAUSES, None):
-        try:
-            return function(*arguments)
-        except RemoteError:
-            raise
-        except Exception as error:
-            found = [error, *_causes(error)]
-            if pause is None or not _transient(found):
-                raise RemoteError(next(filter(None, (_explained(e) for e in found)), _told(error, address))) from None
-        time.sleep(pause)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    cause = error.__cause__ or error.__context__
-    return [] if cause is None else [cause, *_causes(cause)]
-
-
-def _names(error: BaseException) -> set[str]:
-    return {kind.__name__ for kind in type(error).__mro__}
-
-
-def _transient(errors: Sequence[BaseException]) -> bool:
-    """Whether it may go better a moment later: a connection that was lost, a server that is busy."""
-    if any("ClientConnectorError" in _names(error) for error in errors):
-        return False
-    busy = any(getattr(error, "status", 0) in (429, 500, 502, 503, 504) for error in errors)
-    return busy or any(LOST & _names(error) for error in errors)
-
-
-def _explained(error: BaseException) -> str | None:
-    """What a user can do about an error of aiohttp, fsspec or the system; None for one that says nothing by itself."""
-    names, status = _names(error), getattr(error, "status", None)
-    if isinstance(status, int) and status >= 400:
-        refused = "access is refused (HTTP {}); check the address and the credentials that fsspec finds"
-        missing = "there is no such file (HTTP {}); check the address"
-        texts = {401: refused, 403: refused, 407: refused, 404: missing, 410: missing}
-        return texts.get(status, "the server answers HTTP {}; try again later").format(status)
-    if {"ClientConnectorCertificateError", "ClientConnectorSSLError", "SSLError"} & names:
-        return "there is no secure connection to the host; check its certificate and the address"
-    if {"InvalidURL", "InvalidUrlClientError"} & names:
-        return "it is no address of a file; check it"
-    if {"ConnectionTimeoutError", "ServerConnectTimeoutError"} & names or names >= {"TimeoutError", "OSError"}:
-        where = f"within {SILENCE:g} s" if "SocketTimeoutError" in names else f"within {CONNECT:g} s"
-        return f"the host does not answer {where}; check the address and the network"
-    if isinstance(error, asyncio.TimeoutError):
-        return f"the host does not answer within {SILENCE:g} s; try again later"
-    if "ClientConnectorError" in names:
-        cause = getattr(error, "os_error", None)
-        known = isinstance(cause, OSError) and (cause.errno or 0) > 0 and not isinstance(cause, socket.gaierror)
-        reason = os.strerror(cause.errno or 0) if known else getattr(cause, "strerror", None) or "no connection"
-        return f"the host cannot be reached ({reason}); check the address and the network"
-    if {"NoCredentialsError", "PermissionError"} & names:
-        return "access is refused; check the address and the credentials that fsspec finds"
-    if LOST & names:
-        return "the connection was lost while it was read; try again later"
-    if getattr(error, "errno", None) == errno.ENOSPC:
-        return f"there is no room left in {tempfile.gettempdir()}; make room, or set TMPDIR"
-    return None
-
-
-def _told(error: BaseException, address: str) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file; check the address"
-    return f"{cleaned(str(error), address) or type(error).__name__}; check the address"
 
 
 def _state(response: "ClientResponse") -> State:

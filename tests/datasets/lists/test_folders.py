@@ -12,7 +12,7 @@ from mote.datasets.decoding.decode import read_frames
 from mote.datasets.lists.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_clips, search
 from mote.datasets.lists.manifest import read_manifest
 from mote.datasets.prepare.videos import Videos
-from mote.inference.predict import find_files
+from mote.datasets.sources import find_sources
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_what_is_no_video_is_left_out_counted_and_named(tmp_path, clip, recwarn)
         )
     (tmp_path / "j.mp4").symlink_to(tmp_path / "gone.mp4")
     (tmp_path / "again").symlink_to(tmp_path)
-    assert search(tmp_path).files == [tmp_path / "a.mp4"] == find_clips(tmp_path) == find_files([tmp_path])
+    assert search(tmp_path).files == [tmp_path / "a.mp4"] == find_clips(tmp_path) == find_sources([tmp_path])
     message = str(recwarn.pop(UserWarning).message)
     assert message.startswith(f"{tmp_path}: 8 left out, which are no videos: 1 ") and message.endswith("such as j.mp4")
     assert "1 link to nothing" in message
@@ -74,7 +74,7 @@ def test_what_is_no_video_is_left_out_counted_and_named(tmp_path, clip, recwarn)
     assert [file.name for file in both] == ["a.mp4", "c.jpg", "d.png", "noname"]
     assert Videos(tmp_path).find("j.avi") is None
     with pytest.raises(FileNotFoundError, match=r"j\.mp4: this link leads to nothing$"):
-        find_files([tmp_path / "j.mp4"])
+        find_sources([tmp_path / "j.mp4"])
 
 
 def test_sound_is_left_out_and_gifs_are_videos(real_data, tmp_path):
