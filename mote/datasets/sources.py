@@ -43,10 +43,12 @@ def find_sources(places: Sequence[Source], kind: str = "video") -> list[Source]:
     found: dict[Hashable, Source] = {}
     again: list[Source] = []
     kinds: set[str] = set()
-    for number, place in enumerate(places):
-        if place in places[:number]:  # the standard input can be read only once
+    seen: set[Source] = set()
+    for place in places:
+        if place in seen:  # the standard input can be read only once
             again.append(place)
             continue
+        seen.add(place)
         for source in _within(place, kind):
             address = scheme(source)
             if address and address not in kinds:

@@ -9,8 +9,10 @@ import json
 import re
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from fsspec.spec import AbstractFileSystem
 
 LIVE = {"mms", "mmsh", "mmst", "rtmp", "rtmps", "rtmpt", "rtp", "rtsp", "rtsps", "srt", "srtp", "tcp", "udp"}
+PAGE = "it is a page, not a video; give the address of the file itself"
 NO_NUMBERS = "it is a live stream, whose frames have no numbers; mote predict --window reads those"
 FIRST = 2**18  # bytes asked for when a file is opened
 SETTLED = 2.0  # seconds: a file younger than this could change again without a new Last-Modified
@@ -108,42 +111,50 @@ class HttpStore(Store):
 
     async def _first(self, keep: Keep) -> State:
         async with await self._get(0, FIRST) as response:
-            state, kind = _state(response), response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            if kind.startswith("multipart/"):
-                raise RemoteError(NO_NUMBERS)
-            if kind in ("text/html", "application/xhtml+xml"):
-                raise RemoteError("it is a page, not a video; give the address of the file itself")
-            if response.status == 206 and state.size >= 0:
+            state = _state(response)
+            if response.status == 416:
+                return State(max(state.size, 0), state.marks)
+            if response.status != 206:
+                return await self._download(response, keep)
+            if state.size >= 0 and _is_plain(response):
+                _check_kind(response)
                 keep(0, await response.read())
                 return state
-            host = urlsplit(self._address).hostname
-            text = f"{host}: this server gives no parts of files; each is downloaded whole, to {tempfile.gettempdir()}"
-            warnings.warn(text, stacklevel=2)
-            check_room(max(state.size, 0))
-            self.whole, total = True, 0
-            async for piece in response.content.iter_chunked(2**20):
-                keep(total, piece)
-                total += len(piece)
-            if state.size not in (-1, total):
-                raise ConnectionResetError(f"{total} of {state.size} bytes came")
-            return State(total, state.marks)
+        async with await self._get() as response:  # parts that cannot be put together
+            return await self._download(response, keep)
+
+    async def _download(self, response: "ClientResponse", keep: Keep) -> State:
+        _check_kind(response)
+        state = _state(response)
+        host = urlsplit(self._address).hostname
+        text = f"{host}: this server gives no parts of files; each is downloaded whole, to {tempfile.gettempdir()}"
+        warnings.warn(text, stacklevel=2)
+        check_room(max(state.size, 0))
+        self.whole, total = True, 0
+        async for piece in response.content.iter_chunked(2**20):
+            keep(total, piece)
+            total += len(piece)
+        if state.size not in (-1, total):
+            raise ConnectionResetError(f"{total} of {state.size} bytes came")
+        return State(total, state.marks)
 
     async def _range(self, start: int, end: int) -> bytes:
         async with await self._get(start, end) as response:
             if response.status == 416 or _state(response) != self.state:
                 raise RemoteError(CHANGED)
-            if response.status != 206 or response.headers.get("Content-Encoding", "identity") != "identity":
+            if response.status != 206 or not _is_plain(response):
                 raise RemoteError("its server gives parts of files at one time and not at another; copy it here first")
             data = await response.read()
             if len(data) != end - start:
                 raise ConnectionResetError(f"{len(data)} of {end - start} bytes came")
             return data
 
-    async def _get(self, start: int, end: int) -> "ClientResponse":
-        """The answer to a request for a part; raises for a status that says that there is none."""
+    async def _get(self, start: int = 0, end: int | None = None) -> "ClientResponse":
+        """The answer to a request for a part, or all; raises for a status that says that there is none."""
         session = await self._fs.set_session()
         headers = {**self._fs.kwargs.get("headers", {}), "Accept-Encoding": "identity"}
-        headers["Range"] = f"bytes={start}-{end - 1}"
+        if end is not None:
+            headers["Range"] = f"bytes={start}-{end - 1}"
         options = {**self._fs.kwargs, "headers": headers}
         response = await session.get(self._fs.encode_url(self._path), **options)
         if response.status != 416:
@@ -170,7 +181,7 @@ def address_key(address: str) -> str:
         state = open_store(address).state
     except RemoteError as error:
         raise OSError(errno.EIO, str(error), without_secrets(address)) from None
-    if not state.marks:
+    if not state.marks or _is_young(state.marks):
         raise OSError(errno.EINVAL, "its server tells no version of it", without_secrets(address))
     signed = ("x-amz-", "x-goog-", "signature", "expires", "key-pair-id", "policy", "awsaccesskeyid", "googleaccessid")
     query = [(k, v) for k, v in parse_qsl(urlsplit(address).query, True) if not k.lower().startswith(signed)]
@@ -243,7 +254,29 @@ def _state(response: "ClientResponse") -> State:
     headers: Mapping[str, str] = response.headers
     total = re.fullmatch(r"bytes\s+(?:\d+-\d+|\*)/(\d+)", headers.get("Content-Range", ""))
     size = int(total[1]) if total else -1
-    if response.status == 200 and headers.get("Content-Encoding", "identity") == "identity":
+    if response.status == 200 and _is_plain(response):
         size = int(headers.get("Content-Length", -1))
     marks = [f"{name}={headers[name]}" for name in ("ETag", "Last-Modified") if headers.get(name)]
     return State(size, " ".join(marks))
+
+
+def _check_kind(response: "ClientResponse") -> None:
+    """Raise RemoteError for an answer that is of no file."""
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind.startswith("multipart/"):
+        raise RemoteError(NO_NUMBERS)
+    if kind in ("text/html", "application/xhtml+xml"):
+        raise RemoteError(PAGE)
+
+
+def _is_plain(response: "ClientResponse") -> bool:
+    return response.headers.get("Content-Encoding", "identity") in ("", "identity")
+
+
+def _is_young(marks: str) -> bool:
+    """Whether a file could change again without another Last-Modified, which counts seconds and is all there is."""
+    name, _, text = marks.partition("=")
+    try:
+        return name == "Last-Modified" and time.time() - parsedate_to_datetime(text).timestamp() < SETTLED
+    except ValueError:
+        return True

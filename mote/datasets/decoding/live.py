@@ -229,7 +229,7 @@ class _Pipe:
         self.name = "pipe"
         self._file: IO[bytes] = sys.stdin.buffer
         if address != "-":
-            self._file = stack.enter_context(Path(address).open("rb", 0))
+            self._file = stack.enter_context(Path(address).open("rb", 0))  # noqa: SIM115
 
     def read(self, count: int) -> bytes:
         """What there is, up to `count` bytes; nothing at the end only."""
