@@ -3,11 +3,12 @@
 import csv
 import io
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tqdm import tqdm
@@ -24,8 +25,11 @@ from mote.inference.model import ONE_VIEW, Namer, Prediction, Views
 from mote.inference.threshold import read_threshold
 from mote.parallel.accelerator import collect, make_accelerator
 from mote.parallel.launch import has_company
+from mote.prediction.parts import Plan
+from mote.prediction.write import Share, write_parts
 
 NONE = "none of these"
+TOP = 5  # names that are printed
 WORKERS = 2  # processes that decode, as `data.workers`
 TIMEOUT = 60.0  # seconds for a video, as `data.decode_timeout`
 
@@ -40,11 +44,14 @@ class Request:
         class_names: names to choose among; None = the model's own.
         templates, backbone: see `mote.load`.
         views: how often each file is looked at; images have one view.
-        top: names printed for each file.
+        top: names printed for each file, or kept in `out`; None = 5 printed, all kept.
         threshold: a probability, or a result file that holds one (see `read_threshold`); a file whose best name does
             not reach it is answered "none of these".
         csv_file, json_file: where all scores are written.
         workers: processes that decode videos; 0 = this one; None = `WORKERS`, fewer for few videos.
+        out: folder of Parquet parts in the place of tables, see `write_parts`; what it holds is not done again.
+        share: job i of n, which takes its share of the files, see `Share`; needs `out`.
+        retry_failed: files that failed before are tried again; needs `out`.
         cache: folder of frame features that are kept; None = as `evaluation.cache=auto`, see `cache_folder`.
     """
 
@@ -54,12 +61,15 @@ class Request:
     templates: str | None = None
     backbone: str | None = None
     views: Views = ONE_VIEW
-    top: int = 5
+    top: int | None = None
     threshold: str | None = None
     csv_file: str | None = None
     json_file: str | None = None
     workers: int | None = None
     cache: str | None = None
+    out: str | None = None
+    share: tuple[int, int] = (1, 1)
+    retry_failed: bool = False
 
 
 def predict(request: Request) -> int:
@@ -89,6 +99,8 @@ def predict(request: Request) -> int:
     if request.threshold is not None:
         least = read_threshold(request.threshold, lambda: model.hashes(names), clips=views.clips, crops=views.crops)
     rank, processes = (0, 1) if together is None else (together.process_index, together.num_processes)
+    if request.out is not None:
+        return _into_folder(request, model, names, files, least, Share(*request.share, rank, processes))
     own = files[rank::processes]
     alone = together is None
     bar = tqdm(total=len(own), unit=model.kind, disable=None if len(own) > 1 and rank == 0 else True)
@@ -112,6 +124,40 @@ def predict(request: Request) -> int:
         what = "used" if views.faces else "decoded"
         print(f"mote: {bad} of {len(files)} {model.kind}s could not be {what}", file=sys.stderr)
     return int(bad > 0)
+
+
+def _into_folder(
+    request: Request, model: Namer, names: list[str], files: list[str | Path], least: float, share: Share
+) -> int:
+    """Write what is missing in the folder of parts; the exit code: 1 where a file has no result."""
+    views = request.views
+
+    def predictions(missing: list[str | Path]) -> Iterator[Prediction]:
+        found = model.outcomes(missing, names, views, **_options(request, len(missing)))
+        off = None if len(missing) > 1 and share.process == 0 else True
+        for path, outcome in tqdm(found, total=len(missing), unit=model.kind, disable=off):
+            yield _answer(path, outcome, least)
+
+    settings = decisive(model, names, views, least if request.threshold is not None else None)
+    out = Path(cast(str, request.out))
+    plan = Plan(settings, names, None if request.top is None else request.top)
+    done = write_parts(predictions, files, out, plan, share=share, retry_failed=request.retry_failed)
+    if share.process == 0:
+        what = f"{done.now} of {done.own} {model.kind}s done now, {done.own - done.now} before"
+        print(f"{out}: {what}; mote collect {shlex.quote(str(out))} makes one table of all")
+    if done.failed:
+        print(f"mote: {done.failed} of {done.own} {model.kind}s have no result", file=sys.stderr)
+    return int(done.failed > 0)
+
+
+def decisive(model: Namer, names: Sequence[str], views: Views, threshold: float | None) -> dict[str, object]:
+    """What decides the numbers of a prediction, besides the names to choose among: by it folders are told apart."""
+    settings: dict[str, object] = {"kind": model.kind, "hashes": dict(model.hashes(names)), **views._asdict()}
+    if isinstance(model, VideoClassifier):
+        gate = {"modulation": model.modulation, "modulation_gate": model.modulation_gate._asdict()}
+        offset = None if model.offset is None else model.offset.tolist()
+        settings |= {"recipe": model.recipe, **gate, "precision": model.precision, "offset": offset}
+    return {**settings, "threshold": threshold, "device": model.device.type, "versions": versions()}
 
 
 def _check_images(request: Request) -> None:
@@ -141,11 +187,11 @@ def _answer(path: str | Path, outcome: dict[str, float] | Exception, least: floa
     return Prediction(path, outcome, name=name if highest >= least else None)
 
 
-def _say(prediction: Prediction, top: int, bar: tqdm) -> None:
+def _say(prediction: Prediction, top: int | None, bar: tqdm) -> None:
     if prediction.error is not None:
         bar.write(f"mote: skipped: {prediction.error}", file=sys.stderr)
         return
-    best = ", ".join(f"{name} {score:.3f}" for name, score in list(prediction.scores.items())[:top])
+    best = ", ".join(f"{name} {score:.3f}" for name, score in list(prediction.scores.items())[: top or TOP])
     bar.write(f"{prediction.path}: {best}" if prediction.name is not None else f"{prediction.path}: {NONE} ({best})")
 
 
