@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mote.prediction.parts import Pace, Plan
-from mote.prediction.write import parse_share, write_parts
+from mote.prediction.share import parse_share
+from mote.prediction.write import write_parts
 
 NAMES = ["red star", 'a "quoted", name', "grün", "blue ball"]
 

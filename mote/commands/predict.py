@@ -48,7 +48,7 @@ def add(verbs: Verbs) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from mote.inference.model import Views
     from mote.prediction.predict import Request, predict
-    from mote.prediction.write import parse_share
+    from mote.prediction.share import parse_share
 
     share = parse_share(arguments.part)
     if arguments.out is None and (arguments.part != "1/1" or arguments.retry_failed):

@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,8 +25,7 @@ from mote.inference.model import ONE_VIEW, Namer, Prediction, Views
 from mote.inference.threshold import read_threshold
 from mote.parallel.accelerator import collect, make_accelerator
 from mote.parallel.launch import has_company
-from mote.prediction.parts import Plan
-from mote.prediction.write import Share, write_parts
+from mote.prediction.share import Share
 
 NONE = "none of these"
 TOP = 5  # names that are printed
@@ -83,6 +82,8 @@ def predict(request: Request) -> int:
     views = request.views
     if views.faces:
         check_installed()
+    if request.out is not None:
+        from mote.prediction import arrow  # noqa: F401  # a missing package is said here
     together = make_accelerator(cpu=not torch.cuda.is_available()) if has_company() else None
     device = None if together is None else together.device
     model = load(request.model, backbone=request.backbone, templates=request.templates, device=device)
@@ -130,6 +131,9 @@ def _into_folder(
     request: Request, model: Namer, names: list[str], files: list[str | Path], least: float, share: Share
 ) -> int:
     """Write what is missing in the folder of parts; the exit code: 1 where a file has no result."""
+    from mote.prediction.parts import Plan  # pyarrow is an extra
+    from mote.prediction.write import write_parts
+
     views = request.views
 
     def predictions(missing: list[str | Path]) -> Iterator[Prediction]:
@@ -154,7 +158,7 @@ def decisive(model: Namer, names: Sequence[str], views: Views, threshold: float 
     """What decides the numbers of a prediction, besides the names to choose among: by it folders are told apart."""
     settings: dict[str, object] = {"kind": model.kind, "hashes": dict(model.hashes(names)), **views._asdict()}
     if isinstance(model, VideoClassifier):
-        gate = {"modulation": model.modulation, "modulation_gate": model.modulation_gate._asdict()}
+        gate = {"modulation": model.modulation, "modulation_gate": asdict(model.modulation_gate)}
         offset = None if model.offset is None else model.offset.tolist()
         settings |= {"recipe": model.recipe, **gate, "precision": model.precision, "offset": offset}
     return {**settings, "threshold": threshold, "device": model.device.type, "versions": versions()}
