@@ -35,6 +35,9 @@ def add(verbs: Verbs) -> None:
         "--cache", help="folder of frame features that are kept (default: the user's, where the model is a large one)"
     )
     predict.add_argument(
+        "--engine", choices=["ray"], help="name on a Ray cluster (RAY_ADDRESS; pip install 'mote[ray]')"
+    )
+    predict.add_argument(
         "--out", help="write Parquet parts into this folder; the same command again does what is missing (mote collect)"
     )
     predict.add_argument(
@@ -72,6 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
         json_file=arguments.json,
         workers=arguments.workers,
         cache=arguments.cache,
+        engine=arguments.engine,
         out=arguments.out,
         share=(share.number, share.jobs),
         retry_failed=arguments.retry_failed,

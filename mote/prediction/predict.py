@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from tqdm import tqdm
@@ -48,6 +48,7 @@ class Request:
             not reach it is answered "none of these".
         csv_file, json_file: where all scores are written.
         workers: processes that decode videos; 0 = this one; None = `WORKERS`, fewer for few videos.
+        engine: "ray" for the machines of a Ray cluster, see `name_with_ray`; None = this process, or those of a launch.
         out: folder of Parquet parts in the place of tables, see `write_parts`; what it holds is not done again.
         share: job i of n, which takes its share of the files, see `Share`; needs `out`.
         retry_failed: files that failed before are tried again; needs `out`.
@@ -66,6 +67,7 @@ class Request:
     json_file: str | None = None
     workers: int | None = None
     cache: str | None = None
+    engine: str | None = None
     out: str | None = None
     share: tuple[int, int] = (1, 1)
     retry_failed: bool = False
@@ -84,6 +86,8 @@ def predict(request: Request) -> int:
         check_installed()
     if request.out is not None:
         from mote.prediction import arrow  # noqa: F401  # a missing package is said here
+    if request.engine is not None:
+        _check_engine(request)
     together = make_accelerator(cpu=not torch.cuda.is_available()) if has_company() else None
     device = None if together is None else together.device
     model = load(request.model, backbone=request.backbone, templates=request.templates, device=device)
@@ -106,7 +110,7 @@ def predict(request: Request) -> int:
     alone = together is None
     bar = tqdm(total=len(own), unit=model.kind, disable=None if len(own) > 1 and rank == 0 else True)
     predictions = []
-    for path, outcome in model.outcomes(own, names, views, **_options(request, len(own))):
+    for path, outcome in _outcomes(request, model, own, names):
         predictions.append(_answer(path, outcome, least))
         if alone:
             _say(predictions[-1], request.top, bar)
@@ -137,7 +141,7 @@ def _into_folder(
     views = request.views
 
     def predictions(missing: list[str | Path]) -> Iterator[Prediction]:
-        found = model.outcomes(missing, names, views, **_options(request, len(missing)))
+        found = _outcomes(request, model, missing, names)
         off = None if len(missing) > 1 and share.process == 0 else True
         for path, outcome in tqdm(found, total=len(missing), unit=model.kind, disable=off):
             yield _answer(path, outcome, least)
@@ -164,24 +168,42 @@ def decisive(model: Namer, names: Sequence[str], views: Views, threshold: float 
     return {**settings, "threshold": threshold, "device": model.device.type, "versions": versions()}
 
 
+def _check_engine(request: Request) -> None:
+    """Refuse what another engine decides. Raises ValueError, also where Ray is not installed."""
+    from mote.prediction import ray_engine  # noqa: F401
+
+    if has_company():
+        raise ValueError("--engine ray starts the processes itself; start mote without a launcher")
+    if request.workers is not None or request.cache is not None:
+        raise ValueError("--workers and --cache are for this machine; with --engine ray the cluster decides")
+
+
 def _check_images(request: Request) -> None:
     """Refuse what is for videos where the model takes images. Raises ValueError."""
     given = {
         "--clips and --crops are": (request.views.clips, request.views.crops) != (1, 1),
         "--workers is": request.workers is not None,
         "--cache is": request.cache is not None,
+        "--engine is": request.engine is not None,
     }
     for option, is_given in given.items():
         if is_given:
             raise ValueError(f"{option} for videos; {request.model} holds a network for still images")
 
 
-def _options(request: Request, files: int) -> dict[str, Any]:
-    """How so many videos are decoded: few of them need no other processes, nor many at once."""
+def _outcomes(
+    request: Request, model: Namer, files: Sequence[str | Path], names: Sequence[str]
+) -> Iterator[tuple[str | Path, dict[str, float] | Exception]]:
+    """Scores of each file, by the engine that was asked for. Few videos need no other processes, nor many at once."""
+    if request.engine == "ray":
+        from mote.prediction.ray_engine import name_with_ray  # an extra
+
+        return name_with_ray(cast(VideoClassifier, model), files, names, request.views, timeout=TIMEOUT)
     asked = WORKERS if request.workers is None else request.workers
-    workers = min(asked, files) if files > 1 else 0
-    load = Load(max(1, min(8, files // (2 * max(workers, 1)))), workers)
-    return {"load": load, "cache": request.cache or "auto", "timeout": TIMEOUT}
+    workers = min(asked, len(files)) if len(files) > 1 else 0
+    load = Load(max(1, min(8, len(files) // (2 * max(workers, 1)))), workers)
+    cache = request.cache or "auto"
+    return model.outcomes(files, names, request.views, load=load, cache=cache, timeout=TIMEOUT)
 
 
 def _answer(path: str | Path, outcome: dict[str, float] | Exception, least: float) -> Prediction:
