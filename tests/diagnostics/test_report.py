@@ -120,6 +120,7 @@ def test_pictures_are_measured_and_the_files_explain_themselves(images, capsys):
     assert values["hessian_top"] > 0 and values["gauss_newton_trace"] >= values["gauss_newton_top"] * (1 - 1e-3)
 
 
+@pytest.mark.slow
 def test_a_temporal_head_is_measured_on_features_and_a_video_model_on_pixels(head, capsys):
     assert mote("diagnose", head, *FEW, "--samples", "6") == 0
     out = capsys.readouterr().out

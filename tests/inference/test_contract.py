@@ -81,6 +81,7 @@ def test_a_folder_and_its_export_say_the_same(folder, tmp_path):
     assert note["resize"]["fill"] == [1, 2, 3] and note["sampling"]["stride"] == 2
 
 
+@pytest.mark.slow
 def test_the_gate_of_the_model_is_part_of_prediction_and_of_a_graph(folder, tmp_path):
     model, names = load_video(str(folder), device="cpu"), ["red star", "green ring", "pink heart"]
     frames = torch.from_numpy(np.random.default_rng(5).integers(0, 256, (2, 1, 4, 3, 64, 64), dtype=np.uint8))

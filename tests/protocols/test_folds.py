@@ -45,6 +45,7 @@ def runs(world: Path) -> list[Path]:
     return [world / f"run{fold}" for fold in FOLDS]
 
 
+@pytest.mark.slow
 def test_five_runs_give_mean_spread_and_pooled_accuracies(world, tmp_path, capsys):
     where = ("--protocol", "dfew@1", "--lists", world / "lists", "--out", tmp_path, "--no-page")
     assert mote("eval", *runs(world), *where) == 0

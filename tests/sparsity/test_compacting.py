@@ -97,6 +97,7 @@ def test_a_video_run_becomes_smaller_equal_and_independent(video, tmp_path, caps
     assert results[0]["confusion_matrix"] == results[1]["confusion_matrix"]
 
 
+@pytest.mark.slow
 def test_a_compact_video_model_is_tuned_further(video, tmp_path):
     whole, clips = video
     assert run("compact", whole, "--out", tmp_path / "small") == 0
@@ -108,6 +109,7 @@ def test_a_compact_video_model_is_tuned_further(video, tmp_path):
     assert any(not torch.equal(before[name], after[name]) for name in before if "temporal" in name)
 
 
+@pytest.mark.slow
 def test_an_image_run_becomes_smaller_equal_and_is_tuned_further(images, tmp_path):
     whole, where = images
     assert run("compact", whole, "--out", tmp_path / "small") == 0
