@@ -248,7 +248,7 @@ def evaluate(
 def _evaluate(latent: LatentModel, config: Config, out: Path, data: ImageList, judge: Judge | None) -> dict[str, Any]:
     if judge is not None:
         judge.net.to(latent.device)
-    dataset = image_dataset(config, data, latent.model.sizes["size"], train=False)
+    dataset = image_dataset(config, data, latent.model.sizes["size"], train=False, preprocessing=latent.preprocessing)
     loader = evaluation_loader(dataset, config.evaluation.batch_size, config.data.workers)
     name, training = config.evaluation.name, latent.model.training
     latent.model.eval()

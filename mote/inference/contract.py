@@ -147,7 +147,7 @@ def _pixels(model: Model, config: Config) -> Preprocessing:
     own = CUT_FIRST
     if isinstance(model, VideoClassifier):
         own = model.model.preprocessing
-    elif isinstance(model, ImageClassifier):
+    elif isinstance(model, ImageClassifier | LatentModel):
         own = model.preprocessing
     return own.changed(**config.data.preprocessing)
 

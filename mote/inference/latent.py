@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mote.files.preprocessing import Preprocessing, read_preprocessing
 from mote.files.run_directory import model_folder
 from mote.files.writing import replacing_together
 from mote.inference.model import Source
@@ -48,6 +49,11 @@ class LatentModel:
     def conditional(self) -> bool:
         """Whether class k is mode k of the prior."""
         return self.meta["conditional"]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures became the images of its training."""
+        return read_preprocessing(self.meta)
 
     @property
     def device(self) -> torch.device:

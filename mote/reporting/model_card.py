@@ -86,6 +86,8 @@ def _other_clips(data: Mapping, meta: Mapping) -> list[str]:
         return []
     own = {key: meta[key] for key in CLIPS if key in meta} | read_preprocessing(meta)._asdict()
     own |= {key: [*own[key]] for key in ("fill", "mean", "std") if key in own}
+    if data.get("resize") != "longest":
+        del own["fill"]  # there are no bars
     if "dense" not in (data.get("sampling"), own.get("sampling")):
         own.pop("stride", None)  # which only dense clips have
     return [f"{key} {data[key]}" for key, value in own.items() if key in data and data[key] != value]

@@ -253,6 +253,6 @@ def test_files_that_another_process_works_on_are_refused_before_the_run_is_looke
                 if name == "mine.json":
                     diagnose(Path("no run"), config, tmp_path, Request("mine"))
                 else:
-                    mixing_report(tmp_path, size=(1, 8, 8), draws=1, seed=0, alpha=1, ratio=0.5, extent="space")
+                    mixing_report(tmp_path, size=(1, 8, 8), draws=1, seed=0, alpha=1.0, ratio=0.5, extent="space")
             other.communicate("\n")
     assert list(tmp_path.iterdir()) == []

@@ -1,9 +1,10 @@
 """A start that is refused: one line, before the model is built wherever that is possible, and nothing left behind."""
 
-from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
+import torch
 from command_line import fails
 
 from mote.config import load
@@ -104,7 +105,9 @@ def test_the_best_weights_and_their_metrics_change_together_or_not_at_all(tmp_pa
             (folder / "model.safetensors").write_text(text)
 
         (tmp_path / "evaluations" / "eval.json").write_text(text)
-        train._save_best(config, SimpleNamespace(save=write), tmp_path, None, {"top1": 1.0})
+        experiment = MagicMock()
+        experiment.save.side_effect = write
+        train._save_best(config, experiment, tmp_path, torch.nn.Identity(), {"top1": 1.0})
 
     def kept() -> list[str]:
         return [(tmp_path / name).read_text() for name in ("best/model.safetensors", "metrics.json")]

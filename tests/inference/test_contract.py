@@ -304,7 +304,10 @@ def test_mean_and_std_of_an_image_network_are_refused_at_eval_and_nothing_is_wri
 
 
 def test_the_size_and_pixels_of_an_autoencoder_are_recorded():
-    used = settled(load_config([], ["data.interpolation=bicubic"]), autoencoder())
+    model = autoencoder()
+    used = settled(Config(), replace(model, meta={**model.meta, "preprocessing": PIXELS._asdict()}))
+    assert (used.data.resize, used.data.interpolation, used.data.fill) == ("squash", "bilinear", (1, 2, 3))
+    used = settled(load_config([], ["data.interpolation=bicubic"]), model)
     assert (used.data.size, used.data.interpolation, used.data.resize, used.image.channels) == (8, "bicubic", "crop", 1)
 
 

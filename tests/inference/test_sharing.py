@@ -129,7 +129,7 @@ def test_the_card_says_how_frames_become_pixels_and_where_a_result_saw_others(ru
     save_pretrained(other, tmp_path / "b")
     text = (tmp_path / "b" / "README.md").read_text()
     assert "the long side to 64 pixels, with bars of the colour (1, 2, 3); bilinear" in text
-    saw = "modulation on for new classes, frames 16, interpolation bicubic, resize shortest, fill [0, 0, 0]"
+    saw = "modulation on for new classes, frames 16, interpolation bicubic, resize shortest"
     assert f"{saw} |" in text and yaml.safe_load(text.split("---")[1])["model-index"][0]["results"][0]["metrics"][0][
         "args"
     ]["protocol"].endswith(saw)
