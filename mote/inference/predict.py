@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from mote.datasets.images import BadImageError
 from mote.datasets.lists.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_clips, say_left_out, search
 from mote.files.provenance import versions
 from mote.files.run_directory import settings_file
-from mote.files.writing import write_atomic
+from mote.files.writing import write_together
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load
 from mote.inference.model import ONE_VIEW, Model, Namer, Views
@@ -97,9 +98,13 @@ def predict(request: Request) -> int:
     Raises:
         ValueError, FileNotFoundError: unknown model, no class names, no such file, a threshold of something else.
     """
-    views = request.views
+    views, written = request.views, [Path(file) for file in (request.csv_file, request.json_file) if file]
     if views.faces:
         check_installed()
+    if folders := [file for file in written if file.is_dir()]:
+        raise ValueError(f"{folders[0]}: is a folder; --csv and --json take the name of a file")
+    if len({os.path.abspath(file) for file in written}) < len(written):
+        raise ValueError(f"{written[0]}: --csv and --json name the same file; give each its own")
     model = load(request.model, backbone=request.backbone, templates=request.templates)
     if not isinstance(model, Namer):
         raise ValueError(f"{request.model}: an autoencoder names nothing; use mote sample or mote eval")
@@ -125,15 +130,18 @@ def predict(request: Request) -> int:
         except (DecodeError, BadImageError, NoFaceError) as error:
             predictions.append(Prediction(path, {}, str(error)))
             bar.write(f"mote: skipped: {error}", file=sys.stderr)
+    contents: dict[Path, str | bytes] = {}
     if request.csv_file:
-        write_atomic(Path(request.csv_file), _as_csv(predictions, names))
+        contents[Path(request.csv_file)] = _as_csv(predictions, names)
     if request.json_file:
         settings = {"model": request.model, "labels": names, "clips": views.clips, "crops": views.crops}
         settings |= {"versions": versions()} | ({"faces": True} if views.faces else {})
         settings |= {"recipe": model.recipe} if isinstance(model, VideoClassifier) else {}
         settings |= {"threshold": least} if request.threshold is not None else {}
         document = {**settings, f"{model.kind}s": [_as_json(p) for p in predictions]}
-        write_atomic(Path(request.json_file), json.dumps(document, indent=1))
+        contents[Path(request.json_file)] = json.dumps(document, indent=1)
+    if contents:
+        write_together(contents)
     bad = sum(p.error is not None for p in predictions)
     if bad:
         what = "used" if views.faces else "decoded"
