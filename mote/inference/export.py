@@ -26,7 +26,7 @@ from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions, without_places
 from mote.files.writing import replacing
 from mote.inference.classifier import VideoClassifier
-from mote.inference.contract import posthoc
+from mote.inference.correction import posthoc
 from mote.inference.loading import load_video
 from mote.models.checkpoints import save_model
 from mote.models.clip_weights import weights_file

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,9 +17,9 @@ from tqdm import tqdm
 from mote.datasets.face_crop import check_installed
 from mote.datasets.sources import find_sources
 from mote.files.provenance import versions
-from mote.files.writing import write_atomic
+from mote.files.writing import write_together
 from mote.inference.classifier import VideoClassifier
-from mote.inference.contract import corrected
+from mote.inference.correction import corrected
 from mote.inference.features import Load
 from mote.inference.loading import load
 from mote.inference.model import ONE_VIEW, Namer, Prediction, Views
@@ -81,7 +82,11 @@ def predict(request: Request) -> int:
     Raises:
         ValueError, FileNotFoundError: unknown model, no class names, no such file, a threshold of something else.
     """
-    views = request.views
+    views, written = request.views, [Path(file) for file in (request.csv_file, request.json_file) if file]
+    if folders := [file for file in written if file.is_dir()]:
+        raise ValueError(f"{folders[0]}: is a folder; --csv and --json take the name of a file")
+    if len({os.path.abspath(file) for file in written}) < len(written):
+        raise ValueError(f"{written[0]}: --csv and --json name the same file; give each its own")
     if views.faces:
         check_installed()
     if request.out is not None:
@@ -223,8 +228,9 @@ def _say(prediction: Prediction, top: int | None, bar: tqdm) -> None:
 
 def _write(request: Request, model: Namer, names: list[str], predictions: list[Prediction], least: float) -> None:
     """The table and the document that are asked for."""
+    contents: dict[Path, str | bytes] = {}
     if request.csv_file:
-        write_atomic(Path(request.csv_file), _as_csv(predictions, names))
+        contents[Path(request.csv_file)] = _as_csv(predictions, names)
     if request.json_file:
         views = request.views
         settings = {"model": request.model, "labels": names, "clips": views.clips, "crops": views.crops}
@@ -232,7 +238,9 @@ def _write(request: Request, model: Namer, names: list[str], predictions: list[P
         settings |= {"recipe": model.recipe} if isinstance(model, VideoClassifier) else {}
         settings |= {"threshold": least} if request.threshold is not None else {}
         document = {**settings, f"{model.kind}s": [_as_json(p) for p in predictions]}
-        write_atomic(Path(request.json_file), json.dumps(document, indent=1))
+        contents[Path(request.json_file)] = json.dumps(document, indent=1)
+    if contents:
+        write_together(contents)
 
 
 def _as_json(prediction: Prediction) -> dict:

@@ -16,7 +16,7 @@ from mote.config.sections import ImbalanceConfig
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.inference.classifier import VideoClassifier
-from mote.inference.contract import posthoc
+from mote.inference.correction import posthoc
 from mote.inference.features import encode_once, error_of
 from mote.inference.loading import load_video
 from mote.inference.model import Views

@@ -106,6 +106,7 @@ def test_the_test_sees_what_goes_wrong(browse, tmp_path):
     assert found["wide"] > found["room"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flags", "bright"), [((), True), (("--force-dark-mode",), False)])
 def test_screenshot_shows_a_page_in_light_and_dark(browse, page, tmp_path, flags, bright):
     file = tmp_path / "screen.png"
