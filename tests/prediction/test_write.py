@@ -16,7 +16,7 @@ from stand_in_predictions import Row, plan, predictions_of, row
 from mote.files.temporary import is_own
 from mote.files.writing import WritingError
 from mote.prediction.collect import collect
-from mote.prediction.folder import record_inputs
+from mote.prediction.folder import open_folder, record_inputs
 from mote.prediction.parts import Pace, part_files, read_part
 from mote.prediction.write import Outcome, Share, parse_share, write_parts
 
@@ -145,6 +145,27 @@ def test_nothing_is_predicted_where_nothing_can_be_written(tmp_path, monkeypatch
     with pytest.raises(WritingError, match=r"out: cannot be written: Read-only file system"):
         write_parts(lambda _: pytest.fail("asked"), INPUTS[:4], tmp_path / "out", plan())
     assert written(tmp_path / "out", INPUTS[:3]) == (Outcome(3, 3, 0, 0), [])  # nothing is missing
+
+
+def test_a_disk_that_becomes_full_leaves_what_is_whole(tmp_path, monkeypatch):
+    real, left = Path.write_bytes, [3]  # one list of inputs, two parts
+
+    def small_disk(self, content):
+        left[0] -= 1
+        if left[0] < 0:
+            real(self, bytes(content)[:100])
+            raise OSError(28, "No space left on device", str(self))
+        return real(self, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", small_disk)
+        with pytest.raises(WritingError, match=r"part-.*cannot be written: No space left on device; what") as error:
+            open_folder(tmp_path / "out", plan())
+            left[0] = 3
+            written(tmp_path / "out", pace=Pace(rows=10))
+    assert "\n" not in str(error.value) and len(part_files(tmp_path / "out")) == 2
+    assert not [path for path in (tmp_path / "out").iterdir() if is_own(path.name)]
+    assert written(tmp_path / "out")[1] == INPUTS[20:]
 
 
 SCRIPT = Path(stand_in_predictions.__file__)
