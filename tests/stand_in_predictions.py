@@ -48,7 +48,8 @@ def row(one: str | Path, names: list[str] | None = None) -> Row:
 
 def predictions_of(inputs: list[str | Path], seconds: float = 0.0) -> Iterator[Row]:
     for one in inputs:
-        time.sleep(seconds)
+        if seconds:
+            time.sleep(seconds)
         yield row(one)
 
 

@@ -18,6 +18,7 @@ One row per input, or per piece of it in a timeline:
 
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -130,7 +131,8 @@ class PartWriter:
 
     def __init__(self, out: Path, plan: Plan, pace: Pace = PACE):
         self.out, self.plan, self.pace = out, plan, pace
-        self._rows: list[dict[str, Any]] = []
+        self._texts = {name: as_text(name) for name in plan.class_names}
+        self._rows: list[tuple] = []  # columns as in the schema, without the last
         self._since = 0.0
 
     def add(self, name: str, rows: "Sequence[Prediction]") -> None:
@@ -152,23 +154,27 @@ class PartWriter:
     def flush(self) -> None:
         """Write what was taken since the last part, if anything."""
         if self._rows:
+            types = self.plan.schema.types
+            columns = [pa.array(cells, type) for cells, type in zip(zip(*self._rows, strict=True), types, strict=False)]
+            columns.append(pa.repeat(self.plan.provenance, len(self._rows)))
             stem = f"part-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-            write_hashed(self.out, stem, pa.Table.from_pylist(self._rows, schema=self.plan.schema))
+            write_hashed(self.out, stem, pa.table(columns, schema=self.plan.schema))
             self._rows = []
 
-    def _row(self, path: str, row: "Prediction") -> dict[str, Any]:
-        plan, cells = self.plan, {"path": path, "start": row.start, "end": row.end}
-        cells["provenance"] = plan.provenance
+    def _row(self, path: str, row: "Prediction") -> tuple:
+        plan, texts = self.plan, self._texts
         if row.error is not None:
-            return cells | {"error": as_text(row.error)}
+            names = () if plan.top is None else (None,)
+            return (path, row.start, row.end, None, *names, None, as_text(row.error))
         if plan.top is None and len(row.scores) != len(plan.class_names):
             raise ValueError(f"{path}: scores of {len(row.scores)} names, expected those of all {plan.width}")
         best = plan.class_names if plan.top is None else list(islice(row.scores, plan.top))
-        scores = np.fromiter((row.scores[name] for name in best), np.float64, len(best))
-        if not np.isfinite(scores).all():
+        scores = [row.scores[name] for name in best]
+        if not math.isfinite(sum(scores)):
             raise ValueError(f"{path}: scores that are no numbers (nan or infinite); the model is not usable")
-        names = {} if plan.top is None else {"names": list(map(as_text, best))}
-        return cells | names | {"scores": scores, "predicted": None if row.name is None else as_text(row.name)}
+        names = () if plan.top is None else ([texts[name] for name in best],)
+        predicted = None if row.name is None else texts[row.name]
+        return (path, row.start, row.end, predicted, *names, np.array(scores), None)
 
 
 def write_hashed(out: Path, stem: str, table: Any) -> Path:

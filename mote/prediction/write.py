@@ -79,14 +79,23 @@ def _write(predictions: Iterator["Prediction"], writer: PartWriter, names: Itera
     """How many inputs failed. What is whole is written also where an exception ends the work."""
     failed, expected = 0, iter(names)
     try:
-        for name, rows in groupby(predictions, key=lambda prediction: str(prediction.path)):
+        for whole in _by_input(predictions, several=writer.plan.timed):
+            name = str(whole[0].path)
             assert name == next(expected, None), f"{name}: predicted out of order"
-            whole = list(rows)
             writer.add(name, whole)
             failed += any(row.error is not None for row in whole)
     finally:
-        if isinstance(predictions, Generator):
-            predictions.close()  # its workers end now
-        writer.flush()
+        try:
+            writer.flush()
+        finally:
+            if isinstance(predictions, Generator):
+                predictions.close()  # its workers end now
     assert next(expected, None) is None, "an input was left out"
     return failed
+
+
+def _by_input(predictions: Iterator["Prediction"], *, several: bool) -> Iterator[list["Prediction"]]:
+    """All predictions of each input; where there are `several`, they are known to be all when the next input begins."""
+    if several:
+        return (list(rows) for _, rows in groupby(predictions, key=lambda prediction: str(prediction.path)))
+    return ([prediction] for prediction in predictions)

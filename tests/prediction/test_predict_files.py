@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mote.inference.predict import Request, predict
+from mote.prediction.predict import Request, predict
 
 from mote.files.writing import WritingError
 from mote.inference import predict as module
