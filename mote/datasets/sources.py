@@ -125,7 +125,8 @@ def _members(archive: str, file: IO[bytes], size: int) -> list[str]:
                 else:
                     left_out.append(Path(*parts))
     except tarfile.TarError as error:
-        raise ValueError(f"{shown}: not an archive that can be read ({error}); pack it again as .tar") from None
+        if end <= size:
+            raise ValueError(f"{shown}: not an archive that can be read ({error}); pack it again as .tar") from None
     if end > size:
         raise ValueError(f"{shown}: the archive is cut off; copy it again")
     if not found:

@@ -189,6 +189,8 @@ def test_images(folder, monkeypatch):
 def test_addresses_stay_text_and_need_their_packages(monkeypatch):
     found = ["https://host/a.mp4", "rtsp://host/1", "memory://none/a.mp4"]
     assert find_sources(found) == found
+    with pytest.raises(ValueError, match=r"https://host/l\.txt: lists are read from files; copy it here, or pipe it"):
+        find_sources(["https://host/l.txt?key=1"])
 
     def missing(kind):
         raise ImportError("Install s3fs to access S3")
@@ -196,8 +198,6 @@ def test_addresses_stay_text_and_need_their_packages(monkeypatch):
     monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
     with pytest.raises(ValueError, match=r"addresses with s3:// need another package; pip install 's3fs'"):
         find_sources(["s3://bucket/a.mp4"])
-    with pytest.raises(ValueError, match=r"https://host/l\.txt: lists are read from files; copy it here, or pipe it"):
-        find_sources(["https://host/l.txt?key=1"])
 
 
 def test_folders_of_a_bucket(clip):
