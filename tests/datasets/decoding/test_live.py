@@ -190,6 +190,8 @@ def test_times_of_a_stream_always_grow(monkeypatch):
     assert at(clock, 60, 9000.5) == pytest.approx(60)
     assert at(clock, 60, None) > 60
     pipe = StreamClock(trusting=True)
-    assert [at(pipe, 0, own) for own in (1.0, 1.04, 500.0, 2.0, 2.5, None)] == pytest.approx(
-        [0, 0.04, 499, 499.04, 499.54, 499.58]
+    assert [at(pipe, 0, own) for own in (1.0, 1.04, 500.0, 2.0, 2.5, None, float("nan"))] == pytest.approx(
+        [0, 0.04, 499, 499.04, 499.54, 499.58, 499.62]
     )
+    late = StreamClock(trusting=True)
+    assert [at(late, 0, own) for own in (None, 7.0, 7.5)] == pytest.approx([0, 0.04, 0.54])
