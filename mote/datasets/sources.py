@@ -124,8 +124,12 @@ def _members(archive: str, file: IO[bytes], size: int) -> list[str]:
                     found[member.name] = f"{archive}/@{member.offset_data}+{member.size}/{'/'.join(parts)}"
                 else:
                     left_out.append(Path(*parts))
+            file.seek(tar.offset)
+            end = size + 1 if any(file.read(tarfile.BLOCKSIZE)) else end  # an archive ends with zeros
     except tarfile.TarError as error:
-        raise ValueError(f"{shown}: not an archive that can be read ({error}); pack it again as .tar") from None
+        if not end:  # not even one member
+            raise ValueError(f"{shown}: not an archive that can be read ({error}); pack it again as .tar") from None
+        end = size + 1
     if end > size:
         raise ValueError(f"{shown}: the archive is cut off; copy it again")
     if not found:

@@ -89,7 +89,7 @@ class HttpStore(Store):
 
     def part(self, start: int, end: int) -> bytes:
         """See `Store.part`."""
-        return with_errors(self._address, self._range, start, end)
+        return with_errors(self._address, lambda: sync(self._fs.loop, self._range, start, end))
 
     def changed(self) -> bool:
         """See `Store.changed`: parts were compared as they came."""

@@ -20,7 +20,7 @@ from typing import IO
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import FFmpegError, InvalidDataError
 from av.video.reformatter import VideoReformatter
 
 from mote.datasets.decoding.addresses import LIVE
@@ -176,13 +176,22 @@ class _Reader:
             stream = video_stream(container) if not self._is_playlist(container) else container.streams.video[0]
             stream.thread_type, stream.codec_context.thread_count = "NONE", 1
             rate, reformatter = float(stream.average_rate or 0.0), VideoReformatter()
+            for frame in self._decoded(container, stream):
+                if self.over:
+                    return
+                if not frame.is_corrupt:
+                    yield self._clock.time(frame.time, rate), _pixels(frame, reformatter)
+
+    def _decoded(self, container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+        """Frames up to the last one that came, also where the stream breaks off."""
+        try:
             for packet in container.demux(stream):
-                with suppress(av.error.InvalidDataError):  # a piece that was lost; the decoder goes on behind it
-                    for frame in packet.decode():
-                        if self.over:
-                            return
-                        if not frame.is_corrupt:
-                            yield self._clock.time(frame.time, rate), _pixels(frame, reformatter)
+                with suppress(InvalidDataError):  # a piece that was lost; the decoder goes on behind it
+                    yield from packet.decode()
+        except (FFmpegError, OSError):
+            with suppress(FFmpegError):
+                yield from stream.codec_context.decode(None)
+            raise
 
     @contextmanager
     def _opened(self) -> Iterator[InputContainer]:
@@ -246,7 +255,8 @@ def _cause(error: Exception) -> str:
     if isinstance(error, ValueError) and not isinstance(error, FFmpegError):
         return str(error)
     text = getattr(error, "strerror", None) or type(error).__name__
-    return {"Immediate exit requested": "it is silent", "Connection timed out": "it does not answer"}.get(text, text)
+    plain = {"Immediate exit requested": "it is silent", "Connection timed out": "it does not answer"}
+    return {**plain, "Input/output error": "the connection was lost"}.get(text, text)
 
 
 def _is_pipe(place: Path | str) -> bool:

@@ -1,5 +1,6 @@
 """Times of the frames of a live stream, which always grow: its own while they make sense, else the clock's."""
 
+import math
 import time
 
 JUMP = 10.0  # seconds by which a stream's own times may run ahead of the clock
@@ -24,10 +25,11 @@ class StreamClock:
         now, step = time.monotonic(), 1 / rate if rate > 0 else STEP
         if self.last is None:
             self._start, self.last = now, 0.0
-            self._offset, self._rebase = -(own or 0.0), False
+            unknown = own is None or math.isnan(own)
+            self._offset, self._rebase = 0.0 if unknown else -own, unknown
             return 0.0
         elapsed = self.last + step if self.trusting else max(now - self._start, self.last + 1e-3)
-        if own is None:
+        if own is None or math.isnan(own):
             self.last = elapsed
             return elapsed
         seconds = own + self._offset

@@ -1,6 +1,5 @@
 """Errors of aiohttp, fsspec and the system about an address, in words that help and without its secrets."""
 
-import asyncio
 import errno
 import os
 import socket
@@ -60,10 +59,9 @@ def _explained(error: BaseException) -> str | None:
         return "there is no secure connection to the host; check its certificate and the address"
     if {"InvalidURL", "InvalidUrlClientError"} & names:
         return "it is no address of a file; check it"
-    if {"ConnectionTimeoutError", "ServerConnectTimeoutError"} & names or names >= {"TimeoutError", "OSError"}:
-        where = f"within {SILENCE:g} s" if "SocketTimeoutError" in names else f"within {CONNECT:g} s"
-        return f"the host does not answer {where}; check the address and the network"
-    if isinstance(error, asyncio.TimeoutError):
+    if "ConnectionTimeoutError" in names or getattr(error, "errno", None) == errno.ETIMEDOUT:
+        return f"the host does not answer within {CONNECT:g} s; check the address and the network"
+    if "ServerTimeoutError" in names:
         return f"the host does not answer within {SILENCE:g} s; try again later"
     if "ClientConnectorError" in names:
         cause = getattr(error, "os_error", None)
@@ -82,4 +80,6 @@ def _explained(error: BaseException) -> str | None:
 def _told(error: BaseException, address: str) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file; check the address"
+    if isinstance(error, TimeoutError):
+        return "the host does not answer; try again later"
     return f"{cleaned(str(error), address) or type(error).__name__}; check the address"

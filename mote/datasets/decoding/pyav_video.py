@@ -50,6 +50,7 @@ class PyAVVideo(OpenVideo):
         """Frames that can be decoded without any other, ascending; none known where frames are counted."""
         if self._unread and self._times:
             with self._steady(), reported(self._path, self.decoder):
+                self._container.close()
                 self._open()
                 self.num_frames, self._times, self._keys = self._scan()
                 self._unread = False
@@ -94,15 +95,17 @@ class PyAVVideo(OpenVideo):
         """
         if self._remote is None or "mov" not in self._container.format.name or self._stream.name not in UNPARSED:
             return None
+        seen, stream, position = self._container, self._stream, self._remote.tell()
         self._remote.hollow = frame_data(self._remote)
         if not self._remote.hollow:
+            self._remote.seek(position)
             return None
-        seen, stream = self._container, self._stream
         self._remote.seek(0)
         with av.open(self._remote, options={**REMOTE_OPTIONS, "fflags": "noparse+nofillin"}) as unread:
             self._container, self._stream = unread, unread.streams[stream.index]
             found = self._scan() if len(unread.streams) == len(seen.streams) else (0, [], [])
-        self._remote.hollow, self._unread = [], True
+        self._remote.hollow, self._unread = [], bool(found[1])
+        self._remote.seek(position)  # where the other container left it, which reads on from there
         self._container, self._stream = seen, stream
         return found if found[1] else None
 

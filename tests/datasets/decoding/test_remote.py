@@ -247,7 +247,7 @@ def test_a_connection_that_is_lost_is_taken_up_again(server, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*gives no parts of files")
 def test_a_download_that_is_cut_off_is_no_shorter_video(server, monkeypatch):
     monkeypatch.setattr(network_errors, "PAUSES", ())
-    server.ranges, server.cut, server.cuts = False, 60_000, 9
+    server.ranges, server.cut, server.cuts = False, 20_000, 9
     with pytest.raises(DecodeError, match="the connection was lost while it was read"):
         read_frames(f"{server.address}/transport-stream.ts", [0])
 
