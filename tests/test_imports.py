@@ -14,7 +14,7 @@ INFERENCE = GROUND | {"datasets", "models"}
 EVALUATION = INFERENCE | {"inference"}
 MEASURED = EVALUATION | {"evaluation"}
 EXPERIMENTS = MEASURED | {"tasks", "training", "sparsity"}
-EVERYTHING = EXPERIMENTS | {"protocols", "diagnostics", "experiments", "demos"}
+EVERYTHING = EXPERIMENTS | {"prediction", "protocols", "diagnostics", "experiments", "demos"}
 ALLOWED = {  # room -> rooms it may import
     **{room: set() for room in GROUND},
     "reporting": {"files"},
@@ -25,6 +25,7 @@ ALLOWED = {  # room -> rooms it may import
     "sparsity": {"files", "models", "reporting"},
     "inference": INFERENCE,
     "evaluation": EVALUATION,
+    "prediction": MEASURED,
     "protocols": MEASURED,
     "diagnostics": MEASURED,
     "experiments": EXPERIMENTS,
