@@ -1,0 +1,1 @@
+"""Own videos in any number: named, cut into timelines, encoded, searched."""
