@@ -1,4 +1,4 @@
-"""`mote predict ... --window`: segments printed and written, several videos, bad ones among them, mistakes in one line."""
+"""`mote predict ... --window`: segments printed and written, several videos and bad ones, mistakes in one line."""
 
 import csv
 import json
