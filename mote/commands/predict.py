@@ -57,7 +57,8 @@ def add(verbs: Verbs) -> None:
 
 
 TIMELINE = ("every", "smooth", "vtt", "page")  # options that --window brings
-ONE_ANSWER = {"clips": 1, "crops": 1, "top": 5, "faces": False}  # options of one answer a file: their defaults
+ONE_ANSWER = {"clips": 1, "crops": 1, "faces": False, "top": None, "workers": None, "cache": None}
+ONE_ANSWER |= {"engine": None, "out": None, "part": "1/1", "retry_failed": False}  # options of one answer a file
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -101,7 +102,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _timelines(arguments: argparse.Namespace) -> int:
     if given := [name for name, value in ONE_ANSWER.items() if getattr(arguments, name) != value]:
-        raise ValueError(f"--{given[0]} does not go with --window: each window is one view of whole frames")
+        option = given[0].replace("_", "-")
+        raise ValueError(f"--{option} does not go with --window, whose windows are scored one by one, each as one view")
     from mote.prediction.timeline_verb import Request, predict_timelines
 
     request = Request(

@@ -12,11 +12,12 @@ from tqdm import tqdm
 
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.decoding.reading import Frame
+from mote.datasets.sources import find_sources
 from mote.files.provenance import versions
 from mote.files.writing import replacing_together, write_atomic
 from mote.inference.classifier import VideoClassifier
+from mote.inference.correction import corrected
 from mote.inference.loading import load_video
-from mote.inference.predict import corrected, find_files
 from mote.inference.threshold import read_threshold
 from mote.parallel.cores import OrderedMap, all_cores
 from mote.parallel.launch import has_company
@@ -123,7 +124,7 @@ def predict_timelines(request: Request) -> int:
     if request.vtt is not None:
         check_webvtt()
     setting = _setting(request, length, step, smooth)
-    files = [str(file) for file in find_files(request.places)]
+    files = [str(file) for file in find_sources(request.places)]
     pages = _places(request.page, files, ".html", "--page")
     vtts = _places(request.vtt, files, ".vtt", "--vtt")
     found, facts = [], setting.facts(request.model)

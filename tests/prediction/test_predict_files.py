@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from mote.prediction.predict import Request, predict
 
 from mote.files.writing import WritingError
 from mote.inference import predict as module
+from mote.prediction.predict import Request, predict
 
 
 class Named:
