@@ -12,6 +12,7 @@ COMBINED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.
             ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd}  # fmt: skip
 DROPPED = "setting dropped"  # a keyword argument or an entry of a dictionary, not a constant, that is not handed on
 SKIPPED_CALLS = {"detach", "clone", "clamp", "clamp_min", "float", "double", "flip", "sort", "to", "expand", "sqrt"}
+SYMMETRIC = {"transpose", "swapaxes", "promote_types", "min", "max", "minimum", "maximum"}  # in their arguments
 LOSSLESS = {"cast", "ValueError", "super", "TypeVar", "register_buffer"}  # arguments of these are names or words
 
 
@@ -62,7 +63,8 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:
         if len(node.args) > 1 and not any(isinstance(one, ast.Starred) for one in node.args):
             yield "argument dropped", ast.Call(node.func, node.args[:-1], node.keywords)
             first, second, *others = node.args
-            yield "arguments exchanged", ast.Call(node.func, [second, first, *others], node.keywords)
+            if _name(node.func) not in SYMMETRIC:
+                yield "arguments exchanged", ast.Call(node.func, [second, first, *others], node.keywords)
         moved = any("device" in ast.unparse(one) for one in node.args)  # nothing moves where all is on one device
         if isinstance(node.func, ast.Attribute) and node.func.attr in SKIPPED_CALLS and not moved:
             yield "call left out", twin.func.value
