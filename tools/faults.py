@@ -3,6 +3,8 @@
 import ast
 import copy
 import random
+import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
@@ -25,6 +27,12 @@ class Fault(NamedTuple):
     before: str
     after: str
     source: str  # of the whole module with the fault in it
+
+    @property
+    def lost(self) -> Collection[str]:
+        """The words that the line has no longer."""
+        words = [Counter(re.findall(r"[a-z]\w*", line)) for line in (self.before, self.after)]
+        return words[0] - words[1]
 
 
 def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST | None]]:

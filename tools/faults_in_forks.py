@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import resource
 import signal
 import sys
@@ -85,7 +86,7 @@ class Planter:
                     self._begin(limit[0])
                     if fault is not None and not exchanged(path, plain, fault.source):
                         os._exit(ELSEWHERE)
-                    session.items[:] = sorted(chosen, key=self._cost(tests))
+                    session.items[:] = sorted(chosen, key=self._cost(tests, fault))
                     return None
                 result, used = waited(child, limit[1])
                 found = json.loads(self.ended.read_text()) if self.ended.exists() else {"by": "", "times": {}}
@@ -119,10 +120,19 @@ class Planter:
         files = {self.tree / "tests" / name for name in tests}
         return [item for item in collected if item.path in files]
 
-    def _cost(self, tests: list[str]) -> Any:
-        """Files in their order, so that what their tests share is made once; in each file quick tests first."""
+    def _cost(self, tests: list[str], fault: Fault | None) -> Any:
+        """First the tests named after a setting that the fault lost ("[loss.anchor in RUN]"); then the files in their
+        order, so that what their tests share is made once; in each file quick tests first.
+        """
         place = {self.tree / "tests" / name: number for number, name in enumerate(tests)}
-        return lambda item: (place[item.path], self.times.get(item.nodeid, 0.0))
+        lost = () if fault is None else fault.lost
+
+        def cost(item: pytest.Item) -> tuple[bool, int, float]:
+            setting = re.search(r"\[(?:\w+\.)?(\w+) in ", item.name)
+            elsewhere = setting is None or setting[1] not in lost
+            return elsewhere, place[item.path], self.times.get(item.nodeid, 0.0)
+
+        return cost
 
     def _write(self, row: Row) -> None:
         with self.rows.open("a") as file:

@@ -26,12 +26,10 @@ import itertools
 import json
 import os
 import random
-import re
 import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -126,8 +124,7 @@ def chosen(module: str, count: int, seed: int, only_settings: bool) -> list[Faul
 
 def is_setting(fault: Fault) -> bool:
     """Whether what a fault leaves out names a setting of the configuration."""
-    words = [Counter(re.findall(r"[a-z]\w*", line)) for line in (fault.before, fault.after)]
-    return not SETTING_NAMES.isdisjoint(words[0] - words[1])
+    return not SETTING_NAMES.isdisjoint(fault.lost)
 
 
 def judged(row: Row) -> Row:
