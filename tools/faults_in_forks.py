@@ -42,7 +42,7 @@ def exchanged(path: Path, before: str, after: str) -> bool:
             changed |= {a: b} if a != b else {}
         elif _own(a) != _own(b):
             return False
-    alive = [one for one in gc.get_objects() if isinstance(one, FunctionType) and one.__code__.co_filename == str(path)]
+    alive = [one for one in gc.get_objects() if type(one) is FunctionType and one.__code__.co_filename == str(path)]
     alive = [one for one in alive if one.__code__ in changed]
     if any(one.__code__.co_freevars != changed[one.__code__].co_freevars for one in alive):
         return False
@@ -97,6 +97,8 @@ class Planter:
                     limit = (30 + int(4 * used), 300 + 10 * (time.monotonic() - start))
                     continue
                 path.write_text(plain)
+                if result == "failed" and not found["by"]:
+                    raise SystemExit(f"{module}: pytest broke off without a test that failed")
                 self._write({**fault._asdict(), "result": result, "by": found["by"], "seconds": round(used, 1)})
         return True
 
@@ -140,7 +142,10 @@ class Planter:
 
 
 def waited(child: int, limit: float) -> tuple[str, float]:
-    """("passed", "failed", "too long" or "elsewhere", seconds of the processor) of a fork, killed after `limit` s."""
+    """(How a fork ended, seconds of the processor that it used); it is killed after `limit` seconds.
+
+    How: "passed", "failed", "too long", "crashed", or "elsewhere" for a fault that the fork could not have.
+    """
     start = time.monotonic()
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
@@ -152,7 +157,9 @@ def waited(child: int, limit: float) -> tuple[str, float]:
         time.sleep(0.05)
     used, code = usage.ru_utime + usage.ru_stime, os.waitstatus_to_exitcode(status)
     slow = {-signal.SIGXCPU, -signal.SIGKILL}
-    return "too long" if code in slow else {0: "passed", ELSEWHERE: "elsewhere"}.get(code, "failed"), used
+    if code < 0:
+        return "too long" if code in slow else "crashed", used
+    return {0: "passed", ELSEWHERE: "elsewhere"}.get(code, "failed"), used
 
 
 def fork_of_pytest(tree: Path, tests: Sequence[str], log: Path, plugins: Sequence[object] = ()) -> int:
