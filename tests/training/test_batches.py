@@ -64,7 +64,7 @@ def test_seeds_of_different_places_differ():
     assert len(seeds) == 500 and all(0 <= seed < 2**63 for seed in seeds)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, 1])
 def test_a_cut_loader_keeps_all_that_the_loader_was_told(workers):
     """Of what a DataLoader is told, only how samples are batched is another."""
     several = {"prefetch_factor": 3, "persistent_workers": True, "timeout": 7, "multiprocessing_context": "spawn"}
