@@ -97,7 +97,7 @@ def _anew(tree: Path, row: Row, tests: list[str]) -> Row:
     result, used = waited(fork_of_pytest(other / "tree", tests, other / "log.txt"), 1200)
     path.write_text(plain)
     by = [line.split()[1] for line in (other / "log.txt").read_text().splitlines() if line.startswith("FAILED ")]
-    return {**row, "result": result, "by": by[0] if by else "import", "seconds": round(used, 1)}
+    return {**row, "result": result, "by": by[0] if by else "", "seconds": round(used, 1)}
 
 
 def table(rows: list[Row]) -> str:
