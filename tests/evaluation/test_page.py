@@ -19,6 +19,7 @@ from mote.datasets.video import VideoDataset
 from mote.evaluation import page
 from mote.inference.classifier import VideoClassifier
 from mote.models.modulation import Gate
+from mote.reporting.contact_sheet import ShownClip
 from mote.reporting.evaluation_page import read_predictions
 
 
@@ -69,13 +70,15 @@ def test_what_is_shown_is_the_middle_view_with_the_gate_of_the_scores(monkeypatc
     dataset.__dict__["frames"] = lambda epoch, place: views
     settings = EvaluationConfig(clips=clips, crops=crops, modulation=True, modulation_k=2, modulation_gamma=0.5)
     monkeypatch.setattr(page, "pick_clips", lambda rows, count: ([1], [0]))
-    monkeypatch.setattr(page, "shown_clip", lambda row, frames, importance: (row["predicted"], frames))
+    monkeypatch.setattr(
+        page, "shown_clip", lambda row, frames, change: ShownClip(row["predicted"], frames, "a", [("a", 1.0)], change)
+    )
     rows = [{"predicted": "a"}, {"predicted": "b"}]
     shown = page.shown_clips(classifier, rows, ["a", "b"], settings, dataset)
     assert scored == [(["a", "b"], True, Gate(2, 0.5))]
-    assert [name for name, _ in shown] == ["b", "a"]
-    for _, frames in shown:
-        assert frames.shape == (2, 4, 4, 3) and (frames == middle).all()
+    assert [one.path for one in shown] == ["b", "a"]
+    for one in shown:
+        assert one.frames.shape == (2, 4, 4, 3) and (one.frames == middle).all()
 
 
 def test_eval_leaves_a_page_of_its_clips(clips, tmp_path, capsys):
