@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LIVE = {"mms", "mmsh", "mmst", "rtmp", "rtmps", "rtmpt", "rtp", "rtsp", "rtsps", "srt", "srtp", "tcp", "udp"}
 PAGE = "it is a page, not a video; give the address of the file itself"
 NO_NUMBERS = "it is a live stream, whose frames have no numbers; mote predict --window reads those"
-FIRST = 2**18  # bytes asked for when a file is opened
+FIRST = 2**16  # bytes asked for when a file is opened
 SETTLED = 2.0  # seconds: a file younger than this could change again without a new Last-Modified
 MARKS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "mtime", "modified", "created", "generation")
 MARKS += ("updated", "md5Hash", "crc32c", "content_md5", "blob_id", "version_id", "VersionId")  # of fsspec's `info`
