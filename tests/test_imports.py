@@ -139,6 +139,7 @@ COVERED = {  # by the test file of another module
     "config/sections.py": "config/test_sections.py",
     "config/tree.py": "config/test_loading.py",
     "datasets/decoding/addresses.py": "datasets/decoding/test_remote.py",
+    "datasets/decoding/errors.py": "datasets/decoding/test_decode.py",
     "datasets/decoding/network_errors.py": "datasets/decoding/test_remote.py",
     "datasets/decoding/pyav_video.py": "datasets/decoding/test_decode.py",
     "datasets/decoding/reading.py": "datasets/decoding/test_decode.py",
