@@ -222,6 +222,6 @@ def test_two_equal_commands_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.txt").write_text("".join(f"{i}\n" for i in range(40)))
     pair = [started(tmp_path / "out", tmp_path / "list.txt", "1/1", 0.02) for _ in range(2)]
-    assert [process.wait(timeout=60) for process in pair] == [0, 0], (tmp_path / "errors.txt").read_text()
+    assert [process.wait(timeout=300) for process in pair] == [0, 0], (tmp_path / "errors.txt").read_text()
     written(tmp_path / "one", [str(i) for i in range(40)])
     assert collected(tmp_path / "out") == collected(tmp_path / "one")
