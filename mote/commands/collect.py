@@ -1,6 +1,7 @@
 """`mote collect`."""
 
 import argparse
+from pathlib import Path
 import sys
 
 from mote.commands.verbs import Verbs, add_verb
@@ -25,7 +26,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.inputs is not None:
         from mote.datasets.sources import find_sources
 
-        kind = stored_plan(arguments.folder).settings.get("kind", "video")
+        kind = stored_plan(Path(arguments.folder)).settings.get("kind", "video")
         inputs = find_sources(arguments.inputs, str(kind))
     found = collect(arguments.folder, csv_file=arguments.csv, parquet_file=arguments.parquet, inputs=inputs)
     done = found.listed - found.failed - found.missing

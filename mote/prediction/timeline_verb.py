@@ -259,7 +259,7 @@ def _draw(
         np.array([window.centre for window in found.windows]),
         np.stack([window.scores for window in found.windows]),
         setting.names,
-        [tuple(segment) for segment in found.segments],
+        [(one.start, one.end, one.name, one.score) for one in found.segments],
         setting.threshold or None,
     )
     note = setting.note() + ("" if link else " To play the video here, write the page into the folder of the video.")

@@ -162,7 +162,7 @@ def test_a_folder_of_frames_has_no_times(classifier, tmp_path):
 
     Image.fromarray(numbered_frames(1)[0]).save(tmp_path / "1.png")
     with pytest.raises(DecodeError, match="nothing in it says when its frames are shown"):
-        list(score_file(str(tmp_path), classifier, NAMES, windows_of(classifier, 1, 1), map))
+        list(score_file(str(tmp_path), classifier, NAMES, windows_of(classifier, 1.0, 1.0), map))
 
 
 def test_weights_that_give_no_numbers_are_said(classifier, files):

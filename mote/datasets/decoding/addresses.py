@@ -94,7 +94,7 @@ class HttpStore(Store):
 
     def changed(self) -> bool:
         """See `Store.changed`: parts were compared as they came."""
-        if not self.whole:
+        if not self.whole or self.state is None:
             return False
         now = with_errors(self._address, self._head)
         return now.marks != self.state.marks or now.size not in (-1, self.state.size)

@@ -150,7 +150,7 @@ def test_a_dataset_reads_addresses_in_processes_of_its_own(server):
     assert numbers(read_frames(f"{server.address}/{file.name}", [7])) == [7]
     options = {"num_frames": 4, "size": 32, "train": False, "on_error": "mark"}
     names = [file.name, "none.mp4?X-Amz-Signature=secret"]
-    dataset = VideoDataset([Record(f"{server.address}/{name}", 0) for name in names], timeout=60, **options)
+    dataset = VideoDataset([Record(f"{server.address}/{name}", 0) for name in names], timeout=60.0, **options)
     expected = VideoDataset([Record(file, 0)], **options)
     assert dataset[0]["frames"].equal(expected[0]["frames"])
     missing = "there is no such file (HTTP 404); check the address"
