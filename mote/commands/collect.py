@@ -1,8 +1,8 @@
 """`mote collect`."""
 
 import argparse
-from pathlib import Path
 import sys
+from pathlib import Path
 
 from mote.commands.verbs import Verbs, add_verb
 
@@ -28,7 +28,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
         kind = stored_plan(Path(arguments.folder)).settings.get("kind", "video")
         inputs = find_sources(arguments.inputs, str(kind))
-    found = collect(arguments.folder, csv_file=arguments.csv, parquet_file=arguments.parquet, inputs=inputs)
+    found = collect(Path(arguments.folder), csv_file=arguments.csv, parquet_file=arguments.parquet, inputs=inputs)
     done = found.listed - found.failed - found.missing
     print(f"{arguments.folder}: {found.listed} inputs: {done} done, {found.failed} failed, {found.missing} missing")
     if found.unlisted:

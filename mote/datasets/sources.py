@@ -6,6 +6,7 @@ may also be ended by zeros, as `find -print0` writes them. Bytes of names that a
 """
 
 import csv
+import io
 import os
 import stat
 import sys
@@ -109,7 +110,7 @@ def _images(folder: Path) -> list[Path]:
     return files
 
 
-def _members(archive: str, file: IO[bytes] | RemoteFile, size: int) -> list[str]:
+def _members(archive: str, file: IO[bytes] | io.RawIOBase, size: int) -> list[str]:
     """Places of the videos in an archive that is not compressed, as `tar_shards` writes them, in its order."""
     found, left_out, end = {}, [], 0
     shown = without_secrets(archive)
