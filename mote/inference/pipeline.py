@@ -93,9 +93,8 @@ def name_videos(
             return file, ranked(fuse_views(logits)[0].cpu(), class_names, file)
 
         for chunk in _chunks(files):
-            dataset = model.clips_of(
-                [Record(cast(Path, file), 0) for file in chunk], views, on_error="mark", timeout=timeout
-            )
+            records = [Record(cast(Path, file), 0) for file in chunk]  # an address stays a text
+            dataset = model.clips_of(records, views, on_error="mark", timeout=timeout)
             with nullcontext() if place is None else open_cache(place, model, dataset) as held:
                 features = frame_features(
                     model, dataset, range(len(chunk)), ordered_map, load=load, strict=False, cache=held

@@ -12,7 +12,7 @@ from mote.datasets.synthetic.clips import render_clip
 from mote.inference.loading import load_video
 from mote.inference.model import Views
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray warns of its own settings
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 NAMES = ["red star", "blue arrow", "green ball"]
 
