@@ -53,10 +53,13 @@ def add(verbs: Verbs) -> None:
     timeline.add_argument("--every", help="from one window to the next (default: half a window)")
     timeline.add_argument("--smooth", help="moving average of the scores over so much time, such as 3s")
     timeline.add_argument("--vtt", help="write segments here as WebVTT; a folder for several videos")
+    timeline.add_argument(
+        "--live", action="store_true", help="a live stream at - (a video that is piped in) or http://"
+    )
     timeline.add_argument("--page", help="write a page with frames, curves and segments; a folder for several videos")
 
 
-TIMELINE = ("every", "smooth", "vtt", "page")  # options that --window brings
+TIMELINE = ("every", "smooth", "vtt", "page", "live")  # options that --window brings
 ONE_ANSWER = {"clips": 1, "crops": 1, "faces": False, "top": None, "workers": None, "cache": None}
 ONE_ANSWER |= {"engine": None, "out": None, "part": "1/1", "retry_failed": False}  # options of one answer a file
 
@@ -64,7 +67,7 @@ ONE_ANSWER |= {"engine": None, "out": None, "part": "1/1", "retry_failed": False
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.window is not None:
         return _timelines(arguments)
-    if given := [name for name in TIMELINE if getattr(arguments, name) is not None]:
+    if given := [name for name in TIMELINE if getattr(arguments, name)]:
         raise ValueError(f"--{given[0]} is for timelines; say with --window how long their windows are")
     from mote.inference.model import Views
     from mote.prediction.predict import Request, predict
@@ -104,6 +107,7 @@ def _timelines(arguments: argparse.Namespace) -> int:
     if given := [name for name, value in ONE_ANSWER.items() if getattr(arguments, name) != value]:
         option = given[0].replace("_", "-")
         raise ValueError(f"--{option} does not go with --window, whose windows are scored one by one, each as one view")
+    from mote.prediction.live_verb import is_watched, predict_live
     from mote.prediction.timeline_verb import Request, predict_timelines
 
     request = Request(
@@ -120,5 +124,6 @@ def _timelines(arguments: argparse.Namespace) -> int:
         json_file=arguments.json,
         vtt=arguments.vtt,
         page=arguments.page,
+        live=arguments.live,
     )
-    return predict_timelines(request)
+    return predict_live(request) if is_watched(request) else predict_timelines(request)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -21,7 +21,6 @@ from mote.inference.loading import load_video
 from mote.inference.threshold import read_threshold
 from mote.parallel.cores import OrderedMap, all_cores
 from mote.parallel.launch import has_company
-from mote.prediction.live import delay, live_segments
 from mote.prediction.merging import Scored, Segment, merged, smoothed
 from mote.prediction.outputs import (
     NONE,
@@ -54,6 +53,8 @@ class Request:
         csv_file: where segments are written; the windows go into a second file beside it, NAME.windows.csv.
         json_file: where segments, windows and provenance are written.
         vtt, page: a file for one video, or a folder with a file for each.
+        live: the place is a live stream, which is known of rtsp:// and its like, of cameras and of named pipes; "-" is
+            then a video that comes in at the standard input, and http:// one that has no end.
     """
 
     model: str
@@ -69,6 +70,7 @@ class Request:
     json_file: str | None = None
     vtt: str | None = None
     page: str | None = None
+    live: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,14 +118,7 @@ def predict_timelines(request: Request) -> int:
         ValueError, FileNotFoundError: unknown model, no class names, no such file, a length of time or threshold that
             is none.
     """
-    length = seconds(request.window, "--window")
-    step = length / 2 if request.every is None else seconds(request.every, "--every")
-    smooth = 0.0 if request.smooth is None else seconds(request.smooth, "--smooth")
-    if has_company():
-        raise ValueError("--window works in one process; start it without a launcher, once for each part of the videos")
-    if request.vtt is not None:
-        check_webvtt()
-    setting = _setting(request, length, step, smooth)
+    setting = setting_of(request)
     files = [str(file) for file in find_sources(request.places)]
     pages = _places(request.page, files, ".html", "--page")
     vtts = _places(request.vtt, files, ".vtt", "--vtt")
@@ -147,30 +142,6 @@ def predict_timelines(request: Request) -> int:
     return int(bad > 0)
 
 
-def predict_stream(
-    name: str, frames: Iterable[tuple[float, Frame]], setting: Setting, say: Callable[[str], object] = print
-) -> VideoTimeline:
-    """Print the segments of a stream as they end, until it ends or is interrupted (Ctrl-C).
-
-    Memory is bounded but for the segments, which are returned; `windows` stays empty.
-    """
-    windows, found = setting.windows, VideoTimeline(name)
-    say(f"{name}: segments are known at most {delay(windows, setting.smooth):g} s after they end")
-    segments = live_segments(
-        _until_interrupted(frames),
-        setting.classifier,
-        setting.names,
-        windows,
-        threshold=setting.threshold,
-        smooth=setting.smooth,
-    )
-    for segment in segments:
-        found.segments.append(segment)
-        found.end = segment.end
-        say(f"{name}: {in_words(segment)}")
-    return found
-
-
 def in_words(segment: Segment) -> str:
     """A segment as it is printed."""
     return f"{clock(segment.start)} - {clock(segment.end)} {segment.name or NONE} {segment.score:.3f}"
@@ -189,7 +160,15 @@ def write_tables(request: Request, found: Sequence[VideoTimeline], setting: Sett
         write_atomic(Path(request.json_file), timelines_json(found, setting.names, setting.facts(request.model)))
 
 
-def _setting(request: Request, length: float, step: float, smooth: float) -> Setting:
+def setting_of(request: Request) -> Setting:
+    """What all that is asked for shares, the model loaded. Raises ValueError, before that where it can be known."""
+    length = seconds(request.window, "--window")
+    step = length / 2 if request.every is None else seconds(request.every, "--every")
+    smooth = 0.0 if request.smooth is None else seconds(request.smooth, "--smooth")
+    if has_company():
+        raise ValueError("--window works in one process; start it without a launcher, once for each part of the videos")
+    if request.vtt is not None:
+        check_webvtt()
     classifier = load_video(request.model, backbone=request.backbone, templates=request.templates)
     names = classifier.chosen(request.class_names)
     if request.csv_file is not None and (taken := {*WINDOW_COLUMNS} & {*names}):
@@ -290,11 +269,3 @@ def _places(given: str | None, files: Sequence[str], suffix: str, option: str) -
 
 def _windows_file(file: Path) -> Path:
     return file.with_name(f"{file.stem}.windows{file.suffix or '.csv'}")
-
-
-def _until_interrupted(frames: Iterable[tuple[float, Frame]]) -> Iterator[tuple[float, Frame]]:
-    """The frames up to Ctrl-C, which is how a camera ends."""
-    try:
-        yield from frames
-    except KeyboardInterrupt:
-        return

@@ -10,9 +10,10 @@ from command_line import fails, mote
 from video_files import numbered_frames, write_video
 
 from mote.inference.loading import load_video
+from mote.prediction.live_verb import predict_stream
 from mote.prediction.merging import Segment, merged, smoothed
 from mote.prediction.timeline import score_file, windows_of
-from mote.prediction.timeline_verb import Setting, predict_stream
+from mote.prediction.timeline_verb import Setting
 
 LABELS = "a red square,a blue ball,green star"
 NAMES = LABELS.split(",")
