@@ -4,6 +4,7 @@ A user and a password, and what stands behind ? or # (where signatures of bucket
 message and in no result.
 """
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -38,6 +39,17 @@ def without_secrets(place: Path | str) -> str:
     rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     host, slash, path = rest.partition("/")
     return f"{start}://{host.rpartition('@')[2]}{slash}{path}"
+
+
+def public_name(place: Path | str) -> str:
+    """What a result calls an input: a path as it is, an address without its secrets.
+
+    Addresses that differ only behind ? or # keep different names: eight digits of a hash stand for it.
+    """
+    shown = without_secrets(place)
+    if scheme(place) is None or not (found := re.search(r"[?#].*", str(place), re.DOTALL)):
+        return shown
+    return f"{shown}?{hashlib.sha256(found[0].encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def cleaned(text: str, place: str) -> str:

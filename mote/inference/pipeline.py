@@ -18,6 +18,7 @@ from torch import Tensor
 from mote.datasets.images import BadImageError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
+from mote.files.addresses import without_secrets
 from mote.inference.features import (
     ALONE,
     Encoder,
@@ -106,7 +107,9 @@ def name_videos(
 def ranked(probabilities: Float64[Tensor, "K"], class_names: Sequence[str], file: File) -> dict[str, float]:
     """{class name: probability}, most probable first. Raises ValueError, naming the file, for what is no number."""
     if not probabilities.isfinite().all():
-        raise ValueError(f"{file}: the model gives scores that are no numbers (nan); its weights are not usable")
+        raise ValueError(
+            f"{without_secrets(file)}: the model gives scores that are no numbers (nan); its weights are not usable"
+        )
     order: list[int] = torch.argsort(probabilities, descending=True, stable=True).tolist()
     return {str(class_names[c]): float(probabilities[c]) for c in order}
 

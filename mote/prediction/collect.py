@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mote.files.addresses import public_name
 from mote.files.writing import replacing
 from mote.prediction.arrow import pa, pc, pq
 from mote.prediction.csv_lines import header, lines
@@ -73,7 +74,7 @@ def collect(
     plan = stored_plan(out)
     with ExitStack() as held:
         sinks = _sinks(held, plan, csv_file, parquet_file)
-        own = None if inputs is None else [as_text(name) for name in dict.fromkeys(map(str, inputs))]
+        own = None if inputs is None else [as_text(name) for name in dict.fromkeys(map(public_name, inputs))]
         listed = recorded_inputs(out) if own is None else pa.array(own, pa.string())
         files = part_files(out)
         results, unlisted = _results(files, plan, listed)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from mote.datasets.face_crop import check_installed
 from mote.datasets.sources import find_sources
+from mote.files.addresses import public_name
 from mote.files.provenance import versions
 from mote.files.writing import write_together
 from mote.inference.classifier import VideoClassifier
@@ -222,8 +223,9 @@ def _say(prediction: Prediction, top: int | None, bar: tqdm) -> None:
     if prediction.error is not None:
         bar.write(f"mote: skipped: {prediction.error}", file=sys.stderr)
         return
-    best = ", ".join(f"{name} {score:.3f}" for name, score in list(prediction.scores.items())[: top or TOP])
-    bar.write(f"{prediction.path}: {best}" if prediction.name is not None else f"{prediction.path}: {NONE} ({best})")
+    name = public_name(prediction.path)
+    best = ", ".join(f"{one} {score:.3f}" for one, score in list(prediction.scores.items())[: top or TOP])
+    bar.write(f"{name}: {best}" if prediction.name is not None else f"{name}: {NONE} ({best})")
 
 
 def _write(request: Request, model: Namer, names: list[str], predictions: list[Prediction], least: float) -> None:
@@ -245,8 +247,8 @@ def _write(request: Request, model: Namer, names: list[str], predictions: list[P
 
 def _as_json(prediction: Prediction) -> dict:
     if prediction.error:
-        return {"path": str(prediction.path), "error": prediction.error}
-    return {"path": str(prediction.path), "predicted": prediction.name, "scores": prediction.scores}
+        return {"path": public_name(prediction.path), "error": prediction.error}
+    return {"path": public_name(prediction.path), "predicted": prediction.name, "scores": prediction.scores}
 
 
 def _as_csv(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
@@ -255,5 +257,5 @@ def _as_csv(predictions: Sequence[Prediction], names: Sequence[str]) -> str:
     writer.writerow(["path", "predicted", *names, "error"])
     for p in predictions:
         scores = [f"{p.scores[name]:.6f}" for name in names] if p.scores else [""] * len(names)
-        writer.writerow([p.path, p.name or (NONE if p.scores else ""), *scores, p.error or ""])
+        writer.writerow([public_name(p.path), p.name or (NONE if p.scores else ""), *scores, p.error or ""])
     return text.getvalue()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mote.files.addresses import public_name
 from mote.files.temporary import temporary_name
 from mote.files.writing import writing
 from mote.prediction.arrow import pa, pc
@@ -57,7 +58,7 @@ def write_parts(
     """
     out, named = Path(out), {}
     for one in inputs:
-        named.setdefault(str(one), one)
+        named.setdefault(public_name(one), one)
     names = [*named]
     texts = pa.array(map(as_text, names), pa.string())
     open_folder(out, plan)
@@ -71,7 +72,7 @@ def write_parts(
         with writing(out):  # found before anything slow begins
             (probe := temporary_name(out / "x")).touch()
             probe.unlink()
-        left += _write(predictions_of(missing), PartWriter(out, plan, pace), list(map(str, missing)))
+        left += _write(predictions_of(missing), PartWriter(out, plan, pace), list(map(public_name, missing)))
     return Outcome(len(names), int(own.sum()), len(missing), left)
 
 
@@ -80,7 +81,7 @@ def _write(predictions: Iterator["Prediction"], writer: PartWriter, names: Itera
     failed, expected = 0, iter(names)
     try:
         for whole in _by_input(predictions, several=writer.plan.timed):
-            name = str(whole[0].path)
+            name = public_name(whole[0].path)
             assert name == next(expected, None), f"{name}: predicted out of order"
             writer.add(name, whole)
             failed += any(row.error is not None for row in whole)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mote.files.addresses import cleaned, scheme, without_secrets
+from mote.files.addresses import cleaned, public_name, scheme, without_secrets
 
 
 def test_addresses_and_paths():
@@ -34,3 +34,10 @@ def test_messages_of_others():
     text = f"403, message='Forbidden',\n url='{place}' for user with pass-word: topsecret (https://a:b@c/d?e)."
     found = cleaned(text, place)
     assert found == "403, message='Forbidden', url='https://host/x.mp4' for ... with ...: ... (https://c/d)."
+
+
+def test_addresses_that_differ_in_what_is_hidden_keep_names_of_their_own():
+    one, other = (public_name(f"https://me:pw@host/x.mp4?key={key}") for key in (1, 2))
+    assert one != other and {len(one), len(other)} == {len("https://host/x.mp4?12345678")}
+    assert all(name.startswith("https://host/x.mp4?") and "pw" not in name for name in (one, other))
+    assert public_name("https://host/x.mp4") == "https://host/x.mp4" and public_name("a?b.mp4") == "a?b.mp4"
