@@ -13,6 +13,7 @@ from typing import NoReturn
 from mote import __version__
 from mote.commands import (
     cache,
+    collect,
     compact,
     compare,
     config,
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         train,
         evaluate,
         predict,
+        collect,
         sample,
         compact,
         export,

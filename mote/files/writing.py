@@ -214,6 +214,23 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
         temporary.write_bytes(_encoded(content))
 
 
+def write_first(path: Path | str, content: str | bytes) -> None:
+    """Write `content` to `path`, whole, unless that is there already: of several processes the first one writes it."""
+    path = Path(path)
+    temporary = temporary_name(path)
+    with writing(path):
+        try:
+            write_atomic(temporary, content)
+            try:
+                os.link(temporary, path)
+            except OSError:
+                if not path.exists():  # no links here: then two can be first in the same moment
+                    os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+
 def write_folder(path: Path | str, contents: Mapping[str, str | bytes]) -> None:
     """Write the new folder `path` with these files, by relative path, whole or not at all; see `replacing_folder`."""
     with replacing_folder(path) as temporary:

@@ -1,0 +1,125 @@
+"""Predictions of many inputs, written into a folder: only those that are missing, by any number of processes at once.
+
+No process waits for another, or knows of it: what is whose follows from the names of the inputs, what is done from the
+parts in the folder. A process that is killed loses what it had not yet written, which the next one does again.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mote.files.temporary import temporary_name
+from mote.files.writing import writing
+from mote.prediction.arrow import pa, pc
+from mote.prediction.folder import finished, open_folder, record_inputs
+from mote.prediction.parts import PACE, Pace, PartWriter, Plan, as_text
+
+if TYPE_CHECKING:
+    from mote.inference.model import Prediction
+
+Input = str | Path
+
+
+class Share(NamedTuple):
+    """Which inputs are a process's own: those of job `number` of `jobs`, and among them of one of its processes.
+
+    By the hash of the name alone, so that nobody has to agree on anything but `jobs`.
+    """
+
+    number: int = 1
+    jobs: int = 1
+    process: int = 0
+    processes: int = 1
+
+    def takes(self, name: str) -> bool:
+        """Whether the input of this name is among them."""
+        if self.jobs * self.processes == 1:
+            return True
+        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        rest, job = divmod(int.from_bytes(digest, "big"), self.jobs)
+        return job == self.number - 1 and rest % self.processes == self.process
+
+
+ALL = Share()
+
+
+def parse_share(text: str) -> Share:
+    """The share that `--part i/n` names, i from 1 to n; raises ValueError."""
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    number, jobs = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= number <= jobs:
+        raise ValueError(f"--part {text}: expected i/n with i from 1 to n, such as 1/8, 2/8, ..., 8/8")
+    return Share(number, jobs)
+
+
+class Outcome(NamedTuple):
+    """Numbers of inputs: different ones listed, this process's own, done now, and own ones without a result."""
+
+    listed: int
+    own: int
+    now: int
+    failed: int
+
+
+def write_parts(
+    predictions_of: Callable[[list[Input]], Iterator["Prediction"]],
+    inputs: Sequence[Input],
+    out: Path | str,
+    plan: Plan,
+    *,
+    share: Share = ALL,
+    retry_failed: bool = False,
+    pace: Pace = PACE,
+) -> Outcome:
+    """Write predictions of the inputs of `share` into the folder `out`, leaving out those that are done.
+
+    Args:
+        predictions_of: gives, lazily and in their order, the predictions of the inputs it is given; those of one input
+            one after the other. It is not called where nothing is missing.
+        inputs: all of them, whatever the share; of those with the same name the first is taken.
+        retry_failed: inputs that failed are not done.
+
+    Raises:
+        ValueError, OSError: see `folder.open_folder`, `folder.record_inputs`, `parts.PartWriter`; before anything is
+            predicted, but for a disk that becomes full.
+    """
+    out, named = Path(out), {}
+    for one in inputs:
+        named.setdefault(str(one), one)
+    names = [*named]
+    texts = pa.array(map(as_text, names), pa.string())
+    open_folder(out, plan)
+    record_inputs(out, names, texts)
+    done, failed = (pc.is_in(texts, value_set=some).to_numpy(zero_copy_only=False) for some in finished(out, plan))
+    own = np.fromiter(map(share.takes, names), bool, len(names))
+    todo = own & ~done & ~(failed & (not retry_failed))
+    left = int((own & failed & ~todo).sum())
+    missing = [named[names[i]] for i in np.flatnonzero(todo)]
+    if missing:
+        with writing(out):  # found before anything slow begins
+            (probe := temporary_name(out / "x")).touch()
+            probe.unlink()
+        left += _write(predictions_of(missing), PartWriter(out, plan, pace), list(map(str, missing)))
+    return Outcome(len(names), int(own.sum()), len(missing), left)
+
+
+def _write(predictions: Iterator["Prediction"], writer: PartWriter, names: Iterable[str]) -> int:
+    """How many inputs failed. What is whole is written also where an exception ends the work."""
+    failed, expected = 0, iter(names)
+    try:
+        for name, rows in groupby(predictions, key=lambda prediction: str(prediction.path)):
+            assert name == next(expected, None), f"{name}: predicted out of order"
+            whole = list(rows)
+            writer.add(name, whole)
+            failed += any(row.error is not None for row in whole)
+    finally:
+        if isinstance(predictions, Generator):
+            predictions.close()  # its workers end now
+        writer.flush()
+    assert next(expected, None) is None, "an input was left out"
+    return failed

@@ -1,0 +1,206 @@
+"""Only what is missing is predicted, whoever asks: again, in shares, killed, or twice at once."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import stand_in_predictions
+from stand_in_predictions import Row, plan, predictions_of, row
+
+from mote.files.temporary import is_own
+from mote.files.writing import WritingError
+from mote.prediction.collect import collect
+from mote.prediction.parts import Pace, part_files
+from mote.prediction.write import Outcome, Share, parse_share, write_parts
+
+INPUTS = [f"videos/{i}.mp4" for i in range(100)]
+FAILING = [name for name in INPUTS if row(name).error]
+
+
+def written(out: Path, inputs=INPUTS, **options) -> tuple[Outcome, list[str]]:
+    """What `write_parts` returns, and the inputs that were predicted."""
+    asked: list[str] = []
+
+    def watched(inputs):
+        for one in predictions_of(inputs):
+            asked.append(str(one.path))
+            yield one
+
+    return write_parts(watched, inputs, out, options.pop("plan", plan()), **options), asked
+
+
+def collected(out: Path, **options) -> bytes:
+    file = out.parent / f"{out.name}.csv"
+    collect(out, csv_file=file, **options)
+    return file.read_bytes()
+
+
+def test_the_same_command_again_does_only_what_is_missing(tmp_path):
+    out = tmp_path / "out"
+
+    class Stop(Exception):
+        pass
+
+    def broken(inputs):
+        yield from predictions_of(inputs[:37])
+        raise Stop
+
+    with pytest.raises(Stop):
+        write_parts(broken, INPUTS, out, plan(), pace=Pace(rows=10))
+    assert len(part_files(out)) == 4  # what was whole is written
+    assert written(out) == (Outcome(100, 100, 63, len(FAILING)), INPUTS[37:])
+    before = sorted(out.iterdir())
+    assert written(out) == (Outcome(100, 100, 0, len(FAILING)), []) and sorted(out.iterdir()) == before
+    outcome, asked = written(out, retry_failed=True)
+    assert asked == FAILING and outcome.failed == len(FAILING) == 8
+    written(tmp_path / "one")
+    assert collected(out) == collected(tmp_path / "one")
+
+
+def test_a_retried_input_has_its_new_result_and_of_two_errors_the_newer(tmp_path):
+    out, inputs = tmp_path / "out", ["a", "b"]
+    plan_ = plan(class_names=["x"])
+
+    def run(*rows: Row, **options) -> Outcome:
+        return write_parts(lambda inputs: iter(rows), inputs, out, plan_, **options)
+
+    assert run(Row("a", {}, "first"), Row("b", {}, "first")).failed == 2
+    assert run(Row("a", {"x": 1.0}, name="x"), Row("b", {}, "second"), retry_failed=True).failed == 1
+    assert run().failed == 1
+    assert collected(out) == b"path,predicted,x,error\r\na,x,1.000000,\r\nb,,,second\r\n"
+    assert run(Row("b", {"x": 0.5}, name="x"), retry_failed=True).failed == 0
+
+
+def test_shares_cover_every_input_once_and_other_numbers_of_jobs_go_on(tmp_path):
+    names = [f"{i}" for i in range(3000)]
+    for jobs, processes in ((1, 1), (3, 1), (1, 2), (4, 3)):
+        shares = [Share(i + 1, jobs, p, processes) for i in range(jobs) for p in range(processes)]
+        takers = Counter(name for share in shares for name in names if share.takes(name))
+        assert set(takers) == set(names) and set(takers.values()) == {1}
+        sizes = [sum(map(share.takes, names)) for share in shares]
+        assert min(sizes) > 0.7 * len(names) / len(shares)
+    assert Share(2, 3).takes("a.mp4") and not Share(1, 3).takes("a.mp4")  # the same on every machine and for ever
+    out = tmp_path / "out"
+    asked = [name for i in (1, 3) for name in written(out, share=parse_share(f"{i}/3"))[1]]
+    asked += [name for i in range(1, 6) for name in written(out, share=Share(i, 5))[1]]
+    assert sorted(asked) == sorted(INPUTS)
+    written(tmp_path / "one")
+    assert collected(out) == collected(tmp_path / "one")
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1", "a/b", "1/0", "-1/4", "1/4/2", ""])
+def test_parts_that_are_none(text):
+    with pytest.raises(ValueError, match="expected i/n"):
+        parse_share(text)
+
+
+def test_inputs_listed_twice_are_done_once_and_paths_arrive_as_they_were_given(tmp_path):
+    given: list = []
+    write_parts(lambda inputs: given.extend(inputs) or predictions_of(inputs), [Path("a"), "b", "a"], tmp_path, plan())
+    assert given == [Path("a"), "b"]
+
+
+def test_names_of_any_bytes(tmp_path):
+    names = [os.fsdecode(b"\xff.mp4"), "\\xff.mp4", os.fsdecode(b"\xfe.mp4"), "a\nb.mp4", 'c"d,e.mp4', "ü"]
+    assert written(tmp_path / "out", names)[1] == names and written(tmp_path / "out", names)[1] == []
+    written(tmp_path / "two", names, share=Share(1, 2))
+    written(tmp_path / "two", names, share=Share(2, 2))
+    assert collected(tmp_path / "out") == collected(tmp_path / "two")
+
+
+def test_an_input_of_many_rows_is_whole_or_not_there(tmp_path):
+    def windows(inputs):
+        for number, one in enumerate(inputs):
+            for i in range(number + 1):
+                if (number, i) == (3, 2):
+                    raise KeyboardInterrupt
+                yield Row(one, {"x": 1.0}, None, "x", float(i), i + 2.0)
+
+    timed = plan(class_names=["x"], timed=True)
+    with pytest.raises(KeyboardInterrupt):
+        write_parts(windows, list("abcde"), tmp_path, timed, pace=Pace(rows=2))
+    assert collect(tmp_path).missing == 2
+    again = lambda inputs: (Row(one, {"x": 1.0}, None, "x", 0.0, 2.0) for one in inputs)  # noqa: E731
+    assert write_parts(again, list("abcde"), tmp_path, timed).now == 2
+    lines = collected(tmp_path).decode().splitlines()
+    assert lines[:3] == ["path,start,end,predicted,x,error", "a,0,2,x,1.000000,", "b,0,2,x,1.000000,"]
+    assert [line[0] for line in lines[1:]] == list("abbcccde")
+
+
+def test_nothing_is_predicted_where_nothing_can_be_written(tmp_path, monkeypatch):
+    written(tmp_path / "out", INPUTS[:3])
+
+    def read_only(self, *_, **__):
+        raise OSError(30, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "touch", read_only)
+    with pytest.raises(WritingError, match=r"out: cannot be written: Read-only file system"):
+        written(tmp_path / "out", INPUTS[:3], retry_failed=True, share=Share(1, 1)) if FAILING[0] in INPUTS[:3] else (
+            write_parts(lambda _: pytest.fail("asked"), INPUTS, tmp_path / "out", plan())
+        )
+    assert written(tmp_path / "out", INPUTS[:3]) == (Outcome(3, 3, 0, 0), [])  # nothing is missing
+
+
+SCRIPT = Path(stand_in_predictions.__file__)
+
+
+def started(out: Path, listed: Path, part: str, seconds: float) -> subprocess.Popen:
+    command = [sys.executable, SCRIPT, out, listed, part, seconds]
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])}
+    return subprocess.Popen([*map(str, command)], env=environment, cwd=out.parent, stderr=subprocess.PIPE)
+
+
+def killed_at_random(tmp_path: Path, count: int, processes: int, kills: int, seconds: float) -> None:
+    """So many kills over so many processes, then all to their ends: the table is that of one undisturbed process."""
+    names = [f"{i}\udcff.mp4" if i % 50 == 0 else f"{i}.mp4" for i in range(count)]
+    (tmp_path / "list.txt").write_text("".join(f"{n}\n" for n in names), encoding="utf-8", errors="surrogateescape")
+    os.chdir(tmp_path)  # where the relative names of the processes start
+    written(tmp_path / "one", names)
+    out, rng, done = tmp_path / "out", random.Random(processes), 0
+    shares = [f"{i + 1}/{processes}" for i in range(processes)]
+    running: dict[str, subprocess.Popen] = {}
+    while done < kills:
+        running |= {p: started(out, tmp_path / "list.txt", p, seconds) for p in shares if p not in running}
+        time.sleep(rng.uniform(0, 1.5) / processes)
+        part = rng.choice(shares)
+        running[part].kill()
+        done += running[part].wait() == -9  # one that had ended was not killed
+        del running[part]
+    for part in shares:
+        process = running.get(part) or started(out, tmp_path / "list.txt", part, seconds)
+        assert process.wait(timeout=300) in (0, -9), process.stderr.read()
+        again = started(out, tmp_path / "list.txt", part, 0)
+        assert again.wait(timeout=300) == 0, again.stderr.read()
+    rows = [
+        name
+        for file in part_files(out)
+        for name in __import__("pyarrow.parquet").parquet.read_table(file)["path"].to_pylist()
+    ]
+    assert len(rows) == len(set(rows)) == count  # nothing twice even before it is collected
+    assert collected(out) == collected(tmp_path / "one") and not [p for p in out.iterdir() if is_own(p.name)]
+
+
+def test_killed_a_few_times(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    killed_at_random(tmp_path, 100, processes=2, kills=3, seconds=0.001)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2, 16])
+def test_killed_a_hundred_times(tmp_path, monkeypatch, processes):
+    monkeypatch.chdir(tmp_path)
+    killed_at_random(tmp_path, 4000, processes, kills=100, seconds=0.01)
+
+
+def test_two_equal_commands_at_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("".join(f"{i}\n" for i in range(40)))
+    pair = [started(tmp_path / "out", tmp_path / "list.txt", "1/1", 0.02) for _ in range(2)]
+    assert [process.wait(timeout=60) for process in pair] == [0, 0], [process.stderr.read() for process in pair]
+    written(tmp_path / "one", [str(i) for i in range(40)])
+    assert collected(tmp_path / "out") == collected(tmp_path / "one")
