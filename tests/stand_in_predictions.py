@@ -18,7 +18,7 @@ NAMES = ["red star", 'a "quoted", name', "grün", "blue ball"]
 
 @dataclass
 class Row:
-    """What `mote.inference.predict.Prediction` holds."""
+    """What `mote.inference.model.Prediction` holds."""
 
     path: str | Path
     scores: dict[str, float]

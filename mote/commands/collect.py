@@ -23,10 +23,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     inputs = None
     if arguments.inputs is not None:
-        from mote.inference.predict import find_files
+        from mote.datasets.sources import find_sources
 
         kind = stored_plan(arguments.folder).settings.get("kind", "video")
-        inputs = find_files(arguments.inputs, str(kind))
+        inputs = find_sources(arguments.inputs, str(kind))
     found = collect(arguments.folder, csv_file=arguments.csv, parquet_file=arguments.parquet, inputs=inputs)
     done = found.listed - found.failed - found.missing
     print(f"{arguments.folder}: {found.listed} inputs: {done} done, {found.failed} failed, {found.missing} missing")

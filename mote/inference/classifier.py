@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 from mote.config.sections import ImbalanceConfig
 from mote.datasets.lists.manifest import Record
@@ -154,6 +155,18 @@ class VideoClassifier(NamesFiles):
         """Frame features in float32, which `scorer` takes in the place of frames."""
         with autocast(self.precision, self.device):
             return encode_views(self.model, frames.to(self.device))
+
+    @torch.inference_mode()
+    def embed(self, features: Float[Tensor, "B V T D"]) -> Float[Tensor, "B D"]:
+        """What is compared with class features, of length 1: the mean over views of that of each, scaled to length 1.
+
+        The temporal branch counts in full (times `gate`), as for the classes of tuning: there are no class names that
+        temporal feature modulation could compare.
+        """
+        with autocast(self.precision, self.device):
+            video = self.model.head(features.flatten(0, 1).to(self.device), gate=self.gate)
+        pooled = self.model.pool(video).unflatten(0, features.shape[:2])
+        return pooled[:, 0] if pooled.shape[1] == 1 else F.normalize(pooled.mean(dim=1), dim=-1)
 
     def in_precision(self, precision: Literal["fp32", "bf16", "auto"]) -> "VideoClassifier":
         """This classifier, its matrix products in bfloat16 where that is asked for, see `mote.models.precision`.

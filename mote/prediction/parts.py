@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -86,6 +86,13 @@ class Plan:
     class_names: Sequence[str]
     top: int | None = None
     timed: bool = False
+    format: ClassVar[str] = FORMAT
+    holds: ClassVar[str] = "predictions"
+
+    @property
+    def notes(self) -> Mapping[str, object]:
+        """What settings.json says besides `document`, which may differ."""
+        return {}
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -112,6 +119,20 @@ class Plan:
         columns += [("scores", _DOUBLES), ("error", text), ("provenance", text)]
         described = {"class_names": json.dumps(list(self.class_names))} if self.top is None else None
         return pa.schema(columns, metadata=described)
+
+    def cells(self, path: str, row: "Prediction") -> dict[str, Any]:
+        """A row of a part, by column; what is missing is null. Raises ValueError for what no row can hold."""
+        cells: dict[str, Any] = {"path": path, "start": row.start, "end": row.end, "provenance": self.provenance}
+        if row.error is not None:
+            return cells | {"error": as_text(row.error)}
+        if self.top is None and len(row.scores) != len(self.class_names):
+            raise ValueError(f"{path}: scores of {len(row.scores)} names, expected those of all {self.width}")
+        best = self.class_names if self.top is None else list(islice(row.scores, self.top))
+        scores = np.fromiter((row.scores[name] for name in best), np.float64, len(best))
+        if not np.isfinite(scores).all():
+            raise ValueError(f"{path}: scores that are no numbers (nan or infinite); the model is not usable")
+        names = {} if self.top is None else {"names": list(map(as_text, best))}
+        return cells | names | {"scores": scores, "predicted": None if row.name is None else as_text(row.name)}
 
 
 class Pace(NamedTuple):
@@ -140,7 +161,7 @@ class PartWriter:
             ValueError: scores that are no numbers, or not of all class names.
             WritingError: the part cannot be written; its rows are kept, so that `flush` may try again.
         """
-        cells = [self._row(as_text(name), row) for row in rows]
+        cells = [self.plan.cells(as_text(name), row) for row in rows]
         if not self._rows:
             self._since = time.monotonic()
         self._rows += cells  # all of an input or nothing, whatever interrupts
@@ -155,20 +176,6 @@ class PartWriter:
             stem = f"part-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
             write_hashed(self.out, stem, pa.Table.from_pylist(self._rows, schema=self.plan.schema))
             self._rows = []
-
-    def _row(self, path: str, row: "Prediction") -> dict[str, Any]:
-        plan, cells = self.plan, {"path": path, "start": row.start, "end": row.end}
-        cells["provenance"] = plan.provenance
-        if row.error is not None:
-            return cells | {"error": as_text(row.error)}
-        if plan.top is None and len(row.scores) != len(plan.class_names):
-            raise ValueError(f"{path}: scores of {len(row.scores)} names, expected those of all {plan.width}")
-        best = plan.class_names if plan.top is None else list(islice(row.scores, plan.top))
-        scores = np.fromiter((row.scores[name] for name in best), np.float64, len(best))
-        if not np.isfinite(scores).all():
-            raise ValueError(f"{path}: scores that are no numbers (nan or infinite); the model is not usable")
-        names = {} if plan.top is None else {"names": list(map(as_text, best))}
-        return cells | names | {"scores": scores, "predicted": None if row.name is None else as_text(row.name)}
 
 
 def write_hashed(out: Path, stem: str, table: Any) -> Path:
