@@ -128,6 +128,7 @@ def test_the_document_lists_every_file():
 
 COVERED = {  # by the test file of another module
     "cli.py": "commands/test_cli.py",
+    "commands/collect.py": "prediction/test_collect.py",
     "commands/compare.py": "metrics/test_compare.py",
     "commands/data.py": "datasets/lists/test_subsets.py",
     "commands/diagnose.py": "diagnostics/test_report.py",

@@ -16,7 +16,7 @@ def add(verbs: Verbs) -> None:
     encode.add_argument(
         "--level",
         choices=("frame", "window", "video"),
-        help="what a row is about (default: video; with --window: window)",
+        help="what a row is about (default: video, or window)",
     )
     encode.add_argument("--window", help="length of the windows of long videos, such as 2s or 500ms")
     encode.add_argument("--every", help="from one window to the next (default: half a window)")

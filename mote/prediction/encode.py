@@ -90,10 +90,10 @@ def encode(request: Request) -> int:
     inputs = find_sources(request.places)
     plan = feature_plan(model, request)
     open_folder(out, plan)
-    if request.class_names is not None and not has_text(out, names := model.chosen(request.class_names)):
-        if share.process == 0:
-            facts = {"templates": model.templates, "text_tower": text_hash(model)}
-            write_text(out, names, model.text_features(names).cpu().numpy(), facts)
+    names = request.class_names and model.chosen(request.class_names)
+    if names and share.process == 0 and not has_text(out, names):
+        facts = {"templates": model.templates, "text_tower": text_hash(model)}
+        write_text(out, names, model.text_features(names).cpu().numpy(), facts)
     found = write_parts(
         lambda missing: _with_words(encoded(model, missing, request), len(missing), share.process == 0),
         inputs,

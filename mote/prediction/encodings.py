@@ -1,7 +1,7 @@
 """Features on disk: a folder of Parquet parts as `parts` and `folder` write it, whose rows hold features.
 
     path        string              the input as it was given, see `parts.as_text`
-    start, end  double              seconds from the first frame: of a window, or while a frame is shown; null: the whole
+    start, end  double              seconds from the first frame: a window, or while a frame is shown; null: the whole
     frame       int64               number of the frame, from 0; null: features of more than one
     features    float32[D]          of length 1 (L2); null: there are none
     error       string              why there are none; null: there are some
@@ -90,15 +90,13 @@ class FeaturePlan(Plan):
         described = {"level": self.level, "length": UNIT, "settings": json.dumps(self.document["settings"])}
         return pa.schema(columns, metadata=described)
 
-    def cells(self, path: str, row: Any) -> dict[str, Any]:
-        """A row of a part; raises ValueError for features that are no numbers."""
-        cells: dict[str, Any] = {"path": path, "start": row.start, "end": row.end, "frame": row.frame}
-        cells["provenance"] = self.provenance
+    def cells(self, path: str, row: Any) -> tuple:
+        """A row of a part, without the last column; raises ValueError for features that are no numbers."""
         if row.error is not None:
-            return cells | {"error": as_text(row.error)}
+            return (path, row.start, row.end, row.frame, None, as_text(row.error))
         if not np.isfinite(row.features).all():
             raise ValueError(f"{path}: features that are no numbers (nan or infinite); the model is not usable")
-        return cells | {"features": row.features}
+        return (path, row.start, row.end, row.frame, row.features, None)
 
 
 def vectors(dim: int) -> Any:

@@ -36,7 +36,7 @@ class Best(NamedTuple):
 
 
 def nearest(blocks: Iterable[Block], queries: Float32[np.ndarray, "Q D"], top: int) -> list[Best]:
-    """The `top` rows of the largest inner product with each query, of length 1; among equal ones those of lower rank."""
+    """The `top` rows of the largest inner product with each query, of length 1; of equal ones those of lower rank."""
     best = [Best(np.zeros(0, np.int64), np.zeros(0)) for _ in queries]
     doubt = 4 * queries.shape[1] * 2.0**-24  # twice what two float32 products may both have lost
     for whole in blocks:

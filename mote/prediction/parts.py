@@ -18,6 +18,7 @@ One row per input, or per piece of it in a timeline:
 
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -120,19 +121,25 @@ class Plan:
         described = {"class_names": json.dumps(list(self.class_names))} if self.top is None else None
         return pa.schema(columns, metadata=described)
 
-    def cells(self, path: str, row: "Prediction") -> dict[str, Any]:
-        """A row of a part, by column; what is missing is null. Raises ValueError for what no row can hold."""
-        cells: dict[str, Any] = {"path": path, "start": row.start, "end": row.end, "provenance": self.provenance}
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """The class names as `as_text` makes them."""
+        return {name: as_text(name) for name in self.class_names}
+
+    def cells(self, path: str, row: "Prediction") -> tuple:
+        """A row of a part, without the last column. Raises ValueError for scores that no row can hold."""
         if row.error is not None:
-            return cells | {"error": as_text(row.error)}
+            names = () if self.top is None else (None,)
+            return (path, row.start, row.end, None, *names, None, as_text(row.error))
         if self.top is None and len(row.scores) != len(self.class_names):
             raise ValueError(f"{path}: scores of {len(row.scores)} names, expected those of all {self.width}")
         best = self.class_names if self.top is None else list(islice(row.scores, self.top))
-        scores = np.fromiter((row.scores[name] for name in best), np.float64, len(best))
-        if not np.isfinite(scores).all():
+        scores = [row.scores[name] for name in best]
+        if not math.isfinite(sum(scores)):
             raise ValueError(f"{path}: scores that are no numbers (nan or infinite); the model is not usable")
-        names = {} if self.top is None else {"names": list(map(as_text, best))}
-        return cells | names | {"scores": scores, "predicted": None if row.name is None else as_text(row.name)}
+        names = () if self.top is None else ([self.texts[name] for name in best],)
+        predicted = None if row.name is None else self.texts[row.name]
+        return (path, row.start, row.end, predicted, *names, np.array(scores), None)
 
 
 class Pace(NamedTuple):
@@ -151,7 +158,7 @@ class PartWriter:
 
     def __init__(self, out: Path, plan: Plan, pace: Pace = PACE):
         self.out, self.plan, self.pace = out, plan, pace
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[tuple] = []  # columns as in the schema, without the last
         self._since = 0.0
 
     def add(self, name: str, rows: "Sequence[Prediction]") -> None:
@@ -173,8 +180,11 @@ class PartWriter:
     def flush(self) -> None:
         """Write what was taken since the last part, if anything."""
         if self._rows:
+            types = self.plan.schema.types
+            columns = [pa.array(cells, type) for cells, type in zip(zip(*self._rows, strict=True), types, strict=False)]
+            columns.append(pa.repeat(self.plan.provenance, len(self._rows)))
             stem = f"part-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-            write_hashed(self.out, stem, pa.Table.from_pylist(self._rows, schema=self.plan.schema))
+            write_hashed(self.out, stem, pa.table(columns, schema=self.plan.schema))
             self._rows = []
 
 

@@ -4,7 +4,6 @@ A query is a sentence, and goes into the text tower as it is; class names go int
 takes some for queries that are names. The model is the one that encoded the folder: its weights are compared.
 """
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -23,6 +23,7 @@ from mote.files.writing import (
     replacing_folder,
     replacing_together,
     write_atomic,
+    write_first,
     write_folder,
     writing,
 )
@@ -247,3 +248,15 @@ def test_permissions_are_those_of_any_new_file(tmp_path):
     with replacing(tmp_path / "x.safetensors") as temporary:
         save_file({"x": torch.zeros(1)}, temporary)
     assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_first_one_writes_and_the_others_leave_it(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.delattr(os, "link")
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no links")), raising=False)
+    for text in ("one", "two"):
+        write_first(tmp_path / "new" / "file.json", text)
+    assert (tmp_path / "new" / "file.json").read_text() == "one" and names(tmp_path / "new") == ["file.json"]
+    with pytest.raises(WritingError, match=r"x\.json: cannot be written: Not a directory"):
+        write_first(tmp_path / "new" / "file.json" / "x.json", "three")

@@ -33,7 +33,7 @@ def parts_in_disorder(out: Path, **options) -> None:
 
 
 @pytest.mark.parametrize("top", [None, 2])
-@pytest.mark.parametrize("cells", [1, 40, 10**6])
+@pytest.mark.parametrize("cells", [40, 10**6])
 def test_the_table_is_that_of_one_process_whatever_the_parts(tmp_path, monkeypatch, top, cells):
     monkeypatch.setattr(collecting, "CELLS", cells)
     write_parts(predictions_of, INPUTS, "one", plan(top=top))
@@ -99,7 +99,7 @@ def test_results_of_several_rows_that_differ_in_number(tmp_path):
         writer = PartWriter(Path("out"), timed)
         writer.add("a", [Row("a", {"x": 1.0}, None, "x", float(i), i + 1.0) for i in range(count)])
         writer.flush()
-    write_parts(predictions_of, ["a"], "new", timed)
+    write_parts(lambda _: iter([Row("a", {"x": 1.0})]), ["a"], "new", timed)
     shutil.copy("new/settings.json", "out")
     shutil.copy(next(Path("new").glob("inputs-*")), "out")
     with pytest.raises(ValueError, match="two results that differ"):

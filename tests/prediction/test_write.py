@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import stand_in_predictions
 from stand_in_predictions import Row, plan, predictions_of, row
@@ -15,7 +16,8 @@ from stand_in_predictions import Row, plan, predictions_of, row
 from mote.files.temporary import is_own
 from mote.files.writing import WritingError
 from mote.prediction.collect import collect
-from mote.prediction.parts import Pace, part_files
+from mote.prediction.folder import open_folder, record_inputs
+from mote.prediction.parts import Pace, part_files, read_part
 from mote.prediction.write import Outcome, Share, parse_share, write_parts
 
 INPUTS = [f"videos/{i}.mp4" for i in range(100)]
@@ -134,16 +136,36 @@ def test_an_input_of_many_rows_is_whole_or_not_there(tmp_path):
 
 def test_nothing_is_predicted_where_nothing_can_be_written(tmp_path, monkeypatch):
     written(tmp_path / "out", INPUTS[:3])
+    record_inputs(tmp_path / "out", INPUTS[:4], pa.array(INPUTS[:4]))
 
     def read_only(self, *_, **__):
         raise OSError(30, "Read-only file system", str(self))
 
     monkeypatch.setattr(Path, "touch", read_only)
     with pytest.raises(WritingError, match=r"out: cannot be written: Read-only file system"):
-        written(tmp_path / "out", INPUTS[:3], retry_failed=True, share=Share(1, 1)) if FAILING[0] in INPUTS[:3] else (
-            write_parts(lambda _: pytest.fail("asked"), INPUTS, tmp_path / "out", plan())
-        )
+        write_parts(lambda _: pytest.fail("asked"), INPUTS[:4], tmp_path / "out", plan())
     assert written(tmp_path / "out", INPUTS[:3]) == (Outcome(3, 3, 0, 0), [])  # nothing is missing
+
+
+def test_a_disk_that_becomes_full_leaves_what_is_whole(tmp_path, monkeypatch):
+    real, left = Path.write_bytes, [3]  # one list of inputs, two parts
+
+    def small_disk(self, content):
+        left[0] -= 1
+        if left[0] < 0:
+            real(self, bytes(content)[:100])
+            raise OSError(28, "No space left on device", str(self))
+        return real(self, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", small_disk)
+        with pytest.raises(WritingError, match=r"part-.*cannot be written: No space left on device; what") as error:
+            open_folder(tmp_path / "out", plan())
+            left[0] = 3
+            written(tmp_path / "out", pace=Pace(rows=10))
+    assert "\n" not in str(error.value) and len(part_files(tmp_path / "out")) == 2
+    assert not [path for path in (tmp_path / "out").iterdir() if is_own(path.name)]
+    assert written(tmp_path / "out")[1] == INPUTS[20:]
 
 
 SCRIPT = Path(stand_in_predictions.__file__)
@@ -176,11 +198,7 @@ def killed_at_random(tmp_path: Path, count: int, processes: int, kills: int, sec
         assert process.wait(timeout=300) in (0, -9), process.stderr.read()
         again = started(out, tmp_path / "list.txt", part, 0)
         assert again.wait(timeout=300) == 0, again.stderr.read()
-    rows = [
-        name
-        for file in part_files(out)
-        for name in __import__("pyarrow.parquet").parquet.read_table(file)["path"].to_pylist()
-    ]
+    rows = [name for file in part_files(out) for name in read_part(file, plan(), ["path"])["path"].to_pylist()]
     assert len(rows) == len(set(rows)) == count  # nothing twice even before it is collected
     assert collected(out) == collected(tmp_path / "one") and not [p for p in out.iterdir() if is_own(p.name)]
 
