@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from mote.inference.model import Source
 
 
+TIMELINE = ("every", "smooth", "threshold")  # options that --window brings
+
+
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     evaluate = add_verb(verbs, "eval", _run, "score a model on a list of videos, or by a protocol; check a result")
@@ -27,6 +30,11 @@ def add(verbs: Verbs) -> None:
     evaluate.add_argument("--no-cache", action="store_true", help="neither use nor keep frame features")
     evaluate.add_argument("--backbone", help="name:tag of the text tower, for an authors' checkpoint")
     evaluate.add_argument("--union-labels", metavar="CLASSES", help="class file whose names compete as well")
+    timelines = evaluate.add_argument_group("segments of long videos (a list with columns path, start, end, label)")
+    timelines.add_argument("--window", help="length of the windows that are scored, such as 2s or 500ms")
+    timelines.add_argument("--every", help="from one window to the next (default: half a window)")
+    timelines.add_argument("--smooth", help="moving average of the scores over so much time, such as 3s")
+    timelines.add_argument("--threshold", help="no segment where the best name is less probable; or a result file")
     protocol = evaluate.add_argument_group("by a protocol")
     protocol.add_argument("--protocol", help="name or name@version; its settings replace those of the run")
     protocol.add_argument("--lists", help="folder of its lists, or the list files with commas between them")
@@ -48,6 +56,10 @@ def _run(arguments: argparse.Namespace) -> int:
     switched = [key for key, given in switches.items() if given]
     is_run = config_file(arguments.model) is not None
     out = Path(arguments.model) / "evaluations" if is_run else Path("evaluations")
+    if arguments.window is None and (extra := [name for name in TIMELINE if getattr(arguments, name) is not None]):
+        raise ValueError(f"--{extra[0]} is for timelines; say with --window how long their windows are")
+    if arguments.window is not None and (arguments.protocol is not None or arguments.union_labels is not None):
+        raise ValueError("--window goes with a list of segments, not with a protocol or further labels")
     if arguments.protocol is not None:
         return _by_protocol(arguments, out, switched)
     if extra := [name for name in ("lists", "root", "subset") if getattr(arguments, name) is not None]:
@@ -57,6 +69,8 @@ def _run(arguments: argparse.Namespace) -> int:
     config = load_config([*arguments.config, *switched], arguments.model)
     named = named_settings(arguments.config)
     source = Source(arguments.model, arguments.backbone)
+    if arguments.window is not None:
+        return _timelines(source, config, named, arguments, Path(arguments.out or out))
     _evaluate(source, config, named, Path(arguments.out or out), arguments.union_labels)
     return 0
 
@@ -116,6 +130,23 @@ def _evaluate(source: "Source", config: "Config", named: set[str], out: Path, un
     report(summary)
     if isinstance(found, VideoClassifier) and (folder := cache_folder(config.evaluation.cache, found)) is not None:
         print(usage(folder))
+
+
+def _timelines(source: "Source", config: "Config", named: set[str], arguments: argparse.Namespace, out: Path) -> int:
+    from mote.inference.contract import as_asked
+    from mote.inference.loading import load_video
+    from mote.prediction.evaluate_timelines import Cutting, evaluate_timelines
+
+    classifier = as_asked(load_video(source.model, backbone=source.backbone), config, named)
+    cutting = Cutting(arguments.window, arguments.every, arguments.smooth, arguments.threshold)
+    summary = evaluate_timelines(classifier, config, cutting, out)
+    numbers = ", ".join(
+        f"{name} at tIoU {threshold:g}: {100 * value:.1f} %"
+        for key, name in (("f1", "F1"), ("map", "mAP"))
+        for threshold, value in zip(summary["tiou"], summary[key], strict=True)
+    )
+    print(f"{out / config.evaluation.name}.json: {summary['videos']} videos, {numbers}")
+    return 0
 
 
 def _list_protocols() -> int:

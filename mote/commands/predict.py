@@ -34,9 +34,25 @@ def add(verbs: Verbs) -> None:
     )
     predict.add_argument("--csv", help="write all scores here, one line per video")
     predict.add_argument("--json", help="write all scores here")
+    timeline = predict.add_argument_group(
+        "timelines", "what happens when in long videos: --csv and --json hold segments and windows"
+    )
+    timeline.add_argument("--window", help="length of the windows that are scored, such as 2s or 500ms")
+    timeline.add_argument("--every", help="from one window to the next (default: half a window)")
+    timeline.add_argument("--smooth", help="moving average of the scores over so much time, such as 3s")
+    timeline.add_argument("--vtt", help="write segments here as WebVTT; a folder for several videos")
+    timeline.add_argument("--page", help="write a page with frames, curves and segments; a folder for several videos")
+
+
+TIMELINE = ("every", "smooth", "vtt", "page")  # options that --window brings
+ONE_ANSWER = {"clips": 1, "crops": 1, "top": 5, "faces": False}  # options of one answer a file: their defaults
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    if arguments.window is not None:
+        return _timelines(arguments)
+    if given := [name for name in TIMELINE if getattr(arguments, name) is not None]:
+        raise ValueError(f"--{given[0]} is for timelines; say with --window how long their windows are")
     from mote.inference.model import Views
     from mote.prediction.predict import Request, predict
 
@@ -55,3 +71,26 @@ def _run(arguments: argparse.Namespace) -> int:
         cache=arguments.cache,
     )
     return predict(request)
+
+
+def _timelines(arguments: argparse.Namespace) -> int:
+    if given := [name for name, value in ONE_ANSWER.items() if getattr(arguments, name) != value]:
+        raise ValueError(f"--{given[0]} does not go with --window: each window is one view of whole frames")
+    from mote.prediction.timeline_verb import Request, predict_timelines
+
+    request = Request(
+        arguments.model,
+        arguments.videos,
+        window=arguments.window,
+        every=arguments.every,
+        class_names=class_names(arguments),
+        templates=arguments.templates,
+        backbone=arguments.backbone,
+        smooth=arguments.smooth,
+        threshold=arguments.threshold,
+        csv_file=arguments.csv,
+        json_file=arguments.json,
+        vtt=arguments.vtt,
+        page=arguments.page,
+    )
+    return predict_timelines(request)

@@ -1,18 +1,19 @@
 """The verb `mote encode`: features of videos, or of their frames or windows, in a folder that other programs read.
 
 Features of a video, or of a window: what the model compares with class features, see `VideoClassifier.embed`. Those of
-a frame: what the visual tower gives for it, scaled to length 1; which frames: those that the model samples of a video.
+a frame: what the visual tower gives for it, scaled to length 1. Frames are those that the model samples of a video, or
+with `--every` those shown in the middle of every so many seconds.
 """
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -30,10 +31,13 @@ from mote.inference.loading import load_video
 from mote.inference.model import ONE_VIEW, Views
 from mote.inference.pipeline import File, for_each_video
 from mote.parallel.accelerator import make_accelerator
+from mote.parallel.cores import OrderedMap, all_cores
 from mote.parallel.launch import has_company
 from mote.prediction.encodings import Encoded, FeaturePlan, Level, has_text, write_text
 from mote.prediction.folder import open_folder
 from mote.prediction.predict import TIMEOUT, WORKERS
+from mote.prediction.timeline import cut_into, file_items, for_each_window, windows_of
+from mote.prediction.windows import Windows, seconds
 from mote.prediction.write import ALL, Outcome, Share, write_parts
 
 SOFTWARE = ("mote", "torch", "open_clip", "av")  # whose versions may change features
@@ -48,6 +52,8 @@ class Request:
         places: see `find_sources`.
         out: folder of features, new, or of an earlier run of the same command, which goes on.
         level: what a row is about.
+        window, every: lengths of time as texts, see `seconds`: of a window, and from one to the next (None = half a
+            window) or from frame to frame (None = those that the model samples).
         views: of a video; frames and windows have one crop.
         class_names: names whose text features are written too; None = none.
         templates, backbone: see `mote.load`.
@@ -79,7 +85,7 @@ def encode(request: Request) -> int:
     Raises:
         ValueError, OSError: unknown model, no such file, a folder of something else; before anything slow.
     """
-    _check(request)
+    pace = _check(request)
     out = Path(request.out)
     together = make_accelerator(cpu=not torch.cuda.is_available()) if has_company() else None
     device, share = None, request.share
@@ -88,14 +94,14 @@ def encode(request: Request) -> int:
         share = share._replace(process=together.process_index, processes=together.num_processes)
     model = load_video(request.model, backbone=request.backbone, templates=request.templates, device=device)
     inputs = find_sources(request.places)
-    plan = feature_plan(model, request)
+    plan = feature_plan(model, request, pace)
     open_folder(out, plan)
     names = request.class_names and model.chosen(request.class_names)
     if names and share.process == 0 and not has_text(out, names):
         facts = {"templates": model.templates, "text_tower": text_hash(model)}
         write_text(out, names, model.text_features(names).cpu().numpy(), facts)
     found = write_parts(
-        lambda missing: _with_words(encoded(model, missing, request), len(missing), share.process == 0),
+        lambda missing: _with_words(encoded(model, missing, request, pace), len(missing), share.process == 0),
         inputs,
         out,
         plan,
@@ -106,9 +112,27 @@ def encode(request: Request) -> int:
     return int(found.failed > 0)
 
 
-def _check(request: Request) -> None:
-    if request.level != "video" and request.views.crops != 1:
-        raise ValueError(f"--crops is for --level video; features of a {request.level} are of its middle crop")
+def _check(request: Request) -> tuple[float, float] | None:
+    """Length and step, in seconds, of the windows that are asked for; frames are windows of one. Raises ValueError."""
+    level, window, every, views = request.level, request.window, request.every, request.views
+    if level != "video" and views.crops != 1:
+        raise ValueError(f"--crops is for --level video; features of a {level} are of its middle crop")
+    if level == "window" and window is None:
+        raise ValueError("--level window: say with --window how long the windows are")
+    if level != "window" and window is not None:
+        raise ValueError(f"--window is for --level window, this is --level {level}")
+    if level == "video" and every is not None:
+        raise ValueError("--every is for windows and frames; say with --window how long windows are")
+    if window is None and every is None:
+        return None
+    if views.clips != 1:
+        raise ValueError("--clips does not go with --window and --every: each window is one view")
+    step = None if every is None else seconds(every, "--every")
+    if window is None:
+        assert step is not None
+        return step, step
+    length = seconds(window, "--window")
+    return length, length / 2 if step is None else step
 
 
 def _say(out: Path, found: Outcome) -> None:
@@ -130,7 +154,7 @@ def _with_words(rows: Iterator[Encoded], count: int, shown: bool) -> Iterator[En
             yield row
 
 
-def feature_plan(model: VideoClassifier, request: Request) -> FeaturePlan:
+def feature_plan(model: VideoClassifier, request: Request, pace: tuple[float, float] | None) -> FeaturePlan:
     """What decides the features that `request` asks for."""
     found = versions()
     views = request.views
@@ -140,7 +164,7 @@ def feature_plan(model: VideoClassifier, request: Request) -> FeaturePlan:
         "recipe": model.recipe,
         "clips": views.clips,
         "crops": views.crops,
-        "faces": views.faces,
+        **({} if pace is None else {"window": pace[0], "every": pace[1]}),
         "precision": model.precision,
         "versions": {name: found[name] for name in SOFTWARE},
     }
@@ -172,8 +196,17 @@ def text_hash(model: VideoClassifier) -> str | None:
     return sha256_tensors(tower.state_dict()) if isinstance(tower, nn.Module) else None
 
 
-def encoded(model: VideoClassifier, files: Sequence[File], request: Request) -> Iterator[Encoded]:
+def encoded(
+    model: VideoClassifier, files: Sequence[File], request: Request, pace: tuple[float, float] | None = None
+) -> Iterator[Encoded]:
     """Features of the files, or of what `request.level` says of them, lazily and in order."""
+    if pace is not None:
+        frames = {"frames": 1, "sampling": "segment"} if request.level == "frame" else {}
+        windows = replace(windows_of(model, *pace), **frames)
+        with all_cores(model.device) as ordered_map:
+            for file in files:
+                yield from _window_rows(model, file, windows, request.level, ordered_map)
+        return
     asked = WORKERS if request.workers is None else request.workers
     workers = min(asked, len(files)) if len(files) > 1 else 0
     load = Load(max(1, min(8, len(files) // (2 * max(workers, 1)))), workers)
@@ -184,6 +217,35 @@ def encoded(model: VideoClassifier, files: Sequence[File], request: Request) -> 
             yield Encoded(file, None, str(found))
         else:
             yield from found
+
+
+def _window_rows(
+    model: VideoClassifier, file: File, windows: Windows, level: Level, ordered_map: OrderedMap
+) -> list[Encoded]:
+    """Rows of the windows of a file, or, with windows of one frame, of these frames, each once."""
+
+    def work(features: Float[Tensor, "B T D"]) -> Float32[np.ndarray, "B D"]:
+        one = F.normalize(features[:, 0], dim=-1) if level == "frame" else model.embed(features[:, None])
+        return one.cpu().numpy()
+
+    try:
+        with open_video(file, model.decoder) as video:
+            while True:
+                timeline = cut_into(windows, video)
+                items = file_items(video, timeline, model, lambda number, frame: None)
+                try:
+                    found = list(for_each_window(items, model, work, ordered_map))
+                    break
+                except FrameOrderError:  # at most once: from here on the frames are counted
+                    continue
+    except DecodeError as error:
+        return [Encoded(file, None, str(error))]
+    if level == "window":
+        return [Encoded(file, row, None, window.start, window.end) for window, row in found]
+    ends = np.append(timeline.times[1:], timeline.end)
+    rows = {int(window.frames[0]): row for window, row in found}
+    spans = {number: (float(timeline.times[number]), float(ends[number])) for number in rows}
+    return [Encoded(file, row, None, *spans[number], number) for number, row in rows.items()]
 
 
 Work = Callable[[File, Float[Tensor, "V T D"]], list[Encoded]]

@@ -23,7 +23,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from mote.datasets.decoding.decord_video import DecordVideo
 from mote.datasets.decoding.errors import DecodeError, FrameOrderError, reported
@@ -35,6 +35,7 @@ from mote.datasets.lists.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from mote.datasets.sampling import to_keyframes
 
 TIMED_FORMATS = {"mov", "matroska", "flv"}  # containers that store presentation times and seek exactly
+REORDERED = 16  # places that a packet is at most stored away from where its frame is shown: what H.264 and HEVC allow
 HELD = 2**26  # bytes of packets kept from counting a file to decoding it, so that it need not be opened and read again
 
 
@@ -47,6 +48,10 @@ class PyAVVideo(OpenVideo):
         super().__init__(path)
         self._reformatter = VideoReformatter()  # shared: building one costs more than converting a small frame
         self._reordered = False  # packets are stored in another order than that in which their frames are shown
+        self._shown: list[
+            int
+        ] = []  # sorted times of the frames, also of files whose frames are counted; [] = not known
+        self._last = 0  # how long the last of them is shown; 0 = not known
         self._held: list[av.Packet] = []  # all packets of a file whose frames are counted, until they are decoded
         with reported(self._path, self.decoder):
             self._open()
@@ -62,6 +67,19 @@ class PyAVVideo(OpenVideo):
     def keyframes(self) -> list[int]:
         """Frames that can be decoded without any other, ascending; none known where frames are counted."""
         return self._keys if self._times else []
+
+    @property
+    def times(self) -> Float64[np.ndarray, "N"]:
+        """See `OpenVideo.times`: the times of the packets, where they are those of the frames."""
+        if len(self._shown) != self.num_frames:
+            return super().times
+        return (np.array(self._shown, dtype=np.int64) - self._shown[0]) * self._tick
+
+    @property
+    def end(self) -> float:
+        """See `OpenVideo.end`; the last frame takes as long as its packet says, where it does."""
+        known = self._last > 0 and len(self._shown) == self.num_frames
+        return float(self.times[-1] + self._last * self._tick) if known else super().end
 
     def frames(self, wanted: Int64[np.ndarray, "N"]) -> Iterator[Frame]:
         """See `OpenVideo.frames`; the first frame sets the size."""
@@ -84,12 +102,12 @@ class PyAVVideo(OpenVideo):
         stream = video_stream(self._container)
         stream.thread_type = "NONE"
         stream.codec_context.thread_count = 1
-        self._stream = stream
+        self._stream, self._tick = stream, float(stream.time_base or 0)
 
     def _scan(self) -> tuple[int, list[int], list[int]]:
         """Packets that hold a frame; their sorted times and the indices of the key frames, if the times are a guide."""
         timed = not TIMED_FORMATS.isdisjoint(self._container.format.name.split(","))
-        times, keys, held, size = [], [], [], 0
+        times, durations, keys, held, size = [], [], [], [], 0
         for packet in self._packets():
             size += packet.size
             if not timed and size <= HELD:
@@ -99,12 +117,17 @@ class PyAVVideo(OpenVideo):
             if packet.is_discard or packet.size <= 1:  # outside the edit list; DivX's filler, or the end of the file
                 continue
             times.append(packet.pts)
+            durations.append(packet.duration or 0)
             if packet.is_keyframe:
                 keys.append(packet.pts)
         self._held = held if size <= HELD else []
-        if not timed or None in times or len(set(times)) < len(times) or keys[:1] != [min(times, default=None)]:
+        if None in times or len(set(times)) < len(times) or keys[:1] != [min(times, default=None)]:
             return len(times), [], []
         ordered = sorted(times)
+        if timed or all(abs(bisect_left(ordered, time) - place) <= REORDERED for place, time in enumerate(times)):
+            self._shown, self._last = ordered, durations[times.index(ordered[-1])]
+        if not timed:
+            return len(times), [], []
         self._reordered = times != ordered
         return len(times), ordered, sorted(bisect_left(ordered, key) for key in keys)
 
@@ -166,7 +189,7 @@ class PyAVVideo(OpenVideo):
 
     def _count(self) -> None:
         """Decode everything once, for a `num_frames` that needs no trust in the container."""
-        self._times, self.num_frames = [], sum(1 for _ in self._from_start())
+        self._times, self._shown, self.num_frames = [], [], sum(1 for _ in self._from_start())
         if self.num_frames == 0:
             raise ValueError("it holds no frame")
 

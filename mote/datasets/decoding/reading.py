@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Float64, Int64, UInt8
 
-from mote.datasets.decoding.errors import checked_indices
+from mote.datasets.decoding.errors import DecodeError, checked_indices
 
 Frame = UInt8[np.ndarray, "H W 3"]
 
@@ -33,6 +33,23 @@ class OpenVideo:
     def keyframes(self) -> list[int]:
         """Frames that can be decoded without any other, ascending, where that is known."""
         return []
+
+    @property
+    def times(self) -> Float64[np.ndarray, "N"]:
+        """Seconds from the first frame to each, ascending; all equally apart where the file says no more than `fps`.
+
+        Raises:
+            DecodeError: it does not even say that.
+        """
+        if not 0 < self.fps < float("inf"):
+            raise DecodeError(self._path, self.decoder, "nothing in it says when its frames are shown")
+        return np.arange(self.num_frames) / self.fps
+
+    @property
+    def end(self) -> float:
+        """Seconds from the first frame to the end of the last, which lasts as long as the one before; see `times`."""
+        times = self.times
+        return float(times[-1] + (times[-1] - times[-2] if len(times) > 1 else 1 / self.fps if self.fps > 0 else 0.0))
 
     def frames(self, wanted: Int64[np.ndarray, "N"]) -> Iterator[Frame]:
         """Frames at ascending `wanted`, upright and all of one size; each is good until the next one is asked for.

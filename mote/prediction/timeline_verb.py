@@ -1,0 +1,300 @@
+"""The verb `mote predict ... --window 2s --every 0.5s`: videos cut into segments, printed and written as files."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from tqdm import tqdm
+
+from mote.datasets.decoding.errors import DecodeError
+from mote.datasets.decoding.reading import Frame
+from mote.files.provenance import versions
+from mote.files.writing import replacing_together, write_atomic
+from mote.inference.classifier import VideoClassifier
+from mote.inference.loading import load_video
+from mote.datasets.sources import find_sources
+from mote.inference.contract import corrected
+from mote.inference.threshold import read_threshold
+from mote.parallel.cores import OrderedMap, all_cores
+from mote.parallel.launch import has_company
+from mote.prediction.live import delay, live_segments
+from mote.prediction.merging import Scored, Segment, merged, smoothed
+from mote.prediction.outputs import (
+    NONE,
+    WINDOW_COLUMNS,
+    VideoTimeline,
+    check_webvtt,
+    segments_csv,
+    timelines_json,
+    vtt,
+    windows_csv,
+)
+from mote.prediction.timeline import Timeline, score_file, windows_of
+from mote.prediction.windows import Windows, seconds, shown
+from mote.reporting.timeline_page import ShownTimeline, clock, link_to, small, strip_times, write_timeline_page
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `mote predict` with `--window` is asked for.
+
+    Args:
+        model: a video model, see `mote.load`.
+        places: video files, or folders that are searched for them.
+        window, every: lengths of time as texts, see `seconds`; every: None = half a window.
+        class_names: names to choose among; None = the model's own.
+        templates, backbone: see `mote.load`.
+        smooth: width of the moving average over the scores of windows, as a text; None = none.
+        threshold: a probability, or a result file that holds one, see `read_threshold`; parts of a video where the best
+            name does not reach it are "none of these".
+        csv_file: where segments are written; the windows go into a second file beside it, NAME.windows.csv.
+        json_file: where segments, windows and provenance are written.
+        vtt, page: a file for one video, or a folder with a file for each.
+    """
+
+    model: str
+    places: Sequence[str]
+    window: str
+    every: str | None = None
+    class_names: list[str] | None = None
+    templates: str | None = None
+    backbone: str | None = None
+    smooth: str | None = None
+    threshold: str | None = None
+    csv_file: str | None = None
+    json_file: str | None = None
+    vtt: str | None = None
+    page: str | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What every video of a request shares; threshold and smooth are 0 where they are not asked for."""
+
+    classifier: VideoClassifier
+    names: list[str]
+    windows: Windows
+    threshold: float
+    smooth: float
+
+    def facts(self, model: str) -> dict[str, object]:
+        """What the numbers come from: settings, recipe, hashes, versions."""
+        return {
+            "model": model,
+            "window": self.windows.length,
+            "every": self.windows.step,
+            "smooth": self.smooth,
+            "threshold": self.threshold or None,
+            "recipe": self.classifier.recipe,
+            "hashes": self.classifier.hashes(self.names),
+            "versions": versions(),
+        }
+
+    def note(self) -> str:
+        """How windows were scored and merged, in words."""
+        windows = self.windows
+        text = f"Windows of {windows.length:g} s, one every {windows.step:g} s, {windows.frames} frames each."
+        if self.smooth:
+            text += f" Probabilities are means over the windows within {self.smooth:g} s (moving average)."
+        text += (
+            " Neighbouring windows of the same best name are one segment; between two names the boundary lies midway"
+        )
+        text += " between the centres of their windows."
+        if self.threshold:
+            text += f" Where no name reaches {self.threshold:.3g}: {NONE}."
+        return text
+
+
+def predict_timelines(request: Request) -> int:
+    """Print the segments of every video and write them; the exit code: 0, or 1 when a file was bad.
+
+    Raises:
+        ValueError, FileNotFoundError: unknown model, no class names, no such file, a length of time or threshold that
+            is none.
+    """
+    length = seconds(request.window, "--window")
+    step = length / 2 if request.every is None else seconds(request.every, "--every")
+    smooth = 0.0 if request.smooth is None else seconds(request.smooth, "--smooth")
+    if has_company():
+        raise ValueError("--window works in one process; start it without a launcher, once for each part of the videos")
+    if request.vtt is not None:
+        check_webvtt()
+    setting = _setting(request, length, step, smooth)
+    files = [str(file) for file in find_sources(request.places)]
+    pages = _places(request.page, files, ".html", "--page")
+    vtts = _places(request.vtt, files, ".vtt", "--vtt")
+    found, facts = [], setting.facts(request.model)
+    with all_cores(setting.classifier.device) as ordered_map:
+        for number, file in enumerate(files):
+            pictures: dict[float, Frame] | None = None if pages is None else {}
+            timeline = _timeline(file, setting, ordered_map, pictures)
+            _say(timeline)
+            found.append(timeline)
+            if timeline.error is None and vtts is not None:
+                write_atomic(vtts[number], vtt(timeline.segments, f"mote predict. {setting.note()}"))
+            if timeline.error is None and pages is not None:
+                _draw(pages[number], timeline, setting, pictures or {}, facts)
+            if timeline.error is None and not (request.csv_file or request.json_file):
+                timeline.windows.clear()
+    write_tables(request, found, setting)
+    bad = sum(timeline.error is not None for timeline in found)
+    if bad:
+        print(f"mote: {bad} of {len(files)} videos could not be decoded", file=sys.stderr)
+    return int(bad > 0)
+
+
+def predict_stream(
+    name: str, frames: Iterable[tuple[float, Frame]], setting: Setting, say: Callable[[str], object] = print
+) -> VideoTimeline:
+    """Print the segments of a stream as they end, until it ends or is interrupted (Ctrl-C).
+
+    Memory is bounded but for the segments, which are returned; `windows` stays empty.
+    """
+    windows, found = setting.windows, VideoTimeline(name)
+    say(f"{name}: segments are known at most {delay(windows, setting.smooth):g} s after they end")
+    segments = live_segments(
+        _until_interrupted(frames),
+        setting.classifier,
+        setting.names,
+        windows,
+        threshold=setting.threshold,
+        smooth=setting.smooth,
+    )
+    for segment in segments:
+        found.segments.append(segment)
+        found.end = segment.end
+        say(f"{name}: {in_words(segment)}")
+    return found
+
+
+def in_words(segment: Segment) -> str:
+    """A segment as it is printed."""
+    return f"{clock(segment.start)} - {clock(segment.end)} {segment.name or NONE} {segment.score:.3f}"
+
+
+def write_tables(request: Request, found: Sequence[VideoTimeline], setting: Setting) -> None:
+    """Write CSV, both files together, and JSON, where they are asked for."""
+    if request.csv_file is not None:
+        file = Path(request.csv_file)
+        with replacing_together(file.parent) as folder:
+            texts = {file.name: segments_csv(found)}
+            texts[_windows_file(file).name] = windows_csv(found, setting.names, setting.threshold)
+            for name, text in texts.items():
+                (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    if request.json_file is not None:
+        write_atomic(Path(request.json_file), timelines_json(found, setting.names, setting.facts(request.model)))
+
+
+def _setting(request: Request, length: float, step: float, smooth: float) -> Setting:
+    classifier = load_video(request.model, backbone=request.backbone, templates=request.templates)
+    names = classifier.chosen(request.class_names)
+    if request.csv_file is not None and (taken := {*WINDOW_COLUMNS} & {*names}):
+        raise ValueError(f"--csv: a class is called {taken.pop()!r}, as a column of the table is; write --json instead")
+    classifier = cast(VideoClassifier, corrected(classifier, names))
+    threshold = 0.0
+    if request.threshold is not None:
+        threshold = read_threshold(request.threshold, lambda: classifier.hashes(names), clips=1, crops=1)
+    return Setting(classifier, names, windows_of(classifier, length, step), threshold, smooth)
+
+
+def _timeline(
+    file: str, setting: Setting, ordered_map: OrderedMap, pictures: dict[float, Frame] | None
+) -> VideoTimeline:
+    """What is found in one file. pictures: filled with a few frames by their seconds, where they are wanted."""
+    found, scored = VideoTimeline(file), list[Scored]()
+    bar = tqdm(desc=os.path.basename(file), unit="window", disable=None, leave=False)
+
+    def begin(timeline: Timeline) -> Callable[[int, Frame], None]:
+        scored.clear()
+        bar.reset(len(timeline.places))
+        numbers = np.unique(timeline.frames)
+        found.end, found.frames = timeline.end, len(numbers)
+        if pictures is None:
+            return lambda number, frame: None
+        pictures.clear()
+        chosen = {*numbers[shown(timeline.times[numbers], np.array(strip_times(timeline.end)))].tolist()}
+
+        def look(number: int, frame: Frame) -> None:
+            if number in chosen:
+                pictures[float(timeline.times[number])] = small(frame)
+
+        return look
+
+    try:
+        for window in score_file(file, setting.classifier, setting.names, setting.windows, ordered_map, begin):
+            scored.append(window)
+            bar.update()
+    except DecodeError as error:
+        return VideoTimeline(file, str(error))
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    finally:
+        bar.close()
+    found.windows = list(smoothed(scored, setting.smooth))
+    step = setting.windows.step
+    found.segments = list(merged(found.windows, setting.names, threshold=setting.threshold, step=step))
+    return found
+
+
+def _say(found: VideoTimeline) -> None:
+    if found.error is not None:
+        print(f"mote: skipped: {found.error}", file=sys.stderr)
+    for segment in found.segments:
+        print(f"{found.path}: {in_words(segment)}")
+
+
+def _draw(
+    page: Path, found: VideoTimeline, setting: Setting, pictures: dict[float, Frame], facts: dict[str, object]
+) -> None:
+    link = link_to(found.path, page)
+    shown_timeline = ShownTimeline(
+        found.path,
+        link,
+        found.end,
+        sorted(pictures.items(), key=lambda item: item[0]),
+        np.array([window.centre for window in found.windows]),
+        np.stack([window.scores for window in found.windows]),
+        setting.names,
+        [tuple(segment) for segment in found.segments],
+        setting.threshold or None,
+    )
+    note = setting.note() + ("" if link else " To play the video here, write the page into the folder of the video.")
+    write_timeline_page(page, shown_timeline, note, {**facts, "frames_encoded": found.frames})
+
+
+def _places(given: str | None, files: Sequence[str], suffix: str, option: str) -> list[Path] | None:
+    """Where the file of each video is written: `given` itself for one video, else in the folder that it names.
+
+    Videos of one name in several folders are numbered: a.html, a-2.html.
+
+    Raises:
+        ValueError: `given` is a file, and there are several videos.
+    """
+    if given is None:
+        return None
+    folder = Path(given)
+    if len(files) == 1 and not folder.is_dir() and not given.endswith(os.sep):
+        return [folder]
+    if folder.is_file():
+        raise ValueError(f"{option} {given}: is a file, and there are {len(files)} videos; name a folder")
+    places: list[Path] = []
+    for file in files:
+        names = (f"{Path(file).stem}{number}{suffix}" for number in ("", *(f"-{n}" for n in range(2, len(files) + 2))))
+        places.append(next(folder / name for name in names if folder / name not in places))
+    return places
+
+
+def _windows_file(file: Path) -> Path:
+    return file.with_name(f"{file.stem}.windows{file.suffix or '.csv'}")
+
+
+def _until_interrupted(frames: Iterable[tuple[float, Frame]]) -> Iterator[tuple[float, Frame]]:
+    """The frames up to Ctrl-C, which is how a camera ends."""
+    try:
+        yield from frames
+    except KeyboardInterrupt:
+        return
