@@ -76,8 +76,11 @@ class VideoClassifier(NamesFiles):
         return self.class_features[key]
 
     def stored_text(self, class_names: Sequence[str]) -> Float[Tensor, "K D"] | None:
-        """The class features that came with the model, where class_names and templates are those of tuning."""
-        tuned = self.is_tuned_on(class_names) and self.templates == self.tuned_templates
+        """The class features that came with the model, where class_names and templates are those of tuning.
+
+        Those that were fitted to videos depend on no templates.
+        """
+        tuned = self.is_tuned_on(class_names) and (self.is_fitted or self.templates == self.tuned_templates)
         return self.tuned_text if tuned else None
 
     def is_tuned_on(self, class_names: Sequence[str]) -> bool:
@@ -85,9 +88,14 @@ class VideoClassifier(NamesFiles):
         return self.classes is not None and [*map(plain, class_names)] == [*map(plain, self.classes)]
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether `tuned_text` was fitted to videos (`mote fit`): weights, and no features of names."""
+        return bool(self.meta.get("fitted"))
+
+    @property
     def can_gate(self) -> bool:
         """Whether temporal feature modulation works: what it compares with is stored, or there is nothing to damp."""
-        return self.model.temporal is None or self.tuned_text is not None
+        return self.model.temporal is None or (self.tuned_text is not None and not self.is_fitted)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -290,9 +298,10 @@ class VideoClassifier(NamesFiles):
         return self.adjusted(settings.posthoc_tau)
 
     def hashes(self, class_names: Sequence[str]) -> dict[str, str]:
-        """SHA-256 of weights, class names and prompt templates."""
+        """SHA-256 of weights, what was fitted to videos included, of class names and of prompt templates."""
         text = {"classes": sha256_lines(class_names), "templates": sha256_lines(self.templates)}
-        return {"weights": sha256_tensors(self.model.state_dict()), **text}
+        fitted = {"fitted": self.tuned_text} if self.is_fitted and self.tuned_text is not None else {}
+        return {"weights": sha256_tensors({**self.model.state_dict(), **fitted}), **text}
 
     def chosen(self, class_names: Sequence[str] | None) -> list[str]:
         """`class_names` as a checked list, or the model's own when None; raises ValueError."""

@@ -12,12 +12,12 @@ from tqdm import tqdm
 
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.decoding.reading import Frame
+from mote.datasets.sources import find_sources
 from mote.files.provenance import versions
 from mote.files.writing import replacing_together, write_atomic
 from mote.inference.classifier import VideoClassifier
-from mote.inference.loading import load_video
-from mote.datasets.sources import find_sources
 from mote.inference.contract import corrected
+from mote.inference.loading import load_video
 from mote.inference.threshold import read_threshold
 from mote.parallel.cores import OrderedMap, all_cores
 from mote.parallel.launch import has_company
