@@ -1,5 +1,6 @@
 """`mote encode`: features that are those of the model, in files that others read; again, only what is missing."""
 
+import glob
 import json
 from pathlib import Path
 
@@ -142,6 +143,10 @@ def test_the_files_say_what_they_hold_to_those_who_read_them_without_us(model, f
     assert json.loads(metadata["settings"])["hashes"] == module.feature_hashes(model)
     document = json.loads((out / "settings.json").read_text())
     assert document["settings"]["recipe"]["frames"] == model.frames and document["source"]["model"] == "tiny"
-    vectors = np.stack(table["features"].combine_chunks().flatten().to_numpy().reshape(len(table), -1))  # the two lines
-    assert vectors.shape == (2, model.model.embed_dim) and vectors.dtype == np.float32
-    assert table["path"].to_pylist() == list(map(str, files[:2]))
+    encode(files, out)  # a second part
+    table = pq.read_table(sorted(glob.glob(f"{out}/part-*.parquet")))  # as docs/features.md says
+    table = table.filter(table["error"].is_null())
+    vectors = table["features"].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+    assert vectors.shape == (3, model.model.embed_dim) and vectors.dtype == np.float32
+    assert table["path"].to_pylist() == [str(files[i]) for i in (0, 1, 3)]
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)

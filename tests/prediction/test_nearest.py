@@ -1,5 +1,7 @@
 """Exact search: what sorting all products gives, whatever the blocks; ties in order."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def test_the_best_are_those_of_sorting_all(sizes, top, monkeypatch):
     monkeypatch.setattr(module, "ROWS", 64)
     features, queries = rows(1000), rows(3, seed=1)
     starts = np.cumsum([0, *sizes])
-    blocks = [Block(features[a:b], np.arange(a, b)) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    blocks = [Block(features[a:b], np.arange(a, b)) for a, b in itertools.pairwise(starts)]
     for query, best in zip(queries, nearest(blocks, queries, top), strict=True):
         order, scores = by_sorting(features, query, top)
         assert best.ranks.tolist() == order
