@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 from small_towers import small_clip
 
 from mote.config import load
@@ -94,3 +95,8 @@ def reduced(name: str, data: Path, out: Path) -> list[str]:
 @cache
 def _small_clip(name: str, folder: Path) -> str:
     return small_clip(name, folder)
+
+
+def sampled(names: list[str], every: int = 6) -> list:
+    """Parameters of a test: one name in `every` by default, the others where slow tests run."""
+    return [name if n % every == 0 else pytest.param(name, marks=pytest.mark.slow) for n, name in enumerate(names)]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mote.prediction.parts import Pace, Plan
-from mote.prediction.write import parse_share, write_parts
+from mote.prediction.share import parse_share
+from mote.prediction.write import write_parts
 
 NAMES = ["red star", 'a "quoted", name', "grün", "blue ball"]
 
@@ -47,7 +48,8 @@ def row(one: str | Path, names: list[str] | None = None) -> Row:
 
 def predictions_of(inputs: list[str | Path], seconds: float = 0.0) -> Iterator[Row]:
     for one in inputs:
-        time.sleep(seconds)
+        if seconds:
+            time.sleep(seconds)
         yield row(one)
 
 

@@ -77,7 +77,9 @@ def _disk(place: Path, features: np.ndarray, queries: np.ndarray, top: int) -> N
         nearest(index.blocks(), queries, top)
         read = time.perf_counter()
         size = sum(file.stat().st_size for file in out.iterdir()) / 1e9
-        print(f"from disk ({size:.2f} GB): opened in {opened - start:.2f} s, read and searched in {read - opened:.2f} s")
+        print(
+            f"from disk ({size:.2f} GB): opened in {opened - start:.2f} s, read and searched in {read - opened:.2f} s"
+        )
 
 
 if __name__ == "__main__":

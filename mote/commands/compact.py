@@ -10,7 +10,7 @@ def add(verbs: Verbs) -> None:
     compact = add_verb(
         verbs, "compact", _run, "remove what training with `sparsity` made zero: a smaller, equal network"
     )
-    compact.add_argument("model", help="run directory or model folder")
+    compact.add_argument("model", help="run directory, model folder, or authors' checkpoint (.pt)")
     compact.add_argument("--out", required=True, help="new folder for the smaller model")
 
 

@@ -75,7 +75,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if config_file(folder) is None:
         raise ValueError(f"{folder}: is no run directory (it has no config.yaml); `mote train` makes one")
     given = _given(arguments, RUN, "a run")
-    config = load_config(arguments.config, folder)
+    config = load_config(arguments.config, folder, warn=False)
     if "quantities" in given:
         given["parts"] = tuple(part for part in given.pop("quantities").split(",") if part)
     from mote.diagnostics.report import diagnose

@@ -38,7 +38,7 @@ def add(verbs: Verbs) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from mote.inference.model import Views
     from mote.prediction.encode import Request, encode
-    from mote.prediction.write import parse_share
+    from mote.prediction.share import parse_share
 
     request = Request(
         arguments.model,

@@ -4,12 +4,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, load_config, named_settings
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, load_config, named_settings, own_config
 from mote.files.run_directory import config_file
 
 if TYPE_CHECKING:
-    from mote.config import Config
-    from mote.inference.model import Source
+    from mote.protocols.carry_out import Entry
 
 
 TIMELINE = ("every", "smooth", "threshold")  # options that --window brings
@@ -64,21 +63,25 @@ def _run(arguments: argparse.Namespace) -> int:
         return _by_protocol(arguments, out, switched)
     if extra := [name for name in ("lists", "root", "subset") if getattr(arguments, name) is not None]:
         raise ValueError(f"--{extra[0]} belongs to a protocol; name it with --protocol")
-    from mote.inference.model import Source
-
-    config = load_config([*arguments.config, *switched], arguments.model)
-    named = named_settings(arguments.config)
-    source = Source(arguments.model, arguments.backbone)
+    entry = _entry(arguments.model, arguments.backbone, arguments.config, switched)
     if arguments.window is not None:
-        return _timelines(source, config, named, arguments, Path(arguments.out or out))
-    _evaluate(source, config, named, Path(arguments.out or out), arguments.union_labels)
+        return _timelines(entry, arguments, Path(arguments.out or out))
+    _evaluate(entry, Path(arguments.out or out), arguments.union_labels)
     return 0
+
+
+def _entry(model: str, backbone: str | None, settings: list[str], switched: list[str]) -> "Entry":
+    """A model and what it is to be scored under."""
+    from mote.inference.model import Source
+    from mote.protocols.carry_out import Entry
+
+    config, own = load_config([*settings, *switched], model, warn=False), own_config(model)
+    return Entry(Source(model, backbone), config, frozenset(named_settings(settings)), own)
 
 
 def _by_protocol(arguments: argparse.Namespace, out: Path, switched: list[str]) -> int:
     """Score one model by a protocol, or a run for each list of a protocol of folds."""
-    from mote.inference.model import Source
-    from mote.protocols.carry_out import Entry, evaluate_protocol
+    from mote.protocols.carry_out import evaluate_protocol
     from mote.protocols.lists import check_settings
     from mote.protocols.table import protocol_named
 
@@ -96,8 +99,7 @@ def _by_protocol(arguments: argparse.Namespace, out: Path, switched: list[str]) 
         raise ValueError(f"{protocol.identifier} scores one model, got {' '.join(models)}; several are for folds")
     named, entries = named_settings(settings), []
     for model in models:
-        config = load_config([*settings, *switched], model)
-        entries.append(Entry(Source(model, arguments.backbone), config, frozenset(named)))
+        entries.append(_entry(model, arguments.backbone, settings, switched))
         check_settings(protocol, named, entries[-1].config)
     name = entries[0].config.evaluation.name if "evaluation.name" in named else None
     out = Path(arguments.out or ("evaluations" if folds else out))
@@ -105,22 +107,24 @@ def _by_protocol(arguments: argparse.Namespace, out: Path, switched: list[str]) 
     return 0
 
 
-def _evaluate(source: "Source", config: "Config", named: set[str], out: Path, union: str | None) -> None:
+def _evaluate(entry: "Entry", out: Path, union: str | None) -> None:
     from mote.evaluation.evaluate import evaluate
     from mote.evaluation.page import page_path
     from mote.evaluation.views import check_evaluation
     from mote.inference.classifier import VideoClassifier
-    from mote.inference.contract import as_asked
+    from mote.inference.contract import as_asked, check_named
     from mote.inference.features import cache_folder, usage
     from mote.inference.loading import load
     from mote.parallel.accelerator import make_accelerator
     from mote.reporting.headline import headline, report
 
+    source, config, named, own = entry
     check_evaluation(config.evaluation)
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
     found = load(source.model, backbone=source.backbone, device=accelerator.device)
     if isinstance(found, VideoClassifier):
         found = as_asked(found, config, named)
+    check_named(found, config, own, named)
     summary = evaluate(found, config, accelerator, out, union)
     if not accelerator.is_main_process:
         return
@@ -132,12 +136,14 @@ def _evaluate(source: "Source", config: "Config", named: set[str], out: Path, un
         print(usage(folder))
 
 
-def _timelines(source: "Source", config: "Config", named: set[str], arguments: argparse.Namespace, out: Path) -> int:
-    from mote.inference.contract import as_asked
+def _timelines(entry: "Entry", arguments: argparse.Namespace, out: Path) -> int:
+    from mote.inference.contract import as_asked, check_named
     from mote.inference.loading import load_video
     from mote.prediction.evaluate_timelines import Cutting, evaluate_timelines
 
+    source, config, named, own = entry
     classifier = as_asked(load_video(source.model, backbone=source.backbone), config, named)
+    check_named(classifier, config, own, named)
     cutting = Cutting(arguments.window, arguments.every, arguments.smooth, arguments.threshold)
     summary = evaluate_timelines(classifier, config, cutting, out)
     numbers = ", ".join(

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mote.commands.verbs import Verbs, add_verb, load_config, named_settings
+from mote.commands.verbs import Verbs, add_verb, load_config, named_settings, own_config
 from mote.files.run_directory import config_file
 
 
@@ -25,7 +25,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    config = load_config(arguments.config, arguments.model)
+    config = load_config(arguments.config, arguments.model, warn=False)
     values = {
         name: _numbers(name, getattr(arguments, name))
         for name in ("alphas", "gates")
@@ -37,7 +37,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     out = Path(arguments.out or (Path(arguments.model) / "frontier" if config_file(arguments.model) else "frontier"))
     named = frozenset(named_settings(arguments.config))
-    entry = Entry(Source(arguments.model, arguments.backbone), config, named)
+    entry = Entry(Source(arguments.model, arguments.backbone), config, named, own_config(arguments.model))
     frontier(entry, arguments.closed, arguments.zero_shot, out, root=arguments.root, **values)
     return 0
 

@@ -21,7 +21,9 @@ def add(verbs: Verbs) -> None:
     predict.add_argument("--backbone", help="name:tag of the text tower, for an authors' checkpoint")
     predict.add_argument("--clips", type=int, default=1, help="temporal clips per video (default: %(default)s)")
     predict.add_argument("--crops", type=int, default=1, choices=(1, 3), help="spatial crops (default: %(default)s)")
-    predict.add_argument("--top", type=int, default=5, help="names printed per video (default: %(default)s)")
+    predict.add_argument(
+        "--top", type=int, help="names printed per video (default: 5), or kept by --out (default: all)"
+    )
     predict.add_argument(
         "--threshold", help='answer "none of these" below this probability, or that of a result with evaluation.unknown'
     )
@@ -32,6 +34,16 @@ def add(verbs: Verbs) -> None:
     predict.add_argument(
         "--cache", help="folder of frame features that are kept (default: the user's, where the model is a large one)"
     )
+    predict.add_argument(
+        "--engine", choices=["ray"], help="name on a Ray cluster (RAY_ADDRESS; pip install 'mote[ray]')"
+    )
+    predict.add_argument(
+        "--out", help="write Parquet parts into this folder; the same command again does what is missing (mote collect)"
+    )
+    predict.add_argument(
+        "--part", default="1/1", metavar="I/N", help="with --out: do the i-th of n shares of the files"
+    )
+    predict.add_argument("--retry-failed", action="store_true", help="with --out: try files again that failed before")
     predict.add_argument("--csv", help="write all scores here, one line per video")
     predict.add_argument("--json", help="write all scores here")
     timeline = predict.add_argument_group(
@@ -45,7 +57,8 @@ def add(verbs: Verbs) -> None:
 
 
 TIMELINE = ("every", "smooth", "vtt", "page")  # options that --window brings
-ONE_ANSWER = {"clips": 1, "crops": 1, "top": 5, "faces": False}  # options of one answer a file: their defaults
+ONE_ANSWER = {"clips": 1, "crops": 1, "faces": False, "top": None, "workers": None, "cache": None}
+ONE_ANSWER |= {"engine": None, "out": None, "part": "1/1", "retry_failed": False}  # options of one answer a file
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -55,7 +68,17 @@ def _run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--{given[0]} is for timelines; say with --window how long their windows are")
     from mote.inference.model import Views
     from mote.prediction.predict import Request, predict
+    from mote.prediction.share import parse_share
 
+    share = parse_share(arguments.part)
+    if arguments.out is None and (arguments.part != "1/1" or arguments.retry_failed):
+        raise ValueError(
+            f"{'--retry-failed' if arguments.retry_failed else '--part'} needs --out, a folder to write into"
+        )
+    if arguments.out is not None and (arguments.csv or arguments.json):
+        raise ValueError("--csv and --json are in the place of --out; make tables of its folder by `mote collect`")
+    if arguments.top is not None and arguments.top < 1:
+        raise ValueError(f"--top {arguments.top}: expected a number of names from 1 on")
     request = Request(
         arguments.model,
         arguments.videos,
@@ -69,13 +92,18 @@ def _run(arguments: argparse.Namespace) -> int:
         json_file=arguments.json,
         workers=arguments.workers,
         cache=arguments.cache,
+        engine=arguments.engine,
+        out=arguments.out,
+        share=(share.number, share.jobs),
+        retry_failed=arguments.retry_failed,
     )
     return predict(request)
 
 
 def _timelines(arguments: argparse.Namespace) -> int:
     if given := [name for name, value in ONE_ANSWER.items() if getattr(arguments, name) != value]:
-        raise ValueError(f"--{given[0]} does not go with --window: each window is one view of whole frames")
+        option = given[0].replace("_", "-")
+        raise ValueError(f"--{option} does not go with --window, whose windows are scored one by one, each as one view")
     from mote.prediction.timeline_verb import Request, predict_timelines
 
     request = Request(

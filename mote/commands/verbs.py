@@ -34,10 +34,11 @@ def add_verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], 
     return parser
 
 
-def load_config(arguments: Sequence[str], base: str | Path | None = None) -> "Config":
+def load_config(arguments: Sequence[str], base: str | Path | None = None, *, warn: bool = True) -> "Config":
     """The configuration of files, run directories (their config.yaml, run.out set to them) and a.b=c overrides.
 
-    base: run directory (or its `best/`) whose settings come first, where it is one.
+    base: run directory (or its `best/`) whose settings come first, where it is one. warn: of settings that have no
+    effect in a training; in an evaluation the model decides, see `mote.inference.contract.check_named`.
     """
     from mote.config import load
     from mote.config.unused import questionable, unused
@@ -45,9 +46,17 @@ def load_config(arguments: Sequence[str], base: str | Path | None = None) -> "Co
     files, overrides = _sorted_out(arguments)
     first = None if base is None else settings_file(base)
     config = load(files if first is None else [first, *files], overrides)
-    for line in [*unused(config), *questionable(config)]:
+    for line in [*(unused(config) if warn else []), *questionable(config)]:
         print(f"mote: warning: {line}", file=sys.stderr)
     return config
+
+
+def own_config(base: str | Path) -> "Config":
+    """The configuration that belongs to a model: that of a run directory (or its `best/`), else the defaults."""
+    from mote.config import Config, load
+
+    file = settings_file(base)
+    return Config() if file is None else load([file])
 
 
 def named_settings(arguments: Sequence[str]) -> set[str]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float64, UInt8
 
+from mote.files.addresses import without_secrets
+
 if TYPE_CHECKING:
     import cv2
 
@@ -72,7 +74,7 @@ def median_face(squares: Float64[np.ndarray, "T 4"], name: str | Path) -> Square
     """
     found = squares[~np.isnan(squares[:, 0])]
     if not len(found):
-        raise NoFaceError(f"{name}: {NO_FACE}")
+        raise NoFaceError(f"{without_secrets(name)}: {NO_FACE}")
     return Square(*np.median(found, axis=0).tolist())
 
 

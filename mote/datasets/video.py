@@ -139,6 +139,18 @@ class VideoDataset(Dataset):
             "cause": cause,
         }
 
+    def of(self, records: Sequence[Record]) -> "VideoDataset":
+        """The same clips or views of other videos."""
+        other = copy.copy(self)
+        other.records, other._given_up = list(records), {}
+        other._bounded = None if self._bounded is None else Bounded(other._read, self._bounded.timeout)
+        return other
+
+    def close(self) -> None:
+        """End the process that decodes within a time limit; another one is started when it is needed."""
+        if self._bounded is not None:
+            self._bounded.close()
+
     def frames(self, epoch: int, index: int) -> UInt8[Tensor, "*V T 3 S S"]:
         """The clip or views of one item; raises DecodeError whatever `on_error` says."""
         if self._bounded is None:

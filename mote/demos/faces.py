@@ -30,7 +30,7 @@ from mote.evaluation.page import page_path
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
-from mote.files.writing import refuse_filled, write_atomic
+from mote.files.writing import refuse_filled, write_together
 from mote.inference.loading import load_video
 from mote.metrics.imbalance import mined_table
 from mote.parallel.accelerator import make_accelerator
@@ -114,8 +114,7 @@ def _report(scored: Sequence[Scored], runs: Mapping[str, Path], out: Path, seed:
     facts = {"seed": seed, "versions": versions(), "runs": {name: str(run) for name, run in runs.items()}}
     rows = [one._asdict() for one in scored]
     results = {"rows": rows, "verdict": verdict, "seconds": round(seconds, 1), **facts}
-    write_atomic(out / "results.json", json.dumps(results, indent=1))
-    write_atomic(out / "table.txt", text + "\n")
+    write_together({out / "results.json": json.dumps(results, indent=1), out / "table.txt": text + "\n"})
     (out / "faces.png").write_bytes(_examples())
     confusions = [
         (confusion_plot(part["confusion_matrix"], EXPRESSIONS, out / f"confusion_{runs[name].name}")[0], name)

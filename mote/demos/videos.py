@@ -26,7 +26,7 @@ from mote.evaluation.page import page_path
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
-from mote.files.writing import refuse_filled, write_atomic
+from mote.files.writing import refuse_filled, write_together
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
 from mote.metrics.zero_shot import trade_off
@@ -130,8 +130,7 @@ def _report(rows: list[Row], folders: dict[str, Path], out: Path, seed: int, sec
     plane, _ = tradeoff_plot(rows, out / "tradeoff")
     facts = {"seed": seed, "versions": versions(), "runs": {name: str(folder) for name, folder in folders.items()}}
     results = {"rows": rows, "seconds": round(seconds, 1), **facts}
-    write_atomic(out / "results.json", json.dumps(results, indent=1))
-    write_atomic(out / "table.txt", text + "\n")
+    write_together({out / "results.json": json.dumps(results, indent=1), out / "table.txt": text + "\n"})
     curves = [
         (
             curves_plot(read_log(log), out / f"loss_{log.parts[-3]}_{log.parts[-2]}")[0],

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 from mote.diagnostics.report import MEANINGS
 from mote.files.hashes import sha256_file
 from mote.files.provenance import versions
-from mote.files.writing import to_json, write_atomic
+from mote.files.writing import alone, complete, replacing_together, to_json, write_atomic
 from mote.metrics.statistics import rank_correlation
 from mote.reporting.diagnose_plot import correlation_plot
 from mote.reporting.page import text_table
@@ -103,19 +103,22 @@ def compare_runs(
     else:
         print(text_table(_ranking_table(rankings, found)))
         print("order: run numbers from the smallest value to the largest; rho: with held-out balanced accuracy")
-        plotted = {key: asdict(row) for key, row in rankings.items() if row.rho is not None}
-        if plotted:
-            correlation_plot(plotted, [row.balanced_accuracy for row in matched], out / "compare")
     document = {"loss": target, "within": within, "seed": seed, "result": result}
     document |= {"runs": [asdict(row) for row in found]}
     document |= {"quantities": {key: asdict(row) for key, row in rankings.items()}, "versions": versions()}
-    write_atomic(out / "compare.json", to_json(document))
+    plotted = {key: asdict(row) for key, row in rankings.items() if row.rho is not None}
+    with alone(out / "compare.json"), replacing_together(out) as stage:
+        if plotted:
+            correlation_plot(plotted, [row.balanced_accuracy for row in matched], stage / "compare")
+        write_atomic(stage / "compare.json", to_json(document))
     print(out / "compare.json")
 
 
 def _read(run: Path, name: str, result: str) -> Diagnosed:
     """The measured numbers of a run; raises ValueError, naming the file."""
     file = run / "diagnostics" / f"{name}.json"
+    for folder in (run, file.parent):
+        complete(folder)
     if not file.is_file():
         raise ValueError(f"{file}: not there; measure the run first: mote diagnose {run}")
     if not (run / result).is_file():

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from mote.datasets.mixing import METHODS, Mixer
 from mote.diagnostics.quantities.mixing_law import mask_law, mixup_law
 from mote.files.provenance import versions
-from mote.files.writing import write_atomic
+from mote.files.writing import alone, replacing_together, write_atomic
 from mote.reporting.mixing_plot import mixing_plot
 from mote.reporting.page import text_table
 
@@ -33,19 +33,23 @@ def mixing_report(
 
     Raises:
         ValueError: a size or a setting out of range.
+        InUseError: another process makes the same report.
     """
     if min(size) < 1 or min(size[1:]) < 2 or draws < 1:
         raise ValueError(f"expected at least 1 frame, 2 x 2 pixels and 1 draw, got {size} and {draws}")
     laws, shares = {}, {}
-    for name in METHODS:
-        mixer = Mixer([name], 1, alpha=alpha, ratio=ratio, extent=extent)
-        rng = np.random.default_rng((seed, list(METHODS).index(name)))
-        laws[name], shares[name] = mask_law(_batches(mixer, size, draws, rng, name))
-    settings = f"{size[0]} x {size[1]} x {size[2]}, alpha {alpha:g}, ratio {ratio:g} (hmix), {extent}, {draws} draws"
-    exact = mixup_law(alpha)
-    write_atomic(out / "mixing_law.csv", _csv(laws, shares, f"{settings}, seed {seed}, mote {versions()['mote']}"))
-    title = f"What each method ties together: {settings}"
-    mixing_plot({name: law[0] for name, law in laws.items()}, exact, out / "mixing_law", title)
+    with alone(out / "mixing_law.csv"):
+        for name in METHODS:
+            mixer = Mixer([name], 1, alpha=alpha, ratio=ratio, extent=extent)
+            rng = np.random.default_rng((seed, list(METHODS).index(name)))
+            laws[name], shares[name] = mask_law(_batches(mixer, size, draws, rng, name))
+        ways = f"alpha {alpha:g}, ratio {ratio:g} (hmix), {extent}"
+        settings = f"{size[0]} x {size[1]} x {size[2]}, {ways}, {draws} draws"
+        exact, origin = mixup_law(alpha), f"seed {seed}, mote {versions()['mote']}"
+        title = f"What each method ties together: {settings}"
+        with replacing_together(out) as stage:
+            write_atomic(stage / "mixing_law.csv", _csv(laws, shares, f"{settings}, {origin}"))
+            mixing_plot({name: law[0] for name, law in laws.items()}, exact, stage / "mixing_law", title)
     print(f"{text_table(_table(laws, shares))}\nmixup, closed form: {exact:.4f}\n{out}/mixing_law.csv, .svg, .png")
     return laws
 

@@ -29,9 +29,10 @@ from mote.diagnostics.quantities.sharpness import gauss_newton_product, hessian_
 from mote.diagnostics.quantities.sobolev import radius, sobolev_seminorm
 from mote.diagnostics.request import Request
 from mote.diagnostics.subject import Subject, subject
+from mote.evaluation.results import working_on
 from mote.files.provenance import provenance
 from mote.files.writing import replacing_together, to_json, write_atomic
-from mote.parallel.accelerator import make_accelerator, on_main
+from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
 from mote.reporting.diagnose_plot import classes_plot, lanczos_plot
 from mote.reporting.page import text_table
 
@@ -86,8 +87,16 @@ def diagnose(run: Path, config: Config, out: Path, request: Request) -> Mapping[
 
     Raises:
         ValueError, OSError: what does not fit; nothing is written then.
+        InUseError: another process works on files of this name.
     """
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
+    with working_on(accelerator, out, request.name):
+        return _diagnose(run, config, out, request, accelerator)
+
+
+def _diagnose(
+    run: Path, config: Config, out: Path, request: Request, accelerator: Accelerator
+) -> Mapping[str, float | None]:
     of = subject(run, config, accelerator, request)
     size = request.batch_size or (FEATURES_AT_ONCE if of.kind == "features" else config.evaluation.batch_size)
     measure = Measure(of, accelerator, request, size)

@@ -19,19 +19,23 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mote.config import Config
+from mote.config import load as load_config
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.diagnostics.request import Inputs, Request
 from mote.evaluation.views import image_dataset, training_list, training_listing, views_of
 from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.run_directory import config_file
 from mote.inference.classifier import VideoClassifier
-from mote.inference.contract import as_asked, images_as_asked, settled
+from mote.inference.contract import CLIPS, LIST, as_asked, check_named, images_as_asked, settled
 from mote.inference.features import Load, cache_folder, frame_features, open_cache
 from mote.inference.images import ImageClassifier
 from mote.inference.loading import load
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import Accelerator
 from mote.parallel.cores import all_cores
+
+READ = LIST + "evaluation.batch_size evaluation.cache optim.lr optim.batch_size "  # the settings that count here
 
 
 class VideoLogits(nn.Module):
@@ -181,16 +185,19 @@ def subject(run: Path, config: Config, accelerator: Accelerator, request: Reques
 
 def _listed(run: Path, config: Config, accelerator: Accelerator, request: Request) -> Listed:
     """The network and its list; the only place that asks what kind of model it is."""
-    model = load(str(run), device=accelerator.device)
+    model, file = load(str(run), device=accelerator.device), config_file(run)
+    own = Config() if file is None else load_config([file])
     if not isinstance(model, VideoClassifier | ImageClassifier):
         raise ValueError(f"{run}: an autoencoder has no classes, hence no margins to diagnose")
     if isinstance(model, VideoClassifier):
         classifier = as_asked(model, config, request.named)
+        check_named(classifier, config, own, request.named, READ + CLIPS)
         return _video(classifier, settled(config, classifier), accelerator, request.inputs)
     assert isinstance(model, ImageClassifier)
     if request.inputs == "features":
         raise ValueError("--inputs features is for task=video; images are measured by their pixels")
     images = images_as_asked(model, config)
+    check_named(images, config, own, request.named, READ + "data.size")
     return _image(images, settled(config, images), accelerator)
 
 

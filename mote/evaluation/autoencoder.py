@@ -20,6 +20,7 @@ from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import provenance
 from mote.files.run_directory import model_folder
 from mote.files.writing import replacing_together, to_json
+from mote.inference.contract import settled
 from mote.inference.latent import CONFIDENT, LatentModel
 from mote.metrics.latent import agreement, coverage, energy_test, frechet_distance
 from mote.models.image_checkpoints import load_net
@@ -236,6 +237,7 @@ def evaluate(
     Raises:
         ValueError: no list, or one that does not fit.
     """
+    config = settled(config, latent)
     data = evaluation_list(config, latent.classes) if data is None else data
     if len(data.records) < 2:
         raise ValueError(f"{config.evaluation.manifest}: one image has no distribution; give at least 2")
@@ -246,7 +248,7 @@ def evaluate(
 def _evaluate(latent: LatentModel, config: Config, out: Path, data: ImageList, judge: Judge | None) -> dict[str, Any]:
     if judge is not None:
         judge.net.to(latent.device)
-    dataset = image_dataset(config, data, latent.model.sizes["size"], train=False)
+    dataset = image_dataset(config, data, latent.model.sizes["size"], train=False, preprocessing=latent.preprocessing)
     loader = evaluation_loader(dataset, config.evaluation.batch_size, config.data.workers)
     name, training = config.evaluation.name, latent.model.training
     latent.model.eval()

@@ -1,8 +1,8 @@
 """The page of an expression result: numbers, what was mined, and faces of the minor classes with their attention."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,10 +11,9 @@ from jaxtyping import Float, UInt8
 from torch.nn import functional as F
 
 from mote.datasets.images import ImageDataset
-from mote.evaluation.page import page_path, replacing_page
+from mote.evaluation.page import Contents, draw
 from mote.inference.images import ImageClassifier
 from mote.reporting.contact_sheet import ShownClip, pick_clips, shown_clip
-from mote.reporting.evaluation_page import read_predictions, remove_page, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections, overlay_sections
 
 FACES = 6  # best and worst, at most so many of each
@@ -24,22 +23,18 @@ SIDE = 144  # pixels of a face on the page
 def draw_expression_page(
     out: Path, name: str, adjusted: ImageClassifier, dataset: ImageDataset, *, wanted: bool = True
 ) -> None:
-    """Write the page of the result files in `out`, see `replacing_page`; not `wanted`: remove the older one.
+    """Write the page of the result files in `out`, see `draw`.
 
     dataset: the images that were scored, in order.
     """
-    page = page_path(out, name)
-    if not wanted:
-        remove_page(page)
-        return
-    with replacing_page(page) as staged:
-        result = json.loads((out / f"{name}.json").read_text("utf-8", "surrogateescape"))
-        predictions = read_predictions(out / f"{name}.csv")
+
+    def contents(result: dict[str, Any], predictions: list[dict[str, str]], folder: Path) -> Contents:
         groups = result.get("groups", {})  # none where all classes are of equal size
         minor = {c for part in ("medium", "tail") if part in groups for c in groups[part]["classes"]}
-        sections = imbalance_sections(result, staged.parent)
-        sections += overlay_sections(*shown_faces(adjusted, dataset, predictions, minor))
-        write_evaluation_page(staged, result, predictions, extra=sections)
+        faces = overlay_sections(*shown_faces(adjusted, dataset, predictions, minor))
+        return {"extra": [*imbalance_sections(result, folder), *faces]}
+
+    draw(out, name, contents, wanted=wanted)
 
 
 def shown_faces(

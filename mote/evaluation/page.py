@@ -7,9 +7,9 @@ asked what it would say of a clip of T - 1 frames.
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from mote.inference.classifier import VideoClassifier
 from mote.reporting.contact_sheet import ShownClip, pick_clips, shown_clip
 from mote.reporting.evaluation_page import read_predictions, remove_page, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections
+from mote.reporting.page import Section
 
 CLIPS = 6  # right ones and wrong ones, at most so many of each are decoded
 
@@ -35,16 +36,33 @@ def page_path(out: Path, name: str) -> Path:
     return out / name / "index.html"
 
 
-@contextmanager
-def replacing_page(page: Path) -> Iterator[Path]:
-    """Context that gives a temporary place for a page; it and the files beside it appear together at the end.
+class Contents(TypedDict, total=False):
+    """What a page shows beside the numbers, see `write_evaluation_page`."""
 
-    Whatever goes wrong is a line on stderr, for the numbers are there already, and no figure is worth losing them. The
-    older page is removed then: its numbers are gone.
+    clips: Sequence[ShownClip]
+    note: str
+    extra: Sequence[Section]
+
+
+def draw(
+    out: Path, name: str, contents: Callable[[dict[str, Any], list[dict[str, str]], Path], Contents], *, wanted: bool
+) -> None:
+    """Write the page of the result files `out/name.json` and `.csv`; not `wanted`: remove the older one.
+
+    It and the files beside it appear together. Whatever goes wrong is a line on stderr, for the numbers are there
+    already, and no figure is worth losing them. The older page is removed then: its numbers are gone.
+
+    contents: takes the result, its predictions, and the folder where figures of the page are to lie.
     """
+    page = page_path(out, name)
+    if not wanted:
+        remove_page(page)
+        return
     try:
         with replacing_together(page.parent) as stage:
-            yield stage / page.name
+            result = json.loads((out / f"{name}.json").read_text("utf-8", "surrogateescape"))
+            predictions = read_predictions(out / f"{name}.csv")
+            write_evaluation_page(stage / page.name, result, predictions, **contents(result, predictions, stage))
     except Exception as error:
         why = " ".join(str(error).split()).partition("; what was there before is intact")[0]
         print(f"mote: warning: {page} could not be drawn: {why}", file=sys.stderr)
@@ -61,25 +79,21 @@ def draw_page(
     *,
     wanted: bool = True,
 ) -> None:
-    """Write the page of the result files in `out`, see `replacing_page`; not `wanted`: remove the older one.
+    """Write the page of the result files in `out`, see `draw`.
 
     records: what was scored, in the order of the result.
     """
-    page = page_path(out, settings.name)
-    if not wanted:
-        remove_page(page)
-        return
-    with replacing_page(page) as staged:
-        result = json.loads((out / f"{settings.name}.json").read_text("utf-8", "surrogateescape"))
-        predictions = read_predictions(out / f"{settings.name}.csv")
-        classifier = classifier.in_precision(settings.precision)
-        views = views_of(classifier, records, settings, data)
-        clips = shown_clips(classifier, predictions, labels, settings, views)
+
+    def contents(result: dict[str, Any], predictions: list[dict[str, str]], folder: Path) -> Contents:
+        used = classifier.in_precision(settings.precision)
+        clips = shown_clips(used, predictions, labels, settings, views_of(used, records, settings, data))
         count, note = settings.clips * settings.crops, ""
         if count > 1:
             note = f"Frames and their importance are those of the middle one of {count} views, the rest is of all."
-        extra = imbalance_sections(result, staged.parent) if "training_counts" in result else []
-        write_evaluation_page(staged, result, predictions, clips, note=note, extra=extra)
+        extra = imbalance_sections(result, folder) if "training_counts" in result else []
+        return {"clips": clips, "note": note, "extra": extra}
+
+    draw(out, settings.name, contents, wanted=wanted)
 
 
 def shown_clips(

@@ -12,10 +12,8 @@ from contextlib import ExitStack, contextmanager
 from io import StringIO
 from pathlib import Path
 
-from mote.files.locking import locked
 from mote.files.provenance import REQUIRED_PROVENANCE
-from mote.files.temporary import lock_name
-from mote.files.writing import replacing_together, to_json, writing
+from mote.files.writing import alone, replacing_together, to_json
 from mote.metrics.accuracy import rank_classes
 from mote.metrics.scores import Scores
 from mote.parallel.accelerator import Accelerator, on_main
@@ -30,14 +28,8 @@ def working_on(accelerator: Accelerator, out: Path, name: str) -> Iterator[None]
         WritingError: nothing can be written there.
     """
     with ExitStack() as held:
-        on_main(accelerator, lambda: _hold(held, out, name))
+        on_main(accelerator, lambda: held.enter_context(alone(out / f"{name}.json")))
         yield
-
-
-def _hold(held: ExitStack, out: Path, name: str) -> None:
-    file = out / f"{name}.json"
-    with writing(file):
-        held.enter_context(locked(out / lock_name(name), file))
 
 
 def write_results(
@@ -73,11 +65,9 @@ def write_results(
     origin = {**provenance, "hashes": {**provenance["hashes"], "predictions": content}}
     document = {"task": name, **summary, "undecodable": undecodable, "provenance": origin}
     text = to_json(document)
-    with ExitStack() as held:
-        _hold(held, folder, name)
-        with replacing_together(folder) as stage:
-            (stage / csv_path.name).write_bytes(table.encode("utf-8", "surrogateescape"))
-            (stage / json_path.name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with alone(json_path), replacing_together(folder) as stage:
+        (stage / csv_path.name).write_bytes(table.encode("utf-8", "surrogateescape"))
+        (stage / json_path.name).write_bytes(text.encode("utf-8", "surrogateescape"))
     return json_path, csv_path
 
 

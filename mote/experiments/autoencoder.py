@@ -14,6 +14,7 @@ from mote.datasets.images import ImageList
 from mote.evaluation.autoencoder import Judge, evaluate, find_judge
 from mote.evaluation.views import evaluation_list, evaluation_loader, image_dataset, training_list
 from mote.experiments.images import ImageExperiment, image_size
+from mote.files.preprocessing import CUT_FIRST
 from mote.inference.latent import LatentModel
 from mote.models.autoencoder import ImageAutoencoder, save_autoencoder
 from mote.parallel.accelerator import Accelerator
@@ -46,6 +47,7 @@ class LatentExperiment(ImageExperiment):
         """The autoencoder with the weights of `task`, and the prior that its samples are drawn from."""
         task = cast(AutoencoderTask, task)
         meta = {"method": task.method, "conditional": task.conditional, "classes": self.data.classes}
+        meta["preprocessing"] = CUT_FIRST.changed(**self.config.data.preprocessing)._asdict()
         return LatentModel(task.model, _prior(task, self.config, self.data, self.size), meta)  # type: ignore[arg-type]
 
     def evaluate(self, task: nn.Module, accelerator: Accelerator, out: Path, *, page: bool) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import json
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,25 +148,15 @@ def _plan(config: Config, experiment: Experiment, accelerator: Accelerator, out:
     Raises:
         ValueError: too few samples for a step, a warm-up or groups of weights that do not fit.
     """
-    select = None if config.run.select == "last" else config.run.select
 
     def evaluate_now(task: nn.Module, epoch: int) -> dict[str, float]:
         last = epoch == config.optim.epochs
         summary = experiment.evaluate(task, accelerator, out / EVALUATIONS, page=last)
         return {name: summary[name] for name in LOGGED if name in summary}
 
-    def save_best(task: nn.Module, metrics: dict[str, float]) -> None:
-        selected = f"highest {select} on {config.evaluation.manifest}" if select else "last epoch"
-        results = out / EVALUATIONS / f"{config.evaluation.name}.json"
-        with writing(out / BEST):
-            experiment.save(task, out / BEST, selected)
-            # No metrics and no file: killed after the last evaluation.
-            if metrics or (results.is_file() and not (out / METRICS).is_file()):
-                _keep_metrics(results, out / METRICS)
-
     hooks = Hooks(
         evaluate=evaluate_now if config.evaluation.manifest is not None else None,
-        save_best=save_best,
+        save_best=partial(_save_best, config, experiment, out),
         mix=parts.mixer(config.mixing, len(experiment.classes)),
         after_update=parts.after_update(config, experiment.task),
     )
@@ -227,12 +218,25 @@ def _allowed(out: Path, config: Config) -> tuple[str, ...]:
     return (CONFIG,) if same else ()
 
 
+def _save_best(
+    config: Config, experiment: Experiment, out: Path, task: nn.Module, metrics: Mapping[str, float]
+) -> None:
+    """Put the weights of `task` in best/, and the result that was measured on them beside it: both or neither."""
+    select = config.run.select
+    selected = "last epoch" if select == "last" else f"highest {select} on {config.evaluation.manifest}"
+    results = out / EVALUATIONS / f"{config.evaluation.name}.json"
+    with writing(out / BEST), replacing_together(out) as stage:
+        experiment.save(task, stage / BEST, selected)
+        # No metrics and no file: killed after the last evaluation.
+        if metrics or (results.is_file() and not (out / METRICS).is_file()):
+            _keep_metrics(results, stage / METRICS)
+
+
 def _keep_metrics(result: Path, metrics: Path) -> None:
     """Copy a result and, where it has one, its table of predictions."""
-    with replacing_together(metrics.parent) as stage:
-        for suffix in (".json", ".csv"):
-            if (source := result.with_name(result.stem + suffix)).is_file():
-                shutil.copyfile(source, stage / f"{metrics.stem}{suffix}")
+    for suffix in (".json", ".csv"):
+        if (source := result.with_name(result.stem + suffix)).is_file():
+            shutil.copyfile(source, metrics.with_suffix(suffix))
 
 
 def _clear(out: Path) -> None:

@@ -17,9 +17,10 @@ OLD_KEYS = {"clip": "backbone", "clip_file": "backbone_file"}  # of model.json, 
 
 def model_folder(path: str | Path) -> Path:
     """Model folder of `path`: `best/` of a run directory that has one, else `path` itself."""
-    best = Path(path) / BEST
-    folder = best if best.is_dir() else Path(path)
-    complete(folder)  # where a kill came while its files were replaced
+    path = Path(path)
+    complete(path.parent if path.name == BEST else path)  # where a kill came while its files were replaced
+    folder = path / BEST if (path / BEST).is_dir() else path
+    complete(folder)
     return folder
 
 

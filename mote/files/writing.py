@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 
@@ -81,8 +80,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
 def replacing_together(folder: Path | str) -> Iterator[Path]:
     """Context that gives a temporary folder, whose files replace those of their names in `folder`: all or none.
 
-    For files that only make sense together. The commit is one rename, of the temporary folder; a kill while its files
-    are then moved to their places leaves them whole, and `complete` moves the rest.
+    For files that only make sense together, also in folders within it. The commit is one rename, of the temporary
+    folder; a kill while its files are then moved to their places leaves them whole, and `complete` moves the rest.
 
     Raises:
         WritingError: naming the folder and the cause; the older files are as they were.
@@ -95,10 +94,13 @@ def replacing_together(folder: Path | str) -> Iterator[Path]:
             remove_leftovers_once(folder)
             complete(folder)
             yield stage
-            for file in stage.iterdir():
-                if (folder / file.name).is_dir():
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(folder / file.name))
-                file.chmod(0o666 & stage.stat().st_mode)  # as of any new file; safetensors makes them private
+            for file in stage.rglob("*"):
+                place = folder / file.relative_to(stage)
+                if place.exists() and place.is_dir() != file.is_dir():
+                    code = errno.EISDIR if place.is_dir() else errno.ENOTDIR
+                    raise OSError(code, os.strerror(code), str(place))
+                if file.is_file():
+                    file.chmod(0o666 & stage.stat().st_mode)  # as of any new file; safetensors makes them private
             _sync_tree(stage)
             os.replace(stage, committed_name(folder))
         except BaseException:
@@ -115,11 +117,21 @@ def complete(folder: Path) -> None:
     for commit in sorted(path for path in folder.glob(f"{PREFIX}*") if is_committed(path)):
         with writing(folder):
             _sync_folder(folder)
-            for file in sorted(commit.iterdir()):
-                with suppress(FileNotFoundError):  # another process is at it as well
-                    os.replace(file, folder / file.name)
-            with suppress(FileNotFoundError):
-                commit.rmdir()
+            inside, folders = [], [commit]
+            with suppress(FileNotFoundError):  # another process is at it as well, and has moved everything
+                inside = sorted(commit.rglob("*"))
+            for file in inside:
+                place = folder / file.relative_to(commit)
+                if file.is_dir():
+                    place.mkdir(exist_ok=True)
+                    folders.append(file)
+                else:
+                    with suppress(FileNotFoundError):
+                        os.replace(file, place)
+            for made in reversed(folders):
+                _sync_folder(folder / made.relative_to(commit))
+                with suppress(FileNotFoundError):
+                    made.rmdir()
             _sync_folder(folder)
 
 
@@ -150,52 +162,18 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
             _sync_folder(path.parent)
 
 
-class PatientFile(io.RawIOBase):
-    """A file whose errors of writing wait until it is closed, for writers in C++ that abort where one is raised.
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Context in which no other process works on a result, of which `file` is a part; its lock is by the stem.
 
-    torch.export.save calls `terminate` where a write fails; torch.save says where in its archive it stood.
+    Raises:
+        InUseError: another process does.
+        WritingError: nothing can be written there.
     """
-
-    def __init__(self, path: Path):
-        self._file, self._error = path.open("wb"), None
-
-    def writable(self) -> bool:
-        """Yes."""
-        return True
-
-    def seekable(self) -> bool:
-        """Yes, as torch.export.save asks for."""
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """The new position."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """The position."""
-        return self._file.tell()
-
-    def write(self, data: Any) -> int:
-        """The number of bytes of `data`, written or not."""
-        size = memoryview(data).nbytes
-        if self._error is None:
-            try:
-                self._file.write(data)
-            except OSError as error:
-                self._error = error
-        return size
-
-    def close(self) -> None:
-        """Close the file; raises the OSError of the first write that failed."""
-        if not self.closed:
-            super().close()
-            try:
-                self._file.close()
-            except OSError as error:  # of what was still in memory
-                self._error = self._error or error
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+    with ExitStack() as held:
+        with writing(file):
+            held.enter_context(locked(file.parent / lock_name(file.stem), file))
+        yield
 
 
 def refuse_filled(path: Path | str) -> None:
@@ -229,6 +207,18 @@ def write_first(path: Path | str, content: str | bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
+
+
+def write_together(contents: Mapping[Path, str | bytes]) -> None:
+    """Write these files: none is put in its place before all are written, and those of one folder appear at once.
+
+    Raises:
+        WritingError: naming all of them and the cause; the older files are as they were.
+    """
+    with writing(Path(" and ".join(map(str, contents)))), ExitStack() as stack:
+        stages = {folder: stack.enter_context(replacing_together(folder)) for folder in {p.parent for p in contents}}
+        for path, content in contents.items():
+            (stages[path.parent] / path.name).write_bytes(_encoded(content))
 
 
 def write_folder(path: Path | str, contents: Mapping[str, str | bytes]) -> None:

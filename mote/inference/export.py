@@ -26,7 +26,7 @@ from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions, without_places
 from mote.files.writing import replacing
 from mote.inference.classifier import VideoClassifier
-from mote.inference.contract import posthoc
+from mote.inference.correction import posthoc
 from mote.inference.loading import load_video
 from mote.models.checkpoints import save_model
 from mote.models.clip_weights import weights_file
@@ -240,7 +240,11 @@ def _runner(format: str, path: Path, text_input: bool) -> Logits:
 
 @torch.no_grad()
 def _compare(
-    exported: Logits, classifier: VideoClassifier, text: Tensor | None, tuned: Tensor | None, videos: Sequence[Path]
+    exported: Logits,
+    classifier: VideoClassifier,
+    text: Tensor | None,
+    tuned: Tensor | None,
+    videos: Sequence[Path | str],
 ) -> float:
     """Largest difference between the logits of the file and of the model, over clips in batches of 1 and of 3."""
     if text is None:  # any features will do, and another number of them than the file was traced with
@@ -259,7 +263,7 @@ def _compare(
     return largest
 
 
-def _clips(classifier: VideoClassifier, videos: Sequence[Path]) -> Iterator[UInt8[Tensor, "T 3 S S"]]:
+def _clips(classifier: VideoClassifier, videos: Sequence[Path | str]) -> Iterator[UInt8[Tensor, "T 3 S S"]]:
     """One view of every video, as `mote predict` sees it; raises DecodeError."""
     dataset = classifier.clips_of([Record(path, 0) for path in videos])
     for index in range(len(videos)):

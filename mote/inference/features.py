@@ -232,12 +232,12 @@ def _encode(
     if classifier.device.type != "cpu":
         for batch in loader:
             rows = encode_once(classifier, batch["frames"])
-            yield from (_error(cause, dataset) or row for row, cause in zip(rows, batch["cause"], strict=True))
+            yield from (error_of(cause, dataset) or row for row, cause in zip(rows, batch["cause"], strict=True))
         return
 
     def encode(video: tuple[Tensor, str]) -> Tensor | Unusable:
         frames, cause = video
-        return _error(cause, dataset) or encode_once(classifier, frames[None])[0]
+        return error_of(cause, dataset) or encode_once(classifier, frames[None])[0]
 
     videos = (video for batch in loader for video in zip(batch["frames"], batch["cause"], strict=True))
     yield from ordered_map(encode, videos)
@@ -261,7 +261,7 @@ def encode_once(classifier: Encoder, frames: UInt8[Tensor, "B V T 3 S S"]) -> Fl
     return features[[number[digest] for digest in hashes]].unflatten(0, frames.shape[:3])
 
 
-def _error(cause: str, dataset: VideoDataset) -> Unusable | None:
+def error_of(cause: str, dataset: VideoDataset) -> Unusable | None:
     """What `cause` of an item of the dataset says, see `VideoDataset`; None where it could be decoded."""
     if not cause:
         return None

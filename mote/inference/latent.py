@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from mote.files.preprocessing import Preprocessing, read_preprocessing
 from mote.files.run_directory import model_folder
-from mote.files.writing import replacing
+from mote.files.writing import replacing_together
 from mote.inference.model import Source
 from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, sample_posterior
 from mote.regularizers.gaussian_mixture import (
@@ -48,6 +49,11 @@ class LatentModel:
     def conditional(self) -> bool:
         """Whether class k is mode k of the prior."""
         return self.meta["conditional"]
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How pictures became the images of its training."""
+        return read_preprocessing(self.meta)
 
     @property
     def device(self) -> torch.device:
@@ -101,9 +107,10 @@ def sample_run(folder: str, count: int, out: str, *, mode: int | None = None, se
     modes = draw_modes(latent.prior, count, generator) if mode is None else torch.full((count,), mode)
     modes = modes.sort().values
     codes, pixels = (torch.cat(part) for part in zip(*latent.draw(modes, generator), strict=True))
-    write_image_grid(path, pixels, columns=max(1, round(count**0.5)))
     images = (255 * pixels).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     images = images[..., 0] if images.shape[-1] == 1 else images
-    with replacing(path.with_suffix(".npz")) as temporary:
-        np.savez_compressed(temporary, images=images, codes=codes.numpy(), modes=modes.numpy())
+    with replacing_together(path.parent) as stage:
+        write_image_grid(stage / path.name, pixels, columns=max(1, round(count**0.5)))
+        arrays = {"images": images, "codes": codes.numpy(), "modes": modes.numpy()}
+        np.savez_compressed(stage / path.with_suffix(".npz").name, **arrays)
     print(f"{path}, {path.with_suffix('.npz')}: {count} images of {folder}, seed {seed}")

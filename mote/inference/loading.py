@@ -4,13 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
 from mote.config import Config
 from mote.config import load as load_config
-from mote.datasets.lists.manifest import read_class_names, read_templates
+from mote.datasets.lists.manifest import read_templates
 from mote.files.run_directory import DESCRIPTION, model_folder, read_description, settings_file
-from mote.files.shipped import data_file
 from mote.inference.classifier import VideoClassifier
 from mote.inference.hub import download, is_local, is_repo_id
 from mote.inference.images import ImageClassifier, load_images
@@ -21,7 +19,7 @@ from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
 from mote.models.clip import Towers, load_backbone, parse_model_name
 from mote.models.clip_weights import is_known
 from mote.models.description import check_present
-from mote.models.folders import check_backbone, fitting_towers, load_folder, towers
+from mote.models.folders import check_backbone, fitting_towers, load_folder, towers, with_assumptions
 from mote.models.image_checkpoints import is_image_model
 from mote.models.modulation import GATE
 from mote.models.video_clip import VideoCLIP
@@ -106,7 +104,7 @@ def _video(model: str, pretrained: str | None, backbone: str | None) -> VideoCla
     here = path.is_dir() or path.suffix == ".safetensors" or (path.exists() and is_repo_id(model))  # not on the Hub
     _check_options(model, here, pretrained, backbone)
     if is_reference_checkpoint(path):
-        return _from_reference(load_folder(path), backbone, path)
+        return _from_reference(with_assumptions(load_folder(path)), backbone, path)
     if here:
         return _from_folder(load_folder(path), path)
     if pretrained is None and is_local(model):
@@ -175,15 +173,14 @@ def _from_reference(loaded: LoadedModel, backbone: str | None, place: Path) -> V
             raise ValueError("the text tower of this checkpoint is not known; name its CLIP as backbone='name:tag'")
         return fitting_towers(load_backbone(name, tag), loaded.model.embed_dim, place)
 
-    count = 0 if loaded.tuned_text is None else len(loaded.tuned_text)
-    kinetics = read_class_names(data_file("classes/kinetics400.txt"))
-    classes = kinetics if count == len(kinetics) else [f"class {i}" for i in range(count)]
     return VideoClassifier(
         loaded.model.fold(loaded.merge_routing),
         original,
-        classes=classes or None,
-        tuned_text=None if loaded.tuned_text is None else F.normalize(loaded.tuned_text, dim=-1),
-        size=loaded.meta["architecture"]["vision_cfg"]["image_size"],
+        classes=loaded.classes,
+        tuned_text=loaded.tuned_text,
+        templates=loaded.meta["templates"],
+        frames=loaded.meta["frames"],
+        size=loaded.meta["size"],
         meta={**loaded.meta, "backbone": name, "pretrained": tag, "seed": 0},
     )
 

@@ -19,7 +19,7 @@ import huggingface_hub
 from mote.config import read_run_tree, to_yaml
 from mote.files.provenance import without_places
 from mote.files.run_directory import CONFIG, DESCRIPTION, TEXT, WEIGHTS, config_file, model_folder, read_description
-from mote.files.writing import refuse_filled, replacing_folder
+from mote.files.writing import complete, refuse_filled, replacing_folder
 from mote.inference.hub import HubError, is_repo_id
 from mote.inference.loading import load_video
 from mote.models.clip_weights import one_line, weights_file
@@ -46,7 +46,7 @@ def save_pretrained(
     found = load_video(str(run), device="cpu")  # refuses what is damaged or does not fit
     meta, weights = _shared_backbone(model, read_description(model))
     meta = without_places(meta)
-    results = without_places(_results(run, found.hashes([])["weights"]))
+    results = without_places(_results(run, found.hashes([])["weights"], meta))
     config = None
     if (file := config_file(run)) is not None:
         tree = read_run_tree(file)
@@ -115,10 +115,11 @@ def push(run: str, target: str, *, private: bool = False, license: str | None = 
     return push_to_hub(run, target, private=private, license=license)
 
 
-def _results(run: Path, weights_now: str) -> list[dict[str, Any]]:
+def _results(run: Path, weights_now: str, meta: dict[str, Any]) -> list[dict[str, Any]]:
     """The run's result files that were measured on the weights of `best/`; others are named on stderr."""
     hashes = {weights_now}
     found: dict[str, dict[str, Any]] = {}
+    complete(run / "evaluations")
     metrics = run / "metrics.json"  # written with best/; folded on another device, the last bits may differ
     for file in [metrics, *sorted((run / "evaluations").glob("*.json"))]:
         if not file.is_file():
@@ -128,7 +129,7 @@ def _results(run: Path, weights_now: str) -> list[dict[str, Any]]:
             if not {"top1", "provenance"} <= result.keys():
                 continue
             weights = result["provenance"]["hashes"]["weights"]
-            check_result(result)
+            check_result(result, meta)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             print(f"mote: {file}: left out, it is damaged ({one_line(error)})", file=sys.stderr)
             continue

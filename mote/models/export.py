@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.export import Dim
 
-from mote.files.writing import PatientFile
+from mote.files.patient import PatientFile
 from mote.models.modulation import GATE, Gate, modulation_gate
 from mote.models.video_clip import VideoCLIP
 

@@ -1,11 +1,14 @@
 """Models of run directories, model folders and files, and the CLIP towers they were made from."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import torch
+from torch.nn import functional as F
 
 from mote.files.run_directory import DESCRIPTION, config_file, model_folder
+from mote.files.shipped import data_file, default_templates
 from mote.models.autoencoder import is_autoencoder
 from mote.models.checkpoints import (
     LoadedModel,
@@ -17,6 +20,8 @@ from mote.models.checkpoints import (
 from mote.models.clip import TextTower, Towers, backbone_config, load_backbone
 from mote.models.clip_weights import SCHEMAS
 from mote.models.image_checkpoints import is_image_model
+
+FRAMES = 8  # of a clip of an authors' checkpoint, whose position embedding has rows for more
 
 
 def load_folder(path: str | Path) -> LoadedModel:
@@ -34,6 +39,21 @@ def load_folder(path: str | Path) -> LoadedModel:
             f"{folder}: holds an autoencoder, no video model; mote eval scores it, mote sample draws of it"
         )
     return load_model(folder)
+
+
+def with_assumptions(loaded: LoadedModel) -> LoadedModel:
+    """The model of an authors' checkpoint, with what such a file does not say and a model folder does.
+
+    Assumed are 8 frames, the pixels that the position embedding of the tower is for, the 28 templates of the method,
+    and the classes of Kinetics-400 in their order where there are 400, else `class 0`, `class 1`, ...
+    """
+    assert loaded.tuned_text is not None
+    count, kinetics = len(loaded.tuned_text), data_file("classes/kinetics400.txt").read_text("utf-8").splitlines()
+    classes = kinetics if count == len(kinetics) else [f"class {i}" for i in range(count)]
+    size = loaded.meta["architecture"]["vision_cfg"]["image_size"]
+    known = {"classes": classes, "templates": default_templates(), "frames": FRAMES, "size": size, "seed": 0}
+    text = F.normalize(loaded.tuned_text, dim=-1)
+    return replace(loaded, tuned_text=text, classes=classes, meta={**loaded.meta, **known})
 
 
 def towers(backbone: str, pretrained: str | None, seed: int, text_weights: Path | None = None) -> Towers:

@@ -5,10 +5,11 @@ from typing import Any
 try:
     import pyarrow as pa
     import pyarrow.compute
-    import pyarrow.parquet as pq
+    import pyarrow.parquet
 except ImportError:
     raise ValueError("Parquet files need pyarrow: pip install 'mote[parquet]'") from None
 
 pc: Any = pyarrow.compute  # its functions are made as it is imported, which no type checker sees
+pq: Any = pyarrow.parquet  # whose stubs lack forms of arguments
 
 __all__ = ["pa", "pc", "pq"]

@@ -1,46 +1,36 @@
 """The verb `mote encode`: features of videos, or of their frames or windows, in a folder that other programs read.
 
-Features of a video, or of a window: what the model compares with class features, see `VideoClassifier.embed`. Those of
-a frame: what the visual tower gives for it, scaled to length 1. Frames are those that the model samples of a video, or
-with `--every` those shown in the middle of every so many seconds.
+What they are features of: see `pieces`. Frames are those that the model samples of a video, or with `--every` those
+shown in the middle of every so many seconds.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int64
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 from tqdm import tqdm
 
-from mote.datasets.decoding.decode import open_video
-from mote.datasets.decoding.errors import DecodeError, FrameOrderError
-from mote.datasets.lists.manifest import Record
 from mote.datasets.sources import find_sources
-from mote.datasets.video import VideoDataset
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions, without_places
 from mote.inference.classifier import VideoClassifier
 from mote.inference.features import Load
 from mote.inference.loading import load_video
 from mote.inference.model import ONE_VIEW, Views
-from mote.inference.pipeline import File, for_each_video
+from mote.inference.pipeline import File
 from mote.parallel.accelerator import make_accelerator
-from mote.parallel.cores import OrderedMap, all_cores
 from mote.parallel.launch import has_company
 from mote.prediction.encodings import Encoded, FeaturePlan, Level, has_text, write_text
 from mote.prediction.folder import open_folder
+from mote.prediction.pieces import by_sampling, by_time
 from mote.prediction.predict import TIMEOUT, WORKERS
-from mote.prediction.timeline import cut_into, file_items, for_each_window, windows_of
-from mote.prediction.windows import Windows, seconds
-from mote.prediction.write import ALL, Outcome, Share, write_parts
-
-SOFTWARE = ("mote", "torch", "open_clip", "av")  # whose versions may change features
+from mote.prediction.share import ALL, Share
+from mote.prediction.windows import seconds
+from mote.prediction.write import Outcome, write_parts
 
 
 @dataclass(frozen=True)
@@ -101,7 +91,7 @@ def encode(request: Request) -> int:
         facts = {"templates": model.templates, "text_tower": text_hash(model)}
         write_text(out, names, model.text_features(names).cpu().numpy(), facts)
     found = write_parts(
-        lambda missing: _with_words(encoded(model, missing, request, pace), len(missing), share.process == 0),
+        lambda missing: _with_words(_rows(model, missing, request, pace), len(missing), share.process == 0),
         inputs,
         out,
         plan,
@@ -156,17 +146,17 @@ def _with_words(rows: Iterator[Encoded], count: int, shown: bool) -> Iterator[En
 
 def feature_plan(model: VideoClassifier, request: Request, pace: tuple[float, float] | None) -> FeaturePlan:
     """What decides the features that `request` asks for."""
-    found = versions()
-    views = request.views
     settings: dict[str, Any] = {
         "hashes": feature_hashes(model),
         "text_tower": _text_tower(model),
         "recipe": model.recipe,
-        "clips": views.clips,
-        "crops": views.crops,
+        "clips": request.views.clips,
+        "crops": request.views.crops,
         **({} if pace is None else {"window": pace[0], "every": pace[1]}),
+        "gate": model.gate,
         "precision": model.precision,
-        "versions": {name: found[name] for name in SOFTWARE},
+        "device": model.device.type,
+        "versions": versions(),
     }
     return FeaturePlan(settings, level=request.level, dim=model.model.embed_dim, source=source_of(model))
 
@@ -196,104 +186,13 @@ def text_hash(model: VideoClassifier) -> str | None:
     return sha256_tensors(tower.state_dict()) if isinstance(tower, nn.Module) else None
 
 
-def encoded(
-    model: VideoClassifier, files: Sequence[File], request: Request, pace: tuple[float, float] | None = None
+def _rows(
+    model: VideoClassifier, files: Sequence[File], request: Request, pace: tuple[float, float] | None
 ) -> Iterator[Encoded]:
-    """Features of the files, or of what `request.level` says of them, lazily and in order."""
     if pace is not None:
-        frames = {"frames": 1, "sampling": "segment"} if request.level == "frame" else {}
-        windows = replace(windows_of(model, *pace), **frames)
-        with all_cores(model.device) as ordered_map:
-            for file in files:
-                yield from _window_rows(model, file, windows, request.level, ordered_map)
-        return
+        return by_time(model, files, pace, request.level)
     asked = WORKERS if request.workers is None else request.workers
     workers = min(asked, len(files)) if len(files) > 1 else 0
     load = Load(max(1, min(8, len(files) // (2 * max(workers, 1)))), workers)
-    work = _frame_rows(model, request.views) if request.level == "frame" else _video_row(model)
-    options: dict[str, Any] = {"load": load, "cache": request.cache or "auto", "timeout": TIMEOUT}
-    for file, found in for_each_video(model, files, work, request.views, **options):
-        if isinstance(found, Exception):
-            yield Encoded(file, None, str(found))
-        else:
-            yield from found
-
-
-def _window_rows(
-    model: VideoClassifier, file: File, windows: Windows, level: Level, ordered_map: OrderedMap
-) -> list[Encoded]:
-    """Rows of the windows of a file, or, with windows of one frame, of these frames, each once."""
-
-    def work(features: Float[Tensor, "B T D"]) -> Float32[np.ndarray, "B D"]:
-        one = F.normalize(features[:, 0], dim=-1) if level == "frame" else model.embed(features[:, None])
-        return one.cpu().numpy()
-
-    try:
-        with open_video(file, model.decoder) as video:
-            while True:
-                timeline = cut_into(windows, video)
-                items = file_items(video, timeline, model, lambda number, frame: None)
-                try:
-                    found = list(for_each_window(items, model, work, ordered_map))
-                    break
-                except FrameOrderError:  # at most once: from here on the frames are counted
-                    continue
-    except DecodeError as error:
-        return [Encoded(file, None, str(error))]
-    if level == "window":
-        return [Encoded(file, row, None, window.start, window.end) for window, row in found]
-    ends = np.append(timeline.times[1:], timeline.end)
-    rows = {int(window.frames[0]): row for window, row in found}
-    spans = {number: (float(timeline.times[number]), float(ends[number])) for number in rows}
-    return [Encoded(file, row, None, *spans[number], number) for number, row in rows.items()]
-
-
-Work = Callable[[File, Float[Tensor, "V T D"]], list[Encoded]]
-
-
-def _video_row(model: VideoClassifier) -> Work:
-    return lambda file, features: [Encoded(file, model.embed(features[None])[0].cpu().numpy())]
-
-
-def _frame_rows(model: VideoClassifier, views: Views) -> Work:
-    """Rows of the frames that the model samples, each frame once, in the order in which they are shown."""
-
-    def rows(file: File, features: Float[Tensor, "V T D"]) -> list[Encoded]:
-        try:
-            numbers, spans = sampled_frames(model.clips_of([Record(file, 0)], views), file)  # pyright: ignore
-        except DecodeError as error:
-            return [Encoded(file, None, str(error))]
-        unit = F.normalize(features.flatten(0, 1), dim=-1).numpy()
-        distinct, first = np.unique(numbers, return_index=True)
-        return [
-            Encoded(file, unit[place], None, *(span.tolist() if span is not None else (None, None)), number)
-            for number, place, span in zip(distinct.tolist(), first.tolist(), spans(distinct), strict=True)
-        ]
-
-    return rows
-
-
-Spans = Callable[[Int64[np.ndarray, "N"]], Sequence[Float64[np.ndarray, "2"] | None]]
-
-
-def sampled_frames(dataset: VideoDataset, file: File) -> tuple[Int64[np.ndarray, "M"], Spans]:
-    """Numbers of the frames in the views of the only record, in their order, and when frames are shown, where known.
-
-    Raises:
-        DecodeError: the file cannot be opened.
-    """
-    with open_video(file, dataset.decoder) as video:
-        while True:
-            last = max(video.num_frames - 1 - dataset.difference, 0)  # has a frame so many later
-            numbers = np.minimum(dataset.sampled(video.num_frames).ravel(), last)
-            try:
-                if not video.keyframes:  # their number is certain once they were counted
-                    video.read(numbers, lambda frame: np.empty(0))
-                break
-            except FrameOrderError:  # at most once, see `read_frames`
-                continue
-        try:
-            times = np.append(video.times, video.end)
-        except DecodeError:  # nothing in it says
-            return numbers, lambda chosen: [None] * len(chosen)
-    return numbers, lambda chosen: list(np.stack([times[chosen], times[chosen + 1]], axis=1))
+    options = {"load": load, "cache": request.cache or "auto", "timeout": TIMEOUT}
+    return by_sampling(model, files, request.views, request.level, **options)

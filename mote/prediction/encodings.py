@@ -61,6 +61,7 @@ class FeaturePlan(Plan):
     level: Level = "video"
     dim: int = 1
     source: Mapping[str, str | None] = field(default_factory=dict)
+    timed: bool = True  # several rows of an input
     format: ClassVar[str] = FORMAT
     holds: ClassVar[str] = "features"
 

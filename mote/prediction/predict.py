@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+import os
+import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from tqdm import tqdm
@@ -15,17 +17,19 @@ from tqdm import tqdm
 from mote.datasets.face_crop import check_installed
 from mote.datasets.sources import find_sources
 from mote.files.provenance import versions
-from mote.files.writing import write_atomic
+from mote.files.writing import write_together
 from mote.inference.classifier import VideoClassifier
-from mote.inference.contract import corrected
+from mote.inference.correction import corrected
 from mote.inference.features import Load
 from mote.inference.loading import load
 from mote.inference.model import ONE_VIEW, Namer, Prediction, Views
 from mote.inference.threshold import read_threshold
 from mote.parallel.accelerator import collect, make_accelerator
 from mote.parallel.launch import has_company
+from mote.prediction.share import Share
 
 NONE = "none of these"
+TOP = 5  # names that are printed
 WORKERS = 2  # processes that decode, as `data.workers`
 TIMEOUT = 60.0  # seconds for a video, as `data.decode_timeout`
 
@@ -40,11 +44,15 @@ class Request:
         class_names: names to choose among; None = the model's own.
         templates, backbone: see `mote.load`.
         views: how often each file is looked at; images have one view.
-        top: names printed for each file.
+        top: names printed for each file, or kept in `out`; None = 5 printed, all kept.
         threshold: a probability, or a result file that holds one (see `read_threshold`); a file whose best name does
             not reach it is answered "none of these".
         csv_file, json_file: where all scores are written.
         workers: processes that decode videos; 0 = this one; None = `WORKERS`, fewer for few videos.
+        engine: "ray" for the machines of a Ray cluster, see `name_with_ray`; None = this process, or those of a launch.
+        out: folder of Parquet parts in the place of tables, see `write_parts`; what it holds is not done again.
+        share: job i of n, which takes its share of the files, see `Share`; needs `out`.
+        retry_failed: files that failed before are tried again; needs `out`.
         cache: folder of frame features that are kept; None = as `evaluation.cache=auto`, see `cache_folder`.
     """
 
@@ -54,12 +62,16 @@ class Request:
     templates: str | None = None
     backbone: str | None = None
     views: Views = ONE_VIEW
-    top: int = 5
+    top: int | None = None
     threshold: str | None = None
     csv_file: str | None = None
     json_file: str | None = None
     workers: int | None = None
     cache: str | None = None
+    engine: str | None = None
+    out: str | None = None
+    share: tuple[int, int] = (1, 1)
+    retry_failed: bool = False
 
 
 def predict(request: Request) -> int:
@@ -70,9 +82,17 @@ def predict(request: Request) -> int:
     Raises:
         ValueError, FileNotFoundError: unknown model, no class names, no such file, a threshold of something else.
     """
-    views = request.views
+    views, written = request.views, [Path(file) for file in (request.csv_file, request.json_file) if file]
+    if folders := [file for file in written if file.is_dir()]:
+        raise ValueError(f"{folders[0]}: is a folder; --csv and --json take the name of a file")
+    if len({os.path.abspath(file) for file in written}) < len(written):
+        raise ValueError(f"{written[0]}: --csv and --json name the same file; give each its own")
     if views.faces:
         check_installed()
+    if request.out is not None:
+        from mote.prediction import arrow  # noqa: F401  # a missing package is said here
+    if request.engine is not None:
+        _check_engine(request)
     together = make_accelerator(cpu=not torch.cuda.is_available()) if has_company() else None
     device = None if together is None else together.device
     model = load(request.model, backbone=request.backbone, templates=request.templates, device=device)
@@ -89,11 +109,13 @@ def predict(request: Request) -> int:
     if request.threshold is not None:
         least = read_threshold(request.threshold, lambda: model.hashes(names), clips=views.clips, crops=views.crops)
     rank, processes = (0, 1) if together is None else (together.process_index, together.num_processes)
+    if request.out is not None:
+        return _into_folder(request, model, names, files, least, Share(*request.share, rank, processes))
     own = files[rank::processes]
     alone = together is None
     bar = tqdm(total=len(own), unit=model.kind, disable=None if len(own) > 1 and rank == 0 else True)
     predictions = []
-    for path, outcome in model.outcomes(own, names, views, **_options(request, len(own))):
+    for path, outcome in _outcomes(request, model, own, names):
         predictions.append(_answer(path, outcome, least))
         if alone:
             _say(predictions[-1], request.top, bar)
@@ -114,24 +136,79 @@ def predict(request: Request) -> int:
     return int(bad > 0)
 
 
+def _into_folder(
+    request: Request, model: Namer, names: list[str], files: list[str | Path], least: float, share: Share
+) -> int:
+    """Write what is missing in the folder of parts; the exit code: 1 where a file has no result."""
+    from mote.prediction.parts import Plan  # pyarrow is an extra
+    from mote.prediction.write import write_parts
+
+    views = request.views
+
+    def predictions(missing: list[str | Path]) -> Iterator[Prediction]:
+        found = _outcomes(request, model, missing, names)
+        off = None if len(missing) > 1 and share.process == 0 else True
+        for path, outcome in tqdm(found, total=len(missing), unit=model.kind, disable=off):
+            yield _answer(path, outcome, least)
+
+    settings = decisive(model, names, views, least if request.threshold is not None else None)
+    out = Path(cast(str, request.out))
+    plan = Plan(settings, names, None if request.top is None else request.top)
+    done = write_parts(predictions, files, out, plan, share=share, retry_failed=request.retry_failed)
+    if share.process == 0:
+        what = f"{done.now} of {done.own} {model.kind}s done now, {done.own - done.now} before"
+        print(f"{out}: {what}; mote collect {shlex.quote(str(out))} makes one table of all")
+    if done.failed:
+        print(f"mote: {done.failed} of {done.own} {model.kind}s have no result", file=sys.stderr)
+    return int(done.failed > 0)
+
+
+def decisive(model: Namer, names: Sequence[str], views: Views, threshold: float | None) -> dict[str, object]:
+    """What decides the numbers of a prediction, besides the names to choose among: by it folders are told apart."""
+    settings: dict[str, object] = {"kind": model.kind, "hashes": dict(model.hashes(names)), **views._asdict()}
+    if isinstance(model, VideoClassifier):
+        gate = {"modulation": model.modulation, "modulation_gate": asdict(model.modulation_gate)}
+        offset = None if model.offset is None else model.offset.tolist()
+        settings |= {"recipe": model.recipe, **gate, "precision": model.precision, "offset": offset}
+    return {**settings, "threshold": threshold, "device": model.device.type, "versions": versions()}
+
+
+def _check_engine(request: Request) -> None:
+    """Refuse what another engine decides. Raises ValueError, also where Ray is not installed."""
+    from mote.prediction import ray_engine  # noqa: F401
+
+    if has_company():
+        raise ValueError("--engine ray starts the processes itself; start mote without a launcher")
+    if request.workers is not None or request.cache is not None:
+        raise ValueError("--workers and --cache are for this machine; with --engine ray the cluster decides")
+
+
 def _check_images(request: Request) -> None:
     """Refuse what is for videos where the model takes images. Raises ValueError."""
     given = {
         "--clips and --crops are": (request.views.clips, request.views.crops) != (1, 1),
         "--workers is": request.workers is not None,
         "--cache is": request.cache is not None,
+        "--engine is": request.engine is not None,
     }
     for option, is_given in given.items():
         if is_given:
             raise ValueError(f"{option} for videos; {request.model} holds a network for still images")
 
 
-def _options(request: Request, files: int) -> dict[str, Any]:
-    """How so many videos are decoded: few of them need no other processes, nor many at once."""
+def _outcomes(
+    request: Request, model: Namer, files: Sequence[str | Path], names: Sequence[str]
+) -> Iterator[tuple[str | Path, dict[str, float] | Exception]]:
+    """Scores of each file, by the engine that was asked for. Few videos need no other processes, nor many at once."""
+    if request.engine == "ray":
+        from mote.prediction.ray_engine import name_with_ray  # an extra
+
+        return name_with_ray(cast(VideoClassifier, model), files, names, request.views, timeout=TIMEOUT)
     asked = WORKERS if request.workers is None else request.workers
-    workers = min(asked, files) if files > 1 else 0
-    load = Load(max(1, min(8, files // (2 * max(workers, 1)))), workers)
-    return {"load": load, "cache": request.cache or "auto", "timeout": TIMEOUT}
+    workers = min(asked, len(files)) if len(files) > 1 else 0
+    load = Load(max(1, min(8, len(files) // (2 * max(workers, 1)))), workers)
+    cache = request.cache or "auto"
+    return model.outcomes(files, names, request.views, load=load, cache=cache, timeout=TIMEOUT)
 
 
 def _answer(path: str | Path, outcome: dict[str, float] | Exception, least: float) -> Prediction:
@@ -141,18 +218,19 @@ def _answer(path: str | Path, outcome: dict[str, float] | Exception, least: floa
     return Prediction(path, outcome, name=name if highest >= least else None)
 
 
-def _say(prediction: Prediction, top: int, bar: tqdm) -> None:
+def _say(prediction: Prediction, top: int | None, bar: tqdm) -> None:
     if prediction.error is not None:
         bar.write(f"mote: skipped: {prediction.error}", file=sys.stderr)
         return
-    best = ", ".join(f"{name} {score:.3f}" for name, score in list(prediction.scores.items())[:top])
+    best = ", ".join(f"{name} {score:.3f}" for name, score in list(prediction.scores.items())[: top or TOP])
     bar.write(f"{prediction.path}: {best}" if prediction.name is not None else f"{prediction.path}: {NONE} ({best})")
 
 
 def _write(request: Request, model: Namer, names: list[str], predictions: list[Prediction], least: float) -> None:
     """The table and the document that are asked for."""
+    contents: dict[Path, str | bytes] = {}
     if request.csv_file:
-        write_atomic(Path(request.csv_file), _as_csv(predictions, names))
+        contents[Path(request.csv_file)] = _as_csv(predictions, names)
     if request.json_file:
         views = request.views
         settings = {"model": request.model, "labels": names, "clips": views.clips, "crops": views.crops}
@@ -160,7 +238,9 @@ def _write(request: Request, model: Namer, names: list[str], predictions: list[P
         settings |= {"recipe": model.recipe} if isinstance(model, VideoClassifier) else {}
         settings |= {"threshold": least} if request.threshold is not None else {}
         document = {**settings, f"{model.kind}s": [_as_json(p) for p in predictions]}
-        write_atomic(Path(request.json_file), json.dumps(document, indent=1))
+        contents[Path(request.json_file)] = json.dumps(document, indent=1)
+    if contents:
+        write_together(contents)
 
 
 def _as_json(prediction: Prediction) -> dict:

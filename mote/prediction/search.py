@@ -15,6 +15,7 @@ from mote.datasets.decoding.decode import open_video
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.decoding.reading import Frame
 from mote.datasets.lists.class_files import read_templates
+from mote.files.addresses import without_secrets
 from mote.files.names import check_names
 from mote.files.provenance import versions
 from mote.files.writing import csv_text, to_json, write_atomic
@@ -75,7 +76,7 @@ def run(request: Request) -> int:
     for query, hits in zip(queries, found, strict=True):
         print(query)
         for hit in hits:
-            print(f"  {hit.score:.4f}  {hit.path}{in_words(hit)}")
+            print(f"  {hit.score:.4f}  {without_secrets(hit.path)}{in_words(hit)}")
     facts = {"features": request.folder, "settings": plan.document["settings"], "templates": templates}
     _write(request, found, facts | {"versions": versions()})
     return 0
@@ -127,11 +128,12 @@ def _write(request: Request, found: Sequence[Sequence[Hit]], facts: dict[str, ob
         write_atomic(request.json_file, to_json({**facts, "queries": queries}))
     if request.page is not None:
         base = base_folder(Path(request.folder))
-        shown = {
-            query: [ShownHit(hit.path, in_words(hit).strip(), hit.score, frame_of(hit, base)) for hit in hits]
-            for query, hits in pairs
-        }
+        shown = {query: [_shown(hit, base) for hit in hits] for query, hits in pairs}
         write_search_page(request.page, shown, facts)
+
+
+def _shown(hit: Hit, base: Path) -> ShownHit:
+    return ShownHit(without_secrets(hit.path), in_words(hit).strip(), hit.score, frame_of(hit, base))
 
 
 def frame_of(hit: Hit, base: Path) -> Frame | None:

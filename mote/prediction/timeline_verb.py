@@ -16,7 +16,7 @@ from mote.datasets.sources import find_sources
 from mote.files.provenance import versions
 from mote.files.writing import replacing_together, write_atomic
 from mote.inference.classifier import VideoClassifier
-from mote.inference.contract import corrected
+from mote.inference.correction import corrected
 from mote.inference.loading import load_video
 from mote.inference.threshold import read_threshold
 from mote.parallel.cores import OrderedMap, all_cores

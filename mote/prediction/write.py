@@ -4,8 +4,6 @@ No process waits for another, or knows of it: what is whose follows from the nam
 parts in the folder. A process that is killed loses what it had not yet written, which the next one does again.
 """
 
-import hashlib
-import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -18,43 +16,12 @@ from mote.files.writing import writing
 from mote.prediction.arrow import pa, pc
 from mote.prediction.folder import finished, open_folder, record_inputs
 from mote.prediction.parts import PACE, Pace, PartWriter, Plan, as_text
+from mote.prediction.share import ALL, Share
 
 if TYPE_CHECKING:
     from mote.inference.model import Prediction
 
 Input = str | Path
-
-
-class Share(NamedTuple):
-    """Which inputs are a process's own: those of job `number` of `jobs`, and among them of one of its processes.
-
-    By the hash of the name alone, so that nobody has to agree on anything but `jobs`.
-    """
-
-    number: int = 1
-    jobs: int = 1
-    process: int = 0
-    processes: int = 1
-
-    def takes(self, name: str) -> bool:
-        """Whether the input of this name is among them."""
-        if self.jobs * self.processes == 1:
-            return True
-        digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        rest, job = divmod(int.from_bytes(digest, "big"), self.jobs)
-        return job == self.number - 1 and rest % self.processes == self.process
-
-
-ALL = Share()
-
-
-def parse_share(text: str) -> Share:
-    """The share that `--part i/n` names, i from 1 to n; raises ValueError."""
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
-    number, jobs = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= number <= jobs:
-        raise ValueError(f"--part {text}: expected i/n with i from 1 to n, such as 1/8, 2/8, ..., 8/8")
-    return Share(number, jobs)
 
 
 class Outcome(NamedTuple):
@@ -112,14 +79,23 @@ def _write(predictions: Iterator["Prediction"], writer: PartWriter, names: Itera
     """How many inputs failed. What is whole is written also where an exception ends the work."""
     failed, expected = 0, iter(names)
     try:
-        for name, rows in groupby(predictions, key=lambda prediction: str(prediction.path)):
+        for whole in _by_input(predictions, several=writer.plan.timed):
+            name = str(whole[0].path)
             assert name == next(expected, None), f"{name}: predicted out of order"
-            whole = list(rows)
             writer.add(name, whole)
             failed += any(row.error is not None for row in whole)
     finally:
-        if isinstance(predictions, Generator):
-            predictions.close()  # its workers end now
-        writer.flush()
+        try:
+            writer.flush()
+        finally:
+            if isinstance(predictions, Generator):
+                predictions.close()  # its workers end now
     assert next(expected, None) is None, "an input was left out"
     return failed
+
+
+def _by_input(predictions: Iterator["Prediction"], *, several: bool) -> Iterator[list["Prediction"]]:
+    """All predictions of each input; where there are `several`, they are known to be all when the next input begins."""
+    if several:
+        return (list(rows) for _, rows in groupby(predictions, key=lambda prediction: str(prediction.path)))
+    return ([prediction] for prediction in predictions)

@@ -22,9 +22,9 @@ from mote.evaluation.videos import evaluate
 from mote.files.hashes import sha256_file
 from mote.files.names import letters
 from mote.files.shipped import data_file
-from mote.files.writing import to_json, write_atomic
+from mote.files.writing import to_json, write_together
 from mote.inference.classifier import VideoClassifier
-from mote.inference.contract import as_asked
+from mote.inference.contract import as_asked, check_named, other_clips
 from mote.inference.loading import load_video
 from mote.inference.model import Source
 from mote.metrics.statistics import mean_and_std
@@ -40,19 +40,25 @@ Summary = dict[str, Any]  # content of a result file: which keys it has depends 
 
 
 class Entry(NamedTuple):
-    """A model by name, the configuration that it is scored under, and which of its settings the user gave."""
+    """A model by name, the configuration that it is scored under, which of its settings the user gave, and its own
+    configuration without these.
+    """
 
     source: Source
     config: Config
     named: frozenset[str] = frozenset()
+    own: Config = Config()
 
 
 class Share(NamedTuple):
-    """A loaded model, the configuration that it is scored under, and the lists that it is scored on."""
+    """A loaded model, the configuration that it is scored under, the lists that it is scored on, and how clips were
+    made for it before the user's settings (`VideoClassifier.recipe`), where there may be some.
+    """
 
     classifier: VideoClassifier
     config: Config
     lists: Sequence[ProtocolList]
+    recipe: Mapping[str, Any] | None = None
 
 
 class Rules(TypedDict):
@@ -81,7 +87,7 @@ def evaluate_protocol(
         entries: one model; for a protocol of folds one for each list, in the order of the lists.
         protocol: `declared`, if it has variants.
         lists, root: see `find_lists`.
-        out: folder of the result files; for a protocol of folds it also gets NAME.txt, the table.
+        out: folder of the result files.
         union, name: see `run_protocol`, whose result is returned.
 
     Raises:
@@ -98,18 +104,17 @@ def evaluate_protocol(
         check_folds(protocol, found, [entry.source.model for entry in entries], [entry.config for entry in entries])
 
     def shares() -> Iterator[Share]:  # one model in memory at a time
-        for number, (source, config, named) in enumerate(entries):
-            classifier = load_video(source.model, backbone=source.backbone, device=accelerator.device)
-            classifier = as_asked(classifier, config, named)
-            yield Share(classifier, config, [found[number]] if folds else found)
+        for number, (source, config, named, own) in enumerate(entries):
+            loaded = load_video(source.model, backbone=source.backbone, device=accelerator.device)
+            classifier = as_asked(loaded, config, named)
+            check_named(replace(classifier, sampling=protocol.sampling), config, own, named)
+            yield Share(classifier, config, [found[number]] if folds else found, loaded.recipe)
 
     with working_on(accelerator, out, name or protocol.name):
         result = run_protocol(shares(), protocol, accelerator, out, union=union, name=name)
     if accelerator.is_main_process:
         if folds:
-            table = text_table(fold_table(result))
-            write_atomic(out / f"{result['task']}.txt", table + "\n")
-            print(table)
+            print(text_table(fold_table(result)))
         for one, part in {} if folds else result["lists"].items():
             print(f"{one}: {headline(part)}")
             report({**part, "warnings": []})
@@ -136,7 +141,8 @@ def run_protocol(
         shares: which models are scored on which lists; taken one at a time.
         protocol: `declared`, if it has variants.
         accelerator: the processes that share the work.
-        out: folder of the result files; None: nothing is written.
+        out: folder of the result files; for a protocol of folds it also gets NAME.txt, the table. None: nothing is
+            written.
         union: class file whose names compete as well.
         name: stem of the result files; None: the protocol's name.
 
@@ -153,9 +159,10 @@ def run_protocol(
     name = name or protocol.name
     summaries: dict[str, Summary] = {}
     departures: list[str] = []
-    for classifier, config, lists in shares:
+    for classifier, config, lists, recipe in shares:
         classifier = by_rules(classifier, config, protocol, lists[0])
-        own = list(dict.fromkeys(_departures(classifier, protocol, lists, config, union)))
+        clips = () if recipe is None else other_clips(classifier.recipe, recipe, protocol.settings())
+        own = list(dict.fromkeys([*_departures(classifier, protocol, lists, config, union), *clips]))
         departures += [line for line in own if line not in departures]
         applied = protocol if classifier.can_gate else replace(protocol, modulation=False)
         for one in lists:
@@ -259,6 +266,8 @@ def _departures(
     yield from (line for one in lists for line in one.departures)
     if resolve_precision(config.evaluation.precision, classifier.device) != "fp32":
         yield f"evaluation.precision={config.evaluation.precision}: matrix products are not in fp32"
+    if config.imbalance.posthoc != "none":
+        yield f"imbalance.posthoc={config.imbalance.posthoc}: logits are corrected after training"
     if union is not None:
         yield f"the classes of {union} compete as well"
     tuned = {*map(letters, classifier.classes or ())}
@@ -270,10 +279,16 @@ def _departures(
 
 
 def _write(out: Path, result: Summary) -> None:
-    """The joint result; its lists are named with their files and hashes, their numbers are there."""
+    """The joint result, and its table where it is one of folds, both or neither.
+
+    Its lists are named with their files and hashes, their numbers are there.
+    """
     lists = {}
     for name, part in result["lists"].items():
         file = out / f"{result['task']}-{name}.json"
         keys = ("top1", "top1_interval", "top5", "top5_k", "mean_class_recall", "listed", "scored")
         lists[name] = {"file": file.name, "sha256": sha256_file(file), **{key: part[key] for key in keys}}
-    write_atomic(out / f"{result['task']}.json", to_json({**result, "lists": lists}))
+    contents = {out / f"{result['task']}.json": to_json({**result, "lists": lists})}
+    if result["protocol"]["fields"]["subsets"] == "folds":
+        contents[out / f"{result['task']}.txt"] = text_table(fold_table(result)) + "\n"
+    write_together(contents)

@@ -26,7 +26,7 @@ from mote.files.provenance import provenance
 from mote.files.temporary import temporary_name
 from mote.files.writing import replacing_together, to_json, write_atomic
 from mote.inference.classifier import VideoClassifier
-from mote.inference.contract import as_asked, settled
+from mote.inference.contract import as_asked, check_named, settled
 from mote.inference.features import cache_folder
 from mote.inference.loading import load_video
 from mote.metrics.frontier import frontier_csv, frontier_row, with_pareto
@@ -101,7 +101,7 @@ def frontier(
     Raises:
         ValueError: values outside [0, 1], the same data set named twice, or lists that do not fit.
     """
-    source, config, named = entry
+    source, config, named, own = entry
     if wrong := [value for value in (*alphas, *gates) if not 0 <= value <= 1]:
         raise ValueError(f"alphas and gates must be within 0..1, got {wrong}")
     targets = [find_target(text, config, root) for text in (closed, *zero_shot)]
@@ -116,10 +116,11 @@ def frontier(
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
     classifier = load_video(source.model, backbone=source.backbone, device=accelerator.device)
     classifier = as_asked(classifier, config, named)
+    check_named(classifier, config, own, named)
     if min(alphas, default=1) < 1:
         classifier.original_weights()  # refuses a tower that does not fit before anything is measured
     for target in targets:
-        _check(target, classifier)
+        _check(target, classifier, config)
     rows = []
     settings = list(_settings(source.model, classifier, alphas, gates))
     with working_on(accelerator, out, "frontier"), _features_kept(config, classifier, out, accelerator) as folder:
@@ -137,9 +138,10 @@ def frontier(
     return rows
 
 
-def _check(target: Target, classifier: VideoClassifier) -> None:
-    """Refuse what the model cannot follow, before anything is decoded; raises ValueError."""
+def _check(target: Target, classifier: VideoClassifier, config: Config) -> None:
+    """Refuse what the model cannot follow, or does not read, before anything is decoded; raises ValueError."""
     asked = as_asked(classifier, target.config, target.named)
+    check_named(asked, target.config, config, target.named)
     if target.protocol is not None:
         by_rules(asked, target.config, target.protocol, target.lists[0])
     else:

@@ -58,7 +58,7 @@ class ShownTimeline:
 
 def write_timeline_page(path: Path | str, shown: ShownTimeline, note: str, facts: Mapping[str, object]) -> Path:
     """Write the page and return its path; note: how windows were scored; facts: where the numbers come from."""
-    sections = [Section("Timeline", markup=timeline_markup(shown, note)), Section("Provenance", facts=facts)]
+    sections = [Section("What happens when", markup=timeline_markup(shown, note)), Section("Provenance", facts=facts)]
     return write_page(path, f"Timeline: {shown.path}", sections)
 
 

@@ -6,6 +6,7 @@ The result has the layout of its source: beside a run's `config.yaml` the model 
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from mote.files.provenance import versions
 from mote.files.run_directory import BEST, CONFIG, config_file, model_folder
 from mote.files.writing import refuse_filled, replacing_folder
 from mote.models import folders
-from mote.models.checkpoints import TENSORS, TEXT, save_model
+from mote.models.checkpoints import TENSORS, TEXT, is_reference_checkpoint, save_model
 from mote.models.image_checkpoints import is_image_model, load_net, save_net
 from mote.models.image_nets import ImageClassifier
 from mote.models.video_clip import VideoCLIP
@@ -46,7 +47,7 @@ def compact_model(model: str, out: str) -> dict[str, object]:
     """Write the network of `model` without its zero parts to `out`; the result is the report, as in compact.json.
 
     Args:
-        model: run directory or model folder.
+        model: run directory or model folder, or an authors' checkpoint (.pt), see `models.folders.with_assumptions`.
         out: new folder.
 
     Raises:
@@ -125,6 +126,15 @@ def _image(folder: Path) -> Source:
 def _video(source: Path, inner: Path) -> Source:
     """A video model with what lies beside its parameters."""
     loaded = folders.load_folder(source)
+    if is_reference_checkpoint(source):
+        loaded = folders.with_assumptions(loaded)
+        classes = loaded.classes or []
+        print(
+            f"mote: {source}: does not say how its clips are made; written down is what mote.load assumes: "
+            f"{loaded.meta['frames']} frames of {loaded.meta['size']} pixels, one per segment, the "
+            f"{len(loaded.meta['templates'])} templates of the method, {len(classes)} classes ({classes[0]}, ...)",
+            file=sys.stderr,
+        )
     size, frames = loaded.meta.get("size", 224), loaded.meta.get("frames", 8)
 
     def example(batch: int) -> Run:

@@ -22,8 +22,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mote.files.names import name_difference
+from mote.files.patient import PatientFile
 from mote.files.temporary import is_own, remove_leftovers
-from mote.files.writing import PatientFile, replacing, write_atomic, writing
+from mote.files.writing import replacing, write_atomic, writing
 
 _FILES = re.compile(r"weights-\d{8,}\.safetensors|optimizer-\d{8,}\.pt")  # of checkpoints, in `last/`
 

@@ -17,9 +17,12 @@ from mote.cli import main
 from mote.config import load as load_config
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
+from mote.diagnostics.mixing_report import mixing_report
+from mote.diagnostics.report import diagnose
 from mote.diagnostics.request import Request
 from mote.diagnostics.subject import subject
 from mote.evaluation.views import image_dataset, training_list
+from mote.files.locking import InUseError
 from mote.inference.loading import load
 from mote.models.autoencoder import ImageAutoencoder, save_autoencoder
 from mote.models.image_checkpoints import load_net
@@ -120,6 +123,7 @@ def test_pictures_are_measured_and_the_files_explain_themselves(images, capsys):
     assert values["hessian_top"] > 0 and values["gauss_newton_trace"] >= values["gauss_newton_top"] * (1 - 1e-3)
 
 
+@pytest.mark.slow
 def test_a_temporal_head_is_measured_on_features_and_a_video_model_on_pixels(head, capsys):
     assert mote("diagnose", head, *FEW, "--samples", "6") == 0
     out = capsys.readouterr().out
@@ -229,8 +233,27 @@ def test_mistakes_are_one_line_and_write_nothing(images, tmp_path, capsys):
         ([images / "a", "--probes", "1"], "--probes >= 2"),
         ([images / "a", "--alpha", "1"], "--alpha has no meaning for a run"),
         ([images / "a", "data.train=nowhere.csv"], "nowhere.csv"),
+        ([images / "a", "image.mean=[0.9]"], "image.mean=(0.9,): nothing would change: mean and standard deviation"),
+        ([images / "a", "evaluation.clips=2"], "evaluation.clips=2: nothing would change: what is done here with a"),
         (["mixing", "--probes", "3"], "--probes has no meaning for mixing"),
         (["--compare", images / "a"], "at least two different runs"),
     ):
         assert message in fails(capsys, "diagnose", *arguments, "--out", tmp_path / "bad")
         assert not (tmp_path / "bad").exists()
+
+
+def test_files_that_another_process_works_on_are_refused_before_the_run_is_looked_at(tmp_path):
+    code = "import sys; from pathlib import Path; from mote.files.writing import alone\n"
+    code += "with alone(Path(sys.argv[1])): print('held', flush=True); sys.stdin.readline()"
+    config = load_config([], ["run.cpu=true"])
+    for name in ("mine.json", "mixing_law.csv"):
+        command = [sys.executable, "-c", code, str(tmp_path / name)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None and other.stdout.readline() == "held\n"
+            with pytest.raises(InUseError, match=rf"{name}: in use by process {other.pid} on "):
+                if name == "mine.json":
+                    diagnose(Path("no run"), config, tmp_path, Request("mine"))
+                else:
+                    mixing_report(tmp_path, size=(1, 8, 8), draws=1, seed=0, alpha=1.0, ratio=0.5, extent="space")
+            other.communicate("\n")
+    assert list(tmp_path.iterdir()) == []

@@ -66,6 +66,7 @@ def test_train_evaluate_and_sample(stripes, judge, tmp_path, capsys):
     for kind, height in (("samples", 3), ("reconstructions", 10), ("interpolations", 10)):
         with Image.open(run / "evaluations" / f"eval_{kind}.png") as sheet:
             assert sheet.size == (200, 20 * height)
+    assert json.loads((run / "best" / "model.json").read_text())["preprocessing"]["resize"] == "crop"
     assert mote("eval", run, "--out", tmp_path / "again") == 0
     again = json.loads((tmp_path / "again" / "eval.json").read_text())
     same = ("reconstruction", "frechet", "latent", "energy", "coverage", "agreement", "sample_classes")

@@ -239,6 +239,7 @@ def test_settings_that_cannot_be_are_refused(overrides, message):
         load([], ["task=expression", *overrides])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:tiny CLIP has no token")
 def test_clip_as_a_backbone(faces, tmp_path):
     clip = ["image.net=backbone", "image.channels=3", "data.size=64", "optim.epochs=1", "optim.backbone_lr_scale=1"]

@@ -1,11 +1,16 @@
 """A start that is refused: one line, before the model is built wherever that is possible, and nothing left behind."""
 
+from unittest.mock import MagicMock
+
 import numpy as np
 import pytest
+import torch
 from command_line import fails
 
+from mote.config import load
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
+from mote.experiments import train
 from mote.models import folders
 
 CLASSES = ("red star moving left", "blue arrow growing")
@@ -88,3 +93,37 @@ def test_a_start_that_fails_before_its_first_step_leaves_nothing(clips, tmp_path
     monkeypatch.setattr("mote.training.run.Unreadable.of", fail)
     assert "no account" in fails(capsys, *start(clips, tmp_path / "run"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_best_weights_and_their_metrics_change_together_or_not_at_all(tmp_path, monkeypatch):
+    (tmp_path / "evaluations").mkdir()
+    config = load([], ["evaluation.manifest=a.txt", "run.select=top1"])
+
+    def save(text: str) -> None:
+        def write(_task, folder, _selected):
+            folder.mkdir()
+            (folder / "model.safetensors").write_text(text)
+
+        (tmp_path / "evaluations" / "eval.json").write_text(text)
+        experiment = MagicMock()
+        experiment.save.side_effect = write
+        train._save_best(config, experiment, tmp_path, torch.nn.Identity(), {"top1": 1.0})
+
+    def kept() -> list[str]:
+        return [(tmp_path / name).read_text() for name in ("best/model.safetensors", "metrics.json")]
+
+    save("old")
+    assert kept() == ["old", "old"]
+
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "_keep_metrics", full)
+        with pytest.raises(OSError, match=r"best: cannot be written: No space left on device; what was there before"):
+            save("new")
+    assert kept() == ["old", "old"]
+    save("new")
+    assert kept() == ["new", "new"] and sorted(path.name for path in tmp_path.iterdir()) == [
+        "best", "evaluations", "metrics.json",
+    ]  # fmt: skip

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mote.files.patient import PatientFile
 from mote.files.temporary import is_own, lock_name, remove_leftovers
 from mote.files.writing import (
-    PatientFile,
     WritingError,
     complete,
     refuse_filled,
@@ -25,6 +25,7 @@ from mote.files.writing import (
     write_atomic,
     write_first,
     write_folder,
+    write_together,
     writing,
 )
 
@@ -180,6 +181,49 @@ def test_a_pair_comes_together_or_not_at_all(tmp_path):
     assert {(tmp_path / name).read_text() for name in ("a.csv", "a.json")} == {"old"}
     (tmp_path / "plain").touch()
     assert (tmp_path / "a.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_folders_within_come_with_it_also_where_a_kill_came_after_the_commit(tmp_path, monkeypatch):
+    def both(content: str) -> None:
+        with replacing_together(tmp_path) as stage:
+            write_folder(stage / "best", {"weights": content, "adapters/a": content})
+            (stage / "metrics.json").write_text(content)
+
+    both("old")
+    (tmp_path / "best" / "other").touch()
+    real = os.replace
+    for survived in range(1, 4):
+        done = []
+
+        def counted(source, target, done=done, survived=survived):
+            if (Path(target).parent == tmp_path and Path(target).name.startswith(".mote-commit")) or done:
+                done.append(target)
+            if len(done) > survived:
+                raise KeyboardInterrupt
+            real(source, target)
+
+        monkeypatch.setattr(os, "replace", counted)
+        with pytest.raises(KeyboardInterrupt):
+            both(f"new {survived}")
+        monkeypatch.setattr(os, "replace", real)
+        complete(tmp_path)
+        found = ("best/weights", "best/adapters/a", "metrics.json")
+        assert {(tmp_path / name).read_text() for name in found} == {f"new {survived}"}
+        assert names(tmp_path) == ["best", "metrics.json"]
+        assert names(tmp_path / "best") == ["adapters", "other", "weights"]
+    (tmp_path / "x").touch()
+    with pytest.raises(WritingError, match=r"Not a directory: .*x"), replacing_together(tmp_path) as stage:
+        write_folder(stage / "x", {"a": "b"})
+    assert names(tmp_path) == ["best", "metrics.json", "x"]
+
+
+def test_files_of_two_folders_are_all_written_before_one_is_replaced(tmp_path):
+    files = [tmp_path / "a" / "x.csv", tmp_path / "b" / "x.json"]
+    write_together(dict.fromkeys(files, "old"))
+    with files_of_at_most(10_000), pytest.raises(WritingError, match=r"x\.csv and .*x\.json: cannot be written: File"):
+        write_together({files[0]: "new", files[1]: "x" * LARGE})
+    assert [file.read_text() for file in files] == ["old", "old"]
+    assert names(tmp_path / "a") == ["x.csv"] and names(tmp_path / "b") == ["x.json"]
 
 
 @pytest.mark.parametrize("survived", range(4))

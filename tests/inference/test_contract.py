@@ -1,6 +1,7 @@
 """One contract of how clips are made: a model's own way from every place, overrides followed or refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import evaluated_clips
@@ -8,23 +9,32 @@ import numpy as np
 import pytest
 import torch
 from evaluated_clips import settings, write_clips
+from PIL import Image
 from safetensors import safe_open
 from small_towers import small_clip
 
 from mote import load
 from mote.cli import main
+from mote.config import Config
 from mote.config import load as load_config
+from mote.config.sections import EvaluationConfig
 from mote.datasets import video
 from mote.files.preprocessing import CUT_FIRST, Preprocessing
-from mote.inference.contract import as_asked, settled
+from mote.inference.contract import as_asked, check_named, other_clips, settled
 from mote.inference.export import contract, export
 from mote.inference.features import _pixels
+from mote.inference.images import ImageClassifier
+from mote.inference.latent import LatentModel
 from mote.inference.loading import load_video
+from mote.models.autoencoder import ImageAutoencoder
 from mote.models.checkpoints import save_model
 from mote.models.clip import _preprocessing, load_backbone
+from mote.models.feature_maps import CLIPImages
+from mote.models.image_checkpoints import image_classifier, save_net
 from mote.models.modulation import GATE, Gate
 from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
+from mote.regularizers.gaussian_mixture import axis_centres, isotropic
 
 TUNED = list(evaluated_clips.CLASSES)
 OWN = {"frames": 4, "size": 64, "sampling": "dense", "stride": 2, "difference": 1, "decoder": "decord"}
@@ -81,6 +91,7 @@ def test_a_folder_and_its_export_say_the_same(folder, tmp_path):
     assert note["resize"]["fill"] == [1, 2, 3] and note["sampling"]["stride"] == 2
 
 
+@pytest.mark.slow
 def test_the_gate_of_the_model_is_part_of_prediction_and_of_a_graph(folder, tmp_path):
     model, names = load_video(str(folder), device="cpu"), ["red star", "green ring", "pink heart"]
     frames = torch.from_numpy(np.random.default_rng(5).integers(0, 256, (2, 1, 4, 3, 64, 64), dtype=np.uint8))
@@ -193,3 +204,132 @@ def test_a_backbone_brings_its_own_preprocessing(tmp_path):
     assert _preprocessing("a", {"interpolation": "random"}) == Preprocessing()
     with pytest.raises(ValueError, match="a: preprocessing: resize must be one of"):
         _preprocessing("a", {"resize_mode": "other"})
+
+
+def image_net(classes: tuple[str, ...] = ("a", "b"), **meta) -> ImageClassifier:
+    net = image_classifier("lenet", len(classes), mean=(0.25,), std=(0.5,), in_channels=1, size=28)
+    return ImageClassifier(net.eval(), list(classes), {"size": 28, "channels": 1, **meta}, torch.device("cpu"))
+
+
+def autoencoder() -> LatentModel:
+    net = ImageAutoencoder(size=8, channels=1, latent=4, codes=4, width=4)
+    return LatentModel(
+        net, isotropic(axis_centres(2, 4, 6.0)), {"classes": ["a"], "method": "gm", "conditional": False}
+    )
+
+
+EVERYWHERE = {f"data.{key}" for key in ("train", "root", "split", "classes", "workers", "interpolation", "resize")}
+EVERYWHERE |= {f"evaluation.{key}" for key in ("manifest", "root", "split", "batch_size", "page", "name", "classes")}
+EVERYWHERE |= {"run.cpu"}
+CLIP = {"data.mean", "data.std"}
+POSTHOC = {"imbalance.posthoc", "imbalance.posthoc_tau"}
+VIDEO = {f"data.{key}" for key in ("frames", "size", "sampling", "stride", "difference", "decoder", "decode_timeout")}
+COUNTED = {key: f"evaluation.{key}" for key in EvaluationConfig.model_fields}
+
+
+@pytest.mark.parametrize("kind", ["video", "image", "expression", "clip images", "autoencoder"])
+def test_every_setting_that_changes_nothing_is_refused(folder, kind):
+    """All leaves of the configuration, each alone: what is left is what the evaluation of this kind of model reads."""
+    video = load_video(str(folder), device="cpu")
+    model, read = {
+        "video": lambda: (video, VIDEO | CLIP | POSTHOC | {*COUNTED.values()} - {COUNTED["every"], COUNTED["accept"]}),
+        "image": lambda: (image_net(), {"data.size"}),
+        "expression": lambda: (image_net(counts=[3, 1]), {"data.size"} | POSTHOC),
+        "clip images": lambda: (
+            replace(image_net(), net=CLIPImages(video.model, torch.eye(2, 128))),
+            CLIP | {"data.size"},
+        ),
+        "autoencoder": lambda: (autoencoder(), {"autoencoder.judge", "optim.batch_size", "optim.accumulation"}),
+    }[kind]()
+    own, left = Config(), set()
+    for section, part in own:
+        for key in getattr(type(part), "model_fields", {}):
+            changed = own.model_copy(update={section: part.model_copy(update={key: "another"})})
+            name = f"{section}.{key}"
+            try:
+                check_named(model, changed, own, {name})
+            except ValueError as error:
+                assert str(error).startswith(f"{name}=another: nothing would change: ") and "\n" not in str(error)
+            else:
+                left.add(name)
+            check_named(model, changed, changed, {name})  # what the run has already asks for nothing
+    assert left == EVERYWHERE | read - {"imbalance.posthoc_tau"}  # which needs posthoc
+
+
+def test_what_another_setting_makes_idle_is_refused_and_the_reason_said(folder):
+    video, own = load_video(str(folder), device="cpu"), Config()
+
+    def said(*overrides: str, model=video) -> str:
+        named = {override.partition("=")[0] for override in overrides}
+        try:
+            check_named(model, load_config([], overrides), own, named)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    assert "only data.resize=longest has bars to fill" in said("data.fill=[1,1,1]")
+    assert said("data.fill=[1,1,1]", "data.resize=longest") == said("data.stride=3") == ""
+    segments = replace(video, sampling="segment")
+    assert "data.stride=3: nothing would change: clips of this model are sampled" in said(
+        "data.stride=3", model=segments
+    )
+    assert "used with evaluation.unknown only" in said("evaluation.accept=0.5")
+    assert said("evaluation.accept=0.5", "evaluation.unknown=x") == ""
+    assert "imbalance.posthoc is none" in said("imbalance.posthoc_tau=0.5")
+    text = said("model.layers=2", "optim.lr=1", "loss.anchor=paper", "data.flip=0", "data.grayscale=0.5", "run.keep=2")
+    assert text.startswith("data.flip=0.0, data.grayscale=0.5, loss.anchor=paper, model.layers=2 and 2 more: nothing")
+    assert "a result is written to --out" in said("run.out=x")
+    with pytest.raises(ValueError, match="task=image: this model is of task=video; leave it out"):
+        check_named(video, load_config([], ["task=image"]), own, ())
+    check_named(image_net(), load_config([], ["task=expression"]), own, ())
+
+
+def test_mean_and_std_of_an_image_network_are_refused_at_eval_and_nothing_is_written(tmp_path, capsys):
+    model = image_net()
+    save_net(tmp_path / "net", model.net, {"net": "lenet", "classes": ["a", "b"], **model.meta})
+    for label in ("a", "b"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        Image.new("L", (28, 28), 40).save(tmp_path / "images" / label / "x.png")
+    where = [f"evaluation.manifest={tmp_path / 'images'}", "data.workers=0", "run.cpu=true", "--out", tmp_path / "out"]
+    assert mote("eval", tmp_path / "net", "image.mean=[0.9]", "image.std=[0.9]", *where) == 2
+    error = capsys.readouterr().err
+    assert (
+        "mote: error: image.mean=(0.9,), image.std=(0.9,): nothing would change: mean and standard deviation" in error
+    )
+    assert error.count("\n") == 1 and not (tmp_path / "out").exists()
+    assert mote("eval", tmp_path / "net", "data.resize=squash", *where) == 0
+    assert capsys.readouterr().err == ""
+    used = json.loads((tmp_path / "out" / "eval.json").read_text())["provenance"]["config"]
+    assert (used["image"]["mean"], used["image"]["std"], used["image"]["channels"]) == ([0.25], [0.5], 1)
+    assert (used["data"]["size"], used["data"]["interpolation"], used["data"]["resize"]) == (28, "bilinear", "squash")
+
+
+def test_the_size_and_pixels_of_an_autoencoder_are_recorded():
+    model = autoencoder()
+    used = settled(Config(), replace(model, meta={**model.meta, "preprocessing": PIXELS._asdict()}))
+    assert (used.data.resize, used.data.interpolation, used.data.fill) == ("squash", "bilinear", (1, 2, 3))
+    used = settled(load_config([], ["data.interpolation=bicubic"]), model)
+    assert (used.data.size, used.data.interpolation, used.data.resize, used.image.channels) == (8, "bicubic", "crop", 1)
+
+
+def test_nothing_is_said_of_a_stride_that_a_dense_export_follows(folder, clips, tmp_path, capsys):
+    export(load_video(str(folder), device="cpu"), tmp_path / "m.safetensors", class_names=TUNED)
+    ways = ["data.stride=1", "data.decoder=pyav", "data.difference=0"]
+    capsys.readouterr()
+    assert mote("eval", tmp_path / "m.safetensors", *settings(clips, *ways), "--out", tmp_path, "--no-page") == 0
+    assert "stride" not in capsys.readouterr().err
+    used = json.loads((tmp_path / "eval.json").read_text())["provenance"]["config"]["data"]
+    assert (used["sampling"], used["stride"]) == ("dense", 1)
+
+
+def test_what_differs_from_the_models_own_clips_is_named():
+    own = {"frames": 8, "size": 64, "sampling": "segment", "stride": 4, "resize": "crop", "fill": (0, 0, 0)}
+    assert other_clips({**own, "stride": 2, "fill": (1, 0, 0)}, own) == []  # of what these clips do not have
+    found = other_clips({**own, "frames": 4, "size": 96, "sampling": "dense", "stride": 2}, own, {"data.frames"})
+    assert found == [
+        "data.size=96, the model's own is 64",
+        "data.sampling=dense, the model's own is segment",
+        "data.stride=2, the model's own is 4",
+    ]
+    bars = other_clips({**own, "resize": "longest", "fill": (1, 0, 0)}, own)
+    assert bars[1] == "data.fill=[1, 0, 0], the model's own is [0, 0, 0]"

@@ -113,6 +113,28 @@ def test_the_card_says_what_the_files_say(run, tmp_path):
     assert "license" not in yaml.safe_load((tmp_path / "b" / "README.md").read_text().split("---")[1])
 
 
+def test_the_card_says_how_frames_become_pixels_and_where_a_result_saw_others(run, tmp_path):
+    other = shutil.copytree(run, tmp_path / "run")
+    save_pretrained(other, tmp_path / "a")
+    text = (tmp_path / "a" / "README.md").read_text()
+    assert "Preprocessing of a frame: the short side to 64 pixels, then the central square; bicubic" in text
+    assert "; mean 0.481455 0.457828 0.408211; standard deviation 0.268630 " in text.replace("0.26863 ", "0.268630 ")
+    assert text.count("1 clips x 1 crops, mean_softmax, modulation on for new classes |") == 1
+    description, metrics = other / "best" / "model.json", other / "metrics.json"
+    meta, result = json.loads(description.read_text()), json.loads(metrics.read_text())
+    own = {"interpolation": "bilinear", "resize": "longest", "fill": [1, 2, 3]}
+    description.write_text(json.dumps({**meta, "preprocessing": own}))
+    result["provenance"]["config"]["data"] |= {"frames": 16, "stride": 7}  # of segments, which have no stride
+    metrics.write_text(json.dumps(result))
+    save_pretrained(other, tmp_path / "b")
+    text = (tmp_path / "b" / "README.md").read_text()
+    assert "the long side to 64 pixels, with bars of the colour (1, 2, 3); bilinear" in text
+    saw = "modulation on for new classes, frames 16, interpolation bicubic, resize shortest"
+    assert f"{saw} |" in text and yaml.safe_load(text.split("---")[1])["model-index"][0]["results"][0]["metrics"][0][
+        "args"
+    ]["protocol"].endswith(saw)
+
+
 def test_results_on_other_weights_are_left_out(run, tmp_path, capsys):
     other = shutil.copytree(run, tmp_path / "run")
     result = json.loads((other / "metrics.json").read_text())

@@ -12,7 +12,8 @@ from stand_in_predictions import Row, plan, predictions_of, row
 from mote.prediction import collect as collecting
 from mote.prediction.collect import collect
 from mote.prediction.parts import Pace, PartWriter, part_files
-from mote.prediction.write import Share, write_parts
+from mote.prediction.share import Share
+from mote.prediction.write import write_parts
 
 INPUTS = [f"{i}.mp4" for i in range(200)]
 

@@ -9,7 +9,7 @@ from video_files import numbered_frames, write_video
 
 from mote.metrics.segments import Detection, Listed, segment_report
 
-CLASSES = ["a red square", "a blue circle", "noise"]
+CLASSES = ["a red square", "a blue ball", "green star"]
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
     found = tmp_path_factory.mktemp("segments")
     for name, count in (("a.mp4", 60), ("b.mp4", 90)):
         write_video(found / name, numbered_frames(count))
-    lines = ["path,start,end,label", "a.mp4,0,2.4,noise", "b.mp4,0.5,2,a red square", "b.mp4,2,3.6,2"]
+    lines = ["path,start,end,label", "a.mp4,0,2.4,green star", "b.mp4,0.5,2,a red square", "b.mp4,2,3.6,2"]
     (found / "list.csv").write_text("\n".join(lines) + "\n")
     (found / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     return found
@@ -35,7 +35,11 @@ def test_numbers_are_those_of_the_segments_found(folder, tmp_path, capsys):
     with (tmp_path / "eval.csv").open() as file:
         rows = list(csv.DictReader(file))
     listed = [r for r in rows if r["kind"] == "listed"]
-    assert [(r["start"], r["name"]) for r in listed] == [("0.000", "noise"), ("0.500", CLASSES[0]), ("2.000", "noise")]
+    assert [(r["start"], r["name"]) for r in listed] == [
+        ("0.000", "green star"),
+        ("0.500", CLASSES[0]),
+        ("2.000", "green star"),
+    ]
     assert mote("predict", "tiny", folder, "--classes", folder / "classes.txt", "--window", "1s", "--every", "0.5",
                 "--smooth", "1s", "--threshold", "0.2", "--csv", tmp_path / "p.csv") == 0  # fmt: skip
     with (tmp_path / "p.csv").open() as file:
@@ -60,5 +64,5 @@ def test_mistakes_are_one_line(folder, capsys):
     assert "evaluation.clips does not go" in fails(capsys, *settings(folder, "evaluation.clips=2"))
     assert "say with --window" in fails(capsys, "eval", "tiny", "--every", "2s")
     lost = folder / "lost.csv"
-    lost.write_text("path,start,end,label\nc.mp4,0,1,noise\n")
+    lost.write_text("path,start,end,label\nc.mp4,0,1,green star\n")
     assert "1 of its videos are not there" in fails(capsys, *settings(folder, f"evaluation.manifest={lost}"))

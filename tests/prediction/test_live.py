@@ -15,7 +15,7 @@ from mote.prediction.merging import Scored, merged, smoothed
 from mote.prediction.timeline import Picture, Window, score_file, windows_of
 from mote.prediction.windows import Windows
 
-NAMES = ["a red square", "a blue circle", "noise"]
+NAMES = ["a red square", "a blue ball", "green star"]
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 
 

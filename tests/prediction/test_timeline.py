@@ -18,7 +18,7 @@ from mote.metrics.scores import fuse_views
 from mote.models.temporal import TemporalHead
 from mote.prediction.timeline import cut_into, score_file, windows_of
 
-NAMES = ["a red square", "a blue circle", "a green triangle", "noise"]
+NAMES = ["a red square", "a blue ball", "a green triangle", "green star"]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from mote.prediction.merging import Segment, merged, smoothed
 from mote.prediction.timeline import score_file, windows_of
 from mote.prediction.timeline_verb import Setting, predict_stream
 
-LABELS = "a red square,a blue circle,noise"
+LABELS = "a red square,a blue ball,green star"
 NAMES = LABELS.split(",")
 
 
@@ -56,7 +56,7 @@ def test_one_video_gives_its_files(folder, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [(r["start"], r["end"]) for r in rows] == [(f"{s.start:.3f}", f"{s.end:.3f}") for s in segments]
     with (tmp_path / "s.windows.csv").open() as file:
-        assert [float(r["noise"]) for r in csv.DictReader(file)] == pytest.approx(
+        assert [float(r["green star"]) for r in csv.DictReader(file)] == pytest.approx(
             [w.scores[2] for w in scored], abs=1e-6
         )
     assert len(list(webvtt.read(str(out[2])))) == sum(s.name is not None for s in segments)

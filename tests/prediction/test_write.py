@@ -18,7 +18,8 @@ from mote.files.writing import WritingError
 from mote.prediction.collect import collect
 from mote.prediction.folder import open_folder, record_inputs
 from mote.prediction.parts import Pace, part_files, read_part
-from mote.prediction.write import Outcome, Share, parse_share, write_parts
+from mote.prediction.share import Share, parse_share
+from mote.prediction.write import Outcome, write_parts
 
 INPUTS = [f"videos/{i}.mp4" for i in range(100)]
 FAILING = [name for name in INPUTS if row(name).error]

@@ -276,9 +276,13 @@ def test_a_folder_with_a_subfolder_per_class_is_a_protocol_s_list(world, tmp_pat
     assert [row["class"] for row in one["per_class"]] == words
     assert any("MoppingFloor -> Mopping Floor, SkyDiving -> Sky Diving" in line for line in one["warnings"])
     run = ("eval", world / "run", "--protocol", "folder-zs", "--lists", world / "videos", "--out", tmp_path / "tuned")
-    assert mote(*run) == 0  # the folder's classes, not those of the run
+    assert mote(*run, "data.resize=squash", "data.difference=1") == 0  # the folder's classes, not those of the run
     tuned = json.loads((tmp_path / "tuned" / "folder-zs-test.json").read_text())
     assert [row["class"] for row in tuned["per_class"]] == words
+    joint = json.loads((tmp_path / "tuned" / "folder-zs.json").read_text())["protocol"]["departures"]
+    own = ["data.difference=1, the model's own is 0", "data.resize=squash, the model's own is shortest"]
+    assert tuned["protocol"]["departures"][-2:] == joint[-2:] == own
+    assert not any("the model's own" in line for line in one["protocol"]["departures"])
 
 
 def test_missing_videos_are_counted_before_a_model_is_loaded(world, tmp_path, capsys, monkeypatch):

@@ -10,6 +10,8 @@ from command_line import fails, mote
 
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.faces import EXPRESSIONS, render_face
+from mote.files.writing import WritingError
+from mote.protocols import carry_out
 
 pytestmark = pytest.mark.filterwarnings("ignore:tiny CLIP has no token:UserWarning")
 FOLDS = range(1, 6)
@@ -45,6 +47,7 @@ def runs(world: Path) -> list[Path]:
     return [world / f"run{fold}" for fold in FOLDS]
 
 
+@pytest.mark.slow
 def test_five_runs_give_mean_spread_and_pooled_accuracies(world, tmp_path, capsys):
     where = ("--protocol", "dfew@1", "--lists", world / "lists", "--out", tmp_path, "--no-page")
     assert mote("eval", *runs(world), *where) == 0
@@ -81,3 +84,20 @@ def test_runs_in_another_order_or_number_are_refused_before_anything_is_scored(w
     message = fails(capsys, "eval", str(world / "run1"), *where)
     assert "needs a run for each of fold1, fold2, fold3, fold4, fold5, in this order; got 1" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_the_table_and_the_result_are_written_both_or_neither(tmp_path):
+    numbers = {"top1": 0.5, "mean_class_recall": 0.25}
+    part = numbers | {"top1_interval": None, "mean_class_recall_interval": None, "top5": 1.0, "top5_interval": None}
+    part |= {"top5_k": 5, "listed": 4, "scored": 4}
+    result = numbers | {"task": "dfew", "top1_std": None, "mean_class_recall_std": None, "pooled": numbers}
+    result |= {"listed": 4, "lists": {"fold1": part}, "protocol": {"fields": {"subsets": "folds"}}}
+    (tmp_path / "dfew-fold1.json").write_text("{}")
+    (tmp_path / "dfew.txt").mkdir()
+    with pytest.raises(WritingError, match=r"dfew\.json and .*dfew\.txt: cannot be written: Is a directory"):
+        carry_out._write(tmp_path, result)
+    assert not (tmp_path / "dfew.json").exists()
+    (tmp_path / "dfew.txt").rmdir()
+    carry_out._write(tmp_path, result)
+    assert json.loads((tmp_path / "dfew.json").read_text())["top1"] == 0.5
+    assert "fold1" in (tmp_path / "dfew.txt").read_text()

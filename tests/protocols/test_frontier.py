@@ -116,6 +116,7 @@ def test_every_file_is_there_and_nothing_is_left_behind(swept):
     assert [row["pareto"] for row in document["rows"]] == pareto(points) and len(set(points)) > 2
 
 
+@pytest.mark.slow
 def test_every_point_is_what_an_evaluation_says(swept, world):
     rows, model = table(swept[0]), load(str(world / "run"), device="cpu")
     stacked = load_model(world / "run" / "best").model

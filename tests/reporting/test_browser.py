@@ -10,9 +10,11 @@ import pytest
 from evaluated_clips import settings, write_clips
 from made_evaluation import make_clips, make_evaluation
 from PIL import Image
+from video_files import numbered_frames, write_video
 
 from mote.cli import main
 from mote.reporting.evaluation_page import write_evaluation_page
+from mote.reporting.timeline_page import COLOURS, ShownTimeline, link_to, strip_times, write_timeline_page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"]
@@ -97,6 +99,52 @@ def test_page_of_an_evaluation_is_quiet_offline_and_readable_at_two_widths(brows
         assert not marked[:, -4:].any()  # nothing is cut at the right
 
 
+CLICK = """<!DOCTYPE html><iframe src="{page}" style="width: 400px; height: 800px; border: 0"></iframe><script>
+addEventListener("load", () => {{
+  const page = document.querySelector("iframe").contentDocument, video = page.querySelector("video");
+  const seek = () => {{
+    video.addEventListener("seeked", () => document.body.append("<<" + JSON.stringify(video.currentTime) + ">>"));
+    page.querySelector(".bars .named:last-child").click();
+  }};
+  video.readyState ? seek() : video.addEventListener("loadedmetadata", seek);
+}});</script>"""
+
+
+@pytest.fixture(scope="module")
+def timeline(tmp_path_factory):
+    """The page of a timeline, its video beside it."""
+    folder = tmp_path_factory.mktemp("timeline")
+    video, frames = folder / "long video.mp4", numbered_frames(100)
+    write_video(video, frames)
+    scores = np.random.default_rng(0).dirichlet(np.ones(7), 13)
+    names = [f"a rather long name of class {k}" for k in range(7)]
+    segments = [(0.0, 1.0, names[0], 0.5), (1.0, 2.5, None, 0.2), (2.5, 4.0, names[1], 0.4)]
+    strip = [(moment, frames[int(moment * 25)]) for moment in strip_times(4.0)]
+    page = folder / "page.html"
+    link = link_to(str(video), page)
+    shown = ShownTimeline(video.name, link, 4.0, strip, np.linspace(0.5, 3.5, 13), scores, names, segments, 0.3)
+    return write_timeline_page(page, shown, "How windows were scored.", {"hashes": {"weights": "ab" * 32}})
+
+
+def test_timeline_is_quiet_on_a_phone_and_plays_where_it_is_clicked(browse, timeline, tmp_path):
+    console, found = measure(browse, timeline, tmp_path)
+    assert console == [] and found["wide"] == found["room"] <= 420
+    assert found["images"] == 16 and "http" not in timeline.read_text()
+    wrapper = tmp_path / "click.html"
+    wrapper.write_text(CLICK.format(page=timeline.as_uri()))
+    console, dump = browse(wrapper, "--allow-file-access-from-files", "--virtual-time-budget=20000", "--dump-dom")
+    assert console == [] and re.findall(r"&lt;&lt;(.*?)&gt;&gt;", dump) == ["2.5"]
+    for flags, bright in ((), True), (("--force-dark-mode",), False):
+        file = tmp_path / "screen.png"
+        console, _ = browse(timeline, f"--screenshot={file}", "--window-size=1000,1300", *flags)
+        assert console == []
+        with Image.open(file) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        assert (pixels[:, :10].mean() > 200) == bright
+        for colour in (COLOURS[0], COLOURS[1]):  # bars and curves
+            assert (pixels == list(bytes.fromhex(colour[1:]))).all(-1).sum() > 1000
+
+
 def test_the_test_sees_what_goes_wrong(browse, tmp_path):
     bad = tmp_path / "bad.html"
     bad.write_text('<img src="http://example.org/a.png"><p style="width: 900px">x</p><script>missing();</script>')
@@ -106,6 +154,7 @@ def test_the_test_sees_what_goes_wrong(browse, tmp_path):
     assert found["wide"] > found["room"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flags", "bright"), [((), True), (("--force-dark-mode",), False)])
 def test_screenshot_shows_a_page_in_light_and_dark(browse, page, tmp_path, flags, bright):
     file = tmp_path / "screen.png"

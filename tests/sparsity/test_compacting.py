@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from evaluated_clips import settings, write_clips
+from oracles import mote_reference
 
 import mote
 from mote.cli import main
@@ -97,6 +98,7 @@ def test_a_video_run_becomes_smaller_equal_and_independent(video, tmp_path, caps
     assert results[0]["confusion_matrix"] == results[1]["confusion_matrix"]
 
 
+@pytest.mark.slow
 def test_a_compact_video_model_is_tuned_further(video, tmp_path):
     whole, clips = video
     assert run("compact", whole, "--out", tmp_path / "small") == 0
@@ -108,6 +110,7 @@ def test_a_compact_video_model_is_tuned_further(video, tmp_path):
     assert any(not torch.equal(before[name], after[name]) for name in before if "temporal" in name)
 
 
+@pytest.mark.slow
 def test_an_image_run_becomes_smaller_equal_and_is_tuned_further(images, tmp_path):
     whole, where = images
     assert run("compact", whole, "--out", tmp_path / "small") == 0
@@ -147,3 +150,27 @@ def test_what_cannot_be_compacted_is_one_line_and_leaves_nothing(images, tmp_pat
         assert captured.err.count("\n") == 1 and not captured.out
         assert not (tmp_path / "new").exists()
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_an_authors_checkpoint_becomes_a_folder_that_loads_as_the_checkpoint_does(tmp_path, capsys):
+    checkpoint = mote_reference.random_checkpoint(torch.Generator().manual_seed(1), layers=1, experts=2)
+    head = checkpoint["fusion_model_state_dict"]
+    head["spe_cls_feature"] *= 3  # the authors do not say that its rows have length 1
+    for expert in range(2):  # two hidden units that say nothing, one that nobody reads
+        prefix = "transformer.resblocks.0.mlp"
+        for name in ("weight", "bias"):
+            head[f"{prefix}.fc_up.{expert}.{name}"][:2] = 0
+        head[f"{prefix}.fc_dn.{expert}.weight"][:, 5] = 0
+    torch.save(checkpoint, tmp_path / "published.pt")
+    assert run("compact", tmp_path / "published.pt", "--out", tmp_path / "small") == 0
+    line = capsys.readouterr().err
+    assert "8 frames of 16 pixels, one per segment, the 28 templates of the method, 11 classes (class 0, ...)" in line
+    whole, small = (mote.load(str(tmp_path / name), device="cpu") for name in ("published.pt", "small"))
+    for key in ("classes", "templates", "recipe"):
+        assert getattr(whole, key) == getattr(small, key)
+    before, after = widths(whole.model), widths(small.model)
+    assert [before[name] - after[name] for name in before if before[name] != after[name]] == [3]
+    frames = torch.randint(0, 256, (2, 1, 8, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    logits = [model.scorer(model.classes)({"frames": frames}) for model in (whole, small)]
+    torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-5)
+    assert logits[0].std() > 0.1

@@ -5,7 +5,18 @@ import re
 from pathlib import Path
 
 import pytest
-from reduced_recipes import AUTOENCODERS, CONFIGS, EVALUATED, IMAGES, RECIPES, TRAINED, files, reduced, write_data
+from reduced_recipes import (
+    AUTOENCODERS,
+    CONFIGS,
+    EVALUATED,
+    IMAGES,
+    RECIPES,
+    TRAINED,
+    files,
+    reduced,
+    sampled,
+    write_data,
+)
 from small_towers import shrink_timm
 
 from mote.config import load
@@ -39,7 +50,7 @@ def train(*arguments: str) -> list[dict]:
     return [record for record in log if "loss" in record]
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", sampled(TRAINED))
 def test_a_recipe_trains_two_steps_at_reduced_size(name, data, tmp_path, monkeypatch):
     shrink_timm(monkeypatch)
     log = train(*reduced(name, data, tmp_path / "run"))
@@ -52,7 +63,7 @@ def test_a_recipe_trains_two_steps_at_reduced_size(name, data, tmp_path, monkeyp
     assert meta["expert_part"] == config.expert_part
 
 
-@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize("name", sampled(IMAGES))
 def test_a_recipe_for_images_trains_two_steps(name, data, tmp_path):
     """With the network and the augmentation of the recipe, on eight pictures in an .npz."""
     log = train(*reduced(name, data, tmp_path / "run"))
@@ -60,7 +71,7 @@ def test_a_recipe_for_images_trains_two_steps(name, data, tmp_path):
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["listed"] == 8
 
 
-@pytest.mark.parametrize("name", AUTOENCODERS)
+@pytest.mark.parametrize("name", sampled(AUTOENCODERS))
 def test_a_recipe_of_an_autoencoder_trains_two_steps(name, data, tmp_path):
     """With the latent, the modes and the pictures' size of the recipe, four channels wide, and the fewest codes."""
     recipe = load(files(name))

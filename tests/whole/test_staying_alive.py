@@ -83,6 +83,7 @@ def wait_for_steps(process: subprocess.Popen, run: Path, steps: int) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_asked_to_stop_a_run_ends_with_0_and_says_how_to_go_on(clips, tmp_path):
     """With a loader process, which gets the signal as well when it is sent to the whole group, as by a terminal."""
     process = start(

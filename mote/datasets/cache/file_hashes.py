@@ -9,8 +9,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from mote.datasets.decoding.addresses import address_key
 from mote.datasets.decoding.frame_folder import frame_files
 from mote.datasets.decoding.tar_shards import part_of
+from mote.files.addresses import scheme
 
 SETTLED = 2_000_000_000  # ns: a file younger than this could change again without a new modification time
 
@@ -28,7 +30,9 @@ class FileHashes:
         self._known: dict[tuple[str, int, int], str] | None = None
 
     def __call__(self, path: Path | str) -> str:
-        """The hash of the content of `path`; of a folder, of the frames in it."""
+        """The hash of the content of `path`; of a folder, of the frames in it; of an address, see `address_key`."""
+        if scheme(path) is not None:
+            return address_key(str(path))
         if os.path.isdir(path):
             return self._folder(Path(path))
         name, part = os.path.abspath(path), part_of(path)

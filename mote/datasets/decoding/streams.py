@@ -1,6 +1,7 @@
 """What a file says of its video: which stream of it is one, and which way up its frames are shown."""
 
 import os
+from io import RawIOBase
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ from jaxtyping import UInt8
 
 NOT_MOVING = Disposition.attached_pic | Disposition.timed_thumbnails  # the cover of a song, pictures for a seek bar
 OPTIONS = {"protocol_whitelist": "file,subfile"}  # a playlist in the place of a video opens nothing from elsewhere
+REMOTE_OPTIONS = {"protocol_whitelist": "none"}  # what lies at an address opens nothing at all, here or elsewhere
 NO_VIDEOS = {"tty": "a text", "hls": "a playlist", "dash": "a playlist", "concat": "a playlist", "sdp": "a playlist"}
 UPRIGHT = (1, 0, 0, 1)
 QUARTERS = (UPRIGHT, (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))  # counter-clockwise
@@ -36,10 +38,11 @@ def video_stream(container: InputContainer) -> av.VideoStream:
     return stream
 
 
-def is_video(file: Path | str) -> bool:
+def is_video(file: Path | str | RawIOBase) -> bool:
     """Whether FFmpeg opens a file, whatever its name says, and finds moving images in it."""
     try:
-        with av.open(os.path.abspath(file), options=OPTIONS) as container:
+        opened, options = (file, REMOTE_OPTIONS) if isinstance(file, RawIOBase) else (os.path.abspath(file), OPTIONS)
+        with av.open(opened, options=options) as container:
             still = container.format.name.endswith("_pipe") or container.format.name == "image2"
             return not still and bool(video_stream(container))
     except (FFmpegError, OSError, ValueError):

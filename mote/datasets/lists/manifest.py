@@ -36,9 +36,9 @@ __all__ = [
 
 
 class Record(NamedTuple):
-    """One video of a list: its file and its label id."""
+    """One video of a list: its file (or its address, as text) and its label id."""
 
-    path: Path
+    path: Path | str
     label: int
 
 

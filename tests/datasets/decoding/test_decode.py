@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from video_files import FILES, numbered_frames, numbers, write_video
 
-from mote.datasets.decoding import decode
+from mote.datasets.decoding import pyav_video
 from mote.datasets.decoding.decode import open_video, read_frames
 from mote.datasets.decoding.errors import DecodeError, FrameOrderError
 
@@ -320,7 +320,7 @@ def test_counted_files_are_read_once_unless_they_are_large(tmp_path, monkeypatch
         assert len(opened) == 1
         assert np.array_equal(video.read([3, 40, 69]), kept)
         assert len(opened) == 2
-    monkeypatch.setattr(decode, "HELD", path.stat().st_size // 2)
+    monkeypatch.setattr(pyav_video, "HELD", path.stat().st_size // 2)
     assert np.array_equal(read_frames(path, [3, 40, 69]), kept)
     assert len(opened) == 4
     assert numbers(kept) == [3, 40, 69]
