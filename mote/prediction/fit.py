@@ -73,8 +73,10 @@ def fit(request: Request) -> int:
     examples = read_examples(source, plan, labels)
     groups = int(examples.groups.max()) + 1
     if request.folds < 2 or groups < max(request.folds, 3):
-        least = f"{request.folds} folds need {max(request.folds, 3)} groups of examples"
-        raise ValueError(f"--folds {request.folds}: {least} and at least 2 folds; {labels} has {groups} groups")
+        least = (
+            "at least 2 are needed" if request.folds < 2 else f"so many need {max(request.folds, 3)} groups of examples"
+        )
+        raise ValueError(f"--folds {request.folds}: {least}; {labels} has {groups} groups")
     model = model_of(source, plan, request.model)
     scale = model.model.logit_scale.exp().item()
     strengths = STRENGTHS if request.method == "probe" else (math.nan,)
@@ -97,7 +99,7 @@ def fit(request: Request) -> int:
     }
     with replacing_folder(out) as stage:
         save_fitted(stage, model, examples, weights, request.method)
-        (stage / REPORT).write_text(to_json(report), encoding="utf-8")
+        (stage / REPORT).write_text(to_json(report), encoding="utf-8", errors="surrogateescape")
     low, high = validated["interval"]
     print(f"{out}: {len(examples.classes)} classes, {len(right)} examples in {groups} groups")
     chosen = "" if request.method == "mean" else f", C={strength:g}"

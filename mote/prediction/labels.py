@@ -70,12 +70,13 @@ def _lines(path: Path, reader: Iterator[list[str]]) -> Iterator[Line]:
         if not row:
             continue
         cells = dict(zip(header, row, strict=False))
-        label, group = plain(cells.get("label", "")), plain(cells.get("group", cells["path"]))
-        if len(row) != len(header) or not (cells["path"].strip() and label and group):
+        path_, label = cells.get("path", ""), plain(cells.get("label", ""))
+        group = plain(cells.get("group", path_))
+        if len(row) != len(header) or not (path_.strip() and label and group):
             raise ManifestError(
                 f"{path}:{number}: expected {len(header)} cells ({','.join(header)}), none of them empty"
             )
-        yield Line(f"{path}:{number}", cells["path"], label, group)
+        yield Line(f"{path}:{number}", path_, label, group)
 
 
 def read_examples(out: Path, plan: FeaturePlan, labels: Path) -> Examples:

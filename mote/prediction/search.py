@@ -26,6 +26,7 @@ from mote.prediction.encode import feature_hashes, text_hash
 from mote.prediction.encodings import FeaturePlan, stored_features, text_facts
 from mote.prediction.folder import base_folder
 from mote.prediction.nearest import Hit, open_index, search
+from mote.prediction.windows import shown
 from mote.reporting.search_page import ShownHit, write_search_page
 
 AS_IT_IS = ["{}"]  # the template of a sentence
@@ -148,7 +149,7 @@ def frame_of(hit: Hit, base: Path) -> Frame | None:
             if hit.frame is not None:
                 number = hit.frame
             elif hit.start is not None and hit.end is not None:
-                number = int(np.searchsorted(video.times, (hit.start + hit.end) / 2, side="right")) - 1
+                number = int(shown(video.times, np.array((hit.start + hit.end) / 2)))
             return video.read([min(max(number, 0), video.num_frames - 1)])[0]
     except (DecodeError, OSError):
         return None

@@ -13,7 +13,9 @@ from made_videos import NAMES, write_videos
 from torch.nn import functional as F
 
 from mote.config.sections import DataConfig, EvaluationConfig
+from mote.datasets.decoding.decode import open_video, read_frames
 from mote.datasets.lists.manifest import Record
+from mote.datasets.transforms import eval_transform
 from mote.evaluation.video_scores import score_videos
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
@@ -22,6 +24,7 @@ from mote.parallel.accelerator import make_accelerator
 from mote.prediction import encode as module
 from mote.prediction.encodings import stored_features
 from mote.prediction.parts import PartError, part_files
+from mote.prediction.timeline import windows_of
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,14 @@ def model(monkeypatch) -> VideoClassifier:
 
 def rows(out: Path) -> list[dict]:
     return [row for file in part_files(out) for row in pq.read_table(file).to_pylist()]
+
+
+def test_parts_of_the_work_are_together_the_whole(model, files, tmp_path):
+    for part in ("1/2", "2/2"):
+        encode(files, tmp_path / "two", "--part", part)
+    encode(files, tmp_path / "one")
+    one, two = (sorted(rows(tmp_path / name), key=lambda row: row["path"]) for name in ("one", "two"))
+    assert one == two and len(one) == 4
 
 
 def encode(files: list[Path], out: Path, *options: str) -> int:
@@ -89,8 +100,8 @@ def test_features_of_frames_are_those_of_the_tower_with_their_numbers_and_times(
     dataset = model.clips_of([Record(files[1], 0)])
     frames = dataset.frames(0, 0)  # (V, T, 3, S, S)
     features = model.encode(frames[None])[0, 0]
-    length = 8  # frames of the second clip
-    numbers = dataset.sampled(length)[0]
+    with open_video(files[1]) as video:
+        numbers = dataset.sampled(video.num_frames)[0]
     assert [row["frame"] for row in found] == sorted(set(numbers.tolist()))
     for row in found:
         expected = F.normalize(features[numbers.tolist().index(row["frame"])], dim=0)
@@ -100,6 +111,44 @@ def test_features_of_frames_are_those_of_the_tower_with_their_numbers_and_times(
     np.testing.assert_allclose(starts, np.array([row["frame"] for row in found]) * rate, atol=1e-6)
     np.testing.assert_allclose(ends, np.array([row["frame"] + 1 for row in found]) * rate, atol=1e-6)
     assert [row["error"] is not None for row in rows(out) if row["path"] == str(files[2])] == [True]
+
+
+def cut_out(model, file, numbers) -> torch.Tensor:
+    """Features (T, D) of these frames of a file."""
+    frames = eval_transform(read_frames(file, numbers), model.size, 1, model.model.preprocessing)
+    return model.encode(frames[None])[0, 0]
+
+
+def test_features_of_windows_are_those_of_their_frames_cut_out_alone(model, files, tmp_path):
+    out = tmp_path / "out"
+    assert encode(files, out, "--window", "400ms", "--every", "200ms") == 1
+    windows = windows_of(model, 0.4, 0.2)
+    for file in (files[0], files[3]):
+        with open_video(file) as video:
+            places, times = windows.places(video.end), video.times
+        found = [row for row in rows(out) if row["path"] == str(file)]
+        assert [(row["start"], row["end"]) for row in found] == [tuple(place) for place in places.tolist()]
+        for row, numbers in zip(found, windows.take(times, places), strict=True):
+            expected = model.embed(cut_out(model, file, numbers)[None, None])[0]
+            assert row["frame"] is None and np.array_equal(np.array(row["features"], np.float32), expected.numpy())
+    assert [row["error"] is not None for row in rows(out) if row["path"] == str(files[2])] == [True]
+
+
+def test_frames_by_time_are_those_shown_in_the_middle_of_every_span(model, files, tmp_path):
+    out = tmp_path / "out"
+    encode(files[3:], out, "--level", "frame", "--every", "300ms")
+    with open_video(files[3]) as video:
+        times, end = video.times, video.end
+    middles = np.arange(0.15, end, 0.3)
+    numbers = sorted(
+        {int(np.flatnonzero(times <= middle + 1e-6)[-1]) for middle in middles if middle + 0.15 <= end + 1e-6}
+    )
+    found = rows(out)
+    assert {*numbers} <= {row["frame"] for row in found}  # and the one of a window against the end
+    for row in found:
+        expected = F.normalize(cut_out(model, files[3], [row["frame"]])[0], dim=0)
+        np.testing.assert_allclose(row["features"], expected.numpy(), atol=1e-5)
+        assert row["start"] == times[row["frame"]]
 
 
 def test_the_same_command_does_what_is_missing_and_other_settings_are_refused(model, files, tmp_path, capsys):
@@ -127,6 +176,15 @@ def test_what_cannot_be_is_said_before_anything_is_encoded(files, tmp_path, caps
     assert "--crops is for --level video" in fails(
         capsys, "encode", "tiny", *files, "--out", out, "--level", "frame", "--crops", "3"
     )
+    for options, said in (
+        (["--level", "window"], "say with --window how long"),
+        (["--level", "frame", "--window", "2s"], "--window is for --level window"),
+        (["--every", "1s"], "--every is for windows and frames"),
+        (["--window", "2s", "--clips", "2"], "--clips does not go with --window"),
+        (["--window", "0s"], "--window 0s: expected a length of time"),
+        (["--part", "3/2"], "--part 3/2: expected i/n"),
+    ):
+        assert said in fails(capsys, "encode", "tiny", *files, "--out", out, *options)
     (out / "sub").mkdir(parents=True)
     assert "no folder of features" in fails(capsys, "encode", "tiny", *files, "--out", out)
     with pytest.raises(PartError, match="no folder of features"):

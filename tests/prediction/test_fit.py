@@ -115,6 +115,22 @@ def test_a_fitted_model_is_evaluated_and_exported_like_any_other_and_gates_nothi
     assert one.hashes(NAMES)["weights"] != known.hashes(NAMES)["weights"]
 
 
+def test_a_folder_says_that_it_is_fitted_or_its_weights_are_no_features(made, tmp_path):
+    videos, _, out = made
+    fitted_, labels = tmp_path / "fitted", write_labels(tmp_path / "labels.csv", videos[:COUNT])
+    mote("fit", out, labels, "--out", fitted_, "--folds", "3")
+    meta = json.loads((fitted_ / "model.json").read_text())
+    assert meta["fitted"] == "probe" and meta["counts"] == [4, 4, 4]
+    for change, said in (
+        ({"fitted": None}, "expected rows that have length 1"),
+        ({"modulation": True}, "modulation compares features of names"),
+        ({"fitted": "svm"}, "fitted"),
+    ):
+        (fitted_ / "model.json").write_text(json.dumps({**meta, **change}))
+        with pytest.raises(ValueError, match=said):
+            load_video(str(fitted_))
+
+
 def test_a_path_may_start_at_the_folder_of_the_list(made, tmp_path, monkeypatch):
     videos, _, out = made
     labels = write_labels(videos[0].parent / "labels.csv", [Path(video.name) for video in videos[:COUNT]])
@@ -135,7 +151,7 @@ def test_mistakes_are_one_line_each_and_nothing_is_written(made, tmp_path, capsy
     assert "(2 labelled videos have no features)" in said(videos=[*videos[:COUNT], "other.mp4", "another.mp4"])
     assert "the only example of 'green ball'; a class needs two" in said(videos=videos[:5])
     assert "at least two are needed" in said(classes=1)
-    assert "5 folds need 5 groups" in said(group=[i % 4 for i in range(COUNT)])
+    assert "--folds 5: so many need 5 groups" in said(group=[i % 4 for i in range(COUNT)])
     assert "stands there already" in said(videos=[*videos[:COUNT], videos[0]])
     for text, what in (
         ("file,label\na,b\n", "expected a header with columns path,label"),
@@ -166,7 +182,7 @@ def test_alike_examples_of_a_group_do_not_flatter_the_accuracy():
     examples = drawn(0, 20, 5, noise=0.0)  # nothing to learn but the groups
     apart = examples._replace(groups=np.arange(100))
     assert held_out(apart, STRENGTHS, 5).mean() > 0.95
-    assert abs(held_out(examples, STRENGTHS, 5).mean() - 0.5) < 0.25
+    assert held_out(examples, STRENGTHS, 5).mean() < 0.8
     assert held_out(drawn(1, 20, 5, noise=9.0), (math.nan,), 5).all()
 
 

@@ -57,7 +57,7 @@ def test_rows_of_rank_minus_one_are_left_out():
     assert sorted(best.ranks.tolist()) == [1, 3, 5, 7, 9]
 
 
-def encoded(name: str, number: int = 1) -> list[Encoded]:
+def encoded(name: str) -> list[Encoded]:
     """Features that follow from the name; videos whose number divides by 7 fail."""
     number = int(name.strip("v"))
     if number % 7 == 0:
@@ -91,6 +91,8 @@ def test_a_folder_is_searched_in_the_order_of_its_inputs_each_piece_once(tmp_pat
     order, scores = by_sorting(np.stack([features for *_, features in pieces]), query[0], 30)
     assert [(hit.path, hit.start) for hit in hits] == [pieces[i][:2] for i in order]
     np.testing.assert_allclose([hit.score for hit in hits], scores, atol=1e-12)
+    (hits,) = search(index, query, 1000)
+    assert len(hits) == len(pieces)
     assert {hit.score for hit in hits if hit.path == "v12"} == {hit.score for hit in hits if hit.path == "v13"}
 
 
