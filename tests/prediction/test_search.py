@@ -17,7 +17,7 @@ from mote.prediction.encode import source_of
 from mote.prediction.nearest import Hit
 from mote.prediction.search import frame_of
 
-QUERY = "a red star that grows"
+QUERY = "red star"
 
 
 @pytest.fixture(scope="module")
