@@ -4,7 +4,7 @@ Scores are float32 products of a block with all queries; those of rows that may 
 float64, each row alone. So a score does not depend on where its row lies, and equal rows are ties.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -116,7 +116,7 @@ def search(index: Index, queries: Float32[np.ndarray, "Q D"], top: int) -> list[
     """The `top` best pieces for each query, best first; ties in the order of inputs and of time."""
     found = []
     for best in nearest(index.blocks(), queries, top):
-        rows: Sequence[dict[str, Any]] = index.pieces.take(best.ranks).to_pylist()
-        pairs = zip(rows, best.scores.tolist(), strict=True)
-        found.append([Hit(from_text(row["path"]), *(row[name] for name in PIECE[1:]), score) for row, score in pairs])
+        columns = [index.pieces[name].take(best.ranks).to_pylist() for name in PIECE]
+        rows = zip(*columns, best.scores.tolist(), strict=True)
+        found.append([Hit(from_text(path), start, end, frame, score) for path, start, end, frame, score in rows])
     return found

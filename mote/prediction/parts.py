@@ -27,15 +27,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from mote.files.writing import replacing, to_json
 from mote.prediction.arrow import pa, pc, pq
-
-if TYPE_CHECKING:
-    from mote.inference.model import Prediction
 
 FORMAT = "mote predictions 1"
 PART = re.compile(r"part-\d{8}T\d{12}-[0-9a-f]{32}\.parquet")
@@ -126,8 +123,8 @@ class Plan:
         """The class names as `as_text` makes them."""
         return {name: as_text(name) for name in self.class_names}
 
-    def cells(self, path: str, row: "Prediction") -> tuple:
-        """A row of a part, without the last column. Raises ValueError for scores that no row can hold."""
+    def cells(self, path: str, row: Any) -> tuple:
+        """A row of a part, without the last column, of a `Prediction`; ValueError for scores that no row can hold."""
         if row.error is not None:
             names = () if self.top is None else (None,)
             return (path, row.start, row.end, None, *names, None, as_text(row.error))
@@ -140,6 +137,21 @@ class Plan:
         names = () if self.top is None else ([self.texts[name] for name in best],)
         predicted = None if row.name is None else self.texts[row.name]
         return (path, row.start, row.end, predicted, *names, np.array(scores), None)
+
+
+@runtime_checkable
+class Result(Protocol):
+    """A row about an input, of the kind that its `Plan` has columns for."""
+
+    @property
+    def path(self) -> str | Path:
+        """The input."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """Why there is nothing in the row; None: there is."""
+        ...
 
 
 class Pace(NamedTuple):
@@ -161,7 +173,7 @@ class PartWriter:
         self._rows: list[tuple] = []  # columns as in the schema, without the last
         self._since = 0.0
 
-    def add(self, name: str, rows: "Sequence[Prediction]") -> None:
+    def add(self, name: str, rows: Sequence[Result]) -> None:
         """Take all rows of the input `name`; writes a part where it is time to.
 
         Raises:

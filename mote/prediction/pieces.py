@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,7 +26,7 @@ from mote.prediction.timeline import cut_into, file_items, for_each_window, wind
 from mote.prediction.windows import Windows
 
 Work = Callable[[File, Float[Tensor, "V T D"]], list[Encoded]]
-Spans = Callable[[Int64[np.ndarray, "N"]], Sequence[Float64[np.ndarray, "2"] | None]]
+Spans = Callable[[Int64[np.ndarray, "N"]], list[tuple[float | None, float | None]]]  # seconds in which each is shown
 
 
 def by_sampling(
@@ -102,8 +102,8 @@ def _frame_rows(model: VideoClassifier, views: Views) -> Work:
         unit = F.normalize(features.flatten(0, 1), dim=-1).numpy()
         distinct, first = np.unique(numbers, return_index=True)
         return [
-            Encoded(file, unit[place], None, *(span.tolist() if span is not None else (None, None)), number)
-            for number, place, span in zip(distinct.tolist(), first.tolist(), spans(distinct), strict=True)
+            Encoded(file, unit[place], None, start, end, number)
+            for number, place, (start, end) in zip(distinct.tolist(), first.tolist(), spans(distinct), strict=True)
         ]
 
     return rows
@@ -128,5 +128,5 @@ def sampled_frames(dataset: VideoDataset, file: File) -> tuple[Int64[np.ndarray,
         try:
             times = np.append(video.times, video.end)
         except DecodeError:  # nothing in it says
-            return numbers, lambda chosen: [None] * len(chosen)
-    return numbers, lambda chosen: list(np.stack([times[chosen], times[chosen + 1]], axis=1))
+            return numbers, lambda chosen: [(None, None)] * len(chosen)
+    return numbers, lambda chosen: list(zip(times[chosen].tolist(), times[chosen + 1].tolist(), strict=True))

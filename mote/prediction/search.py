@@ -5,7 +5,7 @@ takes some for queries that are names. The model is the one that encoded the fol
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -115,7 +115,7 @@ def in_words(hit: Hit) -> str:
     return time if hit.frame is None else f"{time}  frame {hit.frame}"
 
 
-def _write(request: Request, found: Sequence[Sequence[Hit]], facts: dict[str, object]) -> None:
+def _write(request: Request, found: Sequence[Sequence[Hit]], facts: Mapping[str, object]) -> None:
     pairs = list(zip(request.queries, found, strict=True))
     if request.csv_file is not None:
         lines = [
@@ -149,7 +149,7 @@ def frame_of(hit: Hit, base: Path) -> Frame | None:
             if hit.frame is not None:
                 number = hit.frame
             elif hit.start is not None and hit.end is not None:
-                number = int(shown(video.times, np.array((hit.start + hit.end) / 2)))
+                number = int(shown(video.times, np.array([(hit.start + hit.end) / 2]))[0])
             return video.read([min(max(number, 0), video.num_frames - 1)])[0]
     except (DecodeError, OSError):
         return None
