@@ -72,7 +72,7 @@ class Index:
     plan: FeaturePlan
     pieces: Any
     files: list[Path]
-    ranks: list[Int64[np.ndarray, "n"]]
+    ranks: list[Int64[np.ndarray, "_"]]
 
     def blocks(self) -> Iterator[Block]:
         """All features, read from one part after the other; raises PartError for a damaged one."""
