@@ -148,6 +148,12 @@ def of_dataset(attribute: str, *trains: bool) -> Look:
     return lambda run: agreed([getattr(one, attribute) for train in trains for one in datasets(run, train)])
 
 
+def patience(run: Watched) -> Any:
+    """Seconds that the datasets of clips wait for a file, in training and in evaluation."""
+    sets = [one for train in (True, False) for one in datasets(run, train)]
+    return agreed([one._bounded and one._bounded.timeout for one in sets])
+
+
 def gate(setting: str) -> Look:
     """A setting of temporal feature modulation where it acts."""
     return lambda run: agreed([getattr(call["gate"], setting) for call in run.calls("modulation_gate")])

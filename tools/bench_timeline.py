@@ -42,6 +42,11 @@ def main() -> None:
     windows = windows_of(classifier, seconds(arguments.window, "--window"), seconds(arguments.every, "--every"))
     with open_video(arguments.video) as video:
         end, sampled = video.end, len(np.unique(cut_into(windows, video).frames))
+    if classifier.classes is None:  # encoding names is no part of this
+        text = torch.randn(len(names), classifier.model.embed_dim)
+        classifier.class_features[tuple(names), tuple(classifier.templates)] = torch.nn.functional.normalize(
+            text, dim=-1
+        )
     classifier.text_features(names)
     runs: dict[str, list[float]] = {"floor": [], "timeline": []}
     ways: dict[str, Callable[[], None]] = {

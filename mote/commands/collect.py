@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from mote.commands.verbs import Verbs, add_verb
 
@@ -25,9 +26,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.inputs is not None:
         from mote.datasets.sources import find_sources
 
-        kind = stored_plan(arguments.folder).settings.get("kind", "video")
+        kind = stored_plan(Path(arguments.folder)).settings.get("kind", "video")
         inputs = find_sources(arguments.inputs, str(kind))
-    found = collect(arguments.folder, csv_file=arguments.csv, parquet_file=arguments.parquet, inputs=inputs)
+    found = collect(Path(arguments.folder), csv_file=arguments.csv, parquet_file=arguments.parquet, inputs=inputs)
     done = found.listed - found.failed - found.missing
     print(f"{arguments.folder}: {found.listed} inputs: {done} done, {found.failed} failed, {found.missing} missing")
     if found.unlisted:

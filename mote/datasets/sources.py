@@ -6,6 +6,7 @@ may also be ended by zeros, as `find -print0` writes them. Bytes of names that a
 """
 
 import csv
+import io
 import os
 import stat
 import sys
@@ -109,7 +110,7 @@ def _images(folder: Path) -> list[Path]:
     return files
 
 
-def _members(archive: str, file: IO[bytes], size: int) -> list[str]:
+def _members(archive: str, file: IO[bytes] | io.RawIOBase, size: int) -> list[str]:
     """Places of the videos in an archive that is not compressed, as `tar_shards` writes them, in its order."""
     found, left_out, end = {}, [], 0
     shown = without_secrets(archive)
@@ -167,7 +168,7 @@ def _at_address(address: str, kind: str) -> Sequence[Source]:
         if not address.endswith(".tar"):
             raise ValueError(f"{shown}: an archive with ? in its address is not read in parts; copy it here")
         with RemoteFile(address) as file:
-            return _members(address, file, file.size)  # pyright: ignore[reportArgumentType]
+            return _members(address, file, file.size)
     if sort in ("http", "https"):
         return [address]
     files = find_files(address)

@@ -111,6 +111,6 @@ def sample_run(folder: str, count: int, out: str, *, mode: int | None = None, se
     images = images[..., 0] if images.shape[-1] == 1 else images
     with replacing_together(path.parent) as stage:
         write_image_grid(stage / path.name, pixels, columns=max(1, round(count**0.5)))
-        arrays = {"images": images, "codes": codes.numpy(), "modes": modes.numpy()}
-        np.savez_compressed(stage / path.with_suffix(".npz").name, **arrays)
+        arrays = stage / path.with_suffix(".npz").name
+        np.savez_compressed(arrays, images=images, codes=codes.numpy(), modes=modes.numpy())
     print(f"{path}, {path.with_suffix('.npz')}: {count} images of {folder}, seed {seed}")

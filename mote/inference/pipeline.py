@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64
@@ -110,7 +110,8 @@ def for_each_video(
             return file, features if isinstance(features, Unusable) else work(file, features)
 
         for chunk in _chunks(files):
-            dataset = model.clips_of([Record(file, 0) for file in chunk], views, on_error="mark", timeout=timeout)
+            records = [Record(cast(Path, file), 0) for file in chunk]  # an address stays a text
+            dataset = model.clips_of(records, views, on_error="mark", timeout=timeout)
             with nullcontext() if place is None else open_cache(place, model, dataset) as held:
                 features = frame_features(
                     model, dataset, range(len(chunk)), ordered_map, load=load, strict=False, cache=held

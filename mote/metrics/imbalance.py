@@ -218,7 +218,8 @@ def compare_knowledge(a: Mapping, b: Mapping) -> dict[str, list[dict[str, str | 
         unequal = counts == b["training_counts"] and len({*counts.values()}) > 1
         return _compare_knowledge(a, b) if unequal else None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ResultError(f"extra_knowledge: not as mote eval writes it ({error}); evaluate again") from error
+        cause = " ".join(str(error).split())[:200]
+        raise ResultError(f"extra_knowledge: not as mote eval writes it ({cause}); evaluate again") from error
 
 
 def _compare_knowledge(a: Mapping, b: Mapping) -> dict[str, list[dict[str, str | float]]]:

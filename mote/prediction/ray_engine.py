@@ -4,10 +4,11 @@ Ray places the stages, balances them, and repeats what a lost node had in hand. 
 of `mote.inference.pipeline`, so those of a video are the same, bit for bit on CPUs of one kind.
 """
 
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ class Decode:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Views of the videos of a batch; zeros and why for those that cannot be decoded."""
-        videos = self.videos.of([Record(from_text(path), 0) for path in batch["path"].tolist()])
+        videos = self.videos.of([Record(cast(Path, from_text(path)), 0) for path in batch["path"].tolist()])
         items = [videos[index] for index in range(len(videos))]
         videos.close()
         frames = np.stack([item["frames"].numpy() for item in items])
@@ -115,7 +116,7 @@ def name_with_ray(
     loading = Loading(*model.source, list(model.templates), posthoc(model), list(class_names), hashes)
     videos = model.clips_of([], views, on_error="mark", timeout=timeout)
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level="error")
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = sys.stderr.isatty()

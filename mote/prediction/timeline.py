@@ -116,7 +116,8 @@ def file_items(
     for picture in _pictures(video, np.unique(timeline.frames), classifier, each):
         yield picture
         while given < len(last) and last[given] <= picture.number:
-            yield Window(*timeline.places[given].tolist(), timeline.frames[given])
+            start, end = timeline.places[given].tolist()
+            yield Window(start, end, timeline.frames[given])
             given += 1
 
 

@@ -213,14 +213,14 @@ def _timeline(
         bar.reset(len(timeline.places))
         numbers = np.unique(timeline.frames)
         found.end, found.frames = timeline.end, len(numbers)
-        if pictures is None:
+        if (strip := pictures) is None:
             return lambda number, frame: None
-        pictures.clear()
+        strip.clear()
         chosen = {*numbers[shown(timeline.times[numbers], np.array(strip_times(timeline.end)))].tolist()}
 
         def look(number: int, frame: Frame) -> None:
             if number in chosen:
-                pictures[float(timeline.times[number])] = small(frame)
+                strip[float(timeline.times[number])] = small(frame)
 
         return look
 
@@ -259,7 +259,7 @@ def _draw(
         np.array([window.centre for window in found.windows]),
         np.stack([window.scores for window in found.windows]),
         setting.names,
-        [tuple(segment) for segment in found.segments],
+        [(segment.start, segment.end, segment.name, segment.score) for segment in found.segments],
         setting.threshold or None,
     )
     note = setting.note() + ("" if link else " To play the video here, write the page into the folder of the video.")

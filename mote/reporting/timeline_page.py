@@ -107,7 +107,8 @@ def most_probable(shown: ShownTimeline) -> list[str]:
         if name is not None:
             lasting[name] = lasting.get(name, 0.0) + stop - start
     named = sorted(lasting, key=lambda name: -lasting[name])
-    means = [shown.names[k] for k in np.argsort(-shown.scores.mean(axis=0), kind="stable").tolist()]
+    names = list(shown.names)
+    means = [names[k] for k in np.argsort(-shown.scores.mean(axis=0), kind="stable").tolist()]
     return list(dict.fromkeys([*named, *means]))[: len(COLOURS)]
 
 

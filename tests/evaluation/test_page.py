@@ -11,10 +11,15 @@ from oracles import mote_reference
 
 from mote import load
 from mote.cli import main
+from mote.config.sections import EvaluationConfig
 from mote.datasets.decoding.decode import read_frames
 from mote.datasets.sampling import segment_indices
 from mote.datasets.transforms import eval_transform
+from mote.datasets.video import VideoDataset
 from mote.evaluation import page
+from mote.inference.classifier import VideoClassifier
+from mote.models.modulation import Gate
+from mote.reporting.contact_sheet import ShownClip
 from mote.reporting.evaluation_page import read_predictions
 
 
@@ -48,6 +53,32 @@ def test_importance_is_the_logit_without_the_frame(clips, tmp_path, gated):
     assert found == pytest.approx(expected, abs=1e-4)
     assert np.ptp(expected) > 1e-2
     assert page.frame_importance(scorer, model.encode(pixels[None, :, :1])[0, 0], predicted=2) is None
+
+
+@pytest.mark.parametrize(("clips", "crops", "middle"), [(3, 3, 4), (2, 1, 1), (1, 3, 1), (5, 3, 7)])
+def test_what_is_shown_is_the_middle_view_with_the_gate_of_the_scores(monkeypatch, clips, crops, middle):
+    """Each view is filled with its number; those of one clip lie beside each other, so of 3 x 3 number 4 is meant."""
+    scored = []
+
+    def scorer(labels, modulation, *, gate):
+        scored.append((labels, modulation, gate))
+        return lambda batch: torch.zeros(*batch["features"].shape[:2], 2)
+
+    views = torch.arange(clips * crops).view(-1, 1, 1, 1, 1).expand(-1, 2, 3, 4, 4).to(torch.uint8)
+    classifier, dataset = object.__new__(VideoClassifier), object.__new__(VideoDataset)
+    classifier.__dict__.update(modulation_gate=Gate(), scorer=scorer, encode=lambda frames: torch.ones(1, 1, 2, 5))
+    dataset.__dict__["frames"] = lambda epoch, place: views
+    settings = EvaluationConfig(clips=clips, crops=crops, modulation=True, modulation_k=2, modulation_gamma=0.5)
+    monkeypatch.setattr(page, "pick_clips", lambda rows, count: ([1], [0]))
+    monkeypatch.setattr(
+        page, "shown_clip", lambda row, frames, change: ShownClip(row["predicted"], frames, "a", [("a", 1.0)], change)
+    )
+    rows = [{"predicted": "a"}, {"predicted": "b"}]
+    shown = page.shown_clips(classifier, rows, ["a", "b"], settings, dataset)
+    assert scored == [(["a", "b"], True, Gate(2, 0.5))]
+    assert [one.path for one in shown] == ["b", "a"]
+    for one in shown:
+        assert one.frames.shape == (2, 4, 4, 3) and (one.frames == middle).all()
 
 
 def test_eval_leaves_a_page_of_its_clips(clips, tmp_path, capsys):

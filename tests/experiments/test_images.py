@@ -184,3 +184,6 @@ def test_resume_refuses_other_names_and_another_list_by_name(images, tmp_path, c
     assert "the training list differs: other files, labels or order" in capsys.readouterr().err
     assert mote("train", *QUICK, *where, f"run.out={tmp_path / 'x'}", f"image.init={run}", "data.classes=null") == 2
     assert "has another classes than this run (lenet): class 0 was 'down', now '0'" in capsys.readouterr().err
+    for key, odd in (("data.size=20", "size"), ("image.channels=1", "channels"), ("image.net=resnet8", "net")):
+        assert mote("train", *QUICK, *where, f"run.out={tmp_path / 'x'}", f"image.init={run}", key) == 2
+        assert f"has another {odd} than this run (lenet)" in capsys.readouterr().err and not (tmp_path / "x").exists()

@@ -310,7 +310,7 @@ def test_plain_clip_and_difference_pictures(tmp_path, video):
     assert onnx.load(tmp_path / "tiny.onnx").graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     model = load("tiny", device="cpu")
     model.difference = 2
-    note = contract(model, "tiny", LABELS, model.text_features(LABELS), modulation=False)
+    note = contract(model, LABELS, model.text_features(LABELS), modulation=False)
     assert note["difference"]["frames"] == 2 and note["modulation"] is None
 
 

@@ -117,7 +117,7 @@ def test_shards_change_nothing_and_a_run_goes_on_with_and_without_them(tmp_path,
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_shards_on_the_cpu_are_refused_rather_than_left_out(tmp_path):
     done = start("fsdp2", out=tmp_path / "run", honest=True)
-    assert done.returncode and "ValueError: FSDP was asked for (version 2, on cpu)" in done.stderr
+    assert done.returncode and "LaunchError: FSDP was asked for (version 2, on cpu)" in done.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mote.files.writing import WritingError
-from mote.inference import predict as module
+from mote.prediction import predict as module
 from mote.prediction.predict import Request, predict
 
 
@@ -29,8 +29,8 @@ class Named:
     def hashes(self, class_names):
         return {}
 
-    def scores(self, path, class_names, views):
-        return {"a": self.score, "b": 1 - self.score}
+    def outcomes(self, files, class_names, views, **options):
+        return ((file, {"a": self.score, "b": 1 - self.score}) for file in files)
 
 
 def files(csv_file: Path, json_file: Path) -> tuple[str, float]:

@@ -265,6 +265,7 @@ def test_what_the_statistics_cannot_do_is_said():
 def test_mmd_is_that_of_the_loop_and_zero_on_average_for_one_distribution():
     z, prior = (torch.randn(6, 4, dtype=torch.float64, generator=generator(s)) for s in (0, 1))
     assert float(mmd(z, prior, 8.0)) == pytest.approx(oracle.mmd(z.tolist(), prior.tolist(), 8.0), rel=1e-9)
+    assert float(mmd(z[:2], prior[:2], 8.0)) == pytest.approx(oracle.mmd(z[:2].tolist(), prior[:2].tolist(), 8.0))
     pairs = torch.randn(200, 2, 10, 4, generator=generator(2))
     values = torch.stack([mmd(a, b, 8.0) for a, b in pairs])
     assert abs(values.mean()) < 4 * values.std() / math.sqrt(200)

@@ -141,6 +141,7 @@ def test_counts_are_checked():
         checked_counts([3, 0])
     with pytest.raises(ValueError, match="at least 2 classes, got 1"):
         checked_counts([3])
+    assert checked_counts([1, 2]).tolist() == [1, 2]
 
 
 def test_the_defaults_are_those_of_the_papers():

@@ -62,3 +62,17 @@ def test_a_batch_that_cannot_be_cut_is_refused(batch_size, processes, accumulati
 def test_seeds_of_different_places_differ():
     seeds = {mix_seed(seed, stream, step) for seed in range(5) for stream in range(2) for step in range(50)}
     assert len(seeds) == 500 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_cut_loader_keeps_all_that_the_loader_was_told(workers):
+    """Of what a DataLoader is told, only how samples are batched is another."""
+    several = {"prefetch_factor": 3, "persistent_workers": True, "timeout": 7, "multiprocessing_context": "spawn"}
+    told = {"num_workers": workers, "collate_fn": list, "worker_init_fn": print, **(several if workers else {})}
+    batches = StepBatches(Order(8), batch_size=4, accumulation=2, processes=1, rank=0)
+    loader = DataLoader(list(range(8)), batch_size=4, **told)
+    cut = with_batches(loader, batches)
+    assert cut.batch_sampler is batches and cut.dataset is loader.dataset
+    kept = {name: getattr(cut, name) for name in told if name != "multiprocessing_context"}
+    assert kept == {name: told[name] for name in kept} and cut.pin_memory == loader.pin_memory
+    assert cut.multiprocessing_context == loader.multiprocessing_context

@@ -143,7 +143,8 @@ def test_an_export_is_whole_or_the_old_one_and_one_line(disk, suffix):
     target.write_text("an older file")
     fill(disk, 100_000)
     line = mote("export", "tiny", "--labels", "red star,blue ball", "--out", target, code=2)
-    assert f"{target}: cannot be written: No space left on device; what was there before is intact" in line
+    assert f"{target}: cannot be written: " in line and "No space left on device" in line
+    assert line.rstrip().endswith("; what was there before is intact")
     assert target.read_text() == "an older file" and sorted(path.name for path in disk.iterdir()) == [
         "ballast", target.name,
     ]  # fmt: skip
@@ -183,14 +184,13 @@ def test_the_second_process_on_a_run_its_result_or_a_cache_is_refused_in_one_lin
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 300
-        while not (run / "metrics.json").exists():
+        while not (run / "last/state.json").exists():
             assert first.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
         for more in ([], ["--resume"]):
             line = mote("train", *settings(faces, run), "optim.epochs=100000", *more, code=2)
             assert f"{run}: " in line and ("in use by process" in line or "already holds" in line)
-        assert f"{run / 'evaluations/eval.json'}: in use by process {first.pid} on " in mote("eval", run, code=2)
-        mote("eval", run, "--out", tmp_path / "elsewhere", "--no-page")
+        assert f"{run}: this run has no model yet; let it finish" in mote("eval", run, code=2)
     finally:
         first.kill()
         first.wait()

@@ -11,6 +11,7 @@ in the code are named in `watched_runs.PLACES` alone.
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from looks import (
     batch_of_evaluation,
     batches,
     correction,
+    datasets,
     dropout,
     effect,
     every,
@@ -39,6 +41,7 @@ from looks import (
     of_dataset,
     on_list,
     option,
+    patience,
     penalised_layers,
     plain,
     prepared,
@@ -58,7 +61,10 @@ from looks import (
 from pydantic import BaseModel
 from watched_runs import Workshop
 
+from mote.config.sections import DataConfig, EvaluationConfig
 from mote.config.tree import Config
+from mote.evaluation.views import evaluation_dataset
+from mote.files.preprocessing import Preprocessing
 
 BASE = """
 seed: 3
@@ -112,7 +118,7 @@ loss: {anchor: paper, anchor_weight: 0.25, merged: kl, merged_weight: 0.75, rout
 mixing: {extent: spacetime}
 optim: {backbone_lr_scale: 0.25, precision: bf16, sync_routing: true}
 evaluation: {clips: 2, crops: 3, batch_size: 3, fusion: reference, precision: bf16, alpha: 0.5, modulation: true,
-  modulation_k: 3, modulation_gamma: 0.25}
+  modulation_k: 3, modulation_gamma: 0.25, cache: HERE/unused cache}
 run: {select: top5, trackers: [tensorboard]}
 sparsity: {groups: [heads, units], layers: {"temporal.*": 2}}
 """,
@@ -139,10 +145,10 @@ tuning: {vision: lora, text: lora, adapt: mlp, rank: 2, alpha: 3, lr_scale: 2, t
     "frozen": (
         *(*CLIPS, TESTED),
         """
-data: {cache_features: true}
+data: {cache_features: true, sampling: dense, stride: 2, difference: 1}
 tuning: {vision: frozen}
 imbalance: {method: focal, gamma: 3}
-evaluation: {cache: HERE/cache}
+evaluation: {cache: HERE/cache, clips: 2}
 """,
     ),
     "shards": (
@@ -157,7 +163,7 @@ evaluation: {manifest: HERE/shards/list.csv, bad_videos: count_wrong}
     ),
     "shards_posthoc": ("eval shards", "imbalance: {posthoc: logit_adjustment, posthoc_tau: 0.5}"),
     "other_clip": (
-        *CLIPS,
+        *(*CLIPS, TESTED),
         """
 data: {size: 48, decoder: decord}
 imbalance: {method: sampler}
@@ -272,13 +278,13 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "data.mean": {"video": statistics_of("model"), "clip_pictures": statistics_of("backbone")},
     "data.std": {"video": statistics_of("model", "std"), "clip_pictures": statistics_of("backbone", "std")},
     "data.decoder": {
-        "other_clip": every(of_dataset("decoder", True), meta("decoder")),
+        "other_clip": every(of_dataset("decoder", True, False), meta("decoder")),
         "zero_shot": every(of_dataset("decoder", False), lambda run: run.result["provenance"]["decoder"]),
     },
-    "data.sampling": {"video": every(of_dataset("sampling", True, False), meta("sampling"))},
-    "data.stride": {"video": every(of_dataset("stride", True, False), meta("stride"))},
+    "data.sampling": {"video frozen": every(of_dataset("sampling", True, False), meta("sampling"))},
+    "data.stride": {"video frozen": every(of_dataset("stride", True, False), meta("stride"))},
     "data.difference": {
-        "video": every(of_dataset("difference", True, False), meta("difference")),
+        "video frozen": every(of_dataset("difference", True, False), meta("difference")),
         "zero_shot": of_dataset("difference", False),
     },
     "data.shuffle_shards": {"shards": lambda run: run.all("EpochSampler")[-1].window},
@@ -289,7 +295,7 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "data.workers": {"video zero_shot digits digits_again": given("DataLoader", "num_workers")},
     "data.cache_features": {"frozen": effect(lambda run: run.all("FeatureDataset"))},
     "data.max_bad_fraction": {"shards": effect(lambda run: any("skipped" in record for record in run.updates))},
-    "data.decode_timeout": {"video": given("Bounded", "timeout")},
+    "data.decode_timeout": {"video": every(given("Bounded", "timeout"), patience)},
     "image.net": {"digits timm clip_pictures": network},
     "image.pretrained": {"timm": given("create_model", "pretrained")},
     "image.init": {"crt": same_weights("image", "*conv?.weight")},
@@ -298,7 +304,7 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "image.pad": {"digits": of_dataset("pad", True)},
     "image.mean": {"digits": lambda run: run.task.model.mean.flatten().tolist()},
     "image.std": {"digits": lambda run: run.task.model.std.flatten().tolist()},
-    "imbalance.method": {"frozen shards other_clip faces crt ldam adjusted": method},
+    "imbalance.method": {"frozen shards other_clip faces crt ldam adjusted": every(method, meta("method"))},
     "imbalance.strength": {"faces": made("LongTailLoss", "strength")},
     "imbalance.epsilon": {"faces": made("LongTailLoss", "epsilon")},
     "imbalance.tau": {"adjusted": option("tau")},
@@ -376,9 +382,12 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "evaluation.clips": {"video zero_shot": of_dataset("num_clips", False)},
     "evaluation.crops": {"video zero_shot": of_dataset("num_crops", False)},
     "evaluation.fusion": {"video zero_shot": given("fuse_views", "form")},
-    "evaluation.modulation": {"video": effect(lambda run: run.calls("modulation_gate"))},
-    "evaluation.modulation_k": {"video zero_shot": gate("k")},
-    "evaluation.modulation_gamma": {"video zero_shot": gate("gamma")},
+    "evaluation.modulation": {"video": effect(lambda run: run.calls("modulation_gate") and run.meta["modulation"])},
+    "evaluation.modulation_k": {"video": every(gate("k"), meta("modulation_k")), "zero_shot": gate("k")},
+    "evaluation.modulation_gamma": {
+        "video": every(gate("gamma"), meta("modulation_gamma")),
+        "zero_shot": gate("gamma"),
+    },
     "evaluation.alpha": {"video zero_shot": given("VideoClassifier.interpolated", "alpha")},
     "evaluation.bad_videos": {"shards": effect(lambda run: run.result["undecodable"])},
     "evaluation.batch_size": {TESTED_RUNS: batch_of_evaluation},
@@ -437,3 +446,25 @@ def test_it_arrives(workshop, key, name, look):
     assert value != dict(leaves())[key], f"run {name!r} leaves {key} at its default, so nothing can be seen"
     arrived = look(run)
     assert arrived is AS_SET or plain(arrived) == plain(value)
+
+
+def test_what_training_alone_decides_comes_with_the_settings(workshop):
+    """What no setting says by itself: whose features are kept, what single views are, what the model says of itself."""
+    video, frozen = workshop.run("video"), workshop.run("frozen")
+    assert not list(Path(video.setting("evaluation.cache")).rglob("*"))  # of a tower that learns: of use to nobody
+    assert list(Path(frozen.setting("evaluation.cache")).rglob("*"))
+    sets = datasets(frozen, train=False)
+    assert (sets[0].num_clips, sets[-1].num_clips) == (1, 2)  # features of training clips are of one view
+    assert video.meta["counts"] == [4, 2, 2] and workshop.run("faces").meta["counts"] == [5, 2, 1]
+    assert workshop.run("clip_pictures").meta["backbone"] == "tiny"
+
+
+def test_clips_whose_features_are_kept_are_made_as_asked():
+    data = DataConfig(sampling="dense", stride=3, decoder="decord", decode_timeout=9)
+    pixels = Preprocessing("bilinear", "squash", (1, 2, 3))
+    views = EvaluationConfig(clips=2, crops=3)
+    made = evaluation_dataset([], views, data, frames=5, size=48, difference=1, preprocessing=pixels)
+    assert (made.num_frames, made.size, made.difference, made.preprocessing) == (5, 48, 1, pixels)
+    assert (made.sampling, made.stride, made.decoder, made.on_error) == ("dense", 3, "decord", "mark")
+    assert (made.num_clips, made.num_crops, made.train) == (2, 3, False)
+    assert made._bounded is not None and made._bounded.timeout == 9

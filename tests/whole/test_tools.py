@@ -1,6 +1,7 @@
 """The benchmarks' own arithmetic, and that the small ones run."""
 
 import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -113,9 +114,9 @@ def f(x: "1 + 1", y: int = 3) -> "x < 2":
 
 
 def test_faults_are_planted_in_what_runs_one_at_a_time_and_not_in_words():
-    from plant_faults import faults
+    from faults import faults
 
-    found = faults("m", PLANTED)
+    found = list(faults("m", PLANTED))
     assert {(fault.kind, fault.after) for fault in found} == {
         ("constant", "def f(x: '1 + 1', y: int=4) -> 'x < 2':"),
         ("condition", "if not x < y:"),
@@ -138,13 +139,74 @@ def test_faults_are_planted_in_what_runs_one_at_a_time_and_not_in_words():
         assert ("2 < 3" in fault.source and "{y + 1}" in fault.source) or fault.after == "pass"
 
 
-def test_every_module_with_planted_faults_and_its_tests_are_there_and_reasons_are_given():
-    from plant_faults import KNOWN, ROOT, TESTS, table
+def test_a_setting_that_is_dropped_is_one_that_is_named_in_what_is_no_longer_handed_on():
+    from faults import DROPPED, faults
+    from plant_faults import is_setting
 
-    assert all((ROOT / "mote" / f"{module}.py").is_file() for module in TESTS)
-    assert [name for names in TESTS.values() for name in names if not (ROOT / "tests" / name).is_file()] == []
+    source = """
+def f(config, other):
+    sizes = {'seed': config.seed, 'fixed': 3}
+    return g(config.name, rows=other.rows, depth=4, betas=config.optim.betas, **sizes)
+"""
+    found = [fault for fault in faults("m", source, kinds=[DROPPED]) if is_setting(fault)]
+    assert [fault.after for fault in found] == [
+        "sizes = {'fixed': 3}",
+        "return g(config.name, rows=other.rows, depth=4, **sizes)",
+    ]
+
+
+EXCHANGED = """
+LIMIT = 3
+
+
+def small(x, y=2):
+    return x < LIMIT
+
+
+class Counter:
+    step = 1
+
+    def count(self, values):
+        return sum(self.step * one for one in values if small(one))
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "in_functions"),
+    [
+        ("x < LIMIT", "x <= LIMIT", True),
+        ("self.step *", "self.step -", True),
+        ("LIMIT = 3", "LIMIT = 4", False),
+        ("step = 1", "step = 2", False),
+        ("y=2", "y=3", False),
+    ],
+)
+def test_a_fault_in_a_function_acts_where_the_function_is_known_by_now(old, new, in_functions, tmp_path, monkeypatch):
+    from faults_in_forks import exchanged
+
+    path = tmp_path / f"module_{abs(hash(old))}.py"
+    path.write_text(EXCHANGED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module(path.stem)
+    small, counter = module.small, module.Counter()
+    assert counter.count([1, 2, 3]) == 3
+    assert exchanged(path, EXCHANGED, EXCHANGED.replace(old, new)) == in_functions
+    assert small(3) == (new == "x <= LIMIT")
+    assert counter.count([1, 2, 3]) == {"x <= LIMIT": 6, "self.step -": -1}.get(new, 3)
+
+
+def test_every_module_with_planted_faults_and_its_tests_are_there_and_reasons_are_given():
+    from plant_faults import KNOWN, ROOT, SETTINGS, TESTS, table
+
+    assert all((ROOT / "mote" / f"{module}.py").is_file() for module in {**TESTS, **SETTINGS})
+    tests = {name for names in (*TESTS.values(), *SETTINGS.values()) for name in names}
+    assert [name for name in tests if not (ROOT / "tests" / name).is_file()] == []
     for one in KNOWN["equivalent"]:
-        assert set(one) == {"module", "before", "after", "reason"} and one["module"] in TESTS and one["reason"]
+        assert (
+            set(one) == {"module", "before", "after", "reason"}
+            and one["module"] in {**TESTS, **SETTINGS}
+            and one["reason"]
+        )
         source = ast.unparse(ast.parse((ROOT / "mote" / f"{one['module']}.py").read_text()))
         assert one["before"] in map(str.strip, source.splitlines()), (
             f"{one['module']} has no longer the line {one['before']}"

@@ -13,11 +13,12 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
 from fsspec.asyn import sync
+from fsspec.config import conf
 
 from mote.datasets.decoding.errors import RemoteError
 from mote.datasets.decoding.network_errors import CONNECT, SILENCE, with_errors
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 LIVE = {"mms", "mmsh", "mmst", "rtmp", "rtmps", "rtmpt", "rtp", "rtsp", "rtsps", "srt", "srtp", "tcp", "udp"}
 PAGE = "it is a page, not a video; give the address of the file itself"
 NO_NUMBERS = "it is a live stream, whose frames have no numbers; mote predict --window reads those"
-FIRST = 2**18  # bytes asked for when a file is opened
+FIRST = 2**16  # bytes asked for when a file is opened
 SETTLED = 2.0  # seconds: a file younger than this could change again without a new Last-Modified
 MARKS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "mtime", "modified", "created", "generation")
 MARKS += ("updated", "md5Hash", "crc32c", "content_md5", "blob_id", "version_id", "VersionId")  # of fsspec's `info`
@@ -93,7 +94,7 @@ class HttpStore(Store):
 
     def changed(self) -> bool:
         """See `Store.changed`: parts were compared as they came."""
-        if not self.whole:
+        if not self.whole or self.state is None:
             return False
         now = with_errors(self._address, self._head)
         return now.marks != self.state.marks or now.size not in (-1, self.state.size)
@@ -103,7 +104,7 @@ class HttpStore(Store):
         self.state = self._head() if keep is None else sync(self._fs.loop, self._first, keep)
 
     def _head(self) -> State:
-        return sync(self._fs.loop, self._asked)
+        return cast(State, sync(self._fs.loop, self._asked))
 
     async def _asked(self) -> State:
         async with await self._get(0, 1) as response:  # not HEAD, which many signatures do not allow
@@ -202,10 +203,10 @@ def filesystem(address: str) -> "tuple[AbstractFileSystem, str]":
     if kind in ("http", "https"):
         from aiohttp import ClientTimeout
 
-        own = fsspec.config.conf.get(kind, {}).get("client_kwargs", {})
+        own = conf.get(kind, {}).get("client_kwargs", {})
         timeout = ClientTimeout(total=None, sock_connect=CONNECT, sock_read=SILENCE)
         options = {**options, "client_kwargs": {"timeout": timeout, "trust_env": True, **own}}
-    return system(**options), system._strip_protocol(address)
+    return system(**options), str(system._strip_protocol(address))
 
 
 def find_files(address: str) -> list[str] | None:

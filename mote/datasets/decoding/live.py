@@ -256,7 +256,7 @@ def _cause(error: Exception) -> str:
         return str(error)
     text = getattr(error, "strerror", None) or type(error).__name__
     plain = {"Immediate exit requested": "it is silent", "Connection timed out": "it does not answer"}
-    return {**plain, "Input/output error": "the connection was lost"}.get(text, text)
+    return {**plain, "Input/output error": "the connection was lost", "End of file": "it sent nothing"}.get(text, text)
 
 
 def _is_pipe(place: Path | str) -> bool:

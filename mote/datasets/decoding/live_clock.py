@@ -25,8 +25,8 @@ class StreamClock:
         now, step = time.monotonic(), 1 / rate if rate > 0 else STEP
         if self.last is None:
             self._start, self.last = now, 0.0
-            unknown = own is None or math.isnan(own)
-            self._offset, self._rebase = 0.0 if unknown else -own, unknown
+            self._rebase = own is None or math.isnan(own)
+            self._offset = 0.0 if own is None or self._rebase else -own
             return 0.0
         elapsed = self.last + step if self.trusting else max(now - self._start, self.last + 1e-3)
         if own is None or math.isnan(own):

@@ -65,8 +65,9 @@ def _explained(error: BaseException) -> str | None:
         return f"the host does not answer within {SILENCE:g} s; try again later"
     if "ClientConnectorError" in names:
         cause = getattr(error, "os_error", None)
-        known = isinstance(cause, OSError) and (cause.errno or 0) > 0 and not isinstance(cause, socket.gaierror)
-        reason = os.strerror(cause.errno or 0) if known else getattr(cause, "strerror", None) or "no connection"
+        reason = getattr(cause, "strerror", None) or "no connection"
+        if isinstance(cause, OSError) and (cause.errno or 0) > 0 and not isinstance(cause, socket.gaierror):
+            reason = os.strerror(cause.errno or 0)  # without the address, which asyncio adds
         return f"the host cannot be reached ({reason}); check the address and the network"
     if {"NoCredentialsError", "PermissionError"} & names:
         return "access is refused; check the address and the credentials that fsspec finds"

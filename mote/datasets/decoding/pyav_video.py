@@ -96,7 +96,7 @@ class PyAVVideo(OpenVideo):
             self._container = av.open(_address(self._path), options=OPTIONS)
         else:
             self._remote.seek(0)
-            self._container = av.open(self._remote, options=REMOTE_OPTIONS)
+            self._container = av.open(self._remote, "r", options=REMOTE_OPTIONS)
             self._remote.check()
         stream = video_stream(self._container)
         stream.thread_type = "NONE"
@@ -117,7 +117,7 @@ class PyAVVideo(OpenVideo):
             self._remote.seek(position)
             return None
         self._remote.seek(0)
-        with av.open(self._remote, options={**REMOTE_OPTIONS, "fflags": "noparse+nofillin"}) as unread:
+        with av.open(self._remote, "r", options={**REMOTE_OPTIONS, "fflags": "noparse+nofillin"}) as unread:
             self._container, self._stream = unread, unread.streams[stream.index]
             found = self._scan() if len(unread.streams) == len(seen.streams) else (0, [], [])
         self._remote.hollow, self._unread = [], bool(found[1])

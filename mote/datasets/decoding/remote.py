@@ -17,8 +17,8 @@ from mote.datasets.decoding.errors import RemoteError
 from mote.datasets.decoding.reading import CHANGED
 from mote.datasets.decoding.tar_shards import part_of
 
-BLOCK = 2**18  # bytes fetched at least
-AHEAD = 16  # blocks fetched at once at most, where a file is read from block to block
+BLOCK = 2**16  # bytes fetched at least
+AHEAD = 64  # blocks fetched at once at most, where a file is read from block to block
 FEW = 16  # boxes of an MP4 that is not cut into fragments
 
 

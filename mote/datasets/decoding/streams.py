@@ -42,7 +42,7 @@ def is_video(file: Path | str | RawIOBase) -> bool:
     """Whether FFmpeg opens a file, whatever its name says, and finds moving images in it."""
     try:
         opened, options = (file, REMOTE_OPTIONS) if isinstance(file, RawIOBase) else (os.path.abspath(file), OPTIONS)
-        with av.open(opened, options=options) as container:
+        with av.open(opened, "r", options=options) as container:
             still = container.format.name.endswith("_pipe") or container.format.name == "image2"
             return not still and bool(video_stream(container))
     except (FFmpegError, OSError, ValueError):

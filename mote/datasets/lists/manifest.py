@@ -36,9 +36,9 @@ __all__ = [
 
 
 class Record(NamedTuple):
-    """One video of a list: its file (or its address, as text) and its label id."""
+    """One video of a list: its file (an address stays a text) and its label id."""
 
-    path: Path | str
+    path: Path
     label: int
 
 

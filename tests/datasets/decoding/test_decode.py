@@ -1,3 +1,4 @@
+import contextlib
 import ctypes
 import gc
 import pickle
@@ -357,3 +358,26 @@ def test_side_data_that_pyav_does_not_know_is_no_error(tmp_path):
     Image.fromarray(image).save(tmp_path / "a.jpg", exif=exif, quality=95)
     frame = read_frames((tmp_path / "a.jpg").rename(tmp_path / "a.mjpeg"), [0])[0]
     assert frame.shape == (48, 32, 3) and abs(frame.astype(int) - np.rot90(image, -1)).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["closed groups", "open groups, mkv", "MPEG-4 with B", "AVI", "transport stream"])
+def test_times_are_those_at_which_frames_are_shown(tmp_path, name):
+    file, options = FILES[name]
+    with open_video(write_video(tmp_path / file, numbered_frames(30), **options)) as video:
+        assert video.times == pytest.approx(np.arange(30) / 25, abs=1e-3)
+        assert video.end == pytest.approx(30 / 25, abs=1e-3)
+
+
+def test_times_that_the_frames_contradict_are_not_believed(tmp_path):
+    file, options = FILES["wrong times"]
+    with open_video(write_video(tmp_path / file, numbered_frames(30), **options)) as video:
+        with contextlib.suppress(DecodeError):
+            video.read(range(30))
+        assert len(video.times) == video.num_frames
+        assert np.diff(video.times) == pytest.approx(1 / video.fps)
+
+
+def test_images_have_no_times(tmp_path):
+    Image.fromarray(numbered_frames(1)[0]).save(tmp_path / "1.png")
+    with open_video(tmp_path) as video, pytest.raises(DecodeError, match="nothing in it says when"):
+        video.times  # noqa: B018
