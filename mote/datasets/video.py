@@ -197,13 +197,14 @@ class VideoDataset(Dataset):
 
     def _indices(self, length: int, rng: np.random.Generator | None) -> np.ndarray:
         """The frames to read: those sampled, and where differences are wanted the later ones after them."""
-        sampled = self._sampled(length, rng)
+        sampled = self.sampled(length, rng)
         if not self.difference:
             return sampled
         earlier = np.minimum(sampled, max(length - 1 - self.difference, 0))
         return np.stack([earlier, np.minimum(earlier + self.difference, length - 1)])
 
-    def _sampled(self, length: int, rng: np.random.Generator | None) -> np.ndarray:
+    def sampled(self, length: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """The frames of the views of a video with `length` frames, (clips, T), or of a random clip with `rng`."""
         if self.sampling == "dense":
             return dense_indices(length, self.num_frames, self.stride, self.num_clips, rng)
         if rng is not None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 from mote.config.sections import ImbalanceConfig
 from mote.datasets.lists.manifest import Record
@@ -75,8 +76,11 @@ class VideoClassifier(NamesFiles):
         return self.class_features[key]
 
     def stored_text(self, class_names: Sequence[str]) -> Float[Tensor, "K D"] | None:
-        """The class features that came with the model, where class_names and templates are those of tuning."""
-        tuned = self.is_tuned_on(class_names) and self.templates == self.tuned_templates
+        """The class features that came with the model, where class_names and templates are those of tuning.
+
+        Those that were fitted to videos depend on no templates.
+        """
+        tuned = self.is_tuned_on(class_names) and (self.is_fitted or self.templates == self.tuned_templates)
         return self.tuned_text if tuned else None
 
     def is_tuned_on(self, class_names: Sequence[str]) -> bool:
@@ -84,9 +88,14 @@ class VideoClassifier(NamesFiles):
         return self.classes is not None and [*map(plain, class_names)] == [*map(plain, self.classes)]
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether `tuned_text` was fitted to videos (`mote fit`): weights, and no features of names."""
+        return bool(self.meta.get("fitted"))
+
+    @property
     def can_gate(self) -> bool:
         """Whether temporal feature modulation works: what it compares with is stored, or there is nothing to damp."""
-        return self.model.temporal is None or self.tuned_text is not None
+        return self.model.temporal is None or (self.tuned_text is not None and not self.is_fitted)
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -154,6 +163,18 @@ class VideoClassifier(NamesFiles):
         """Frame features in float32, which `scorer` takes in the place of frames."""
         with autocast(self.precision, self.device):
             return encode_views(self.model, frames.to(self.device))
+
+    @torch.inference_mode()
+    def embed(self, features: Float[Tensor, "B V T D"]) -> Float[Tensor, "B D"]:
+        """What is compared with class features, of length 1: the mean over views of that of each, scaled to length 1.
+
+        The temporal branch counts in full (times `gate`), as for the classes of tuning: there are no class names that
+        temporal feature modulation could compare.
+        """
+        with autocast(self.precision, self.device):
+            video = self.model.head(features.flatten(0, 1).to(self.device), gate=self.gate)
+        pooled = self.model.pool(video).unflatten(0, features.shape[:2])
+        return pooled[:, 0] if pooled.shape[1] == 1 else F.normalize(pooled.mean(dim=1), dim=-1)
 
     def in_precision(self, precision: Literal["fp32", "bf16", "auto"]) -> "VideoClassifier":
         """This classifier, its matrix products in bfloat16 where that is asked for, see `mote.models.precision`.
@@ -277,9 +298,10 @@ class VideoClassifier(NamesFiles):
         return self.adjusted(settings.posthoc_tau)
 
     def hashes(self, class_names: Sequence[str]) -> dict[str, str]:
-        """SHA-256 of weights, class names and prompt templates."""
+        """SHA-256 of weights, what was fitted to videos included, of class names and of prompt templates."""
         text = {"classes": sha256_lines(class_names), "templates": sha256_lines(self.templates)}
-        return {"weights": sha256_tensors(self.model.state_dict()), **text}
+        fitted = {"fitted": self.tuned_text} if self.is_fitted and self.tuned_text is not None else {}
+        return {"weights": sha256_tensors({**self.model.state_dict(), **fitted}), **text}
 
     def chosen(self, class_names: Sequence[str] | None) -> list[str]:
         """`class_names` as a checked list, or the model's own when None; raises ValueError."""

@@ -200,7 +200,7 @@ def _write(
     own |= {f"modulation_{name}": value for name, value in asdict(classifier.modulation_gate).items()}
     own["tuned_templates"] = classifier.tuned_templates
     known = note["labels"] == classifier.classes
-    once = known and classifier.templates == classifier.tuned_templates  # then `text` is `tuned_text`
+    once = known and classifier.stored_text(note["labels"]) is not None  # then `text` is `tuned_text`
     # Without the tuned features where modulation was switched off: a loaded model with them gates other labels.
     gates = known or tuned is not None or classifier.model.temporal is None
     tensors = {"text": None if once else text, "tuned_text": classifier.tuned_text if gates else None}

@@ -85,13 +85,30 @@ def name_videos(
     if place is not None:
         keep_class_features(place, model, class_names)
     score = model.scorer(class_names, modulation)
+
+    def named(file: File, features: Float[Tensor, "V T D"]) -> dict[str, float]:
+        logits = score({"features": features[None].to(model.device)})
+        return ranked(fuse_views(logits)[0].cpu(), class_names, file)
+
+    yield from for_each_video(model, files, named, views, load=load, cache=cache, timeout=timeout)
+
+
+def for_each_video(
+    model: VideoNamer,
+    files: Iterable[File],
+    work: Callable[[File, Float[Tensor, "V T D"]], T],
+    views: Views = ONE_VIEW,
+    *,
+    load: Load = ALONE,
+    cache: str | None = None,
+    timeout: float | None = None,
+) -> Iterator[tuple[File, T | Unusable]]:
+    """What `work` makes of every file and its features, by all cores; see `name_videos` for the rest."""
+    place = cache_folder(cache, model)
     with all_cores(model.device) as ordered_map:
 
-        def named(file: File, features: Float[Tensor, "V T D"] | Unusable) -> tuple[File, Outcome]:
-            if isinstance(features, Unusable):
-                return file, features
-            logits = score({"features": features[None].to(model.device)})
-            return file, ranked(fuse_views(logits)[0].cpu(), class_names, file)
+        def done(file: File, features: Float[Tensor, "V T D"] | Unusable) -> tuple[File, T | Unusable]:
+            return file, features if isinstance(features, Unusable) else work(file, features)
 
         for chunk in _chunks(files):
             records = [Record(cast(Path, file), 0) for file in chunk]  # an address stays a text
@@ -100,7 +117,7 @@ def name_videos(
                 features = frame_features(
                     model, dataset, range(len(chunk)), ordered_map, load=load, strict=False, cache=held
                 )
-                yield from ordered_map(lambda pair: named(*pair), zip(chunk, features, strict=True))
+                yield from ordered_map(lambda pair: done(*pair), zip(chunk, features, strict=True))
             dataset.close()
 
 

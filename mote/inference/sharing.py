@@ -17,7 +17,6 @@ from typing import Any
 import huggingface_hub
 
 from mote.config import read_run_tree, to_yaml
-from mote.files.hashes import sha256_tensors
 from mote.files.provenance import without_places
 from mote.files.run_directory import CONFIG, DESCRIPTION, TEXT, WEIGHTS, config_file, model_folder, read_description
 from mote.files.writing import complete, refuse_filled, replacing_folder
@@ -47,7 +46,7 @@ def save_pretrained(
     found = load_video(str(run), device="cpu")  # refuses what is damaged or does not fit
     meta, weights = _shared_backbone(model, read_description(model))
     meta = without_places(meta)
-    results = without_places(_results(run, sha256_tensors(found.model.state_dict()), meta))
+    results = without_places(_results(run, found.hashes([])["weights"], meta))
     config = None
     if (file := config_file(run)) is not None:
         tree = read_run_tree(file)

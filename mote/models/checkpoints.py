@@ -45,7 +45,8 @@ TENSORS = ("tuned_text", "text", "merge_routing")  # what may lie beside the par
 class LoadedModel:
     """A model from disk, in evaluation mode on the CPU, and what belongs to it.
 
-    `tuned_text`: features of the fine-tuning classes, for temporal feature modulation. `classes`: their names,
+    `tuned_text`: features of the fine-tuning classes, for temporal feature modulation; where `meta` says `fitted`,
+    what was fitted to videos in their place, of any length. `classes`: their names,
     where known. `meta`: the content of `model.json`; its `backbone` and `pretrained` name the CLIP with the
     text tower (None: not known). `merge_routing`: how to merge the experts (None: uniformly). `text`: features of
     the names in `meta["labels"]`, which an exported model chooses among. `text_weights`: the file for `load_text`
@@ -160,6 +161,8 @@ def _check_extra(extra: Mapping[str, Tensor], meta: Mapping[str, Any], model: Vi
     for name, tensor in extra.items():
         rows = tensor.double()
         routing = name == "merge_routing"
+        if name == "tuned_text" and meta.get("fitted") and rows.isfinite().all():
+            continue  # weights of a linear probe have any length
         sums = rows.unflatten(1, (parts, -1)).sum(2) if routing else rows.norm(dim=1)
         if (sums - 1).abs().max() > UNIT or (routing and rows.min() < 0):
             what, found = "sum to 1" if routing else "have length 1", f"{sums.min():.3g} to {sums.max():.3g}"

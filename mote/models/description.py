@@ -149,6 +149,7 @@ class VideoDescription(Description):
     decoder: Literal["pyav", "decord"] | None = None
     modulation: bool | None = None
     modulation_k: Size | None = None
+    fitted: Literal["probe", "mean"] | None = None  # how `tuned_text` was made, where it is not of names
     modulation_gamma: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
     net: Literal["backbone", "clip"] | None = None
@@ -160,6 +161,8 @@ class VideoDescription(Description):
             raise ValueError(f"embed_dim is {self.embed_dim}, that of architecture {self.architecture.embed_dim}")
         if self.num_layers and self.frames is not None and self.frames > self.max_frames:
             raise ValueError(f"frames is {self.frames}, but the temporal head takes {self.max_frames} (max_frames)")
+        if self.fitted and self.modulation:
+            raise ValueError("modulation compares features of names, but those of the classes are fitted to videos")
         self._check_counts(self.classes)
         return self
 

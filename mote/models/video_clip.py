@@ -123,8 +123,13 @@ class VideoCLIP(nn.Module):
         Computed in float32 also under autocast: at a scale of 100, bfloat16 cosines would err by 0.4.
         """
         with torch.autocast(video.device.type, enabled=False):
-            pooled = F.normalize(video.to(torch.promote_types(video.dtype, torch.float32)).mean(dim=1), dim=-1)
+            pooled = self.pool(video)
             return self.logit_scale.exp() * pooled @ text.to(pooled.dtype).T
+
+    def pool(self, video: Float[Tensor, "B T D"]) -> Float[Tensor, "B D"]:
+        """What is compared with class features: the mean over frames, of length 1, in float32 also under autocast."""
+        with torch.autocast(video.device.type, enabled=False):
+            return F.normalize(video.to(torch.promote_types(video.dtype, torch.float32)).mean(dim=1), dim=-1)
 
     def fold(self, routing: Float[Tensor, "L N"] | None = None) -> "VideoCLIP":
         """The model with the experts merged for good into plain feed-forward networks (None: uniformly).

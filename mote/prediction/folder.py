@@ -55,23 +55,24 @@ def open_folder(out: Path, plan: Plan) -> None:
     """
     file = out / SETTINGS
     if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out}: is a file; choose a folder for the predictions")
+        raise NotADirectoryError(f"{out}: is a file; choose a folder for the {plan.holds}")
     if not file.exists():
         inside = [] if not out.exists() else [name for name in os.listdir(out) if not is_own(name)]
         if inside and not file.exists():  # it may have come meanwhile
-            what = f"has no {SETTINGS}, so it is no folder of predictions (it holds {sorted(inside)[0]})"
+            what = f"has no {SETTINGS}, so it is no folder of {plan.holds} (it holds {sorted(inside)[0]})"
             raise FileExistsError(f"{out}: {what}; choose a new or an empty folder")
-        write_first(file, to_json(plan.document))
-    then = _document(file)
+        write_first(file, to_json({**plan.document, **plan.notes}))
+    then = read_document(file, plan.format, plan.holds)
+    then = {key: value for key, value in then.items() if key not in plan.notes}
     if different := differences(then, plan.document):
         more = f" and {len(different) - SAID} more" if len(different) > SAID else ""
         said = "; ".join(different[:SAID]) + more
-        raise OtherSettingsError(f"{out}: holds predictions of other settings: {said}; choose another folder")
+        raise OtherSettingsError(f"{out}: holds {plan.holds} of other settings: {said}; choose another folder")
 
 
 def stored_plan(out: Path) -> Plan:
     """The plan of a folder of predictions; raises PartError where it is none, or is damaged."""
-    document = _document(out / SETTINGS)
+    document = read_document(out / SETTINGS)
     try:
         plan = Plan(document["settings"], document["class_names"], document["top"], document["timed"])
         if plan.document == document:
@@ -81,15 +82,16 @@ def stored_plan(out: Path) -> Plan:
     raise PartError(f"{out / SETTINGS}: damaged; write it anew by running the same command with another folder")
 
 
-def _document(file: Path) -> dict[str, Any]:
+def read_document(file: Path, format: str = FORMAT, holds: str = "predictions") -> dict[str, Any]:
+    """What a settings.json says; raises PartError where it is not there, damaged, or of a folder of something else."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise PartError(f"{file.parent}: no folder of predictions (no {SETTINGS}); give one of --out") from None
+        raise PartError(f"{file.parent}: no folder of {holds} (no {SETTINGS}); give one of --out") from None
     except (OSError, ValueError) as error:
         raise PartError(f"{file}: damaged or not readable ({error}); choose another folder") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise PartError(f"{file}: not the settings of predictions; choose another folder")
+    if not isinstance(document, dict) or document.get("format") != format:
+        raise PartError(f"{file}: not the settings of {holds}; choose another folder")
     return document
 
 
@@ -148,6 +150,12 @@ def list_files(out: Path) -> list[Path]:
 def read_list(file: Path) -> Any:
     """One list of inputs; raises PartError."""
     return read_hashed(file, pa.schema([("path", pa.string())]))
+
+
+def base_folder(out: Path) -> Path:
+    """Where the relative names in a folder start."""
+    places = [(read_list(file).schema.metadata or {}).get(FOLDER, b"").decode() for file in list_files(out)]
+    return next((Path(os.path.normpath(out / from_text(place))) for place in places if place), Path())
 
 
 def recorded_inputs(out: Path) -> Any:

@@ -27,15 +27,12 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
 from mote.files.writing import replacing, to_json
 from mote.prediction.arrow import pa, pc, pq
-
-if TYPE_CHECKING:
-    from mote.inference.model import Prediction
 
 FORMAT = "mote predictions 1"
 PART = re.compile(r"part-\d{8}T\d{12}-[0-9a-f]{32}\.parquet")
@@ -87,6 +84,13 @@ class Plan:
     class_names: Sequence[str]
     top: int | None = None
     timed: bool = False
+    format: ClassVar[str] = FORMAT
+    holds: ClassVar[str] = "predictions"
+
+    @property
+    def notes(self) -> Mapping[str, object]:
+        """What settings.json says besides `document`, which may differ."""
+        return {}
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -114,6 +118,41 @@ class Plan:
         described = {"class_names": json.dumps(list(self.class_names))} if self.top is None else None
         return pa.schema(columns, metadata=described)
 
+    @cached_property
+    def texts(self) -> dict[str, str]:
+        """The class names as `as_text` makes them."""
+        return {name: as_text(name) for name in self.class_names}
+
+    def cells(self, path: str, row: Any) -> tuple:
+        """A row of a part, without the last column, of a `Prediction`; ValueError for scores that no row can hold."""
+        if row.error is not None:
+            names = () if self.top is None else (None,)
+            return (path, row.start, row.end, None, *names, None, as_text(row.error))
+        if self.top is None and len(row.scores) != len(self.class_names):
+            raise ValueError(f"{path}: scores of {len(row.scores)} names, expected those of all {self.width}")
+        best = self.class_names if self.top is None else list(islice(row.scores, self.top))
+        scores = [row.scores[name] for name in best]
+        if not math.isfinite(sum(scores)):
+            raise ValueError(f"{path}: scores that are no numbers (nan or infinite); the model is not usable")
+        names = () if self.top is None else ([self.texts[name] for name in best],)
+        predicted = None if row.name is None else self.texts[row.name]
+        return (path, row.start, row.end, predicted, *names, np.array(scores), None)
+
+
+@runtime_checkable
+class Result(Protocol):
+    """A row about an input, of the kind that its `Plan` has columns for."""
+
+    @property
+    def path(self) -> str | Path:
+        """The input."""
+        ...
+
+    @property
+    def error(self) -> str | None:
+        """Why there is nothing in the row; None: there is."""
+        ...
+
 
 class Pace(NamedTuple):
     """When a part is written: after so many rows, seconds or bytes of scores, whichever comes first."""
@@ -131,18 +170,17 @@ class PartWriter:
 
     def __init__(self, out: Path, plan: Plan, pace: Pace = PACE):
         self.out, self.plan, self.pace = out, plan, pace
-        self._texts = {name: as_text(name) for name in plan.class_names}
         self._rows: list[tuple] = []  # columns as in the schema, without the last
         self._since = 0.0
 
-    def add(self, name: str, rows: "Sequence[Prediction]") -> None:
+    def add(self, name: str, rows: Sequence[Result]) -> None:
         """Take all rows of the input `name`; writes a part where it is time to.
 
         Raises:
             ValueError: scores that are no numbers, or not of all class names.
             WritingError: the part cannot be written; its rows are kept, so that `flush` may try again.
         """
-        cells = [self._row(as_text(name), row) for row in rows]
+        cells = [self.plan.cells(as_text(name), row) for row in rows]
         if not self._rows:
             self._since = time.monotonic()
         self._rows += cells  # all of an input or nothing, whatever interrupts
@@ -160,21 +198,6 @@ class PartWriter:
             stem = f"part-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
             write_hashed(self.out, stem, pa.table(columns, schema=self.plan.schema))
             self._rows = []
-
-    def _row(self, path: str, row: "Prediction") -> tuple:
-        plan, texts = self.plan, self._texts
-        if row.error is not None:
-            names = () if plan.top is None else (None,)
-            return (path, row.start, row.end, None, *names, None, as_text(row.error))
-        if plan.top is None and len(row.scores) != len(plan.class_names):
-            raise ValueError(f"{path}: scores of {len(row.scores)} names, expected those of all {plan.width}")
-        best = plan.class_names if plan.top is None else list(islice(row.scores, plan.top))
-        scores = [row.scores[name] for name in best]
-        if not math.isfinite(sum(scores)):
-            raise ValueError(f"{path}: scores that are no numbers (nan or infinite); the model is not usable")
-        names = () if plan.top is None else ([texts[name] for name in best],)
-        predicted = None if row.name is None else texts[row.name]
-        return (path, row.start, row.end, predicted, *names, np.array(scores), None)
 
 
 def write_hashed(out: Path, stem: str, table: Any) -> Path:

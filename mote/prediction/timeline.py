@@ -159,28 +159,46 @@ def score_items(
     ordered_map: OrderedMap,
     patience: int | None = None,
 ) -> Iterator[Scored]:
-    """Score windows that come after their pictures; the smallest frame number of a window never falls.
+    """Score windows that come after their pictures, see `for_each_window`."""
+    scorer = classifier.scorer(class_names)
 
-    patience: windows that may come while one waits for a call of the tower to fill; None = any number.
+    def score(features: Float[Tensor, "B T D"]) -> Float64[np.ndarray, "B K"]:
+        scores = fuse_views(scorer({"features": features[:, None].to(classifier.device)})).numpy()
+        if not np.isfinite(scores).all():
+            raise ValueError("the model gives scores that are no numbers (nan); its weights are not usable")
+        return scores
+
+    for window, row in for_each_window(items, classifier, score, ordered_map, patience):
+        yield Scored(window.start, window.end, row)
+
+
+def for_each_window(
+    items: Iterable[Picture | Window],
+    classifier: VideoClassifier,
+    work: Callable[[Float[Tensor, "B T D"]], Sequence[np.ndarray] | np.ndarray],
+    ordered_map: OrderedMap,
+    patience: int | None = None,
+) -> Iterator[tuple[Window, np.ndarray]]:
+    """What `work` makes of the frame features of windows that come after their pictures, B windows at a time.
+
+    The smallest frame number of a window never falls. patience: windows that may come while one waits for a call of the
+    tower to fill; None = any number.
     """
     on_cpu = classifier.device.type == "cpu"
     size = classifier.frames if on_cpu else max(classifier.frames, ON_ACCELERATOR)
-    scorer, encoder = classifier.scorer(class_names), classifier.for_encoding()
+    encoder = classifier.for_encoding()
 
     def encode(batch: Batch) -> tuple[Batch, Tensor]:
         if batch.images is None:
             return batch, torch.empty(0)
         return batch, encoder.encode(batch.images[None, None])[0, 0].cpu()
 
-    def score(group: list[tuple[Window, Tensor]]) -> list[Scored]:
-        features = torch.stack([row for _, row in group])[:, None]  # (B, 1, T, D)
-        scores = fuse_views(scorer({"features": features.to(classifier.device)})).numpy()
-        if not np.isfinite(scores).all():
-            raise ValueError("the model gives scores that are no numbers (nan); its weights are not usable")
-        return [Scored(window.start, window.end, row) for (window, _), row in zip(group, scores, strict=True)]
+    def worked(group: list[tuple[Window, Tensor]]) -> list[tuple[Window, np.ndarray]]:
+        rows = work(torch.stack([features for _, features in group]))
+        return [(window, row) for (window, _), row in zip(group, rows, strict=True)]
 
     encoded = ordered_map(encode, _batches(items, size, patience))
-    for group in ordered_map(score, _complete(encoded, 1 if on_cpu else ON_ACCELERATOR)):
+    for group in ordered_map(worked, _complete(encoded, 1 if on_cpu else ON_ACCELERATOR)):
         yield from group
 
 

@@ -7,7 +7,7 @@ parts in the folder. A process that is killed loses what it had not yet written,
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,11 +16,8 @@ from mote.files.temporary import temporary_name
 from mote.files.writing import writing
 from mote.prediction.arrow import pa, pc
 from mote.prediction.folder import finished, open_folder, record_inputs
-from mote.prediction.parts import PACE, Pace, PartWriter, Plan, as_text
+from mote.prediction.parts import PACE, Pace, PartWriter, Plan, Result, as_text
 from mote.prediction.share import ALL, Share
-
-if TYPE_CHECKING:
-    from mote.inference.model import Prediction
 
 Input = str | Path
 
@@ -35,7 +32,7 @@ class Outcome(NamedTuple):
 
 
 def write_parts(
-    predictions_of: Callable[[list[Input]], Iterator["Prediction"]],
+    predictions_of: Callable[[list[Input]], Iterator[Result]],
     inputs: Sequence[Input],
     out: Path | str,
     plan: Plan,
@@ -76,7 +73,7 @@ def write_parts(
     return Outcome(len(names), int(own.sum()), len(missing), left)
 
 
-def _write(predictions: Iterator["Prediction"], writer: PartWriter, names: Iterable[str]) -> int:
+def _write(predictions: Iterator[Result], writer: PartWriter, names: Iterable[str]) -> int:
     """How many inputs failed. What is whole is written also where an exception ends the work."""
     failed, expected = 0, iter(names)
     try:
@@ -95,7 +92,7 @@ def _write(predictions: Iterator["Prediction"], writer: PartWriter, names: Itera
     return failed
 
 
-def _by_input(predictions: Iterator["Prediction"], *, several: bool) -> Iterator[list["Prediction"]]:
+def _by_input(predictions: Iterator[Result], *, several: bool) -> Iterator[list[Result]]:
     """All predictions of each input; where there are `several`, they are known to be all when the next input begins."""
     if several:
         return (list(rows) for _, rows in groupby(predictions, key=lambda prediction: str(prediction.path)))

@@ -116,14 +116,14 @@ def _describe(clip: ShownClip, scale: float, side: int) -> dict[str, object]:
     ]
     frames = []
     for i, frame in enumerate(clip.frames):
-        source, width, height = _jpeg(frame, side)
+        source, width, height = jpeg(frame, side)
         change = _change(float(clip.importance[i]), scale) if clip.importance is not None else None
         alt = f"frame {i + 1} of {len(clip.frames)}"
         frames.append({"source": source, "width": width, "height": height, "alt": alt, "change": change})
     return {"title": f"{clip.label}: {verdict}", "file": clip.path, "frames": frames, "top": top}
 
 
-def _jpeg(frame: UInt8[np.ndarray, "H W 3"], side: int) -> tuple[str, int, int]:
+def jpeg(frame: UInt8[np.ndarray, "H W 3"], side: int) -> tuple[str, int, int]:
     """(data URI, width, height) of a frame as JPEG."""
     image = Image.fromarray(np.ascontiguousarray(frame))
     image.thumbnail((side, side))

@@ -14,6 +14,7 @@ from video_files import numbered_frames, write_video
 
 from mote.cli import main
 from mote.reporting.evaluation_page import write_evaluation_page
+from mote.reporting.search_page import ShownHit, write_search_page
 from mote.reporting.timeline_page import COLOURS, ShownTimeline, link_to, strip_times, write_timeline_page
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -79,6 +80,14 @@ def test_page_is_quiet_and_whole_on_a_phone(browse, page, tmp_path):
     assert found["images"] == found["loaded"] == page.read_text().count("<img") > 30
     assert found["wide"] == found["room"] <= 420
     assert found["frame"] >= 80  # four frames a line
+
+
+def test_page_of_a_search_is_quiet_and_whole_on_a_phone(browse, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (5, 90, 160, 3), dtype=np.uint8)
+    hits = [ShownHit("videos/" + "name_without_blank" * 9, "1.00 - 2.00 s", 0.25, frame) for frame in [*frames, None]]
+    console, found = measure(browse, write_search_page(tmp_path / "hits.html", {"a red car": hits}, {"a": 1}), tmp_path)
+    assert console == [] and found["wide"] == found["room"] <= 420
+    assert found["images"] == found["loaded"] == 5
 
 
 def test_page_of_an_evaluation_is_quiet_offline_and_readable_at_two_widths(browse, evaluated, tmp_path):

@@ -1,0 +1,198 @@
+"""The verb `mote encode`: features of videos, or of their frames or windows, in a folder that other programs read.
+
+What they are features of: see `pieces`. Frames are those that the model samples of a video, or with `--every` those
+shown in the middle of every so many seconds.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from mote.datasets.sources import find_sources
+from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.provenance import versions, without_places
+from mote.inference.classifier import VideoClassifier
+from mote.inference.features import Load
+from mote.inference.loading import load_video
+from mote.inference.model import ONE_VIEW, Views
+from mote.inference.pipeline import File
+from mote.parallel.accelerator import make_accelerator
+from mote.parallel.launch import has_company
+from mote.prediction.encodings import Encoded, FeaturePlan, Level, has_text, write_text
+from mote.prediction.folder import open_folder
+from mote.prediction.pieces import by_sampling, by_time
+from mote.prediction.predict import TIMEOUT, WORKERS
+from mote.prediction.share import ALL, Share
+from mote.prediction.windows import seconds
+from mote.prediction.write import Outcome, write_parts
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `mote encode` is asked for.
+
+    Args:
+        model: a video model, see `mote.load`.
+        places: see `find_sources`.
+        out: folder of features, new, or of an earlier run of the same command, which goes on.
+        level: what a row is about.
+        window, every: lengths of time as texts, see `seconds`: of a window, and from one to the next (None = half a
+            window) or from frame to frame (None = those that the model samples).
+        views: of a video; frames and windows have one crop.
+        class_names: names whose text features are written too; None = none.
+        templates, backbone: see `mote.load`.
+        share: which of the videos are encoded here.
+        retry_failed: encode those again that failed.
+        workers: processes that decode; None = `WORKERS`.
+        cache: folder of frame features that are kept; None = as `evaluation.cache=auto`.
+    """
+
+    model: str
+    places: Sequence[str]
+    out: str
+    level: Level = "video"
+    window: str | None = None
+    every: str | None = None
+    views: Views = ONE_VIEW
+    class_names: list[str] | None = None
+    templates: str | None = None
+    backbone: str | None = None
+    share: Share = ALL
+    retry_failed: bool = False
+    workers: int | None = None
+    cache: str | None = None
+
+
+def encode(request: Request) -> int:
+    """Write features that are not there yet; the exit code: 0, or 1 when a video has none.
+
+    Raises:
+        ValueError, OSError: unknown model, no such file, a folder of something else; before anything slow.
+    """
+    pace = _check(request)
+    out = Path(request.out)
+    together = make_accelerator(cpu=not torch.cuda.is_available()) if has_company() else None
+    device, share = None, request.share
+    if together is not None:
+        device = together.device
+        share = share._replace(process=together.process_index, processes=together.num_processes)
+    model = load_video(request.model, backbone=request.backbone, templates=request.templates, device=device)
+    inputs = find_sources(request.places)
+    plan = feature_plan(model, request, pace)
+    open_folder(out, plan)
+    names = request.class_names and model.chosen(request.class_names)
+    if names and share.process == 0 and not has_text(out, names):
+        facts = {"templates": model.templates, "text_tower": text_hash(model)}
+        write_text(out, names, model.text_features(names).cpu().numpy(), facts)
+    found = write_parts(
+        lambda missing: _with_words(_rows(model, missing, request, pace), len(missing), share.process == 0),
+        inputs,
+        out,
+        plan,
+        share=share,
+        retry_failed=request.retry_failed,
+    )
+    _say(out, found)
+    return int(found.failed > 0)
+
+
+def _check(request: Request) -> tuple[float, float] | None:
+    """Length and step, in seconds, of the windows that are asked for; frames are windows of one. Raises ValueError."""
+    level, window, every, views = request.level, request.window, request.every, request.views
+    if level != "video" and views.crops != 1:
+        raise ValueError(f"--crops is for --level video; features of a {level} are of its middle crop")
+    if level == "window" and window is None:
+        raise ValueError("--level window: say with --window how long the windows are")
+    if level != "window" and window is not None:
+        raise ValueError(f"--window is for --level window, this is --level {level}")
+    if level == "video" and every is not None:
+        raise ValueError("--every is for windows and frames; say with --window how long windows are")
+    if window is None and every is None:
+        return None
+    if views.clips != 1:
+        raise ValueError("--clips does not go with --window and --every: each window is one view")
+    step = None if every is None else seconds(every, "--every")
+    if window is None:
+        assert step is not None
+        return step, step
+    length = seconds(window, "--window")
+    return length, length / 2 if step is None else step
+
+
+def _say(out: Path, found: Outcome) -> None:
+    mine = "" if found.own == found.listed else f", {found.own} of them here"
+    print(f"{out}: {found.listed} videos{mine}: {found.now} encoded now, {found.own - found.now} were there before")
+    if found.failed:
+        print(f"mote: {found.failed} videos have no features; --retry-failed tries them again", file=sys.stderr)
+
+
+def _with_words(rows: Iterator[Encoded], count: int, shown: bool) -> Iterator[Encoded]:
+    """The rows; each video moves a bar on, and each failure is said."""
+    with tqdm(total=count, unit="video", disable=None if shown and count > 1 else True) as bar:
+        before: File | None = None
+        for row in rows:
+            bar.update(row.path != before)
+            before = row.path
+            if row.error is not None:
+                bar.write(f"mote: skipped: {row.error}", file=sys.stderr)
+            yield row
+
+
+def feature_plan(model: VideoClassifier, request: Request, pace: tuple[float, float] | None) -> FeaturePlan:
+    """What decides the features that `request` asks for."""
+    settings: dict[str, Any] = {
+        "hashes": feature_hashes(model),
+        "text_tower": _text_tower(model),
+        "recipe": model.recipe,
+        "clips": request.views.clips,
+        "crops": request.views.crops,
+        **({} if pace is None else {"window": pace[0], "every": pace[1]}),
+        "gate": model.gate,
+        "precision": model.precision,
+        "device": model.device.type,
+        "versions": versions(),
+    }
+    return FeaturePlan(settings, level=request.level, dim=model.model.embed_dim, source=source_of(model))
+
+
+def feature_hashes(model: VideoClassifier) -> dict[str, str]:
+    """SHA-256 of the weights, and of the prompt templates that text features are made with."""
+    return {"weights": sha256_tensors(model.model.state_dict()), "templates": sha256_lines(model.templates)}
+
+
+def source_of(model: VideoClassifier) -> dict[str, str | None]:
+    """Where a model lies, also from elsewhere."""
+    assert model.source is not None
+    name, backbone = model.source
+    return {"model": str(Path(name).absolute()) if Path(name).exists() else name, "backbone": backbone}
+
+
+def _text_tower(model: VideoClassifier) -> dict[str, str | None]:
+    """Whose text tower belongs to the model; where it was tuned, the hash of its weights."""
+    known: dict[str, Any] = {name: model.meta.get(name) for name in ("backbone", "pretrained")}
+    tuned = text_hash(model) if model.meta.get("text_tuned") else None
+    return {**without_places(known), "tuned": tuned}
+
+
+def text_hash(model: VideoClassifier) -> str | None:
+    """SHA-256 of the weights of the text tower; None where it has none."""
+    tower = model.towers().encode_text
+    return sha256_tensors(tower.state_dict()) if isinstance(tower, nn.Module) else None
+
+
+def _rows(
+    model: VideoClassifier, files: Sequence[File], request: Request, pace: tuple[float, float] | None
+) -> Iterator[Encoded]:
+    if pace is not None:
+        return by_time(model, files, pace, request.level)
+    asked = WORKERS if request.workers is None else request.workers
+    workers = min(asked, len(files)) if len(files) > 1 else 0
+    load = Load(max(1, min(8, len(files) // (2 * max(workers, 1)))), workers)
+    options = {"load": load, "cache": request.cache or "auto", "timeout": TIMEOUT}
+    return by_sampling(model, files, request.views, request.level, **options)
