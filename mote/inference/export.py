@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from mote.datasets.lists.manifest import Record
+from mote.datasets.lists.manifest import unlabelled
 from mote.datasets.sources import find_sources
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions, without_places
@@ -265,7 +265,7 @@ def _compare(
 
 def _clips(classifier: VideoClassifier, videos: Sequence[Path | str]) -> Iterator[UInt8[Tensor, "T 3 S S"]]:
     """One view of every video, as `mote predict` sees it; raises DecodeError."""
-    dataset = classifier.clips_of([Record(path, 0) for path in videos])
+    dataset = classifier.clips_of([unlabelled(path) for path in videos])
     for index in range(len(videos)):
         yield dataset.frames(0, index)[0]
 

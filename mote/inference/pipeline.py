@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from mote.datasets.images import BadImageError
-from mote.datasets.lists.manifest import Record
+from mote.datasets.lists.manifest import Record, unlabelled
 from mote.datasets.video import VideoDataset
 from mote.files.addresses import without_secrets
 from mote.inference.features import (
@@ -111,7 +111,7 @@ def for_each_video(
             return file, features if isinstance(features, Unusable) else work(file, features)
 
         for chunk in _chunks(files):
-            records = [Record(cast(Path, file), 0) for file in chunk]  # an address stays a text
+            records = [unlabelled(file) for file in chunk]
             dataset = model.clips_of(records, views, on_error="mark", timeout=timeout)
             with nullcontext() if place is None else open_cache(place, model, dataset) as held:
                 features = frame_features(

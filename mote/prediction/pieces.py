@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from mote.datasets.decoding.decode import open_video
 from mote.datasets.decoding.errors import DecodeError, FrameOrderError
-from mote.datasets.lists.manifest import Record
+from mote.datasets.lists.manifest import unlabelled
 from mote.datasets.video import VideoDataset
 from mote.inference.classifier import VideoClassifier
 from mote.inference.model import Views
@@ -96,7 +96,7 @@ def _frame_rows(model: VideoClassifier, views: Views) -> Work:
 
     def rows(file: File, features: Float[Tensor, "V T D"]) -> list[Encoded]:
         try:
-            numbers, spans = sampled_frames(model.clips_of([Record(file, 0)], views), file)
+            numbers, spans = sampled_frames(model.clips_of([unlabelled(file)], views), file)
         except DecodeError as error:
             return [Encoded(file, None, str(error))]
         unit = F.normalize(features.flatten(0, 1), dim=-1).numpy()

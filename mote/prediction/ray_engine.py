@@ -8,13 +8,13 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from mote.config.sections import ImbalanceConfig
-from mote.datasets.lists.manifest import Record
+from mote.datasets.lists.manifest import unlabelled
 from mote.datasets.video import VideoDataset
 from mote.inference.classifier import VideoClassifier
 from mote.inference.correction import posthoc
@@ -68,7 +68,7 @@ class Decode:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         """Views of the videos of a batch; zeros and why for those that cannot be decoded."""
-        videos = self.videos.of([Record(cast(Path, from_text(path)), 0) for path in batch["path"].tolist()])
+        videos = self.videos.of([unlabelled(from_text(path)) for path in batch["path"].tolist()])
         items = [videos[index] for index in range(len(videos))]
         videos.close()
         frames = np.stack([item["frames"].numpy() for item in items])

@@ -14,7 +14,7 @@ import csv
 import warnings
 from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from mote.datasets.lists.class_files import read_class_ids, read_class_names, read_templates
 from mote.datasets.lists.folders import VIDEO_SUFFIXES, counts_as, say_left_out, search
@@ -40,6 +40,11 @@ class Record(NamedTuple):
 
     path: Path
     label: int
+
+
+def unlabelled(file: Path | str) -> Record:
+    """The record of a file whose label does not matter; an address stays a text."""
+    return Record(cast(Path, file), 0)
 
 
 class Row(NamedTuple):
