@@ -14,14 +14,14 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from mote.datasets.cache.feature_cache import clear
-    from mote.inference.features import default_folder, usage
+    from mote.datasets.cache.feature_cache import clear, usage_line
+    from mote.inference.features import default_folder
 
     folder = Path(arguments.folder) if arguments.folder else default_folder()
     if arguments.folder is None and not folder.exists():
         print(f"{folder}: nothing cached")
     elif arguments.what == "size":
-        print(usage(folder))
+        print(usage_line(folder))
     else:
         print(f"{folder}: {clear(folder) / 1e9:.3g} GB freed")
     return 0

@@ -108,12 +108,13 @@ def _by_protocol(arguments: argparse.Namespace, out: Path, switched: list[str]) 
 
 
 def _evaluate(entry: "Entry", out: Path, union: str | None) -> None:
+    from mote.datasets.cache.feature_cache import usage_line
     from mote.evaluation.evaluate import evaluate
     from mote.evaluation.page import page_path
     from mote.evaluation.views import check_evaluation
     from mote.inference.classifier import VideoClassifier
     from mote.inference.contract import as_asked, check_named
-    from mote.inference.features import cache_folder, usage
+    from mote.inference.features import cache_folder
     from mote.inference.loading import load
     from mote.parallel.accelerator import make_accelerator
     from mote.reporting.headline import headline, report
@@ -133,7 +134,7 @@ def _evaluate(entry: "Entry", out: Path, union: str | None) -> None:
         print(f"{page}: the same with figures")
     report(summary)
     if isinstance(found, VideoClassifier) and (folder := cache_folder(config.evaluation.cache, found)) is not None:
-        print(usage(folder))
+        print(usage_line(folder))
 
 
 def _timelines(entry: "Entry", arguments: argparse.Namespace, out: Path) -> int:

@@ -1,5 +1,6 @@
 """The whole configuration tree, and the checks that see two sections at once."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import model_validator
@@ -45,6 +46,10 @@ class Config(Section):
     optim: OptimConfig = OptimConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()
+
+    def is_like(self, other: "Config", tasks: Sequence[str]) -> bool:
+        """Whether both are of the same task, or this one of one of `tasks`."""
+        return self.task == other.task or self.task in tasks
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -166,11 +166,7 @@ class VideoClassifier(NamesFiles):
 
     @torch.inference_mode()
     def embed(self, features: Float[Tensor, "B V T D"]) -> Float[Tensor, "B D"]:
-        """What is compared with class features, of length 1: the mean over views of that of each, scaled to length 1.
-
-        The temporal branch counts in full (times `gate`), as for the classes of tuning: there are no class names that
-        temporal feature modulation could compare.
-        """
+        """What is compared with class features, of length 1: the mean over views, with the temporal branch in full."""
         with autocast(self.precision, self.device):
             video = self.model.head(features.flatten(0, 1).to(self.device), gate=self.gate)
         pooled = self.model.pool(video).unflatten(0, features.shape[:2])
@@ -208,21 +204,10 @@ class VideoClassifier(NamesFiles):
         modulation: bool | None = None,
         faces: bool = False,
     ) -> dict[str, float]:
-        """Probabilities of `class_names` (default: the classes the model was tuned on) for one video file.
+        """{class name: probability} of one video file, most probable first; they sum to one.
 
-        Args:
-            path: a video file.
-            class_names: class names, at least one; None = those the model was exported for or tuned on.
-            clips, crops: temporal clips and spatial crops (1 or 3) whose softmax scores are averaged.
-            modulation: temporal feature modulation; None = as the model's own setting says.
-            faces: look at the largest face alone, see `mote.datasets.face_crop`.
-
-        Returns:
-            {label: probability}, most probable first; the values sum to one.
-
-        Raises:
-            DecodeError: the file cannot be decoded.
-            ValueError: no class names given and none stored, or duplicates among them; no face, or no OpenCV.
+        modulation: temporal feature modulation; None = as the model's own setting says. All else, and what is raised,
+        as for `predict`; a video that cannot be used raises DecodeError, or ValueError where it shows no face.
         """
         return self.scores(path, self.chosen(class_names), Views(clips, crops, faces), modulation=modulation)
 

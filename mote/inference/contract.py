@@ -105,7 +105,7 @@ def check_named(model: Model, config: Config, own: Config, named: Collection[str
         section, _, key = name.partition(".")
         return getattr(getattr(tree, section), key)
 
-    if config.task != own.task and config.task not in TASKS[model.kind]:
+    if not config.is_like(own, TASKS[model.kind]):
         raise ValueError(f"task={config.task}: this model is of task={own.task}; leave it out")
     differing = [name for name in sorted(named) if value(config, name) != value(own, name)]
     reasons = {name: why for name in differing if (why := _idle(name, model, config, read))}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mote.datasets.cache.cached_video import record_keys, to_encode
-from mote.datasets.cache.feature_cache import FeatureCache, cache_size, entry_key, namespace_key
+from mote.datasets.cache.feature_cache import FeatureCache, entry_key, namespace_key
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.face_crop import NO_FACE, NoFaceError
 from mote.datasets.loader import make_loader
@@ -167,13 +167,6 @@ def indices_rule(dataset: VideoDataset) -> str:
     """The rule by which frames are taken from a file, besides their number, which the namespace holds."""
     apart = f", {dataset.stride} apart" if dataset.sampling == "dense" else ""
     return f"{dataset.sampling}{apart}, difference {dataset.difference}{', largest face' if dataset.faces else ''}"
-
-
-def usage(folder: Path) -> str:
-    """One line on what a cache folder holds."""
-    found = cache_size(folder).values()
-    entries, size = sum(part.entries for part in found), sum(part.size for part in found)
-    return f"{folder}: features of {entries} videos and class lists, {size / 1e9:.3g} GB"
 
 
 def frame_features(

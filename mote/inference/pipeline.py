@@ -36,6 +36,7 @@ from mote.parallel.cores import all_cores
 
 File = str | Path
 Outcome = dict[str, float] | Unusable | BadImageError  # probabilities, most probable first, or what is wrong
+TIMEOUT = 60.0  # seconds for a video, as `data.decode_timeout`
 CHUNK = 2048  # files that are looked up in the cache, and handed to the workers, at once
 T = TypeVar("T")
 
@@ -154,7 +155,6 @@ class NamesFiles:
         faces: bool = False,
         workers: int = 0,
         cache: str | None = None,
-        timeout: float | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[Prediction]:
         """What each file shows, lazily and in order; a file that cannot be used has an error and stops nothing.
@@ -164,9 +164,8 @@ class NamesFiles:
             class_names: names to choose among, at least one; None = the model's own.
             clips, crops: temporal clips and spatial crops (1 or 3) of each video, whose probabilities are averaged.
             faces: look at the largest face only, see `mote.datasets.face_crop`.
-            workers: processes that decode; 0 = this one.
+            workers: processes that decode, in which a file counts as undecodable after 60 s; 0 = this one, which waits.
             cache: folder of frame features that are kept, "auto" for the user's; None = none.
-            timeout: seconds after which a file counts as undecodable; None waits for ever.
             progress: called with the number of files that are done.
 
         Raises:
@@ -174,7 +173,8 @@ class NamesFiles:
                 that are no numbers.
         """
         given = [files] if isinstance(files, str | Path) else files
-        views, options = Views(clips, crops, faces), {"load": Load(workers=workers), "cache": cache, "timeout": timeout}
+        views, options = Views(clips, crops, faces), dict[str, Any](load=Load(workers=workers), cache=cache)
+        options["timeout"] = TIMEOUT if workers else None
         found = self.outcomes(given, self.chosen(class_names), views, **options)
         return _reported(found, progress or (lambda done: None))
 

@@ -8,7 +8,7 @@ at a time, and memory does not grow with their number.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,7 @@ CELLS = 2_000_000  # scores in a block of the output
 ROWS = 100_000  # at most
 SAID = 3  # names in a message
 
-Sink = Callable[[Any], object]
+Sink = Callable[[pa.Table], object]
 
 
 class Results(NamedTuple):
@@ -107,7 +107,7 @@ def _sinks(held: ExitStack, plan: Plan, csv_file: Path | str | None, parquet_fil
     return sinks
 
 
-def _results(files: Sequence[Path], plan: Plan, listed: Any) -> tuple[Results, int]:
+def _results(files: Sequence[Path], plan: Plan, listed: pa.Array) -> tuple[Results, int]:
     """Every result of a listed input, and the number of other inputs that have some."""
     tables = [read_part(file, plan, ["path", "error"]) for file in files]
     paths = pa.chunked_array([chunk for table in tables for chunk in table["path"].chunks], pa.string())
@@ -140,14 +140,16 @@ def _settled(results: Results) -> tuple[Results, np.ndarray, Results]:
     return ordered.at(np.flatnonzero(is_first)), (np.cumsum(is_first) - 1)[other], ordered.at(other)
 
 
-def _blocks(files: Sequence[Path], plan: Plan, chosen: Results, places: np.ndarray, others: Results) -> Iterator[Any]:
+def _blocks(
+    files: Sequence[Path], plan: Plan, chosen: Results, places: np.ndarray, others: Results
+) -> Iterator[pa.Table]:
     """The rows of the chosen results, in tables of moderate size; raises ValueError where another one differs."""
     size = int(np.clip(CELLS // max(plan.width, 1), 1, ROWS))
     block = (np.cumsum(chosen.rows) - chosen.rows) // size
     last_use = np.zeros(len(files), np.int64)
     np.maximum.at(last_use, chosen.part, block)
     np.maximum.at(last_use, others.part, block[places])
-    tables: dict[int, Any] = {}
+    tables: dict[int, pa.Table] = {}
     for number in np.unique(block):
         mine = chosen.at(np.flatnonzero(block == number))
         again = np.flatnonzero(block[places] == number)
@@ -160,7 +162,7 @@ def _blocks(files: Sequence[Path], plan: Plan, chosen: Results, places: np.ndarr
         tables = {part: table for part, table in tables.items() if last_use[part] > number}
 
 
-def _gathered(tables: dict[int, Any], results: Results) -> Any:
+def _gathered(tables: dict[int, pa.Table], results: Results) -> pa.Table:
     """The rows of these results, in their order."""
     part = np.repeat(results.part, results.rows)
     row = np.arange(len(part)) + np.repeat(results.first - (np.cumsum(results.rows) - results.rows), results.rows)
@@ -170,7 +172,7 @@ def _gathered(tables: dict[int, Any], results: Results) -> Any:
     return together.take(pa.array(np.argsort(np.concatenate(places)))) if len(pieces) > 1 else together
 
 
-def _check_equal(files: Sequence[Path], tables: dict[int, Any], first: Results, second: Results) -> None:
+def _check_equal(files: Sequence[Path], tables: dict[int, pa.Table], first: Results, second: Results) -> None:
     if not len(first.rows):
         return
     if np.array_equal(first.rows, second.rows) and _gathered(tables, first).equals(_gathered(tables, second)):

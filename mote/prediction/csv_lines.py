@@ -9,7 +9,6 @@ The first is what `mote predict --csv` writes, byte for byte. Start and end are 
 import csv
 import io
 import re
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -38,7 +37,7 @@ def header(plan: Plan) -> bytes:
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def lines(table: Any, plan: Plan) -> Any:
+def lines(table: pa.Table, plan: Plan) -> memoryview:
     """The bytes of the lines of a table of one chunk, see `parts`; less than 2 GB."""
     column = {name: table[name].combine_chunks() for name in table.schema.names}
     answered = pc.fill_null(column["predicted"], NONE)
@@ -51,17 +50,17 @@ def lines(table: Any, plan: Plan) -> Any:
     return _content(whole)
 
 
-def _content(array: Any) -> memoryview:
+def _content(array: pa.Array) -> memoryview:
     """What lies end to end in a binary array."""
     ends = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
     return memoryview(array.buffers()[2])[int(ends[0]) : int(ends[-1])]
 
 
-def _bytes(array: Any) -> Any:
+def _bytes(array: pa.Array) -> pa.Array:
     return pc.cast(array, pa.binary())
 
 
-def _cell(text: Any) -> Any:
+def _cell(text: pa.Array) -> pa.Array:
     """Texts as cells: quoted where csv quotes them, and as the bytes that `as_text` was given."""
     special = pc.match_substring_regex(text, '[",\r\n]')
     if pc.any(special).as_py():
@@ -74,7 +73,7 @@ def _cell(text: Any) -> Any:
     return cells
 
 
-def _score_cells(scores: Any, width: int) -> Any:
+def _score_cells(scores: pa.Array, width: int) -> pa.Array:
     """One cell a row: `width` scores with commas between them; only commas where the scores are null."""
     there = pc.is_valid(scores).to_numpy(zero_copy_only=False)
     values = scores.flatten().to_numpy().reshape(-1, width)
@@ -86,7 +85,7 @@ def _score_cells(scores: Any, width: int) -> Any:
     return pc.fill_null(cells, b"," * (width - 1))
 
 
-def _best_cells(column: dict[str, Any], width: int) -> list[Any]:
+def _best_cells(column: dict[str, pa.Array], width: int) -> list[pa.Array]:
     """Names and probabilities of the best `width`, in turn; empty where a row has fewer."""
     names, scores, cells = column["names"], column["scores"], []
     name, score = _cell(names.flatten()), _fixed(six_decimals(scores.flatten().to_numpy()))
@@ -98,7 +97,7 @@ def _best_cells(column: dict[str, Any], width: int) -> list[Any]:
     return cells
 
 
-def _fixed(rows: np.ndarray) -> Any:
+def _fixed(rows: np.ndarray) -> pa.Array:
     """A binary array of uint8 rows of one length."""
     ends = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[-1]
     content = pa.py_buffer(np.ascontiguousarray(rows))

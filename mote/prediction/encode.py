@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -21,13 +20,13 @@ from mote.inference.classifier import VideoClassifier
 from mote.inference.features import Load
 from mote.inference.loading import load_video
 from mote.inference.model import ONE_VIEW, Views
-from mote.inference.pipeline import File
+from mote.inference.pipeline import TIMEOUT, File
 from mote.parallel.accelerator import make_accelerator
 from mote.parallel.launch import has_company
 from mote.prediction.encodings import Encoded, FeaturePlan, Level, has_text, write_text
 from mote.prediction.folder import open_folder
 from mote.prediction.pieces import by_sampling, by_time
-from mote.prediction.predict import TIMEOUT, WORKERS
+from mote.prediction.predict import WORKERS
 from mote.prediction.share import ALL, Share
 from mote.prediction.windows import seconds
 from mote.prediction.write import Outcome, write_parts
@@ -146,7 +145,7 @@ def _with_words(rows: Iterator[Encoded], count: int, shown: bool) -> Iterator[En
 
 def feature_plan(model: VideoClassifier, request: Request, pace: tuple[float, float] | None) -> FeaturePlan:
     """What decides the features that `request` asks for."""
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "hashes": feature_hashes(model),
         "text_tower": _text_tower(model),
         "recipe": model.recipe,
@@ -175,7 +174,7 @@ def source_of(model: VideoClassifier) -> dict[str, str | None]:
 
 def _text_tower(model: VideoClassifier) -> dict[str, str | None]:
     """Whose text tower belongs to the model; where it was tuned, the hash of its weights."""
-    known: dict[str, Any] = {name: model.meta.get(name) for name in ("backbone", "pretrained")}
+    known: dict[str, object] = {name: model.meta.get(name) for name in ("backbone", "pretrained")}
     tuned = text_hash(model) if model.meta.get("text_tuned") else None
     return {**without_places(known), "tuned": tuned}
 

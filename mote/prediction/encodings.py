@@ -83,7 +83,7 @@ class FeaturePlan(Plan):
         return -(-self.dim // 2)
 
     @cached_property
-    def schema(self) -> Any:
+    def schema(self) -> pa.Schema:
         """Columns of a part; its metadata says what the features are: `level`, `length`, `settings` (JSON)."""
         text, number = pa.string(), pa.float64()
         columns = [("path", text), ("start", number), ("end", number), ("frame", pa.int64())]
@@ -100,7 +100,7 @@ class FeaturePlan(Plan):
         return (path, row.start, row.end, row.frame, row.features, None)
 
 
-def vectors(dim: int) -> Any:
+def vectors(dim: int) -> pa.DataType:
     """The type of a column of features."""
     return pa.list_(pa.field("element", pa.float32()), dim)
 
@@ -118,7 +118,7 @@ def stored_features(out: Path) -> FeaturePlan:
     raise PartError(f"{out / SETTINGS}: damaged; write it anew by running the same command with another folder")
 
 
-def matrix(table: Any) -> Float32[np.ndarray, "N D"]:
+def matrix(table: pa.Table) -> Float32[np.ndarray, "N D"]:
     """The features of a table whose rows all have some."""
     column = table["features"]
     if not len(table):
@@ -126,7 +126,9 @@ def matrix(table: Any) -> Float32[np.ndarray, "N D"]:
     return column.combine_chunks().flatten().to_numpy().reshape(len(table), -1)
 
 
-def write_text(out: Path, names: Sequence[str], features: Float32[np.ndarray, "K D"], facts: Mapping[str, Any]) -> None:
+def write_text(
+    out: Path, names: Sequence[str], features: Float32[np.ndarray, "K D"], facts: Mapping[str, object]
+) -> None:
     """Write `text.parquet` into a folder of features; its metadata says `facts` (JSON). Raises WritingError."""
     described = {"length": UNIT, "facts": json.dumps(facts)}
     schema = pa.schema([("name", pa.string()), ("features", vectors(features.shape[1]))], metadata=described)

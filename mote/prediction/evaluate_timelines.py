@@ -137,7 +137,11 @@ class _Found(NamedTuple):
 
 
 def _write(
-    out: Path, name: str, summary: Mapping[str, Any], origin: Mapping[str, Any], rows: Sequence[tuple[object, ...]]
+    out: Path,
+    name: str,
+    summary: Mapping[str, object],
+    origin: Mapping[str, object],
+    rows: Sequence[tuple[object, ...]],
 ) -> None:
     """NAME.json and NAME.csv, both or neither."""
     with replacing_together(out) as stage:

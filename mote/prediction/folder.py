@@ -41,8 +41,8 @@ class OtherSettingsError(ValueError):
 class Finished(NamedTuple):
     """Inputs (texts, see `as_text`) that have a result, and those that have only failed; may name one several times."""
 
-    done: Any
-    failed: Any
+    done: pa.Array
+    failed: pa.Array
 
 
 def open_folder(out: Path, plan: Plan) -> None:
@@ -95,7 +95,7 @@ def read_document(file: Path, format: str = FORMAT, holds: str = "predictions") 
     return document
 
 
-def differences(then: Any, now: Any, where: str = "") -> list[str]:
+def differences(then: object, now: object, where: str = "") -> list[str]:
     """What differs between two documents of plain values, each as `NAME was THIS, now THAT`."""
     if then == now:
         return []
@@ -120,7 +120,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def record_inputs(out: Path, names: Sequence[str], texts: Any) -> None:
+def record_inputs(out: Path, names: Sequence[str], texts: pa.Array) -> None:
     """Write down those of the inputs that no list in `out` has yet; `texts` are the names as `as_text` makes them.
 
     Raises:
@@ -147,7 +147,7 @@ def list_files(out: Path) -> list[Path]:
     return sorted(path for path in out.iterdir() if INPUTS.fullmatch(path.name))
 
 
-def read_list(file: Path) -> Any:
+def read_list(file: Path) -> pa.Table:
     """One list of inputs; raises PartError."""
     return read_hashed(file, pa.schema([("path", pa.string())]))
 
@@ -158,7 +158,7 @@ def base_folder(out: Path) -> Path:
     return next((Path(os.path.normpath(out / from_text(place))) for place in places if place), Path())
 
 
-def recorded_inputs(out: Path) -> Any:
+def recorded_inputs(out: Path) -> pa.Array:
     """All inputs that were ever asked for (texts), in order, each once."""
     return pc.unique(_joined([read_list(file) for file in list_files(out)]))
 
@@ -174,5 +174,5 @@ def finished(out: Path, plan: Plan) -> Finished:
     return Finished(done, failed.filter(pc.invert(pc.is_in(failed, value_set=done))))
 
 
-def _joined(tables: Sequence[Any]) -> Any:
+def _joined(tables: Sequence[pa.Table]) -> Any:
     return pa.chunked_array([chunk for table in tables for chunk in table["path"].chunks], pa.string())

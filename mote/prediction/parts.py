@@ -109,7 +109,7 @@ class Plan:
         return len(self.class_names) if self.top is None else min(self.top, len(self.class_names))
 
     @cached_property
-    def schema(self) -> Any:
+    def schema(self) -> pa.Schema:
         """Columns of a part; where it has the scores of all classes, their names are metadata `class_names` (JSON)."""
         text, number = pa.string(), pa.float64()
         names = [] if self.top is None else [("names", _STRINGS)]
@@ -200,7 +200,7 @@ class PartWriter:
             self._rows = []
 
 
-def write_hashed(out: Path, stem: str, table: Any) -> Path:
+def write_hashed(out: Path, stem: str, table: pa.Table) -> Path:
     """Write `out/STEM-HASH.parquet`, whole or not at all; HASH is of its bytes.
 
     Raises:
@@ -225,7 +225,7 @@ def part_files(out: Path) -> list[Path]:
     return sorted(path for path in out.iterdir() if PART.fullmatch(path.name))
 
 
-def read_part(path: Path, plan: Plan, columns: Sequence[str] | None = None) -> Any:
+def read_part(path: Path, plan: Plan, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in a part, or some of its columns.
 
     Raises:
@@ -237,7 +237,7 @@ def read_part(path: Path, plan: Plan, columns: Sequence[str] | None = None) -> A
     return table if columns is None else table.select(columns)
 
 
-def read_hashed(path: Path, schema: Any, columns: Sequence[str] | None = None) -> Any:
+def read_hashed(path: Path, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """The table in a file of `write_hashed`; of some columns only their pages are read and checked, not the whole file.
 
     Raises:

@@ -51,7 +51,7 @@ def by_time(
 
     pace: length and step of the windows in seconds.
     """
-    frames: dict[str, Any] = {"frames": 1, "sampling": "segment"} if level == "frame" else {}
+    frames: dict[str, int | str] = {"frames": 1, "sampling": "segment"} if level == "frame" else {}
     windows = replace(windows_of(model, *pace), **frames)
     with all_cores(model.device) as ordered_map:
         for file in files:

@@ -24,6 +24,7 @@ from mote.inference.correction import corrected
 from mote.inference.features import Load
 from mote.inference.loading import load
 from mote.inference.model import ONE_VIEW, Namer, Prediction, Views
+from mote.inference.pipeline import TIMEOUT
 from mote.inference.threshold import read_threshold
 from mote.parallel.accelerator import collect, make_accelerator
 from mote.parallel.launch import has_company
@@ -32,7 +33,6 @@ from mote.prediction.share import Share
 NONE = "none of these"
 TOP = 5  # names that are printed
 WORKERS = 2  # processes that decode, as `data.workers`
-TIMEOUT = 60.0  # seconds for a video, as `data.decode_timeout`
 
 
 @dataclass(frozen=True)

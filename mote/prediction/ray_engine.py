@@ -8,7 +8,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +32,6 @@ except ImportError:
     raise ValueError("--engine ray needs Ray: pip install 'mote[ray]'") from None
 
 BATCH = 8  # videos that a stage has in hand
-RETRIED: dict[str, Any] = {"max_restarts": -1, "max_task_retries": -1}  # actors of a lost node start anew elsewhere
 
 
 class Loading(NamedTuple):
@@ -66,7 +65,7 @@ class Decode:
         torch.set_num_threads(1)
         self.videos = videos
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Views of the videos of a batch; zeros and why for those that cannot be decoded."""
         videos = self.videos.of([unlabelled(from_text(path)) for path in batch["path"].tolist()])
         items = [videos[index] for index in range(len(videos))]
@@ -84,7 +83,7 @@ class Name:
         self.score = self.model.scorer(loading.class_names)
         self.classes = len(loading.class_names)
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Probabilities of the videos of a batch; NaN for those that could not be decoded."""
         scores = np.full((len(batch["path"]), self.classes), np.nan)
         for row, (frames, cause) in enumerate(zip(batch["frames"], batch["cause"], strict=True)):
@@ -132,7 +131,8 @@ def name_with_ray(
         batch_size=BATCH,
         num_cpus=1,
         concurrency=(1, decoders),
-        **RETRIED,
+        max_restarts=-1,  # actors of a lost node start anew elsewhere
+        max_task_retries=-1,
     )
     rows = rows.map_batches(
         Name,
@@ -141,7 +141,8 @@ def name_with_ray(
         num_cpus=0 if gpus else 1,
         num_gpus=1 if gpus else 0,
         concurrency=(1, encoders),
-        **RETRIED,
+        max_restarts=-1,  # actors of a lost node start anew elsewhere
+        max_task_retries=-1,
     )
     for file, row in zip(files, rows.iter_rows(), strict=True):
         assert row["path"] == as_text(str(file)), f"{file}: came back out of order"

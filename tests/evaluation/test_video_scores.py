@@ -17,6 +17,7 @@ from mote import load
 from mote.cli import main
 from mote.config import Config, validate
 from mote.datasets import video
+from mote.datasets.cache.feature_cache import usage_line
 from mote.datasets.decoding.decode import open_video, read_frames
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.decoding.errors import DecodeError
@@ -26,7 +27,7 @@ from mote.datasets.synthetic.clips import render_clip
 from mote.evaluation.video_scores import BLOCK_VIEWS, score_videos
 from mote.evaluation.views import evaluation_dataset
 from mote.inference.classifier import VideoClassifier
-from mote.inference.features import cache_folder, default_folder, open_cache, usage
+from mote.inference.features import cache_folder, default_folder, open_cache
 from mote.metrics.scores import Scores, fuse_views
 from mote.models.clip import encode_classes
 from mote.models.temporal import TemporalHead
@@ -163,7 +164,7 @@ def test_cached_features_give_every_bit_and_decode_nothing(classifier, records, 
     other = scores(fresh(classifier), records, OTHER_CLASSES, cache=cache, precision=precision, modulation=True)
     assert len(decoded) == 2 * NUM_CLIPS
     assert same(other, scores(classifier, records, OTHER_CLASSES, precision=precision, modulation=True))
-    assert f"features of {NUM_CLIPS + 1} videos and class lists, 0.00015" in usage(cache)
+    assert f"features of {NUM_CLIPS + 1} videos and class lists, 0.00015" in usage_line(cache)
 
 
 def test_class_features_are_computed_once_and_come_back_to_the_bit(classifier, records, tmp_path, monkeypatch):
@@ -311,7 +312,7 @@ def test_cache_verb_says_its_size_and_clears_it(classifier, records, tmp_path, c
 
     assert verb("size") == (0, f"{default_folder()}: nothing cached\n")
     scores(classifier, records[:2], cache=tmp_path / "cache")
-    assert verb("size", tmp_path / "cache") == (0, usage(tmp_path / "cache") + "\n")
+    assert verb("size", tmp_path / "cache") == (0, usage_line(tmp_path / "cache") + "\n")
     code, text = verb("clear", tmp_path / "cache")
     assert code == 0 and text.endswith("GB freed\n") and not (tmp_path / "cache").exists()
     code, text = verb("clear", tmp_path)
