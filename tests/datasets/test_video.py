@@ -171,6 +171,7 @@ def test_a_workers_error_names_the_file_in_one_line(records):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["pyav", "pillow"])
 def test_one_frame_at_a_time_is_held_in_full_size(tmp_path, decoder):
     """Ten clips of four frames: 40 frames of 0.9 MB each, of which 1.2 MB in all are kept."""

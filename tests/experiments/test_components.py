@@ -97,6 +97,7 @@ def watched(monkeypatch, out: Path, *overrides: str) -> tuple[list[dict], list[t
     return train(out, *overrides), Watched.notes, Watched.start
 
 
+@pytest.mark.slow
 def test_each_alone_changes_nothing_else(clips, tmp_path, monkeypatch):
     """The same clips in the same order, the same routings, the same first weights; what differs is its own doing."""
     short = [*clips, "optim.epochs=1"]

@@ -78,6 +78,7 @@ def test_mek_trains_with_all_components_and_says_what_it_mined(mined, faces, tmp
         assert again[key] == result[key]
 
 
+@pytest.mark.slow
 def test_post_hoc_corrections_are_those_of_the_formulas(mined, tmp_path, capsys):
     weights, probabilities = load_file(mined / "best" / "model.safetensors"), {}
     for method in ("none", "logit_adjustment", "tau_norm"):

@@ -167,6 +167,7 @@ def program(folder, tmp_path_factory) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_real_clips_get_the_same_logits_in_a_process_without_this_package(folder, program, real_data, tmp_path):
     model = on_cpu(folder)
     frames, text = real_frames(model, real_data / "hmdb51_5clips"), model.text_features(LABELS)

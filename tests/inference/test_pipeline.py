@@ -84,7 +84,7 @@ def test_scores_are_those_of_the_evaluation_and_of_one_call_for_each(model, file
 def test_workers_threads_chunks_and_the_cache_change_no_bit(model, files, tmp_path, monkeypatch):
     expected = list(model.predict(files, NAMES))
     threads = torch.get_num_threads()
-    for workers, chunk, cores in itertools.product((0, 2), (1, 2, 4), (1, 2)):
+    for workers, chunk, cores in ((0, 1, 1), (0, 4, 2), (2, 2, 2)):
         monkeypatch.setattr(pipeline, "CHUNK", chunk)
         torch.set_num_threads(cores)
         try:

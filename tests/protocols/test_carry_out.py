@@ -229,6 +229,7 @@ def test_settings_that_contradict_the_protocol_are_refused(world, capsys):
     assert "--lists" in fails(capsys, *command[:4])
 
 
+@pytest.mark.slow
 def test_added_classes_compete_and_what_fell_on_them_is_counted(world, tmp_path, capsys):
     (tmp_path / "other.txt").write_text("Sky Diving\nred star moving left\nred star moving right\nskydiving\n")
     result = evaluate(world, "ucf101-zs", tmp_path, "--union-labels", tmp_path / "other.txt")

@@ -37,6 +37,7 @@ def test_overlap_with_kinetics400(file, spelled, inflected):
     assert [match.b_name for match in matches] == [name for name in names(file) if name in {m.b_name for m in matches}]
 
 
+@pytest.mark.slow
 def test_no_class_of_a_dataset_is_an_inflection_of_another_one_of_it():
     for file in ("kinetics400.txt", "ucf101.csv", "hmdb51.csv"):
         own = names(file)
