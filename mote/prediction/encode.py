@@ -17,7 +17,6 @@ from mote.datasets.sources import find_sources
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.provenance import versions, without_places
 from mote.inference.classifier import VideoClassifier
-from mote.inference.features import Load
 from mote.inference.loading import load_video
 from mote.inference.model import ONE_VIEW, Views
 from mote.inference.pipeline import TIMEOUT, File
@@ -26,7 +25,7 @@ from mote.parallel.launch import has_company
 from mote.prediction.encodings import Encoded, FeaturePlan, Level, has_text, write_text
 from mote.prediction.folder import open_folder
 from mote.prediction.pieces import by_sampling, by_time
-from mote.prediction.predict import WORKERS
+from mote.prediction.predict import load_for
 from mote.prediction.share import ALL, Share
 from mote.prediction.windows import seconds
 from mote.prediction.write import Outcome, write_parts
@@ -48,8 +47,8 @@ class Request:
         templates, backbone: see `mote.load`.
         share: which of the videos are encoded here.
         retry_failed: encode those again that failed.
-        workers: processes that decode; None = `WORKERS`.
-        cache: folder of frame features that are kept; None = as `evaluation.cache=auto`.
+        workers: processes that decode, see `load_for`; not with `window` or `every`.
+        cache: folder of frame features that are kept; None = as `evaluation.cache=auto`; not with `window` or `every`.
     """
 
     model: str
@@ -114,6 +113,8 @@ def _check(request: Request) -> tuple[float, float] | None:
         raise ValueError("--every is for windows and frames; say with --window how long windows are")
     if window is None and every is None:
         return None
+    if request.workers or request.cache is not None:
+        raise ValueError("--workers and --cache do not go with --window and --every, which decode one video at a time")
     if views.clips != 1:
         raise ValueError("--clips does not go with --window and --every: each window is one view")
     step = None if every is None else seconds(every, "--every")
@@ -190,8 +191,5 @@ def _rows(
 ) -> Iterator[Encoded]:
     if pace is not None:
         return by_time(model, files, pace, request.level)
-    asked = WORKERS if request.workers is None else request.workers
-    workers = min(asked, len(files)) if len(files) > 1 else 0
-    load = Load(max(1, min(8, len(files) // (2 * max(workers, 1)))), workers)
-    options = {"load": load, "cache": request.cache or "auto", "timeout": TIMEOUT}
+    options = {"load": load_for(len(files), request.workers), "cache": request.cache or "auto", "timeout": TIMEOUT}
     return by_sampling(model, files, request.views, request.level, **options)

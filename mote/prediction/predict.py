@@ -154,7 +154,7 @@ def _into_folder(
 
     settings = decisive(model, names, views, least if request.threshold is not None else None)
     out = Path(cast(str, request.out))
-    plan = Plan(settings, names, None if request.top is None else request.top)
+    plan = Plan(settings, names, request.top)
     done = write_parts(predictions, files, out, plan, share=share, retry_failed=request.retry_failed)
     if share.process == 0:
         what = f"{done.now} of {done.own} {model.kind}s done now, {done.own - done.now} before"
@@ -200,16 +200,19 @@ def _check_images(request: Request) -> None:
 def _outcomes(
     request: Request, model: Namer, files: Sequence[str | Path], names: Sequence[str]
 ) -> Iterator[tuple[str | Path, dict[str, float] | Exception]]:
-    """Scores of each file, by the engine that was asked for. Few videos need no other processes, nor many at once."""
+    """Scores of each file, by the engine that was asked for."""
     if request.engine == "ray":
         from mote.prediction.ray_engine import name_with_ray  # an extra
 
         return name_with_ray(cast(VideoClassifier, model), files, names, request.views, timeout=TIMEOUT)
-    asked = WORKERS if request.workers is None else request.workers
-    workers = min(asked, len(files)) if len(files) > 1 else 0
-    load = Load(max(1, min(8, len(files) // (2 * max(workers, 1)))), workers)
-    cache = request.cache or "auto"
-    return model.outcomes(files, names, request.views, load=load, cache=cache, timeout=TIMEOUT)
+    options = {"load": load_for(len(files), request.workers), "cache": request.cache or "auto", "timeout": TIMEOUT}
+    return model.outcomes(files, names, request.views, **options)
+
+
+def load_for(videos: int, workers: int | None) -> Load:
+    """How so many videos are decoded, by at most so many processes; None = `WORKERS`, and none for one video."""
+    workers = min(WORKERS if workers is None else workers, videos) if videos > 1 else 0
+    return Load(max(1, min(8, videos // (2 * max(workers, 1)))), workers)
 
 
 def _answer(path: str | Path, outcome: dict[str, float] | Exception, least: float) -> Prediction:

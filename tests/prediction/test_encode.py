@@ -181,6 +181,8 @@ def test_what_cannot_be_is_said_before_anything_is_encoded(files, tmp_path, caps
         (["--level", "frame", "--window", "2s"], "--window is for --level window"),
         (["--every", "1s"], "--every is for windows and frames"),
         (["--window", "2s", "--clips", "2"], "--clips does not go with --window"),
+        (["--window", "2s", "--workers", "1"], "--workers and --cache do not go with --window"),
+        (["--level", "frame", "--every", "1s", "--cache", "c"], "--workers and --cache do not go with --window"),
         (["--window", "0s"], "--window 0s: expected a length of time"),
         (["--part", "3/2"], "--part 3/2: expected i/n"),
     ):
