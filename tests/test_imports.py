@@ -29,7 +29,7 @@ ALLOWED = {  # room -> rooms it may import
     "protocols": MEASURED,
     "diagnostics": MEASURED,
     "experiments": EXPERIMENTS,
-    "demos": EXPERIMENTS | {"experiments"},
+    "demos": EXPERIMENTS | {"experiments", "prediction"},
     "commands": EVERYTHING,
     "cli": {"commands"},
     "__init__": {"inference"},

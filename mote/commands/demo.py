@@ -12,9 +12,13 @@ def add(verbs: Verbs) -> None:
         verbs, "demo", _run, "make a synthetic video world, train three models on it, evaluate, write a report page"
     )
     demo.add_argument(
-        "world", nargs="?", default="shapes", choices=("shapes", "faces"), help="faces: expressions of unequal number"
+        "world",
+        nargs="?",
+        default="shapes",
+        choices=("shapes", "faces", "timelines"),
+        help="faces: expressions of unequal number; timelines: what happens when in long videos",
     )
-    demo.add_argument("--out", help="folder for everything the demo writes (default: runs/demo, runs/demo-faces)")
+    demo.add_argument("--out", help="folder for everything the demo writes (default: runs/demo, runs/demo-WORLD)")
     demo.add_argument("--seed", type=int, default=0, help="seed of the training runs (default: %(default)s)")
 
 
@@ -23,6 +27,11 @@ def _run(arguments: argparse.Namespace) -> int:
         from mote.demos.faces import faces_demo
 
         faces_demo(Path(arguments.out or "runs/demo-faces"), arguments.seed)
+        return 0
+    if arguments.world == "timelines":
+        from mote.demos.timelines import timelines_demo
+
+        timelines_demo(Path(arguments.out or "runs/demo-timelines"), arguments.seed)
         return 0
     from mote.demos.videos import demo
 

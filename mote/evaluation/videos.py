@@ -85,7 +85,7 @@ def evaluate(
 
     def write() -> None:
         lines = {"records": records, "classes": class_names, "scores": scores, "columns": columns}
-        origin = _origin(classifier, config, hashes, union)
+        origin = origin_of(classifier, config, hashes, union)
         write_results(out, settings.name, summary, provenance=origin, **lines)
         draw_page(out, classifier, class_names, settings, config.data, records, wanted=page and settings.page)
 
@@ -119,7 +119,7 @@ def _as_asked(classifier: VideoClassifier, config: Config, class_names: Sequence
     return classifier.corrected(config.imbalance, class_names)
 
 
-def _origin(classifier: VideoClassifier, config: Config, hashes: Mapping[str, str], union: str | None) -> dict:
+def origin_of(classifier: VideoClassifier, config: Config, hashes: Mapping[str, str], union: str | None = None) -> dict:
     """Provenance of a result: settings, hashes, versions, and where the model was loaded from."""
     source = classifier.source or Source(config.run.out or "")
     inputs = {"model": source.model or None, "backbone": source.backbone, "union": union, "folder": os.getcwd()}

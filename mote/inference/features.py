@@ -206,17 +206,17 @@ def frame_features(
         if isinstance(features, Unusable):
             if strict:
                 raise features
-        elif row is None and cache is not None and key is not None:
-            cache = _keep(cache, key, features)
+        elif row is None and cache is not None and key is not None and key == _key(cache, dataset, index):
+            cache = _keep(cache, key, features)  # else the file changed after its key was found, before it was read
         yield features
 
 
+def _key(cache: FeatureCache, dataset: VideoDataset, index: int) -> str | None:
+    return record_keys(cache, [dataset.records[index]], indices_rule(dataset))[0]
+
+
 def _encode(
-    classifier: Encoder,
-    dataset: VideoDataset,
-    indices: Sequence[int],
-    ordered_map: OrderedMap,
-    load: Load,
+    classifier: Encoder, dataset: VideoDataset, indices: Sequence[int], ordered_map: OrderedMap, load: Load
 ) -> Iterator[Float[Tensor, "V T D"] | Unusable]:
     if not indices:
         return

@@ -26,7 +26,7 @@ class ResultError(ValueError):
 def read_document(path: Path) -> dict[str, Any]:
     """The JSON object in a file; raises ResultError."""
     try:
-        document = json.loads(_read(path), parse_constant=_refuse)
+        document = json.loads(read_text(path), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ResultError(f"{path}: not a result file, the JSON is damaged ({error}); evaluate again") from error
     if not isinstance(document, dict):
@@ -49,7 +49,7 @@ def table_path(path: Path, document: Mapping[str, object]) -> Path:
 def check_table(path: Path, document: Mapping[str, Any]) -> None:
     """Raise ResultError where the table is not the one whose hash is in `document`; older results have none."""
     stated = _mapping(_mapping(document.get("provenance")).get("hashes")).get("predictions")
-    if stated is not None and hashlib.sha256(_read(path).encode("utf-8", "surrogateescape")).hexdigest() != stated:
+    if stated is not None and hashlib.sha256(read_text(path).encode("utf-8", "surrogateescape")).hexdigest() != stated:
         raise ResultError(f"{path}: not the table of this result (its SHA-256 is another); evaluate again")
 
 
@@ -59,7 +59,7 @@ def read_table(path: Path) -> list[Row]:
     Raises:
         ResultError: no such file, no rows, a damaged line, or a column that is missing or there twice.
     """
-    lines = csv.reader(StringIO(_read(path), newline=""), strict=True)
+    lines = csv.reader(StringIO(read_text(path), newline=""), strict=True)
     rows: list[Row] = []
     try:
         header = next(lines, [])
@@ -94,7 +94,8 @@ def _is_probability(cell: str) -> bool:
     return math.isfinite(value) and 0 <= value <= 1 + 1e-6
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a result file, bytes that are no UTF-8 escaped; raises ResultError."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()

@@ -7,7 +7,9 @@ This is the matching of ActivityNet (Caba Heilbron et al., CVPR 2015; its evalua
 CVIU 2017). AP is the area under precision over recall, precision being the highest at that or a greater recall; mAP is
 its mean over the classes that are listed. F1 is 2 TP / (detections + listed), over all classes, all detections taken.
 
-Intervals: percentile bootstrap over videos, drawn with replacement, all their segments with them.
+Intervals: 1.96 standard deviations to either side, cut off at 0 and 1, by the bootstrap over videos, drawn with
+replacement, all their segments with them. Not its quantiles: a class without a segment in a draw has no AP there, which
+moves the mean over classes (by several points with four segments a class), and they can lie beside the value itself.
 """
 
 from collections.abc import Sequence
@@ -75,10 +77,12 @@ def segment_report(
     ap, f1 = _scores(parts, one)
     means = {"map": np.nanmean(ap[:, 0], axis=0), "f1": f1[0]}
     report: dict = {"tiou": list(thresholds), "videos": videos, "listed": len(listed), "detections": len(detections)}
-    intervals = _intervals(parts, videos, seed, resamples)
+    drawn = _draws(parts, videos, seed, resamples) if videos > 1 else None
     for key, values in means.items():
         report |= {key: values.tolist(), f"{key}_mean": float(values.mean())}
-        report |= {f"{key}_interval": intervals[key], f"{key}_mean_interval": intervals[f"{key}_mean"]}
+        again = None if drawn is None else drawn[key]
+        report[f"{key}_interval"] = None if again is None else _around(values, again.std(axis=0))
+        report[f"{key}_mean_interval"] = None if again is None else _around(values.mean(), again.mean(axis=1).std())
     report["classes"] = [
         {"class": name, "listed": len(part.listed), "detections": len(part.detected), "ap": ap[i, 0].tolist()}
         for i, (name, part) in enumerate(zip(names, parts, strict=True))
@@ -155,16 +159,17 @@ def _average_precision(
     return (highest * gained).sum(axis=1)
 
 
-def _intervals(parts: Sequence[_Class], videos: int, seed: int, resamples: int) -> dict:
-    """Intervals of mAP and F1, at each threshold and of their means; None for one video. Draws without a listed
-    segment have neither and are left out."""
-    keys = ("map", "f1")
-    if videos < 2:
-        return {**dict.fromkeys(keys), **{f"{key}_mean": None for key in keys}}
+def _around(value: Float64[np.ndarray, "*H"], deviation: Float64[np.ndarray, "*H"]) -> list:
+    """(low, high) of each value."""
+    return np.clip(np.stack([value - 1.96 * deviation, value + 1.96 * deviation], axis=-1), 0, 1).tolist()
+
+
+def _draws(parts: Sequence[_Class], videos: int, seed: int, resamples: int) -> dict[str, Float64[np.ndarray, "R H"]]:
+    """mAP and F1 of videos drawn again; draws without a listed segment have neither and are left out."""
     rng = np.random.default_rng(seed)
     largest = max(videos, *(part.right.size for part in parts))
     rows = max(1, CHUNK // largest)
-    drawn: dict[str, list[np.ndarray]] = {key: [] for key in keys}
+    drawn: dict[str, list[np.ndarray]] = {"map": [], "f1": []}
     for start in range(0, resamples, rows):
         size = min(rows, resamples - start)
         draws = rng.multinomial(videos, np.full(videos, 1 / videos), size).astype(float)
@@ -172,9 +177,4 @@ def _intervals(parts: Sequence[_Class], videos: int, seed: int, resamples: int) 
         ap, f1 = _scores(parts, draws[some])
         drawn["map"].append(np.nanmean(ap, axis=0))
         drawn["f1"].append(f1)
-    found: dict = {}
-    for key in keys:
-        values = np.concatenate(drawn[key])
-        found[key] = np.quantile(values, (0.025, 0.975), axis=0).T.tolist()
-        found[f"{key}_mean"] = np.quantile(values.mean(axis=1), (0.025, 0.975)).tolist()
-    return found
+    return {key: np.concatenate(values) for key, values in drawn.items()}

@@ -1,7 +1,8 @@
 """What `mote eval ... --window 2s --every 0.5s` does: timelines of listed videos, judged against listed segments."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,12 +12,13 @@ from mote.datasets.decoding.reading import Frame
 from mote.datasets.lists.class_files import read_class_names
 from mote.datasets.lists.reading import templates
 from mote.datasets.lists.segments import read_segments
+from mote.evaluation.videos import origin_of
 from mote.files.hashes import sha256_file
-from mote.files.provenance import provenance
 from mote.files.writing import csv_text, replacing_together, to_json
 from mote.inference.classifier import VideoClassifier
 from mote.inference.contract import settled
 from mote.inference.threshold import read_threshold
+from mote.metrics.segment_table import COLUMNS, segment_lines
 from mote.metrics.segments import Detection, Listed, segment_report
 from mote.parallel.cores import OrderedMap, all_cores
 from mote.parallel.launch import has_company
@@ -24,7 +26,6 @@ from mote.prediction.merging import Scored, merged, smoothed
 from mote.prediction.timeline import Timeline, score_file, windows_of
 from mote.prediction.windows import Windows, seconds
 
-COLUMNS = ("path", "kind", "start", "end", "name", "score")
 UNUSED = {"clips": 1, "crops": 1, "fusion": "mean_softmax", "alpha": 1.0, "unknown": None, "split": None}
 
 
@@ -94,17 +95,13 @@ def evaluate_timelines(classifier: VideoClassifier, config: Config, cutting: Cut
     there = [Listed(*segment) for segment in listed.segments]
     summary = segment_report(there, detections, len(listed.videos), seed=config.seed)
     summary |= {"timeline": {**values, "threshold": threshold or None}, "undecodable": undecodable}
-    origin = provenance(
-        config=settled(config, classifier).model_dump(),
-        hashes={"manifest": sha256_file(settings.manifest), **hashes},
-        seed=config.seed,
-    )
-    videos = listed.videos
-    rows = [(videos[s.video], "listed", f"{s.start:.3f}", f"{s.end:.3f}", s.label, "") for s in there]
-    rows += [
-        (videos[d.video], "found", f"{d.start:.3f}", f"{d.end:.3f}", d.label, f"{d.score:.6f}") for d in detections
-    ]
-    _write(out, settings.name, summary, origin, rows)
+    table = csv_text(COLUMNS, segment_lines(listed.videos, there, detections)).encode("utf-8", "surrogateescape")
+    hashes |= {"manifest": sha256_file(settings.manifest), "predictions": sha256(table).hexdigest()}
+    origin = origin_of(classifier, settled(config, classifier), hashes)
+    document = to_json({"task": settings.name, **summary, "provenance": origin})
+    with replacing_together(out) as stage:
+        (stage / f"{settings.name}.json").write_bytes(document.encode("utf-8", "surrogateescape"))
+        (stage / f"{settings.name}.csv").write_bytes(table)
     return summary
 
 
@@ -130,21 +127,7 @@ class _Found(NamedTuple):
         smooth = smoothed(scored, self.values["smooth"])
         segments = merged(smooth, self.names, threshold=self.threshold, step=self.windows.step)
         return [
-            Detection(number, segment.start, segment.end, segment.name, segment.score)
+            Detection(number, round(segment.start, 6), round(segment.end, 6), segment.name, round(segment.score, 9))
             for segment in segments
             if segment.name is not None and segment.start < segment.end
         ]
-
-
-def _write(
-    out: Path,
-    name: str,
-    summary: Mapping[str, object],
-    origin: Mapping[str, object],
-    rows: Sequence[tuple[object, ...]],
-) -> None:
-    """NAME.json and NAME.csv, both or neither."""
-    with replacing_together(out) as stage:
-        document = {"task": name, **summary, "provenance": origin}
-        (stage / f"{name}.json").write_bytes(to_json(document).encode("utf-8", "surrogateescape"))
-        (stage / f"{name}.csv").write_bytes(csv_text(COLUMNS, rows).encode("utf-8", "surrogateescape"))

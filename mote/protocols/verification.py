@@ -27,6 +27,7 @@ from mote.inference.latent import LatentModel
 from mote.inference.loading import load
 from mote.metrics.from_table import recount, stated_names
 from mote.metrics.result_files import ResultError, read_document, read_table, table_path
+from mote.metrics.segment_table import segment_differences
 from mote.metrics.table_parts import MALFORMED, short
 from mote.protocols.carry_out import Rules, Summary, joined
 from mote.protocols.table import PROTOCOLS, Protocol
@@ -112,6 +113,8 @@ def _verify_list(path: Path, result: Summary, model: str | None) -> list[Check]:
         found.append(Check(f"{path.name}: model", f"cannot be checked: {_reason(error)}"))
     else:
         known = {"manifest": lambda: scored.listing.sha256(scored.records())}
+        if "timeline" in result:
+            known["manifest"] = lambda: sha256_file(scored.listing.manifest)
         known["classes"] = lambda: sha256_lines(scored.names())
         own = cache(lambda: scored.model.hashes([]))  # of a video model's templates too
         known |= {what: lambda what=what: own()[what] for what in own() if what != "classes"}
@@ -127,6 +130,9 @@ def _verify_list(path: Path, result: Summary, model: str | None) -> list[Check]:
 
 def _numbers(path: Path, result: Summary, names: list[str] | None) -> list[Check]:
     """The numbers against the table of predictions, and which of them it says nothing of."""
+    if "timeline" in result:
+        seed = result["provenance"]["seed"]
+        return [_check(path, "numbers", lambda: "; ".join(segment_differences(result, table_path(path, result), seed)))]
     stated = result["provenance"]["hashes"].get("classes")
     candidates = [names, stated_names(result)]
     classes = next((one for one in candidates if one is not None and sha256_lines(one) == stated), None)

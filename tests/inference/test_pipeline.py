@@ -1,6 +1,7 @@
 """Files named in number: as `mote eval` scores them, one by one, whatever decodes them; bad ones stop nothing."""
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +142,24 @@ def test_weights_that_are_no_numbers_are_refused(files, model):
         broken.model.logit_scale.fill_(float("nan"))
     with pytest.raises(ValueError, match=r"0\.mp4: the model gives scores that are no numbers"):
         list(broken.predict(files[:1], NAMES))
+
+
+def test_what_was_decoded_of_a_file_that_changed_is_not_kept_for_its_old_content(model, files, tmp_path, monkeypatch):
+    """The file changes after its content was hashed and before it is opened."""
+    file, cache = tmp_path / "clip.mp4", str(tmp_path / "cache")
+    shutil.copy(files[0], file)
+    real = features.record_keys
+
+    def then_it_changes(*arguments):
+        keys = real(*arguments)
+        shutil.copy(files[1], file)
+        return keys
+
+    monkeypatch.setattr("mote.inference.features.SMALL_TOWER", 0)
+    monkeypatch.setattr(features, "record_keys", then_it_changes)
+    found = list(model.predict([file], NAMES, cache=cache))
+    monkeypatch.setattr(features, "record_keys", real)
+    shutil.copy(files[0], file)
+    again = list(model.predict([file], NAMES, cache=cache))
+    assert found[0].scores == model.classify_video(files[1], NAMES)
+    assert again[0].scores == model.classify_video(files[0], NAMES) != found[0].scores

@@ -1,5 +1,7 @@
 """From frames to a small video file: H.264 (4:2:0) in MP4 through PyAV, the same bytes for the same frames."""
 
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 import av
@@ -13,18 +15,31 @@ from mote.files.writing import replacing
 X264 = {"preset": "veryfast", "crf": "20", "threads": "1"}
 X264["x264-params"] = "bframes=0:weightp=0:mbtree=0:rc-lookahead=0:scenecut=0"
 
+AT_ONCE = 32  # frames whose colours are converted together
 BT601 = ((65.481, 128.553, 24.966), (-37.797, -74.203, 112.0), (112.0, -93.786, -18.214))  # rows Y, U, V of RGB in 0..1
 
 
-def write_video(path: Path | str, frames: UInt8[np.ndarray, "T H W 3"], fps: int = 12) -> None:
-    """Write `frames` as H.264 in mp4 (yuv420p, one thread, fixed settings: same frames, same file)."""
+def write_video(path: Path | str, frames: Iterable[UInt8[np.ndarray, "H W 3"]], fps: int = 12) -> None:
+    """Write `frames`, (T, H, W, 3) or as they come, as H.264 in mp4 (yuv420p, one thread: same frames, same file).
+
+    Raises:
+        ValueError: no frame.
+    """
+    rest = iter(frames)
+    if (first := next(rest, None)) is None:
+        raise ValueError(f"{path}: a video needs at least one frame")
     with replacing(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=X264)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        stream.height, stream.width, stream.pix_fmt = *first.shape[:2], "yuv420p"
         stream.codec_context.thread_count = 1
-        for planes in yuv420(frames):
+        for planes in _planes(chain([first], rest)):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
         container.mux(stream.encode())
+
+
+def _planes(frames: Iterator[UInt8[np.ndarray, "H W 3"]]) -> Iterator[UInt8[np.ndarray, "planes W"]]:
+    while some := list(islice(frames, AT_ONCE)):
+        yield from yuv420(np.stack(some))
 
 
 def yuv420(frames: UInt8[np.ndarray, "T H W 3"]) -> UInt8[np.ndarray, "T planes W"]:

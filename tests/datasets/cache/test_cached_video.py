@@ -1,6 +1,8 @@
 """Which records of a list must be encoded: new content, damaged entries, each content once."""
 
+import hashlib
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +59,20 @@ def test_keys_follow_the_rule(records, tmp_path):
     cache = FeatureCache(tmp_path / "cache", SPACE)
     keys = record_keys(cache, records, RULE)
     assert keys[0] == entry_key(cache.file_key(records[0].path), RULE) != record_keys(cache, records, "dense")[0]
+
+
+def test_servers_are_asked_about_several_addresses_at_once_and_keys_keep_their_order(records, tmp_path, monkeypatch):
+    """Each answer waits for a second question; one after the other they would wait for ever."""
+    both = threading.Barrier(2, timeout=20)
+
+    def asked(address: str) -> str:
+        both.wait()
+        return hashlib.sha256(address.encode()).hexdigest()
+
+    monkeypatch.setattr("mote.datasets.cache.file_hashes.address_key", asked)
+    addresses = [Record(f"https://host/{i}.mp4", 0) for i in range(40)]
+    mixed = [one for pair in zip(addresses, records * 8, strict=True) for one in pair]
+    with FeatureCache(tmp_path / "cache", SPACE) as cache:
+        keys = record_keys(cache, mixed, RULE)
+        assert keys[1::2] == record_keys(cache, records * 8, RULE)
+        assert keys[::2] == [entry_key(hashlib.sha256(one.path.encode()).hexdigest(), RULE) for one in addresses]
