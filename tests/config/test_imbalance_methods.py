@@ -28,6 +28,7 @@ def test_every_row_gives_a_loss_that_can_be_computed(name):
     assert METHODS[name].settings <= ImbalanceConfig.model_fields.keys()
     loss = LongTailLoss(checked_counts([5, 2, 1]), **correction(ImbalanceConfig(method=name)))
     assert loss(torch.randn(4, 3), torch.tensor([0, 1, 2, 0])).isfinite().all()
+    assert (loss.weight[0] == loss.weight[2]) == (not METHODS[name].rebalanced)  # of the consistency
 
 
 def test_no_other_file_of_the_package_names_a_method():

@@ -1,5 +1,6 @@
 """A start that is refused: one line, before the model is built wherever that is possible, and nothing left behind."""
 
+import copy
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -11,7 +12,9 @@ from mote.config import load
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
 from mote.experiments import train
+from mote.experiments.assemble import assemble
 from mote.models import folders
+from mote.parallel.accelerator import make_accelerator
 
 CLASSES = ("red star moving left", "blue arrow growing")
 
@@ -127,3 +130,31 @@ def test_the_best_weights_and_their_metrics_change_together_or_not_at_all(tmp_pa
     assert kept() == ["new", "new"] and sorted(path.name for path in tmp_path.iterdir()) == [
         "best", "evaluations", "metrics.json",
     ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def experiment(clips):
+    """What is trained, as it starts; modulation is asked for."""
+    where = [f"evaluation.manifest={clips / 'list.txt'}", "evaluation.modulation=true", "evaluation.modulation_k=1"]
+    config = load([], start(clips, "nowhere", *where)[1:])
+    return assemble(config, make_accelerator("fp32", cpu=True))
+
+
+def test_other_weights_are_held_whole(experiment):
+    """As under FSDP2, where what is saved and scored is a copy of what is trained."""
+    other = copy.deepcopy(experiment.task)
+    for weights in other.parameters():
+        torch.nn.init.constant_(weights, 0.5)
+    held = experiment.holding(other)
+    assert held.task is other and held.model is other.model is not experiment.model
+    assert all((weights == 0.5).all() for weights in held.classifier().model.visual.parameters())
+
+
+def test_the_classifier_in_training_gates_as_the_configuration_says(experiment):
+    assert experiment.classifier().modulation is True and experiment.classifier().modulation_gate.k == 1
+
+
+@pytest.mark.parametrize("page", [False, True])
+def test_a_page_is_drawn_where_it_is_asked_for(experiment, tmp_path, page):
+    experiment.evaluate(experiment.task, make_accelerator("fp32", cpu=True), tmp_path, page=page)
+    assert (tmp_path / "eval.json").is_file() and (tmp_path / "eval" / "index.html").is_file() == page
