@@ -6,6 +6,7 @@ in the place of the merged ones. Only alpha changes the frame features; all else
 """
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,12 +15,11 @@ from typing import Any, TypedDict
 
 from tqdm import tqdm
 
-from mote.config import Config, merge, validate
-from mote.datasets.lists.agreement import check_files
+from mote.config import Config
 from mote.datasets.lists.reading import Listing
 from mote.evaluation.results import working_on
 from mote.evaluation.videos import evaluate
-from mote.evaluation.views import check_evaluation, evaluation_listing
+from mote.evaluation.views import evaluation_listing
 from mote.evaluation.vocabulary import own_classes
 from mote.files.hashes import sha256_tensors
 from mote.files.provenance import provenance
@@ -35,8 +35,8 @@ from mote.models.routing import same_expert
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
 from mote.protocols.carry_out import Entry, Share, by_rules, run_protocol
-from mote.protocols.lists import ProtocolList, find_lists
-from mote.protocols.table import PROTOCOLS, Protocol, protocol_named
+from mote.protocols.lists import check_settings
+from mote.protocols.targets import Target, find_target
 from mote.reporting.frontier_plot import frontier_plot
 from mote.reporting.page import percent, text_table
 
@@ -47,21 +47,11 @@ Row = dict[str, Any]  # one point, see `mote.metrics.frontier`
 
 
 class Accuracy(TypedDict):
-    """Top-1 accuracy and its 95 % interval, in 0..1; None: not known."""
+    """Top-1 accuracy and its 95 % interval, in 0..1 (None: not known), and in what the protocol was departed from."""
 
     top1: float
     top1_interval: list[float] | None
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a setting is measured on: a protocol with its lists, or a list of the user's own (`config`)."""
-
-    name: str
-    config: Config
-    protocol: Protocol | None = None
-    lists: tuple[ProtocolList, ...] = ()
-    named: frozenset[str] = frozenset()  # settings of `config` that its own file gives
+    departures: list[str]
 
 
 @dataclass(frozen=True)
@@ -105,6 +95,9 @@ def frontier(
     if wrong := [value for value in (*alphas, *gates) if not 0 <= value <= 1]:
         raise ValueError(f"alphas and gates must be within 0..1, got {wrong}")
     targets = [find_target(text, config, root) for text in (closed, *zero_shot)]
+    for target in targets:
+        if target.protocol is not None:
+            check_settings(target.protocol, {*named}, config)
     names = [target.name for target in targets]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"{', '.join(sorted(twice))}: named twice; every list needs a name of its own")
@@ -114,26 +107,32 @@ def frontier(
     if taken := [name for name in names[1:] if name in COLUMNS]:
         raise ValueError(f"{taken[0]}: a column of the table has this name; rename the list")
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
-    classifier = load_video(source.model, backbone=source.backbone, device=accelerator.device)
-    classifier = as_asked(classifier, config, named)
+    loaded = load_video(source.model, backbone=source.backbone, device=accelerator.device)
+    classifier = as_asked(loaded, config, named)
     check_named(classifier, config, own, named)
     if min(alphas, default=1) < 1:
         classifier.original_weights()  # refuses a tower that does not fit before anything is measured
     for target in targets:
         _check(target, classifier, config)
-    rows = []
+    rows, departures = [], dict[str, list[str]]()
     settings = list(_settings(source.model, classifier, alphas, gates))
     with working_on(accelerator, out, "frontier"), _features_kept(config, classifier, out, accelerator) as folder:
         for setting in tqdm(settings, desc="settings", disable=None if accelerator.is_main_process else True):
-            found = [_measure(setting, target, folder, accelerator) for target in targets]
+            found = [_measure(setting, target, folder, accelerator, loaded.recipe) for target in targets]
+            if setting is settings[0]:  # the model as it is: what the sweeps change is no departure
+                departures = {name: one["departures"] for name, one in zip(names, found, strict=True)}
             zero = dict(zip(names[1:], found[1:], strict=True))
             rows.append(frontier_row(setting.name, setting.sweep, setting.value, found[0], zero))
     rows = with_pareto(rows)
     used, hashes = settled(config, classifier), _hashes(targets, classifier)
     origin = provenance(config=used.model_dump(), hashes=hashes, seed=config.seed)
     origin["inputs"] = source._asdict() | {"closed": closed, "zero_shot": list(zero_shot), "root": root}
+    origin["departures"] = departures = {name: lines for name, lines in departures.items() if lines}
     on_main(accelerator, lambda: _write(out, rows, origin))
     if accelerator.is_main_process:
+        for name, lines in departures.items():
+            for line in lines:
+                print(f"mote: warning: {name}: {line}", file=sys.stderr)
         print(f"{text_table(_table(rows))}\n{out}/frontier.json, .csv, .svg, .png")
     return rows
 
@@ -147,49 +146,6 @@ def _check(target: Target, classifier: VideoClassifier, config: Config) -> None:
     else:
         listing = evaluation_listing(target.config.evaluation)
         listing.records(own_classes(classifier, listing))
-
-
-def find_target(text: str, config: Config, root: str | None = None) -> Target:
-    """What `text` names, its lists found and checked.
-
-    One of `PROTOCOL=LISTS` (ucf101-zs@1=lists/ucf101; k600-zs/validation=lists/k600 where a subset must be declared), a
-    YAML file with an evaluation section, a manifest or a folder with a subfolder per class, and `MANIFEST,CLASSES`, the
-    second a file of class names. For the last two the settings are those of `config`.
-
-    Raises:
-        ValueError: an unknown protocol, or a list that is missing, whose files are missing, or that does not fit
-            (ManifestError).
-    """
-    some = config.evaluation.bad_videos == "count_wrong"
-    name, equals, lists = text.partition("=")
-    if equals and name.partition("@")[0].partition("/")[0] in PROTOCOLS:
-        name, _, subset = name.partition("/")
-        protocol = protocol_named(name).declared(subset or None)
-        found = tuple(find_lists(protocol, lists, root))
-        for one in found:
-            check_files(one.manifest, one.records, "--root", some=some)
-        return Target(protocol.name, config, protocol, found)
-    if Path(text).suffix in (".yaml", ".yml"):
-        tree = merge([Path(text)], [])
-        fixed = config.model_dump(mode="json")
-        update = {key: {**fixed[key], **value} if isinstance(value, Mapping) else value for key, value in tree.items()}
-        own = validate({**fixed, **update})
-        if own.evaluation.manifest is None:
-            raise ValueError(f"{text}: evaluation.manifest is not set; a target needs a list of videos")
-        check_evaluation(own.evaluation)
-        named = {f"{section}.{key}" for section, keys in tree.items() if isinstance(keys, Mapping) for key in keys}
-        return Target(Path(text).stem, own, named=frozenset(named))
-    manifest, _, classes = text.partition(",")
-    if not Path(manifest).exists():
-        known = ", ".join(PROTOCOLS)
-        raise ValueError(f"{text}: no such list; give PROTOCOL=LISTS ({known}), a YAML file, or MANIFEST[,CLASSES]")
-    update = {"manifest": manifest, "classes": classes or None, "root": None, "split": None}
-    evaluation = config.evaluation.model_copy(update=update)
-    try:
-        check_evaluation(evaluation)
-    except ValueError as error:
-        raise ValueError(f"{error} (for evaluation.root give a YAML file in the place of MANIFEST,CLASSES)") from None
-    return Target(Path(manifest).stem, config.model_copy(update={"evaluation": evaluation}))
 
 
 def _settings(
@@ -243,8 +199,13 @@ def _features_kept(config: Config, classifier: VideoClassifier, out: Path, accel
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _measure(setting: Setting, target: Target, folder: Path, accelerator: Accelerator) -> Accuracy:
-    """The setting on a target. Features of an interpolated tower are of no further use, so they are not kept."""
+def _measure(
+    setting: Setting, target: Target, folder: Path, accelerator: Accelerator, recipe: Mapping[str, Any]
+) -> Accuracy:
+    """The setting on a target; `recipe`: of the model as it was loaded.
+
+    Features of an interpolated tower are of no further use, so they are not kept.
+    """
     ruled = {key: value for key in ("alpha", "modulation") if (value := getattr(setting, key)) is not None}
     change = {"cache": str(folder) if setting.alpha is None else None, "unknown": None}
     change |= ruled if target.protocol is None else {}
@@ -252,13 +213,12 @@ def _measure(setting: Setting, target: Target, folder: Path, accelerator: Accele
     classifier = as_asked(setting.classifier(), config, target.named)
     if target.protocol is None:
         found = evaluate(classifier, config, accelerator, None)
-        return {"top1": found["top1"], "top1_interval": found["top1_interval"]}
+        return {"top1": found["top1"], "top1_interval": found["top1_interval"], "departures": []}
     protocol = replace(target.protocol, **ruled)
-    found = run_protocol([Share(classifier, config, target.lists)], protocol, accelerator)
-    if protocol.subsets == "halves":
-        return {"top1": found["top1"], "top1_interval": None}
+    found = run_protocol([Share(classifier, config, target.lists, recipe)], protocol, accelerator)
     limits = [part["top1_interval"] for part in found["lists"].values()]  # lists share videos: no narrower than one
-    return {"top1": found["top1"], "top1_interval": [sum(side) / len(limits) for side in zip(*limits, strict=True)]}
+    mean = None if protocol.subsets == "halves" else [sum(side) / len(limits) for side in zip(*limits, strict=True)]
+    return {"top1": found["top1"], "top1_interval": mean, "departures": found["protocol"]["departures"]}
 
 
 def _hashes(targets: Sequence[Target], classifier: VideoClassifier) -> dict[str, str]:

@@ -22,7 +22,8 @@ from mote.inference.loading import load
 from mote.metrics.frontier import pareto
 from mote.models.checkpoints import load_model
 from mote.parallel.accelerator import make_accelerator
-from mote.protocols.frontier import find_target, single_expert
+from mote.protocols.frontier import single_expert
+from mote.protocols.targets import find_target
 
 CLOSED = ("red star moving left", "red star moving right", "red star moving up", "red star growing")
 OPEN = ("blue arrow moving left", "blue arrow moving right", "blue arrow moving up", "blue arrow growing")
@@ -112,6 +113,7 @@ def test_every_file_is_there_and_nothing_is_left_behind(swept):
     assert set(document["provenance"]["hashes"]) == {
         "weights", "known", "new", "folder-zs:protocol", "folder-zs:test",
     }  # fmt: skip
+    assert document["provenance"]["departures"] == {}
     points = [(row["closed_set"], row["zero_shot"]) for row in document["rows"]]
     assert [row["pareto"] for row in document["rows"]] == pareto(points) and len(set(points)) > 2
 
@@ -175,6 +177,16 @@ def test_targets_are_found_or_refused(world, tmp_path):
         find_target("absent.txt", config)
 
 
+def test_departures_from_a_protocol_are_said_and_recorded(world, tmp_path, capsys):
+    closed = f"{world / 'known.txt'},{world / 'known_classes.txt'}"
+    where = ["--closed", closed, "--zero-shot", f"folder-zs@1={world / 'lists'}", "--root", world, "--out", tmp_path]
+    assert run("frontier", "tiny", *where, "--alphas", "1", "evaluation.precision=bf16", "run.cpu=true") == 0
+    document = json.loads((tmp_path / "frontier.json").read_text())
+    departures = document["provenance"]["departures"]["folder-zs"]
+    assert any(line.startswith("evaluation.precision=bf16") for line in departures)
+    assert all(f"folder-zs: {line}" in capsys.readouterr().err for line in departures[:1])
+
+
 def test_mistakes_are_one_line(world, tmp_path, capsys):
     lost = tmp_path / "lost.txt"
     lost.write_text("absent.mp4 0\n")
@@ -186,6 +198,10 @@ def test_mistakes_are_one_line(world, tmp_path, capsys):
         ([f"{lost},{world / 'new_classes.txt'}"], "1 of 1 files are missing, the first is"),
         ([f"folder-zs@1={lost}"], "no class file beside it"),
         ([world / "new.txt", "--alphas", "half"], "expected numbers"),
+        (
+            [f"folder-zs@1={world / 'lists'}", "--root", world, "evaluation.alpha=0.5"],
+            "contradicted by evaluation.alpha=0.5",
+        ),
     ):
         capsys.readouterr()
         assert run(*where, *more, "--out", world / "wrong") == 2
