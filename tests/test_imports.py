@@ -198,6 +198,7 @@ COVERED = {  # by the test file of another module
     "reporting/diagnose_plot.py": "diagnostics/test_report.py",
     "reporting/evaluation_numbers.py": "reporting/test_evaluation_page.py",
     "reporting/evaluation_plots.py": "reporting/test_evaluation_page.py",
+    "protocols/targets.py": "protocols/test_frontier.py",
     "reporting/frontier_plot.py": "protocols/test_frontier.py",
     "reporting/imbalance_plots.py": "reporting/test_evaluation_page.py",
     "reporting/imbalance_sections.py": "experiments/test_expressions.py",

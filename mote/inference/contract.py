@@ -184,17 +184,20 @@ def settled(config: Config, model: Model) -> Config:
         return config.model_copy(update=changes)
     seen: dict[str, Any] = _pixels(model, config)._asdict()
     image: dict[str, Any] = {}
+    task = config.task  # of a folder that was moved without its run, the default
     if isinstance(model, ImageClassifier):
+        task = "image" if model.counts is None else "expression"
         clip = isinstance(model.net, CLIPImages)
         numbers: Any = model.net.backbone if clip else model.net
         statistics = {name: tuple(getattr(numbers, name).flatten().tolist()) for name in ("mean", "std")}
         seen |= {"size": model.size, **(statistics if clip else {})}
         image = {"channels": model.meta["channels"], **({} if clip else statistics)}
     elif isinstance(model, LatentModel):
+        task = "autoencoder"
         seen |= {"size": model.model.sizes["size"]}
         image = {"channels": model.model.sizes["channels"]}
     changes = {"data": config.data.model_copy(update=seen), "image": config.image.model_copy(update=image)}
-    return config.model_copy(update=changes)
+    return config.model_copy(update={"task": task, **changes})
 
 
 def check_size(tower: nn.Module, run: Callable[[Tensor], Tensor], images: Tensor) -> None:

@@ -312,6 +312,11 @@ def test_the_size_and_pixels_of_an_autoencoder_are_recorded():
     assert (used.data.size, used.data.interpolation, used.data.resize, used.image.channels) == (8, "bicubic", "crop", 1)
 
 
+def test_what_kind_of_model_it_is_is_recorded_also_where_its_run_is_not_there():
+    found = [settled(Config(), model).task for model in (image_net(), image_net(counts=[3, 2]), autoencoder())]
+    assert found == ["image", "expression", "autoencoder"]
+
+
 def test_nothing_is_said_of_a_stride_that_a_dense_export_follows(folder, clips, tmp_path, capsys):
     export(load_video(str(folder), device="cpu"), tmp_path / "m.safetensors", class_names=TUNED)
     ways = ["data.stride=1", "data.decoder=pyav", "data.difference=0"]
