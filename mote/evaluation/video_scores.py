@@ -2,7 +2,8 @@
 
 The same result, bit for bit on the CPU, for any number of processes, threads and workers, any batch size, and features
 from the cache or from the files: features are computed video by video (see `features`), and temporal head and
-classes in fixed blocks of the list, each by one thread of one process. Features of a few blocks are in memory at once.
+classes in calls of one size (see `view_scorer`). Processes take turns with blocks of the list, each the work of one
+thread; features of a few blocks are in memory at once.
 """
 
 import sys
@@ -23,7 +24,7 @@ from mote.parallel.accelerator import Accelerator, add_up
 from mote.parallel.cores import all_cores
 from mote.parallel.precision import has_bf16
 
-BLOCK_VIEWS = 64  # views that go through the temporal head at once; another number changes last bits of results
+BLOCK_VIEWS = 64  # views of a block, which one thread takes through the temporal head
 
 
 def score_videos(

@@ -7,6 +7,7 @@ sampling it was tuned for. Scores are the mean over views of softmax(logit_scale
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from mote.models.clip import Towers, encode_classes
 from mote.models.modulation import GATE, Gate
 from mote.models.precision import in_bf16
 from mote.models.video_clip import VideoCLIP
-from mote.models.view_scorer import Batch, autocast, encode_views, view_scorer
+from mote.models.view_scorer import Batch, autocast, encode_views, in_calls, view_scorer
 from mote.parallel.precision import Precision, resolve_precision
 from mote.regularizers.long_tail import adjust_logits, checked_counts
 
@@ -168,7 +169,7 @@ class VideoClassifier(NamesFiles):
     def embed(self, features: Float[Tensor, "B V T D"]) -> Float[Tensor, "B D"]:
         """What is compared with class features, of length 1: the mean over views, with the temporal branch in full."""
         with autocast(self.precision, self.device):
-            video = self.model.head(features.flatten(0, 1).to(self.device), gate=self.gate)
+            video = in_calls(partial(self.model.head, gate=self.gate), features.flatten(0, 1).to(self.device))
         pooled = self.model.pool(video).unflatten(0, features.shape[:2])
         return pooled[:, 0] if pooled.shape[1] == 1 else F.normalize(pooled.mean(dim=1), dim=-1)
 
@@ -291,9 +292,9 @@ class VideoClassifier(NamesFiles):
     def chosen(self, class_names: Sequence[str] | None) -> list[str]:
         """`class_names` as a checked list, or the model's own when None; raises ValueError."""
         own = self.classes if self.labels is None else self.labels
-        if class_names is None and own is None:
+        if (names := own if class_names is None else class_names) is None:
             raise ValueError("this model has no classes of its own; give the labels to choose among")
-        chosen = list(own or []) if class_names is None else list(class_names)
+        chosen = list(names)
         if not chosen or len(set(chosen)) < len(chosen):
             raise ValueError(f"expected at least one label and no duplicates, got {chosen}")
         check_names(chosen, "labels")

@@ -1,8 +1,8 @@
 """Files named one after another: decoded by workers, each distinct frame encoded once, scored, in the order given.
 
-The features are those of `mote eval`, from the same code and the same cache. Every file is scored on its own, so its
-probabilities depend, bit for bit on the CPU, on the file, the model and the class names alone: not on what else is
-named, nor on workers, threads and processes.
+The features are those of `mote eval`, from the same code and the same cache. Probabilities of a file depend, bit for
+bit on the CPU, on the file, the model and the class names alone: not on what else is named, nor on workers, threads
+and processes (see `mote.models.view_scorer.in_calls`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,8 +31,8 @@ from mote.inference.features import (
 )
 from mote.inference.model import ONE_VIEW, Prediction, Views
 from mote.metrics.scores import fuse_views
-from mote.models.view_scorer import Batch
-from mote.parallel.cores import all_cores
+from mote.models.view_scorer import CALL, Batch
+from mote.parallel.cores import OrderedMap, all_cores
 
 File = str | Path
 Outcome = dict[str, float] | Unusable | BadImageError  # probabilities, most probable first, or what is wrong
@@ -86,12 +86,14 @@ def name_videos(
     if place is not None:
         keep_class_features(place, model, class_names)
     score = model.scorer(class_names, modulation)
-
-    def named(file: File, features: Float[Tensor, "V T D"]) -> dict[str, float]:
-        logits = score({"features": features[None].to(model.device)})
-        return ranked(fuse_views(logits)[0].cpu(), class_names, file)
-
-    yield from for_each_video(model, files, named, views, load=load, cache=cache, timeout=timeout)
+    most = max(1, CALL // (views.clips * views.crops))  # scored at once: little time for each, and soon said
+    with all_cores(model.device) as ordered_map:
+        found = _features(model, files, views, ordered_map, load=load, cache=cache, timeout=timeout)
+        while some := list(islice(found, most)):
+            rows = [features for _, features in some if isinstance(features, Tensor)]
+            fused = iter(fuse_views(score({"features": torch.stack(rows).to(model.device)})).cpu() if rows else ())
+            for file, outcome in some:
+                yield file, ranked(next(fused), class_names, file) if isinstance(outcome, Tensor) else outcome
 
 
 def for_each_video(
@@ -105,21 +107,36 @@ def for_each_video(
     timeout: float | None = None,
 ) -> Iterator[tuple[File, T | Unusable]]:
     """What `work` makes of every file and its features, by all cores; see `name_videos` for the rest."""
-    place = cache_folder(cache, model)
     with all_cores(model.device) as ordered_map:
 
-        def done(file: File, features: Float[Tensor, "V T D"] | Unusable) -> tuple[File, T | Unusable]:
-            return file, features if isinstance(features, Unusable) else work(file, features)
+        def done(pair: tuple[File, Tensor | Unusable]) -> tuple[File, T | Unusable]:
+            file, features = pair
+            return file, work(file, features) if isinstance(features, Tensor) else features
 
-        for chunk in _chunks(files):
-            records = [unlabelled(file) for file in chunk]
-            dataset = model.clips_of(records, views, on_error="mark", timeout=timeout)
-            with nullcontext() if place is None else open_cache(place, model, dataset) as held:
-                features = frame_features(
-                    model, dataset, range(len(chunk)), ordered_map, load=load, strict=False, cache=held
-                )
-                yield from ordered_map(lambda pair: done(*pair), zip(chunk, features, strict=True))
-            dataset.close()
+        found = _features(model, files, views, ordered_map, load=load, cache=cache, timeout=timeout)
+        yield from ordered_map(done, found)
+
+
+def _features(
+    model: VideoNamer,
+    files: Iterable[File],
+    views: Views,
+    ordered_map: OrderedMap,
+    *,
+    load: Load,
+    cache: str | None,
+    timeout: float | None,
+) -> Iterator[tuple[File, Float[Tensor, "V T D"] | Unusable]]:
+    """Every file with its features, or what is wrong with it."""
+    place = cache_folder(cache, model)
+    for chunk in _chunks(files):
+        records = [unlabelled(file) for file in chunk]
+        dataset = model.clips_of(records, views, on_error="mark", timeout=timeout)
+        with nullcontext() if place is None else open_cache(place, model, dataset) as held:
+            some = range(len(chunk))
+            found = frame_features(model, dataset, some, ordered_map, load=load, strict=False, cache=held)
+            yield from zip(chunk, found, strict=True)
+        dataset.close()
 
 
 def ranked(probabilities: Float64[Tensor, "K"], class_names: Sequence[str], file: File) -> dict[str, float]:
@@ -129,7 +146,8 @@ def ranked(probabilities: Float64[Tensor, "K"], class_names: Sequence[str], file
             f"{without_secrets(file)}: the model gives scores that are no numbers (nan); its weights are not usable"
         )
     order: list[int] = torch.argsort(probabilities, descending=True, stable=True).tolist()
-    return {str(class_names[c]): float(probabilities[c]) for c in order}
+    values: list[float] = probabilities.tolist()
+    return {str(class_names[c]): values[c] for c in order}
 
 
 class NamesFiles:

@@ -86,10 +86,11 @@ class Name:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Probabilities of the videos of a batch; NaN for those that could not be decoded."""
         scores = np.full((len(batch["path"]), self.classes), np.nan)
-        for row, (frames, cause) in enumerate(zip(batch["frames"], batch["cause"], strict=True)):
-            if not cause:
-                features = encode_once(self.model, torch.from_numpy(np.array(frames))[None])
-                scores[row] = fuse_views(self.score({"features": features.to(self.model.device)}))[0].numpy()
+        good = np.flatnonzero(batch["cause"] == "")
+        frames = [torch.from_numpy(np.array(batch["frames"][row]))[None] for row in good]
+        if frames:
+            features = torch.cat([encode_once(self.model, one) for one in frames])
+            scores[good] = fuse_views(self.score({"features": features.to(self.model.device)})).cpu().numpy()
         return {"path": batch["path"], "scores": scores, "cause": batch["cause"]}
 
 

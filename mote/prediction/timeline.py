@@ -1,10 +1,10 @@
 """Timelines: every window of a long video scored, each sampled frame decoded and encoded once.
 
 Scores of a window are those that its frames get alone, bit for bit on a CPU: `VideoClassifier.scorer` on the T frames
-as a batch of one. Rounding depends on how many images go through the tower at once, and on how many windows through
-the temporal head, but within calls of one shape a result depends neither on its place nor on its neighbours. So every
-call of the tower has T images there, as many as a window (the last call is filled up with black ones), and every call
-of the temporal head has one window. An accelerator takes larger batches.
+as a batch of one. Rounding depends on how many images go through the tower at once, but within calls of one shape a
+result depends neither on its place nor on its neighbours. So every call of the tower has T images there, as many as a
+window (the last call is filled up with black ones); for the temporal head see `in_calls`. An accelerator takes larger
+batches.
 
 Frames pass by: what is kept are the features of the frames that a window may still need.
 """
@@ -23,6 +23,7 @@ from mote.datasets.decoding.reading import Frame, OpenVideo
 from mote.datasets.transforms import eval_transform, subtract_frames
 from mote.inference.classifier import VideoClassifier
 from mote.metrics.scores import fuse_views
+from mote.models.view_scorer import CALL
 from mote.parallel.cores import OrderedMap
 from mote.prediction.merging import Scored
 from mote.prediction.windows import Windows
@@ -198,7 +199,7 @@ def for_each_window(
         return [(window, row) for (window, _), row in zip(group, rows, strict=True)]
 
     encoded = ordered_map(encode, _batches(items, size, patience))
-    for group in ordered_map(worked, _complete(encoded, 1 if on_cpu else ON_ACCELERATOR)):
+    for group in ordered_map(worked, _complete(encoded, CALL if on_cpu else ON_ACCELERATOR, wait=patience is None)):
         yield from group
 
 
@@ -228,15 +229,19 @@ def _batches(items: Iterable[Picture | Window], size: int, patience: int | None)
 
 
 def _complete(
-    encoded: Iterable[tuple[Batch, Float[Tensor, "N D"]]], most: int
+    encoded: Iterable[tuple[Batch, Float[Tensor, "N D"]]], most: int, wait: bool
 ) -> Iterator[list[tuple[Window, Float[Tensor, "T D"]]]]:
-    """Windows with the features of their frames, `most` at a time."""
+    """Windows with the features of their frames, `most` at a time, or (wait=False) as soon as they are there."""
     known: dict[int, Tensor] = {}
+    ready: list[tuple[Window, Tensor]] = []
     for batch, features in encoded:
         known.update(zip(batch.numbers, features.unbind(), strict=False))  # without those of black images
-        ready = [(w, torch.stack([known[n] for n in w.frames.tolist()])) for w in batch.windows]
+        ready += [(w, torch.stack([known[n] for n in w.frames.tolist()])) for w in batch.windows]
         if batch.windows:
             first = batch.windows[-1].frames.min()
             known = {number: row for number, row in known.items() if number >= first}
-        for start in range(0, len(ready), most):
-            yield ready[start : start + most]
+        while len(ready) >= most or (ready and not wait):
+            yield ready[:most]
+            ready = ready[most:]
+    if ready:
+        yield ready

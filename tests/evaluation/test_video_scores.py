@@ -32,6 +32,7 @@ from mote.metrics.scores import Scores, fuse_views
 from mote.models.clip import encode_classes
 from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
+from mote.models.view_scorer import CALL
 from mote.parallel.accelerator import make_accelerator
 from mote.parallel.cores import all_cores
 from mote.parallel.precision import has_bf16
@@ -139,7 +140,7 @@ def test_files_are_decoded_pictures_encoded_and_blocks_put_through_the_head_once
     for hook in hooks:
         hook.remove()
     assert decoded == [record.path for record in few]
-    assert passes == [7 * 9, 3 * 9]  # 64 views are 7 videos of 9
+    assert passes == [CALL] * (8 + 4)  # 64 views are 7 videos of 9, whose 63 views are 8 calls; 27 more are 4
     assert len(pictures) == len(few)
     for shown, record in zip(pictures, few, strict=True):
         with open_video(record.path) as opened:
