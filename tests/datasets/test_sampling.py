@@ -92,6 +92,8 @@ def test_counts_below_one_are_refused(call, count):
         call(count)
     with pytest.raises(ValueError, match=f"stride must be at least 1, got {count}"):
         dense_indices(8, 8, count)
+    with pytest.raises(ValueError, match=f"num_frames must be at least 1, got {count}"):
+        dense_indices(count, 8, 4)
 
 
 @given(

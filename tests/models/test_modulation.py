@@ -126,3 +126,7 @@ def test_empty_vocabularies_on_either_side_are_refused():
         with pytest.raises(ValueError, match=message):
             modulation_gate(video, classes, tuned)
     assert modulation_gate(video, text, text, Gate(1, 1e-9)).item() <= 1  # the smallest gamma and k that are allowed
+
+
+def test_the_settings_are_those_of_the_paper_unless_told_otherwise():
+    assert Gate() == GATE == Gate(k=5, gamma=0.05)

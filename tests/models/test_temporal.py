@@ -155,3 +155,11 @@ def test_a_clip_may_be_as_long_as_there_are_positions_and_sizes_may_be_one():
             make(**{name: 0})
     with pytest.raises(ValueError):  # a layer more or fewer than there are rows
         make().fold_(torch.full((3, 3), 1 / 3))
+
+
+def test_experts_begin_with_weights_of_their_own_unless_told_otherwise():
+    alike = [
+        all(torch.equal(weights[0], other) for weights in head.blocks[0].mlp.parameters() for other in weights[1:])
+        for head in (TemporalHead(8, 1, 2, 3), TemporalHead(8, 1, 2, 3, same_init=True))
+    ]
+    assert alike == [False, True]

@@ -251,3 +251,11 @@ def test_what_a_model_is_made_of_is_its_own():
     before = frames.clone()
     model.encode_frames(frames)
     assert torch.equal(frames, before)  # floats, as mixing gives them, are not normalised in place
+
+
+def test_pixels_are_prepared_as_set():
+    model, frames = make(num_layers=0), clip(2, 3)
+    model.set_pixels(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 0.125))
+    mean, std = (torch.tensor(values)[:, None, None] for values in ((0.1, 0.2, 0.3), (0.5, 0.25, 0.125)))
+    expected = model.visual((frames.flatten(0, 1) / 255 - mean) / std).unflatten(0, frames.shape[:2])
+    torch.testing.assert_close(model.encode_frames(frames), expected)

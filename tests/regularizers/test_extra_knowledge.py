@@ -152,3 +152,9 @@ def test_the_strength_does_not_depend_on_the_scale_of_the_weights():
     torch.testing.assert_close(
         attention_consistency(cam, flipped, weight, 1.0), attention_consistency(cam, flipped, 9 * weight, 1.0)
     )
+
+
+def test_targets_in_double_precision_are_smoothed_in_it():
+    matrix = extra_knowledge.smooth_label_matrix(torch.tensor([1.0, 2.0, 4.0]), 0.3)
+    target = torch.tensor([[0.25, 0.25, 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(extra_knowledge.soft_targets(target, matrix), target @ matrix.double())

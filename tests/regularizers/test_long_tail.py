@@ -160,3 +160,12 @@ def test_the_defaults_are_those_of_the_papers():
     posterior = logits.log_softmax(1)
     assert torch.equal(adjust_logits(posterior, COUNTS), adjust_logits(posterior, COUNTS, tau=1.0))
     assert torch.equal(tau_normalized(logits), tau_normalized(logits, 1.0))
+
+
+def test_ldam_of_certain_targets_is_that_of_labels_with_class_weights_too():
+    logits, target = draw()
+    weight = effective_number_weights(COUNTS)
+    certain = F.one_hot(target, 4).double()
+    torch.testing.assert_close(
+        ldam(logits, certain, COUNTS, weight=weight), ldam(logits, target, COUNTS, weight=weight)
+    )

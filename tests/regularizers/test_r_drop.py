@@ -48,3 +48,9 @@ def test_mistakes():
     with pytest.raises(ValueError, match="identical"):
         check_noise(logits, logits.clone())
     check_noise(logits, logits + 1e-6)
+
+
+def test_half_logits_are_compared_in_single_precision():
+    first, second = (torch.randn(6, 5, generator=torch.Generator().manual_seed(s)).bfloat16() for s in (0, 1))
+    value = symmetric_kl(first, second, 1.0)
+    assert value.dtype == torch.float32 and torch.equal(value, symmetric_kl(first.float(), second.float(), 1.0))

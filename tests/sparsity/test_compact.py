@@ -8,7 +8,7 @@ from mote.models.image_nets import MLP, LeNet, ResNet
 from mote.models.narrow import narrow
 from mote.models.sites import sites
 from mote.models.temporal import TemporalHead
-from mote.sparsity.compact import compact, widths
+from mote.sparsity.compact import compact, largest_difference, widths
 from mote.sparsity.groups import find_groups, scale_groups
 
 
@@ -254,3 +254,9 @@ def test_a_head_is_kept_while_a_single_value_weight_lives_and_is_read():
     with torch.no_grad():
         attention.out_proj.weight[15, 3] = 0
     assert widths(compact(model))["blocks.0.attn"] == 3
+
+
+def test_the_difference_of_outputs_is_relative_to_the_larger_and_to_one():
+    a, b = torch.tensor([1.0, -2.0]), torch.tensor([1.0, -5.0])
+    assert largest_difference(a, b) == largest_difference(b, a) == pytest.approx(3 / 5)
+    assert largest_difference(a / 10, b / 10) == pytest.approx(0.3)

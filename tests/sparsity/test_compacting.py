@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from oracles import mote_reference
 import mote
 from mote.cli import main
 from mote.models.image_checkpoints import load_net
+from mote.sparsity import compacting
 from mote.sparsity.compact import widths
 from mote.sparsity.compacting import TOLERANCE
 
@@ -70,6 +72,7 @@ def test_a_video_run_becomes_smaller_equal_and_independent(video, tmp_path, caps
     whole, clips = video
     capsys.readouterr()
     assert run("compact", whole, "--out", tmp_path / "small") == 0
+    assert (tmp_path / "small" / "config.yaml").read_bytes() == (whole / "config.yaml").read_bytes()
     printed = capsys.readouterr().out
     assert "batch of 1:" in printed and "largest difference of the outputs" in printed
     report = json.loads((tmp_path / "small" / "compact.json").read_text())
@@ -174,3 +177,21 @@ def test_an_authors_checkpoint_becomes_a_folder_that_loads_as_the_checkpoint_doe
     logits = [model.scorer(model.classes)({"frames": frames}) for model in (whole, small)]
     torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-5)
     assert logits[0].std() > 0.1
+
+
+def test_a_network_that_gives_other_numbers_is_not_written(video, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compacting, "largest_difference", lambda *_: 0.5)
+    assert run("compact", video[0], "--out", tmp_path / "small") == 2
+    assert "the smaller network differs by 5.0e-01" in capsys.readouterr().err and not [*tmp_path.iterdir()]
+
+
+def test_the_text_tower_that_a_model_was_tuned_with_goes_along(video, tmp_path, monkeypatch):
+    inner = tmp_path / "inner"
+    shutil.copytree(video[0] / "best", inner)
+    (inner / "text.safetensors").write_bytes(b"weights")
+    loaded = replace(compacting.folders.load_folder(video[0]), text_weights={})
+    monkeypatch.setattr(compacting.folders, "load_folder", lambda _: loaded)
+    (tmp_path / "small").mkdir()
+    source = compacting._video(video[0], inner)
+    source.save(tmp_path / "small", source.model)
+    assert (tmp_path / "small" / "text.safetensors").read_bytes() == b"weights"

@@ -91,3 +91,9 @@ def test_mistakes_are_named():
         AutoencoderTask(model, isotropic(axis_centres(3, 4)), method="ae", weights=WEIGHTS)
     with pytest.raises(ValueError, match="must not be negative: cdf"):
         AutoencoderTask(model, method="ae", weights=WEIGHTS | {"cdf": -1.0})
+
+
+def test_the_error_is_summed_in_single_precision_under_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        _, terms = task().eval()(batch(), generator())
+    assert terms["reconstruction"].dtype == torch.float32

@@ -194,3 +194,19 @@ def test_a_batch_of_which_nothing_is_valid_has_no_loss_and_no_gradient():
     loss.backward()
     assert loss.item() == 0 and all(value.item() == 0 for value in terms.values())
     assert all(p.grad is not None and not p.grad.any() for p in task.parameters())
+
+
+def test_the_margins_of_ldam_have_the_scale_of_the_head_in_both_passes_of_r_drop():
+    """Without dropout both passes are equal, so that together they are twice the one."""
+    terms = []
+    for weight in (0.0, 1.0):
+        model = make_model(cosine=7.0)
+        task = ExpressionTask(model, COUNTS, loss="ldam", r_drop_weight=weight).eval()
+        assert task.model.scale == 7.0
+        terms.append(task(make_batch(), GENERATOR)[1]["ce"])
+    torch.testing.assert_close(terms[1], 2 * terms[0])
+
+
+def test_all_of_the_network_is_trained_unless_told_otherwise():
+    assert ExpressionTask(make_model(), COUNTS).train().model.training
+    assert not ExpressionTask(make_model(), COUNTS, head_only=True).train().model.training

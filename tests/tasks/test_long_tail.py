@@ -90,3 +90,8 @@ def test_mistakes_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             LongTailLoss(COUNTS, **options)
+
+
+def test_logits_are_cosines_times_one_unless_told_otherwise():
+    built = LongTailLoss(COUNTS, loss="ldam")
+    torch.testing.assert_close(built(LOGITS, LABELS), LOSSES["ldam"](LOGITS, LABELS, COUNTS, scale=1.0))

@@ -405,3 +405,23 @@ def test_unknown_values_and_r_drop_without_a_draw_are_refused():
             make_task(**options)
     with pytest.raises(ValueError, match="identical"):
         make_task(routing="all", r_drop_weight=1.0)
+
+
+def test_the_anchor_of_a_single_valid_clip_is_that_of_this_clip_alone():
+    task = make_task(anchor_weight=1.0)
+    batch = make_batch((False, False, True, False))
+    alone = {key: value[2:3] for key, value in batch.items()}
+    terms = [task(one, seeded())[1]["anchor"] for one in (batch, alone)]
+    torch.testing.assert_close(*terms)
+
+
+def test_experts_are_drawn_at_the_temperature_that_is_set():
+    task = make_task(route_temperature=0.01)
+
+    def drawn(seed: int, *temperature: float) -> torch.Tensor:
+        generator = seeded(seed)
+        return task.model.routing(lambda rows, experts: one_expert(rows, experts, generator, *temperature))
+
+    draws = [task.draw(seeded(seed))["routed"][0] for seed in range(20)]
+    assert all(torch.equal(draw, drawn(seed, 0.01)) for seed, draw in enumerate(draws))
+    assert not all(torch.equal(draw, drawn(seed)) for seed, draw in enumerate(draws))
