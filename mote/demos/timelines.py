@@ -102,14 +102,12 @@ def _scored(run: Path, segments: Path, threshold: Path, folder: Path) -> list[Ro
     """F1 and mAP with and without threshold and smoothing."""
     rows: list[Row] = []
     classifier = load_video(str(run))
-    for limit in (None, str(threshold)):
-        for smooth in (None, SMOOTH):
-            name = f"timelines{'_threshold' if limit else ''}{'_smooth' if smooth else ''}"
-            overrides = [f"evaluation.manifest={json.dumps(str(segments))}", f"evaluation.name={name}"]
-            config = load_config([run / "config.yaml"], overrides)
-            cutting = Cutting(CLIP, STEP, smooth, limit)
-            found = evaluate_timelines(classifier, config, cutting, folder / "evaluations")
-            rows.append({"name": name, "smooth": smooth, **found})
+    for limit, smooth in ((None, None), (None, SMOOTH), (str(threshold), SMOOTH)):
+        name = f"timelines{'_smooth' if smooth else ''}{'_threshold' if limit else ''}"
+        overrides = [f"evaluation.manifest={json.dumps(str(segments))}", f"evaluation.name={name}"]
+        config = load_config([run / "config.yaml"], overrides)
+        found = evaluate_timelines(classifier, config, Cutting(CLIP, STEP, smooth, limit), folder / "evaluations")
+        rows.append({"name": name, "smooth": smooth, **found})
     return rows
 
 

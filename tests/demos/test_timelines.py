@@ -18,7 +18,6 @@ def test_the_demo_leaves_a_table_pages_and_results_that_verify(tmp_path, capsys)
     assert [(row["smooth"], row["timeline"]["threshold"] is None) for row in rows] == [
         (None, True),
         (timelines.SMOOTH, True),
-        (None, False),
         (timelines.SMOOTH, False),
     ]
     assert all(row["videos"] == 8 and 48 < row["listed"] <= 72 for row in rows)  # 72 of 96 clips; neighbours are one
