@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+gc.disable()  # until all is imported, of which nothing is garbage; see `imported_once`
+
 ROOT = Path(__file__).resolve().parents[1]
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # then every process would compile all of torch again: 10 s
     os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(ROOT / ".pytest_cache" / "bytecode")
@@ -64,5 +66,6 @@ def cache_home(tmp_path_factory):
 def imported_once():
     """What was imported stays: every training ends with a collection, which need not go through torch each time."""
     gc.freeze()
+    gc.enable()
     yield
     gc.unfreeze()

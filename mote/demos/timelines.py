@@ -37,7 +37,7 @@ COUNTS = {"unseen_pairs": 0, "unseen_objects": 0}  # splits that are not needed
 MODEL = [*COMMON, *HEAD, "model.layers=2", "model.experts=1"]  # the temporal transformer of `mote demo`, first stage
 FPS, CLIP, PER_VIDEO = 12, "1333ms", 12  # frames a second and length of the clips; clips of a video
 STEP = "167ms"  # two frames: neighbouring windows share their frames
-SMOOTH = CLIP  # chosen once, among widths of 0 to 2.5 s, on the videos of another seed
+SMOOTH = CLIP  # chosen among widths of 0 to 2.5 s on the videos of seed 0
 ACCEPT = 0.9  # share of the clips of known classes that the threshold keeps
 Row = dict[str, Any]  # the name of an evaluation, its smoothing, and what `segment_report` says
 

@@ -13,7 +13,6 @@ from mote.inference.loading import load_video
 from mote.inference.model import Views
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray warns of its own settings
-ray = pytest.importorskip("ray", reason="Ray is not installed")
 NAMES = ["red star", "blue arrow", "green ball"]
 
 
@@ -29,6 +28,7 @@ def files(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture
 def cluster(monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
