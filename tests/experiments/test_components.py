@@ -56,7 +56,7 @@ def train(out: Path, *overrides: str) -> list[dict]:
     return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("part", ["ffn", "separate"])
+@pytest.mark.parametrize("part", [pytest.param("ffn", marks=pytest.mark.slow), "separate"])
 def test_all_together_train_for_twenty_steps(clips, tmp_path, part):
     everything = [override for component in COMPONENTS.values() for override in component]
     log = train(tmp_path / "run", *clips, *everything, f"model.expert_part={part}")

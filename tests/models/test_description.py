@@ -118,7 +118,7 @@ def refused(place):
     return line
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=() if k == "video" else pytest.mark.slow) for k in KINDS])
 def test_wrong_fields_are_refused(models, tmp_path, kind):
     meta = fields(models[kind])
     accepted = []
@@ -173,7 +173,7 @@ def tensor_changes(state):
     yield "new", {**state, "new": torch.ones(1)}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=() if k == "export" else pytest.mark.slow) for k in KINDS])
 def test_wrong_tensors_are_refused(models, tmp_path, kind):
     state = tensors(models[kind])
     optional = {"tuned_text", "text", "merge_routing"}

@@ -244,6 +244,7 @@ def test_added_classes_compete_and_what_fell_on_them_is_counted(world, tmp_path,
     assert "the union adds nothing" in fails(capsys, *command, "--union-labels", tmp_path / "same.txt")
 
 
+@pytest.mark.slow
 def test_three_lists_of_one_s_own_with_a_class_file_each(world, tmp_path, capsys):
     for n, name in enumerate(("archery", "bowling", "sky diving"), 1):
         folder = name.title().replace(" ", "")

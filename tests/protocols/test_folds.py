@@ -76,6 +76,7 @@ def test_five_runs_give_mean_spread_and_pooled_accuracies(world, tmp_path, capsy
     assert mote("eval", "--verify", tmp_path / "dfew.json") == 0
 
 
+@pytest.mark.slow
 def test_runs_in_another_order_or_number_are_refused_before_anything_is_scored(world, tmp_path, capsys):
     where = ("--protocol", "dfew", "--lists", str(world / "lists"), "--out", str(tmp_path / "out"))
     turned = [str(run) for run in reversed(runs(world))]

@@ -63,7 +63,7 @@ def test_a_recipe_trains_two_steps_at_reduced_size(name, data, tmp_path, monkeyp
     assert meta["expert_part"] == config.expert_part
 
 
-@pytest.mark.parametrize("name", sampled(IMAGES))
+@pytest.mark.parametrize("name", sampled(IMAGES, every=12))
 def test_a_recipe_for_images_trains_two_steps(name, data, tmp_path):
     """With the network and the augmentation of the recipe, on eight pictures in an .npz."""
     log = train(*reduced(name, data, tmp_path / "run"))
