@@ -32,7 +32,21 @@ def rank_classes(scores: Float[np.ndarray, "N K"], k: int) -> Int64[np.ndarray, 
     if k == 1:
         return scores.argmax(axis=1, keepdims=True)  # argmax takes the first of equals
     parts = [scores[start : start + ROWS] for start in range(0, max(1, len(scores)), ROWS)]
-    return np.concatenate([np.argsort(-part, axis=1, kind="stable")[:, :k] for part in parts])
+    return np.concatenate([_best(part, k) for part in parts])
+
+
+def _best(scores: Float[np.ndarray, "N K"], k: int) -> Int64[np.ndarray, "N k"]:
+    """`rank_classes` of some rows: only those that reach the k-th highest score are sorted."""
+    if k == scores.shape[1]:
+        return np.argsort(-scores, axis=1, kind="stable")
+    least = np.partition(scores, -k, axis=1)[:, -k, None]
+    reach = scores >= least
+    tied = reach.sum(axis=1) > k  # several have the k-th highest score: the first of them belong to the best
+    above, equal = scores[tied] > least[tied], scores[tied] == least[tied]
+    reach[tied] = above | (equal & (equal.cumsum(axis=1) <= k - above.sum(axis=1, keepdims=True)))
+    places = np.nonzero(reach)[1].reshape(-1, k)  # ascending, as equal scores among them have to be
+    order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(places, order, axis=1)
 
 
 def topk_correct(ranked: Integer[np.ndarray, "N k"], label: Integer[np.ndarray, "N"]) -> Bool[np.ndarray, "N"]:

@@ -84,7 +84,8 @@ def read_manifest(
     if path.is_dir() and select is None:
         return _folder_records(path, numbers, suffixes)
     rows = read_rows(path, base, select)
-    records = [Record(base / row.path, _label_id(row, numbers)) for row in rows]
+    count = None if numbers is None else len({*numbers.values()})  # ids and names stand for the same classes
+    records = [Record(base / row.path, _label_id(row, numbers, count)) for row in rows]
     return not_empty(path, records)
 
 
@@ -209,7 +210,8 @@ def _select(path: Path, rows: list[Row], select: str | None) -> list[Row]:
     return [row for row in rows if row.split == wanted]
 
 
-def _label_id(row: Row, numbers: dict[str, int] | None) -> int:
+def _label_id(row: Row, numbers: dict[str, int] | None, count: int | None) -> int:
+    """The number of a row's class, one of `count`."""
     named = _number(row.label, numbers) if numbers is not None else None
     if not is_integer(row.label):
         if named is None:
@@ -223,8 +225,8 @@ def _label_id(row: Row, numbers: dict[str, int] | None) -> int:
         raise ManifestError(
             f"{row.where}: label {label} is an id, but also the name of class {named}; rename the class"
         )
-    if label < 0 or (numbers is not None and label >= len(set(numbers.values()))):
-        last = "" if numbers is None else len(set(numbers.values())) - 1
+    if label < 0 or (count is not None and label >= count):
+        last = "" if count is None else count - 1
         raise ManifestError(f"{row.where}: label {label} is outside 0..{last}; check the list and the class list")
     return label
 
