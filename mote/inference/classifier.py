@@ -22,6 +22,7 @@ from mote.datasets.video import VideoDataset
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.names import check_names, plain
 from mote.files.shipped import default_templates
+from mote.inference import describe
 from mote.inference.model import ONE_VIEW, Source, Views
 from mote.inference.pipeline import File, NamesFiles, Outcome, name_videos
 from mote.models.clip import Towers, encode_classes
@@ -56,12 +57,11 @@ class VideoClassifier(NamesFiles):
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     offset: Float[Tensor, "K"] | None = None  # added to the logits of the classes of tuning, see `adjusted`
     labels: list[str] | None = None  # names to choose among when none are given; None = `classes`
-    meta: dict[str, Any] = field(default_factory=dict, repr=False)  # of its model folder: backbone, pretrained, ...
-    class_features: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(
-        default_factory=dict, repr=False
-    )  # of (class names, templates) met so far
+    meta: dict[str, Any] = field(default_factory=dict)  # of its model folder: backbone, pretrained, ...
+    class_features: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(default_factory=dict)  # met so far
     source: Source | None = None  # None while it is being trained
     kind: Literal["video"] = "video"
+    __repr__ = describe.video
 
     def __post_init__(self):
         self.tuned_templates = list(self.templates) if self.tuned_templates is None else self.tuned_templates
@@ -207,8 +207,8 @@ class VideoClassifier(NamesFiles):
     ) -> dict[str, float]:
         """{class name: probability} of one video file, most probable first; they sum to one.
 
-        modulation: temporal feature modulation; None = as the model's own setting says. All else, and what is raised,
-        as for `predict`; a video that cannot be used raises DecodeError, or ValueError where it shows no face.
+        modulation: temporal feature modulation; None = as the model's own setting says. All else as for `predict`. A
+        missing file raises FileNotFoundError, one that cannot be used DecodeError, one without a face ValueError.
         """
         return self.scores(path, self.chosen(class_names), Views(clips, crops, faces), modulation=modulation)
 

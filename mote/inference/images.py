@@ -20,6 +20,7 @@ from mote.datasets.transforms import eval_transform
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.preprocessing import CUT_FIRST, Preprocessing
 from mote.files.run_directory import model_folder
+from mote.inference import describe
 from mote.inference.model import ONE_VIEW, Source, Views
 from mote.inference.pipeline import File, NamesFiles, Outcome, ranked
 from mote.models.description import check_present
@@ -47,6 +48,8 @@ class ImageClassifier(NamesFiles):
     pixels: Preprocessing | None = None
     source: Source | None = None
     kind: Literal["image"] = "image"
+
+    __repr__ = describe.images
 
     @property
     def size(self) -> int:

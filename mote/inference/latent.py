@@ -13,6 +13,7 @@ from torch import Tensor
 from mote.files.preprocessing import Preprocessing, read_preprocessing
 from mote.files.run_directory import model_folder
 from mote.files.writing import replacing_together
+from mote.inference import describe
 from mote.inference.model import Source
 from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, sample_posterior
 from mote.regularizers.gaussian_mixture import (
@@ -34,6 +35,8 @@ class LatentModel:
     meta: Mapping[str, Any]
     source: Source | None = None
     kind: Literal["autoencoder"] = "autoencoder"
+
+    __repr__ = describe.autoencoder
 
     @property
     def classes(self) -> list[str]:

@@ -5,6 +5,7 @@ bit on the CPU, on the file, the model and the class names alone: not on what el
 and processes (see `mote.models.view_scorer.in_calls`).
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
@@ -15,10 +16,12 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.images import BadImageError
 from mote.datasets.lists.manifest import Record, unlabelled
 from mote.datasets.video import VideoDataset
-from mote.files.addresses import without_secrets
+from mote.files.absent import absent
+from mote.files.addresses import scheme, without_secrets
 from mote.inference.features import (
     ALONE,
     Encoder,
@@ -202,13 +205,22 @@ class NamesFiles:
         """{class name: probability} of one file, most probable first.
 
         Raises:
+            FileNotFoundError: there is no such file.
             DecodeError: the video cannot be decoded.
             ValueError: the image cannot be, or no face where faces are wanted.
         """
         [(_, outcome)] = self.outcomes([file], class_names, views, **options)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        if isinstance(outcome, dict):
+            return outcome
+        here = scheme(file) is None
+        gone = here and not os.path.exists(file) if isinstance(outcome, BadImageError) else _is_missing(outcome)
+        if gone:
+            raise FileNotFoundError(absent(file, "file") if here else str(outcome)) from outcome
+        raise outcome
+
+
+def _is_missing(outcome: Unusable) -> bool:
+    return isinstance(outcome, DecodeError) and outcome.cause.startswith("there is no such file")
 
 
 def _reported(outcomes: Iterable[tuple[File, Outcome]], progress: Callable[[int], None]) -> Iterator[Prediction]:
