@@ -36,11 +36,11 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from mote.inference.model import Views
-    from mote.prediction.encode import Request, encode
+    from mote.inference.asked import Views
+    from mote.prediction.asked import EncodeRequest, check_encoding
     from mote.prediction.share import parse_share
 
-    request = Request(
+    request = EncodeRequest(
         arguments.model,
         arguments.videos,
         arguments.out,
@@ -56,4 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         cache=arguments.cache,
     )
-    return encode(request)
+    inputs = check_encoding(request)
+    from mote.prediction.encode import encode
+
+    return encode(request, inputs)

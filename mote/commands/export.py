@@ -31,10 +31,19 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from mote.datasets.lists.class_files import read_templates
+    from mote.datasets.sources import find_sources
+    from mote.inference.finding import check_model
+
+    names, given = class_names(arguments), {"templates": arguments.templates, "backbone": arguments.backbone}
+    check_model(arguments.model, **given, video=True)
+    if arguments.templates is not None:
+        read_templates(arguments.templates)
+    if arguments.check is not None:
+        find_sources([arguments.check])
     from mote.inference.export import export
     from mote.inference.loading import load_video
 
-    names, given = class_names(arguments), {"templates": arguments.templates, "backbone": arguments.backbone}
     export(
         load_video(arguments.model, **given, device="cpu"),
         arguments.out,

@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from mote.datasets.lists.manifest import unlabelled
 from mote.datasets.sources import find_sources
-from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.hashes import sha256_lines
 from mote.files.provenance import versions, without_places
+from mote.files.tensor_hashes import sha256_tensors
 from mote.files.writing import replacing
 from mote.inference.classifier import VideoClassifier
 from mote.inference.correction import posthoc

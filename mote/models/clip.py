@@ -22,17 +22,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from mote.files.addresses import one_line
 from mote.files.names import check_names
 from mote.files.preprocessing import AS_CLIP, Preprocessing, checked
 from mote.models.clip_weights import (
-    SCHEMAS,
     backbone_config,
     build_backbone,
     load_model,
-    one_line,
-    parse_model_name,
     quiet_root_logger,
 )
+from mote.models.names import SCHEMAS, parse_model_name
 from mote.models.old_names import reads_old_name
 from mote.models.text_tokens import check_tokens
 from mote.models.tiny import TinyTokenizer

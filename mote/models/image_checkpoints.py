@@ -14,11 +14,11 @@ import timm
 import torch
 
 from mote.files.preprocessing import CUT_FIRST, EARLIER, Preprocessing, read_preprocessing
-from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
+from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description, task_of
 from mote.models.description import ImageDescription, check_description
 from mote.models.feature_maps import TimmMaps
 from mote.models.image_nets import ImageClassifier, build_net
-from mote.models.tensor_files import Tensors, filled, task_of, write_model_folder
+from mote.models.tensor_files import Tensors, filled, write_model_folder
 
 TIMM = "timm:"
 TASKS = ("image", "expression")
