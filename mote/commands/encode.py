@@ -2,7 +2,7 @@
 
 import argparse
 
-from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names, import_for
 
 
 def add(verbs: Verbs) -> None:
@@ -57,6 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
         cache=arguments.cache,
     )
     inputs = check_encoding(request)
+    import_for(request.model, request.backbone)
     from mote.prediction.encode import encode
 
     return encode(request, inputs)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, load_config, named_settings, own_config
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, import_for, load_config, named_settings, own_config
 from mote.files.run_directory import config_file
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def _evaluate(entry: "Entry", out: Path, union: str | None) -> None:
     check_evaluation(entry.config.evaluation)
     if union is not None:
         read_class_names(union)
+    import_for(*entry.source)
     from mote.datasets.cache.feature_cache import usage_line
     from mote.evaluation.evaluate import evaluate
     from mote.evaluation.page import page_path
@@ -156,6 +157,7 @@ def _timelines(entry: "Entry", arguments: argparse.Namespace, out: Path) -> int:
         check_threshold(arguments.threshold)
     if (listed := entry.config.evaluation.manifest) is not None and not Path(listed).exists():
         raise FileNotFoundError(f"{listed}: there is no such list of segments")
+    import_for(*entry.source)
     from mote.inference.contract import as_asked, check_named
     from mote.inference.loading import load_video
     from mote.prediction.evaluate_timelines import Cutting, evaluate_timelines

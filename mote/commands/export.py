@@ -2,7 +2,7 @@
 
 import argparse
 
-from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names, import_for
 
 
 def add(verbs: Verbs) -> None:
@@ -41,6 +41,7 @@ def _run(arguments: argparse.Namespace) -> int:
         read_templates(arguments.templates)
     if arguments.check is not None:
         find_sources([arguments.check])
+    import_for(arguments.model, arguments.backbone)
     from mote.inference.export import export
     from mote.inference.loading import load_video
 

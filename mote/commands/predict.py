@@ -2,7 +2,7 @@
 
 import argparse
 
-from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names, import_for
 
 
 def add(verbs: Verbs) -> None:
@@ -101,6 +101,7 @@ def _run(arguments: argparse.Namespace) -> int:
         retry_failed=arguments.retry_failed,
     )
     files = check_request(request)
+    import_for(request.model, request.backbone)
     from mote.prediction.predict import predict
 
     return predict(request, files)
@@ -130,6 +131,7 @@ def _timelines(arguments: argparse.Namespace) -> int:
         live=arguments.live,
     )
     check_timelines(request)
+    import_for(request.model, request.backbone)
     files = None if is_watched(request) else [str(file) for file in find_sources(request.places)]
     if files is None:
         from mote.prediction.live_verb import predict_live

@@ -6,7 +6,7 @@ from typing import Literal
 
 from mote.files.run_directory import check_has_model, check_model_files, model_folder, read_description, task_of
 from mote.inference.hub import is_local, is_repo_id
-from mote.models.names import check_weights, parse_model_name
+from mote.models.names import check_weights, is_plain, parse_model_name
 
 KINDS = {"video": "a video model", "image": "a network for still images", "autoencoder": "an autoencoder"}
 KINDS["clip images"] = KINDS["image"]
@@ -84,6 +84,24 @@ def check_model(model: str, *, backbone: str | None = None, templates: str | Non
     if place == "backbone" or backbone is not None:
         check_weights(*parse_model_name(backbone or model))
     return kind
+
+
+def is_plain_model(model: str, backbone: str | None = None) -> bool:
+    """Whether it can be told that a model is a video model whose towers are open_clip's own, see `names.is_plain`."""
+    path = Path(model)
+    if folder_kind(path) != "video":
+        return False
+    place = place_of(model, None, backbone)
+    if place == "reference":
+        return backbone is None or is_plain(parse_model_name(backbone)[0])
+    if place == "backbone":
+        return is_plain(parse_model_name(model)[0])
+    try:
+        meta = read_description(model_folder(path)) if place == "folder" and path.is_dir() else {}
+        towers = "timm_model_name" not in meta["architecture"]["vision_cfg"]
+        return towers and (meta["backbone"] is None or is_plain(meta["backbone"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def check_given(model: str | Path) -> None:

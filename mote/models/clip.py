@@ -31,8 +31,9 @@ from mote.models.clip_weights import (
     load_model,
     quiet_root_logger,
 )
-from mote.models.names import SCHEMAS, parse_model_name
+from mote.models.names import SCHEMAS, is_plain, parse_model_name
 from mote.models.old_names import reads_old_name
+from mote.models.plain_import import import_rest
 from mote.models.text_tokens import check_tokens
 from mote.models.tiny import TinyTokenizer
 from mote.parallel.cores import all_cores
@@ -241,6 +242,8 @@ def _check_prompts(names: Sequence[str], templates: Sequence[str]) -> None:
 def _tokenizer(name: str) -> Callable[[list[str]], Tensor]:
     if name == "tiny":
         return TinyTokenizer()
+    if not is_plain(name):
+        import_rest()
     try:
         with quiet_root_logger():
             return open_clip.get_tokenizer(name if name.startswith(SCHEMAS) else name.replace("/", "-"))

@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mote.files.addresses import one_line
-from mote.models.names import SCHEMAS, check_known, is_file_name, tags, which_weights
+from mote.models.names import SCHEMAS, check_known, is_file_name, is_plain, tags, which_weights
+from mote.models.plain_import import import_rest
 from mote.models.tensor_files import Tensors, check_numbers
 from mote.models.tiny import TINY_WEIGHTS, tiny_config
 
@@ -174,6 +175,8 @@ def _state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _create(name: str, pretrained: str | None = None, *, precision: str, **options: Any) -> nn.Module:
+    if not is_plain(name):
+        import_rest()
     with quiet_root_logger():
         model: Any = open_clip.create_model(name, pretrained, precision=precision, **options)
     if getattr(model.visual, "output_tokens", False):

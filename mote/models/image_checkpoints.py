@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 import torch
 
 from mote.files.preprocessing import CUT_FIRST, EARLIER, Preprocessing, read_preprocessing
@@ -66,6 +65,8 @@ def image_classifier(
             raise ValueError(f"{net} has no feature map; take resnet8, resnet20, resnet32, timm:NAME or clip")
         return ImageClassifier(built, mean=mean, std=std)
     name = net.removeprefix(TIMM)
+    import timm  # here, since most networks are none of its
+
     if not timm.is_model(name.split(".")[0]):
         raise ValueError(f"timm has no model {name!r}; mote uses timm {timm.__version__}")
     if maps:

@@ -7,6 +7,7 @@ and "local-dir:folder" work.
 import ast
 import difflib
 import importlib.util
+import json
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -38,6 +39,22 @@ def architectures() -> Sequence[str]:
 def is_known(name: str) -> bool:
     """Whether `name` is "tiny" or an architecture of open_clip, so that its configuration is here."""
     return name == "tiny" or (not name.startswith(SCHEMAS) and name.replace("/", "-") in architectures())
+
+
+def is_plain(name: str) -> bool:
+    """Whether both towers of an architecture are open_clip's own: not of timm or transformers, nor a captioner.
+
+    Of hf-hub: and local-dir: names nothing is known here, so they are not.
+    """
+    if name == "tiny":
+        return True
+    file = _package() / "model_configs" / f"{name.replace('/', '-')}.json"
+    if name.startswith(SCHEMAS) or not file.is_file():
+        return False
+    config = json.loads(file.read_text(encoding="utf-8"))
+    text = config.get("text_cfg", {})
+    other = {"hf_model_name", "hf_tokenizer_name", "tokenizer_kwargs"} & {*text}
+    return not other and "timm_model_name" not in config.get("vision_cfg", {}) and "multimodal_cfg" not in config
 
 
 def check_known(name: str) -> None:

@@ -26,6 +26,7 @@ from mote.files.writing import replacing, to_json
 from mote.prediction.arrow import pa, pq
 from mote.prediction.folder import SETTINGS, read_document
 from mote.prediction.parts import PartError, Plan, as_text
+from mote.prediction.windows import Level
 
 FORMAT = "mote features 1"
 TEXT = "text.parquet"
