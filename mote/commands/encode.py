@@ -8,7 +8,7 @@ from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names, import
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     encode = add_verb(
-        verbs, "encode", _run, "write features of your videos as Parquet files (pip install 'mote[parquet]')"
+        verbs, "encode", _run, "write features of your videos as Parquet files (pip install 'mote-video[parquet]')"
     )
     encode.add_argument("model", help=MODEL_HELP)
     encode.add_argument("videos", nargs="+", help="as for mote predict")

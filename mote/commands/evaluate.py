@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, import_for, load_config, named_settings, own_config
+from mote.files.extras import check_analysis
 from mote.files.run_directory import config_file
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ def _entry(model: str, backbone: str | None, settings: list[str], switched: list
     from mote.inference.finding import check_model
 
     config, own = load_config([*settings, *switched], model, warn=False), own_config(model)
-    check_model(model, backbone=backbone)
+    if check_model(model, backbone=backbone) == "autoencoder":
+        check_analysis("the evaluation of an autoencoder")
     return Entry(Source(model, backbone), config, frozenset(named_settings(settings)), own)
 
 

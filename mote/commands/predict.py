@@ -28,14 +28,14 @@ def add(verbs: Verbs) -> None:
         "--threshold", help='answer "none of these" below this probability, or that of a result with evaluation.unknown'
     )
     predict.add_argument(
-        "--faces", action="store_true", help="look at the largest face only, upright (pip install 'mote[faces]')"
+        "--faces", action="store_true", help="look at the largest face only, upright (pip install 'mote-video[faces]')"
     )
     predict.add_argument("--workers", type=int, help="processes that decode videos (default: 2, for one video none)")
     predict.add_argument(
         "--cache", help="folder of frame features that are kept (default: the user's, where the model is a large one)"
     )
     predict.add_argument(
-        "--engine", choices=["ray"], help="name on a Ray cluster (RAY_ADDRESS; pip install 'mote[ray]')"
+        "--engine", choices=["ray"], help="name on a Ray cluster (RAY_ADDRESS; pip install 'mote-video[ray]')"
     )
     predict.add_argument(
         "--out", help="write Parquet parts into this folder; the same command again does what is missing (mote collect)"

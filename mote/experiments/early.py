@@ -9,6 +9,7 @@ from mote.config import Config, dump
 from mote.datasets.lists.reading import templates
 from mote.evaluation.listings import check_evaluation, evaluation_list, training_list, training_listing
 from mote.experiments.fingerprint import fingerprint_of_run
+from mote.files.extras import check_analysis
 from mote.files.run_directory import CONFIG
 from mote.inference.finding import check_given
 from mote.models.names import check_weights
@@ -27,6 +28,8 @@ def check_parts(config: Config) -> None:
     """Raise ValueError or OSError for lists, class files, templates and names of networks that cannot be used."""
     if config.data.train is None:
         raise ValueError("data.train is not set; give it as an override, for example data.train=...")
+    if config.task == "autoencoder" and (config.autoencoder.method == "ae" or config.evaluation.manifest is not None):
+        check_analysis("task=autoencoder with autoencoder.method=ae or an evaluation")
     if config.task == "video":
         _check_videos(config)
     else:

@@ -176,7 +176,7 @@ def _format(format: str | None, out: Path) -> str:
         raise ValueError(f"{out}: expected a name that ends in {FORMATS[format]} for {format}")
     missing = [name for name in ONNX_PACKAGES if format == "onnx" and importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"onnx export needs {' and '.join(missing)}: pip install {' '.join(missing)} (extra 'onnx')")
+        raise ValueError(f"onnx export needs {' and '.join(missing)}: pip install 'mote-video[onnx]'")
     return format
 
 

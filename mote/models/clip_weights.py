@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from mote.files.addresses import one_line
-from mote.models.names import SCHEMAS, check_known, is_file_name, is_plain, tags, which_weights
+from mote.models.names import SCHEMAS, check_known, is_file_name, is_plain, is_plain_config, tags, which_weights
 from mote.models.plain_import import import_rest
 from mote.models.tensor_files import Tensors, check_numbers
 from mote.models.tiny import TINY_WEIGHTS, tiny_config
@@ -68,6 +68,8 @@ def build_backbone(architecture: str | dict[str, object], precision: str = "fp32
     lacking = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
     if lacking:
         raise ValueError(f"model configuration: expected embed_dim, vision_cfg, text_cfg; lacks {', '.join(lacking)}")
+    if not is_plain_config(config):
+        import_rest()
     with tempfile.TemporaryDirectory() as folder:  # add_model_config would leave the model in a global table
         Path(folder, "open_clip_config.json").write_text(json.dumps({"model_cfg": config}), encoding="utf-8")
         return _create(f"local-dir:{folder}", precision=precision, load_weights=False, pretrained_text=False)
@@ -76,6 +78,8 @@ def build_backbone(architecture: str | dict[str, object], precision: str = "fp32
 def load_model(name: str, pretrained: str | Path | None, precision: str) -> nn.Module:
     """The open_clip model of a name with the weights `pretrained` asks for; see `load_backbone`."""
     check_precision(precision)
+    if not is_plain(name):
+        import_rest()
     if str(pretrained) == "random":
         return _random(name, precision)
     if name.startswith(SCHEMAS):
@@ -175,8 +179,6 @@ def _state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _create(name: str, pretrained: str | None = None, *, precision: str, **options: Any) -> nn.Module:
-    if not is_plain(name):
-        import_rest()
     with quiet_root_logger():
         model: Any = open_clip.create_model(name, pretrained, precision=precision, **options)
     if getattr(model.visual, "output_tokens", False):

@@ -9,9 +9,10 @@ import difflib
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 SCHEMAS = ("hf-hub:", "local-dir:")
 WEIGHT_SUFFIXES = {".pt", ".pth", ".bin", ".safetensors", ".npz", ".npy", ".ckpt"}
@@ -51,10 +52,13 @@ def is_plain(name: str) -> bool:
     file = _package() / "model_configs" / f"{name.replace('/', '-')}.json"
     if name.startswith(SCHEMAS) or not file.is_file():
         return False
-    config = json.loads(file.read_text(encoding="utf-8"))
-    text = config.get("text_cfg", {})
-    other = {"hf_model_name", "hf_tokenizer_name", "tokenizer_kwargs"} & {*text}
-    return not other and "timm_model_name" not in config.get("vision_cfg", {}) and "multimodal_cfg" not in config
+    return is_plain_config(json.loads(file.read_text(encoding="utf-8")))
+
+
+def is_plain_config(config: Mapping[str, Any]) -> bool:
+    """`is_plain` of a configuration as open_clip has them."""
+    other = {"hf_model_name", "hf_tokenizer_name", "tokenizer_kwargs"} & {*config["text_cfg"]}
+    return not other and "timm_model_name" not in config["vision_cfg"] and "multimodal_cfg" not in config
 
 
 def check_known(name: str) -> None:

@@ -29,7 +29,7 @@ try:
     import ray
     import ray.data
 except ImportError:
-    raise ValueError("--engine ray needs Ray: pip install 'mote[ray]'") from None
+    raise ValueError("--engine ray needs Ray: pip install 'mote-video[ray]'") from None
 
 BATCH = 8  # videos that a stage has in hand
 
