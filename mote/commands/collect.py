@@ -11,9 +11,7 @@ def add(verbs: Verbs) -> None:
     """Declare the verb."""
     text = "one table of what `mote predict --out` wrote, every input once and in order; says what is missing or failed"
     collect = add_verb(verbs, "collect", _run, text)
-    collect.add_argument(
-        "folder", help="the folder that `mote predict --out` wrote (pip install 'mote-video[parquet]')"
-    )
+    collect.add_argument("folder", help="what `mote predict --out` wrote (pip install 'mote-video[parquet]')")
     collect.add_argument("--csv", help="write the table here, as `mote predict --csv` does")
     collect.add_argument("--parquet", help="write the table here, with the columns of the parts")
     what = "files, folders or lists that have to be there, in order (default: all that the folder was ever asked for)"

@@ -131,8 +131,8 @@ def _timelines(arguments: argparse.Namespace) -> int:
         live=arguments.live,
     )
     check_timelines(request)
-    import_for(request.model, request.backbone)
     files = None if is_watched(request) else [str(file) for file in find_sources(request.places)]
+    import_for(request.model, request.backbone)
     if files is None:
         from mote.prediction.live_verb import predict_live
 
