@@ -21,9 +21,10 @@ print(hash_of(repr(towers.visual)), text.sum().item().hex(), images.sum().item()
 loaded = [name for name in ("timm", "transformers", "torchvision.models", "torch._dynamo") if name in sys.modules]
 print(json.dumps(loaded))
 if sys.argv[1] == "plain":  # what was left out is there when a model needs it
-    from mote.models.clip_weights import build_backbone
-    with torch.device("meta"):
-        print(type(build_backbone("ViT-B-16-SigLIP").visual).__name__)
+    from mote.models.clip import backbone_config
+    from mote.models.visual import build_visual
+    config = backbone_config("ViT-B-16-SigLIP")
+    print(type(build_visual({key: config[key] for key in ("embed_dim", "vision_cfg")}, "meta")).__name__)
     import torchvision
     print(torchvision.models.resnet18.__name__, torchvision.ops.nms.__name__)
 """
