@@ -170,6 +170,7 @@ COVERED = {  # by the test file of another module
     "evaluation/videos.py": "commands/test_cli.py",
     "evaluation/listings.py": "evaluation/test_video_scores.py",
     "evaluation/views.py": "evaluation/test_video_scores.py",
+    "evaluation/vocabulary.py": "protocols/test_carry_out.py",
     "experiments/early.py": "test_start_up.py",
     "experiments/fingerprint.py": "experiments/test_images.py",
     "experiments/assemble.py": "experiments/test_tuning.py",
