@@ -57,9 +57,8 @@ class VideoClassifier(NamesFiles):
     offset: Float[Tensor, "K"] | None = None  # added to the logits of the classes of tuning, see `adjusted`
     labels: list[str] | None = None  # names to choose among when none are given; None = `classes`
     meta: dict[str, Any] = field(default_factory=dict, repr=False)  # of its model folder: backbone, pretrained, ...
-    class_features: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(
-        default_factory=dict, repr=False
-    )  # of (class names, templates) met so far
+    # Of (class names, templates) met so far:
+    class_features: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(default_factory=dict, repr=False)
     source: Source | None = None  # None while it is being trained
     kind: Literal["video"] = "video"
 
