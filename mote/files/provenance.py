@@ -3,13 +3,13 @@
 import importlib.metadata
 import platform
 import re
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 PACKAGES = {  # name in the result file -> name of the distribution
-    "mote": "mote",
     "torch": "torch",
     "open_clip": "open-clip-torch",
     "accelerate": "accelerate",
@@ -23,7 +23,8 @@ REQUIRED_PROVENANCE = ("config", "hashes", "seed", "versions", "date")
 
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that can change a number; None where not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    own = sys.modules["mote"].__version__  # of a checkout too, whatever is installed
+    found: dict[str, str | None] = {"python": platform.python_version(), "mote": own}
     for name, distribution in PACKAGES.items():
         try:
             found[name] = importlib.metadata.version(distribution)

@@ -17,14 +17,15 @@ from tqdm import tqdm
 
 from mote.config import Config
 from mote.datasets.lists.reading import Listing
+from mote.evaluation.listings import evaluation_listing
 from mote.evaluation.results import working_on
 from mote.evaluation.videos import evaluate
-from mote.evaluation.views import evaluation_listing
 from mote.evaluation.vocabulary import own_classes
-from mote.files.hashes import sha256_tensors
 from mote.files.provenance import provenance
 from mote.files.temporary import temporary_name
+from mote.files.tensor_hashes import sha256_tensors
 from mote.files.writing import replacing_together, to_json, write_atomic
+from mote.inference.asked import Entry
 from mote.inference.classifier import VideoClassifier
 from mote.inference.contract import as_asked, check_named, settled
 from mote.inference.features import cache_folder
@@ -34,7 +35,7 @@ from mote.models import folders
 from mote.models.routing import same_expert
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
-from mote.protocols.carry_out import Entry, Share, by_rules, run_protocol
+from mote.protocols.carry_out import Share, by_rules, run_protocol
 from mote.protocols.lists import check_settings
 from mote.protocols.targets import Target, find_target
 from mote.reporting.frontier_plot import frontier_plot

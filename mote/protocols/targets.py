@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mote.config import Config, merge, validate
-from mote.datasets.lists.agreement import check_files
-from mote.evaluation.views import check_evaluation
-from mote.protocols.lists import ProtocolList, find_lists
+from mote.evaluation.listings import check_evaluation
+from mote.protocols.lists import ProtocolList, checked_lists
 from mote.protocols.table import PROTOCOLS, Protocol, protocol_named
 
 
@@ -33,14 +32,11 @@ def find_target(text: str, config: Config, root: str | None = None) -> Target:
         ValueError: an unknown protocol, or a list that is missing, whose files are missing, or that does not fit
             (ManifestError).
     """
-    some = config.evaluation.bad_videos == "count_wrong"
     name, equals, lists = text.partition("=")
     if equals and name.partition("@")[0].partition("/")[0] in PROTOCOLS:
         name, _, subset = name.partition("/")
         protocol = protocol_named(name).declared(subset or None)
-        found = tuple(find_lists(protocol, lists, root))
-        for one in found:
-            check_files(one.manifest, one.records, "--root", some=some)
+        found = tuple(checked_lists(protocol, lists, root, config))
         return Target(protocol.name, config, protocol, found)
     if Path(text).suffix in (".yaml", ".yml"):
         tree = merge([Path(text)], [])

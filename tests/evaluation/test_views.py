@@ -6,14 +6,8 @@ from PIL import Image
 
 from mote.config import load
 from mote.datasets.lists.manifest import ManifestError, Record
-from mote.evaluation.views import (
-    check_evaluation,
-    evaluation_dataset,
-    evaluation_list,
-    evaluation_loader,
-    training_ids,
-    training_list,
-)
+from mote.evaluation.listings import check_evaluation, evaluation_list, training_ids, training_list
+from mote.evaluation.views import evaluation_dataset, evaluation_loader
 
 
 @pytest.fixture
