@@ -65,7 +65,7 @@ def shown_faces(
 def overlay(
     face: UInt8[np.ndarray, "H W 3"], share: Float[np.ndarray, "h w"] | None, side: int = SIDE
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """A face, scaled to `side`, and over it a map of values in [0, 1]: the greater, the more it covers; None: no map."""
+    """A face, scaled to `side`, and over it a map of values in [0, 1], which covers more the greater it is."""
     pixels = torch.from_numpy(face.astype(np.float32)).permute(2, 0, 1)[None]
     large = F.interpolate(pixels, (side, side), mode="bicubic").clamp(0, 255)[0].permute(1, 2, 0).numpy()
     if share is None:

@@ -25,11 +25,10 @@ def evaluation_head(result: Mapping, pairs: Sequence[Mapping]) -> Head:
 
 def conclusion(result: Mapping, pairs: Sequence[Mapping]) -> str:
     """One sentence: how much is right, against chance, and what is confused most."""
-    items, chance = samples(result), 1 / max(result["num_classes"], 1)
-    low, high = result["top1_interval"]
+    items, (low, high), count = samples(result), result["top1_interval"], result["num_classes"]
     text = (
-        f"{percent(result['top1'])} % of {result['listed']} {items} are named correctly (95 % interval {percent(low)} to "
-        f"{percent(high)} %), where guessing among {result['num_classes']} classes gives {100 * chance:.2g} %"
+        f"{percent(result['top1'])} % of {result['listed']} {items} are named correctly (95 % interval {percent(low)}"
+        f" to {percent(high)} %), where guessing among {count} classes gives {percent(1 / max(count, 1))} %"
     )
     if not pairs:
         return f"{text}; no class is taken for another."

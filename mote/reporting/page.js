@@ -1,7 +1,7 @@
 for (const table of document.querySelectorAll("table.sorts")) {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells], given = [...body.rows];
   const key = cell => {
-    const text = cell.textContent.trim(), found = text.replace("\u2212", "-").match(/^[-+]?\d[\d\u2009]*\.?\d*(e[-+]?\d+)?/);
+    const text = cell.dataset.key ?? cell.textContent.trim(), found = text.replace("\u2212", "-").match(/^[-+]?\d[\d\u2009]*\.?\d*(e[-+]?\d+)?/);
     return text === "" ? null : found ? Number(found[0].replace(/\u2009/g, "")) : text;
   };
   heads.forEach((head, column) => {

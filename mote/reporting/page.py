@@ -85,7 +85,10 @@ def write_page(path: Path | str, title: str, sections: Sequence[Section], head: 
 
     environment.globals.update(grid=_grid, is_number=_is_number, as_json=_as_json, figure=figure)
     environment.globals["with_interval"] = _with_interval
-    scripted = any(len(table) >= SORTED_FROM for section in sections for table in (section.table, section.folded))
+    scripted = any(
+        'class="segments sorts' in section.markup or max(len(section.table), len(section.folded)) >= SORTED_FROM
+        for section in sections
+    )
     html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         title=title,
         sections=sections,
