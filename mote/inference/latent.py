@@ -90,7 +90,8 @@ def load_latent(path: Path) -> LatentModel:
 def sample_run(folder: str, count: int, out: str, *, mode: int | None = None, seed: int = 0) -> None:
     """Draw `count` images of a run from its prior, or from one `mode` of it: a sheet (PNG), a page and their arrays.
 
-    Page (.html) and arrays (.npz) lie beside `out`; the .npz holds `images` uint8 (N, S, S[, 3]), `codes` (N, d) and `modes` (N,).
+    Page (.html) and arrays (.npz) lie beside `out`; the .npz holds `images` uint8 (N, S, S[, 3]), `codes` (N, d) and
+    `modes` (N,).
 
     Raises:
         ValueError: no autoencoder there, a mode that it has not, no images, or another file than a .png.
