@@ -68,7 +68,7 @@ def write_faces_page(
         conclusion(of, answers),
         _cards(of, names[best]),
         f"{len(of)} methods, seed {facts['seed']}, {facts['seconds']} s",
-        f"drawn faces: {training} training clips of {len(first['training_counts'])} classes, {first['listed']} test clips",
+        f"drawn faces of {len(first['training_counts'])} classes: {training} clips to train, {first['listed']} to test",
         day(datetime.now(UTC).isoformat()),
         command_line(),
     )
@@ -134,8 +134,8 @@ def _next_commands(runs: Mapping[str, Path]) -> list[str]:
 
 
 CLIPS = (
-    "Drawn faces whose expression comes up over the clip. Fear and surprise look alike at their height: one comes slowly"
-    " and trembles, the other comes fast and fades. The most frequent class stands first, the rarest last."
+    "Drawn faces whose expression comes up over the clip. Fear and surprise look alike at their height: one comes"
+    " slowly and trembles, the other comes fast and fades. The most frequent class stands first, the rarest last."
 )
 RECALL = "Clips of training and test, and the share of the test clips that each method names correctly."
 MINED = (

@@ -46,7 +46,8 @@ def sheets_of(
     pairs = min(ACROSS, len(codes) // 2)
     lines = interpolate(codes[:pairs], codes[pairs : 2 * pairs], ACROSS).flatten(0, 1)
     between = latent.model.decode(lines.to(device)).float().cpu()
-    of_modes = [f"mode {mode}" for mode in range(num_modes)] if num_modes > 1 else ["the prior"] * ACROSS
+    named = [f": {name}" for name in latent.classes] if latent.conditional else [""] * num_modes
+    of_modes = [f"mode {mode}{named[mode]}" for mode in range(num_modes)] if num_modes > 1 else ["the prior"] * ACROSS
     return {
         "samples": Sheet(samples, ACROSS, of_modes),
         "reconstructions": Sheet(torch.cat(rows), columns, ["held-out image", "what came back"] * (len(rows) // 2)),
