@@ -90,7 +90,7 @@ def conclusion(rows: Sequence[Row], tables: Mapping[str, Mapping[str, Prediction
     points, p, clips = _paired(first["method"], second["method"], tables)
     text = (
         f"{first['method']} comes first with a harmonic mean of {percent(first['harmonic_mean'])} %, {lead:.1f} points"
-        f" before {second['method']}; clip by clip it is right on {points:+.1f} % of {clips} (p = {p:.2g})"
+        f" before {second['method']}; over all {clips} test clips {points:+.1f} points (p = {p:.2g})"
     )
     return f"{text}." if p < LEVEL else f"{text}, which may be chance."
 

@@ -36,7 +36,7 @@ def classes_plot(rows: Sequence[Mapping], path: Path | str) -> tuple[Path, Path]
     ordered = sorted(rows, key=lambda row: row["radius"])
     title = f"all {len(rows)} classes"
     if len(rows) > MAX_TICK_LABELS:
-        ordered, title = [*ordered[:SHOWN], *ordered[-SHOWN:]], f"{SHOWN} lowest and {SHOWN} highest of {len(rows)}"
+        ordered, title = [*ordered[:SHOWN], *ordered[-SHOWN:]], f"{SHOWN} lowest, {SHOWN} highest of {len(rows)}"
     values = np.array([row["radius"] for row in ordered], dtype=float)
     finite = values[np.isfinite(values)]
     edge = 1.05 * np.abs(finite).max() if finite.size else 1.0
@@ -50,7 +50,7 @@ def classes_plot(rows: Sequence[Mapping], path: Path | str) -> tuple[Path, Path]
     axes.set_ylim(len(ordered) - 0.4, -0.6)  # the first on top
     axes.grid(False, axis="y")
     axes.set_xlabel("median radius (units of the input)")
-    axes.set_title(f"{title}; in brackets: samples", loc="left", fontsize=SMALL, color="#555555")
+    axes.set_title(title, loc="left", fontsize=SMALL, color="#555555")
     return _save(figure, path)
 
 

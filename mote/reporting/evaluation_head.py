@@ -33,6 +33,8 @@ def conclusion(result: Mapping, pairs: Sequence[Mapping]) -> str:
     if not pairs:
         return f"{text}; no class is taken for another."
     worst = pairs[0]
+    if worst["clips"] < 2 < len(pairs):
+        return f"{text}; no pair of classes is confused twice."
     return (
         f"{text}; the most frequent error is to take “{short(worst['true'], NAME)}” for "
         f"“{short(worst['predicted'], NAME)}” ({worst['clips']} of {worst['of']})."

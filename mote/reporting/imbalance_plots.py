@@ -68,6 +68,6 @@ def mined_plot(rows: Sequence[Mapping], names: tuple[str, str], path: Path | str
     plain_text(axes.get_yticklabels())
     axes.invert_yaxis()
     axes.margins(x=0.14)
-    axes.set_xlabel("given by the major class to the minor one (%)")
+    axes.set_xlabel("probability given (%)")
     figure.legend(loc="outside lower left", ncols=1, frameon=False, fontsize=SMALL)
     return _save(figure, path)

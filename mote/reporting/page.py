@@ -26,6 +26,7 @@ TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("page.htm
 MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 NUMBER = re.compile(r"[-+\N{MINUS SIGN}]?\d")  # a cell that begins like this is aligned to the right
 WITH_INTERVAL = re.compile(r"([-+\N{MINUS SIGN}]?\d\S*) (\[[^\[\]]*\]|± \S+)")  # a number, and how sure it is
+LONGEST_NUMBER = 24  # letters of a cell that may not be broken
 SORTED_FROM = 3  # rows; fewer need no sorting
 Table = Sequence[Mapping[str, object]]
 
@@ -83,7 +84,7 @@ def write_page(path: Path | str, title: str, sections: Sequence[Section], head: 
         figures.append(str(file))
         return _figure(Path(file), description, f"f{len(figures)}")
 
-    environment.globals.update(grid=_grid, is_number=_is_number, as_json=_as_json, figure=figure)
+    environment.globals.update(grid=_grid, is_number=_is_short_number, as_json=_as_json, figure=figure)
     environment.globals["with_interval"] = _with_interval
     scripted = any(
         'class="segments sorts' in section.markup or max(len(section.table), len(section.folded)) >= SORTED_FROM
@@ -203,6 +204,11 @@ def _with_interval(cell: str) -> tuple[str, str] | None:
 
 def _is_number(cell: str) -> bool:
     return not cell or NUMBER.match(cell) is not None
+
+
+def _is_short_number(cell: str) -> bool:
+    """Whether a cell of a page is set like a number: on one line, to the right."""
+    return len(cell) <= LONGEST_NUMBER and _is_number(cell)
 
 
 def _width(cell: str) -> int:

@@ -137,13 +137,29 @@ def curves_plot(records: Sequence[Mapping], path: Path | str) -> tuple[Path, Pat
 
 
 def short(name: str, width: int) -> str:
-    """A name in at most `width` columns, wide East Asian characters counted as two; blanks are single."""
-    name, used = " ".join(name.split()), 0
-    for place, letter in enumerate(name):
-        used += 1 + (east_asian_width(letter) in "WF")
-        if used > width - (place + 1 < len(name)):
-            return name[:place].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
-    return name
+    """A name in at most `width` columns, wide East Asian characters counted as two; its middle is left out.
+
+    The end is kept, for numbered names differ there. Blanks are single.
+    """
+    letters = " ".join(name.split())
+    if _columns(letters) <= width:
+        return letters
+    end = _fitting(letters[::-1], width // 3)[::-1]
+    return f"{_fitting(letters, width - 1 - _columns(end)).rstrip()}\N{HORIZONTAL ELLIPSIS}{end.lstrip()}"
+
+
+def _fitting(text: str, width: int) -> str:
+    """As many of the first letters as `width` columns hold."""
+    used = 0
+    for place, letter in enumerate(text):
+        used += _columns(letter)
+        if used > width:
+            return text[:place]
+    return text
+
+
+def _columns(text: str) -> int:
+    return sum(1 + (east_asian_width(letter) in "WF") for letter in text)
 
 
 def plain_text(texts: Sequence[Text]) -> None:

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 from browser import find_browser, look_at
-from made_pages import HOSTILE, KINDS, compare_page, diagnose_page, eval_page, make_pages, search_page, timeline_page
+from made_pages import HOSTILE, KINDS, eval_page, frontier_rows, make_pages, search_page, timeline_page
+
+from mote.demos.videos_page import Errors, errors_of
+from mote.reporting.compare_page import verdict as compare_verdict
+from mote.reporting.frontier_page import conclusion as frontier_conclusion
 
 VOID = {"meta", "link", "img", "br", "input", "source"}
 WIDTHS = (1440, 800, 400)
-QUICK = {"eval": eval_page, "diagnose": diagnose_page, "compare": compare_page, "search": search_page}
+QUICK = {"eval": eval_page, "search": search_page}
 
 
 class Reader(HTMLParser):
@@ -67,6 +71,39 @@ def test_structure_of_a_timeline_with_many_segments(tmp_path):
     html = timeline_page(tmp_path, 3).read_text()
     assert "Show all 50 segments" in html and 'class="segments sorts' in html
     assert "takes 28 % of the video" in html  # of a hundred seconds the first name has 14 segments of two
+
+
+def report(difference: float, p: float) -> dict:
+    return {
+        "difference": difference,
+        "p_value": p,
+        "difference_interval": [difference - 0.01, difference + 0.01],
+        "videos": 9,
+    }
+
+
+def test_conclusions_follow_the_numbers():
+    assert (
+        compare_verdict(report(0.1, 0.001))
+        == "b is better than a: b minus a is +10.0 points [+9.0, +11.0], p = 0.001, 9 videos."
+    )
+    assert compare_verdict(report(-0.1, 0.001)).startswith("a is better than b: b minus a is -10.0")
+    assert compare_verdict(report(-0.1, 0.2)).startswith("No difference between a and b can be shown")
+    rows = frontier_rows()
+    best = max(rows, key=lambda row: row["harmonic_mean"])
+    text = frontier_conclusion(rows)
+    assert f"“{best['name']}”, {100 * best['harmonic_mean']:.1f} %" in text
+    assert ("is not on the frontier" in text) != next(row["pareto"] for row in rows if row["name"] == "model")
+
+
+def test_where_a_model_errs_is_counted():
+    rows = [
+        ("red star moving left", named) for named in ("red star moving left", "red star growing", "red ball growing")
+    ]
+    rows += [("red star moving left", "blue ball moving left"), ("blue ball growing", "")]
+    table = [{"label": label, "predicted": predicted} for label, predicted in rows]
+    assert errors_of([table]) == Errors(0.2, 0.2, 0.2, 0.4)
+    assert errors_of([[{"label": "surfing", "predicted": "surfing"}]]) is None
 
 
 @pytest.fixture(scope="module")
