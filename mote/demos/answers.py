@@ -35,9 +35,13 @@ def cards_of(answers: Mapping[str, Predictions], places: Sequence[int], note: st
     ]
 
 
-def spread(rows: Predictions, count: int) -> list[int]:
-    """Places of `count` clips at equal distances in the list, so that nobody chooses them."""
-    return [(2 * i + 1) * len(rows) // (2 * count) for i in range(min(count, len(rows)))]
+def spread(rows: Predictions, start: int, step: int) -> list[int]:
+    """Places of two clips of a list, at fixed distances, so that nobody chooses them.
+
+    Of 2 `step` equal parts of the list they stand in the middle of number `start` (from 0) and number `start + step`.
+    """
+    places = [(2 * part + 1) * len(rows) // (4 * step) for part in (start, start + step)]
+    return [*dict.fromkeys(places)]
 
 
 def first_of_each(rows: Predictions) -> list[int]:

@@ -12,7 +12,7 @@ from mote.demos.answers import LEVEL, Predictions, cards_of, difference, first_o
 from mote.evaluation.page import page_path
 from mote.reporting.clip_cards import clip_cards
 from mote.reporting.imbalance_plots import given_plot, mined_plot
-from mote.reporting.page import Head, Section, Table, command_line, day, percent, write_page
+from mote.reporting.page import Head, Section, Table, chance, command_line, day, percent, write_page
 from mote.reporting.plots import confusion_plot
 
 Summary = Mapping[str, Any]
@@ -84,7 +84,7 @@ def conclusion(of: Mapping[str, Summary], answers: Mapping[str, Predictions]) ->
     text = (
         f"{first} has the highest mean accuracy over classes (UAR), {percent(of[first]['mean_class_recall'])} %,"
         f" {lead:.1f} points before {second}; on the rarest classes {tail[first]} against {tail[second]} %; over all"
-        f" {clips} clips {points:+.1f} points (p = {p:.2g})"
+        f" {clips} clips {points:+.1f} points ({chance(p)})"
     )
     return f"{text}." if p < LEVEL else f"{text}, which may be chance."
 

@@ -11,7 +11,7 @@ from mote.datasets.synthetic.clips import MOTIONS
 from mote.demos.answers import LEVEL, Predictions, cards_of, difference, read_answers, spread
 from mote.evaluation.page import page_path
 from mote.reporting.clip_cards import clip_cards
-from mote.reporting.page import Head, Section, command_line, day, percent, tradeoff_table, write_page
+from mote.reporting.page import Head, Section, chance, command_line, day, percent, tradeoff_table, write_page
 
 Row = dict[str, Any]
 SPLITS = {  # of the evaluations -> what its clips are
@@ -21,7 +21,6 @@ SPLITS = {  # of the evaluations -> what its clips are
     "appearance": "an object that was never tuned on, named without its motion",
 }
 MOVING = ("closed_test", "unseen_pairs", "unseen_objects")  # splits whose names say a motion
-SHOWN = 2  # clips of each of those
 
 
 class Errors(NamedTuple):
@@ -54,12 +53,16 @@ def write_demo_page(
     tables = {split: read_answers(_files(rows, folders, split)) for split in SPLITS}
     own = {split: {name: tables[split][name] for name in folders if name in tables[split]} for split in SPLITS}
     best = max(range(len(rows)), key=lambda i: rows[i]["harmonic_mean"])
-    cards = [card for s in MOVING for card in cards_of(own[s], spread(next(iter(own[s].values())), SHOWN), SPLITS[s])]
+    cards = [
+        card
+        for start, split in enumerate(MOVING)
+        for card in cards_of(own[split], spread(next(iter(own[split].values())), start, len(MOVING)), SPLITS[split])
+    ]
     errors = {name: found for name in folders if (found := errors_of([own[split][name] for split in MOVING]))}
     sections = [
         Section("What the models say", CLIPS, markup=clip_cards(cards)),
         Section("Accuracy (%)", EXPLANATION, tradeoff_table(rows), best),
-        Section("Who wins, and why", "\n".join(reasons(rows, tables, errors)), _error_table(errors)),
+        Section("Who wins, and why", markup=_list(reasons(rows, tables, errors)), table=_error_table(errors)),
         Section("Specialisation against generalisation", figures=[(plane, PLANE)]),
         Section(
             "Each evaluation",
@@ -73,7 +76,7 @@ def write_demo_page(
     sizes = ", ".join(f"{len(next(iter(part.values())))} {s.replace('_', ' ')}" for s, part in own.items())
     minutes, seconds = divmod(round(float(str(facts["seconds"]))), 60)
     head = Head(
-        conclusion(rows, tables),
+        conclusion(rows, tables, errors),
         _cards(rows, folders),
         f"{len(folders)} models, seed {facts['seed']}, {minutes} min {seconds} s",
         f"drawn clips: {sizes}",
@@ -83,16 +86,24 @@ def write_demo_page(
     return write_page(out / "index.html", "mote demo: what a temporal head adds to CLIP", sections, head)
 
 
-def conclusion(rows: Sequence[Row], tables: Mapping[str, Mapping[str, Predictions]]) -> str:
-    """One sentence: which model is best, by how much, and whether that may be chance."""
+def conclusion(
+    rows: Sequence[Row], tables: Mapping[str, Mapping[str, Predictions]], errors: Mapping[str, Errors]
+) -> str:
+    """Which model is best, by how much, whether that may be chance, and what it can do that the last cannot."""
     first, second = sorted(rows, key=lambda row: -row["harmonic_mean"])[:2]
     lead = 100 * (first["harmonic_mean"] - second["harmonic_mean"])
     points, p, clips = _paired(first["method"], second["method"], tables)
     text = (
-        f"{first['method']} comes first with a harmonic mean of {percent(first['harmonic_mean'])} %, {lead:.1f} points"
-        f" before {second['method']}; over all {clips} test clips {points:+.1f} points (p = {p:.2g})"
+        f"{first['method']} comes first: harmonic mean {percent(first['harmonic_mean'])} %, {lead:.1f} points before"
+        f" {second['method']} (clip by clip {points:+.1f} points over {clips} clips, {chance(p)}"
     )
-    return f"{text}." if p < LEVEL else f"{text}, which may be chance."
+    text += ")" if p < LEVEL else ", which may be chance)"
+    name = first["method"].removesuffix(" + gate")
+    if name in errors and len(errors) > 1:
+        motion = {key: e.both + e.motion for key, e in errors.items()}
+        low = min(motion, key=motion.__getitem__)
+        text += f"; it names the motion in {percent(motion[name])} % of the clips, {low} in {percent(motion[low])} %"
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def reasons(
@@ -121,7 +132,7 @@ def reasons(
     for name in (name for name in of if f"{name} + gate" in of):
         points = 100 * (of[f"{name} + gate"]["harmonic_mean"] - of[name]["harmonic_mean"])
         p = _paired(f"{name} + gate", name, tables)[1]
-        lines.append(f"The gate changes the harmonic mean of {name} by {points:+.1f} points (p = {p:.2g}).")
+        lines.append(f"The gate changes the harmonic mean of {name} by {points:+.1f} points ({chance(p)}).")
     return lines
 
 
@@ -167,6 +178,11 @@ def _parts(name: str) -> tuple[str, str] | None:
     """Object and motion of a class name."""
     motion = next((motion for motion in MOTIONS if name.endswith(f" {motion}")), None)
     return None if motion is None else (name.removesuffix(f" {motion}"), motion)
+
+
+def _list(lines: Sequence[str]) -> Markup:
+    items = Markup("\n").join(Markup("<li>{}{}</li>").format(line[0].upper(), line[1:]) for line in lines)
+    return Markup('<ul class="reasons">\n{}\n</ul>').format(items)
 
 
 def _named(row: Row) -> str:

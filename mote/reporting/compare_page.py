@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from mote.reporting.imbalance_plots import mined_plot
-from mote.reporting.page import Head, Section, command_line, day, percent, write_page
+from mote.reporting.page import Head, Section, chance, command_line, day, percent, write_page
 from mote.reporting.plots import COLOURS, SMALL, _figure, _save, plain_text, short
 
 SURE = 0.05  # p below which a difference is called one
@@ -36,7 +36,7 @@ def verdict(report: Mapping) -> str:
     """One sentence: which result is better, or that no difference can be shown."""
     difference, p = report["difference"], report["p_value"]
     low, high = (100 * end for end in report["difference_interval"])
-    size = f"{100 * difference:+.1f} points [{low:+.1f}, {high:+.1f}], p = {p:.2g}, {report['videos']} videos"
+    size = f"{100 * difference:+.1f} points [{low:+.1f}, {high:+.1f}], {chance(p)}, {report['videos']} videos"
     if p < SURE and difference:
         better, worse = ("b", "a") if difference > 0 else ("a", "b")
         return f"{better} is better than {worse}: b minus a is {size}."
@@ -69,7 +69,7 @@ def _head(report: Mapping) -> Head:
     low, high = report["difference_interval"]
     cards = [
         (f"{100 * report['difference']:+.1f}", f"points, b minus a [{100 * low:+.1f}, {100 * high:+.1f}]"),
-        (f"{report['p_value']:.2g}", "p of McNemar's exact test"),
+        (chance(report["p_value"]), "McNemar's exact test"),
         (f"{percent(a['top1'])} %", "top-1 of a"),
         (f"{percent(b['top1'])} %", "top-1 of b"),
     ]

@@ -142,7 +142,7 @@ RADIUS = (
     " below 0 the sample is wrong. Medians over the samples of a class, nearest first."
 )
 CAPTIONS = {
-    "classes": "Median radius of classes, nearest to their boundary first, and their samples. Below 0 (orange) most are wrong.",
+    "classes": "Median radius of classes, nearest to their boundary first (samples). Below 0, orange: most are wrong.",
     "lanczos": "Residual of the largest eigenvalue over its value, against products with the curvature.",
 }
 CORRELATIONS = "Held-out balanced accuracy of each matched run against each quantity; rho is the rank correlation."

@@ -144,6 +144,11 @@ def percent(fraction: float, interval: Sequence[float] | None = None) -> str:
     return text if interval is None else f"{text} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
 
 
+def chance(p: float) -> str:
+    """A p-value in words: "p = 0.03", "p < 0.0001"."""
+    return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
+
+
 def tradeoff_table(rows: Sequence[Mapping]) -> list[dict[str, object]]:
     """Rows of `mote.metrics.zero_shot.trade_off` as cells, in percent.
 
