@@ -20,7 +20,6 @@ from mote.regularizers.gaussian_mixture import (
     draw_modes,
     sample_mixture,
 )
-from mote.reporting.autoencoder_page import Sheet, write_samples_page
 from mote.reporting.image_grid import write_image_grid
 
 CONFIDENT = 0.9  # probability above which the judge is sure of what a sample shows
@@ -96,6 +95,8 @@ def sample_run(folder: str, count: int, out: str, *, mode: int | None = None, se
     Raises:
         ValueError: no autoencoder there, a mode that it has not, no images, or another file than a .png.
     """
+    from mote.reporting.autoencoder_page import Sheet, write_samples_page  # only here: pages slow down every start
+
     path = Path(out)
     if path.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: expected a name that ends in .png (the arrays go to .npz beside it)")

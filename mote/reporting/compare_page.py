@@ -7,8 +7,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from mote.reporting.imbalance_plots import mined_plot
-from mote.reporting.page import Head, Section, chance, command_line, day, percent, write_page
-from mote.reporting.plots import COLOURS, SMALL, _figure, _save, plain_text, short
+from mote.reporting.page import Head, Section, chance, command_line, day, percent, short, write_page
+from mote.reporting.plots import COLOURS, SMALL, _figure, _save, plain_text
 
 SURE = 0.05  # p below which a difference is called one
 DRAWN = 10  # classes that gain most, and as many that lose most

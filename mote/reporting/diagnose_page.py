@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mote.reporting.page import Head, Section, Table, command_line, day, percent, write_page
-from mote.reporting.plots import short
+from mote.reporting.page import Head, Section, Table, command_line, day, percent, short, write_page
 
 RELATED = 0.05  # p below which a correlation is called one
 

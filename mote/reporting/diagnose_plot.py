@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mote.reporting.page import short
 from mote.reporting.plots import (
     COLOURS,
     DASHES,
@@ -20,7 +21,6 @@ from mote.reporting.plots import (
     _save,
     dress,
     plain_text,
-    short,
 )
 
 SHOWN = 15  # classes nearest to their boundary, and as many farthest from it, where there are too many for all

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mote.reporting.evaluation_numbers import samples
-from mote.reporting.page import Head, command_line, day, percent
-from mote.reporting.plots import short
+from mote.reporting.page import Head, command_line, day, percent, short
 
 NAME = 48  # columns of a class name in the sentence
 

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mote.reporting.plots import COLOURS, MAX_TICK_LABELS, SMALL, TEXT, WIDTH, _save, dress, plain_text, short
+from mote.reporting.page import short
+from mote.reporting.plots import COLOURS, MAX_TICK_LABELS, SMALL, TEXT, WIDTH, _save, dress, plain_text
 
 BAR = 0.2  # inches for a class
 EXTREMES = 20  # worst and best classes shown where not all can be

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
+from mote.reporting.page import short
 from mote.reporting.plots import (
     COLOURS,
     SMALL,
@@ -17,7 +18,6 @@ from mote.reporting.plots import (
     interval_limits,
     name_plane,
     set_range,
-    short,
 )
 
 STYLES = {  # sweep -> colour, marker, how it is called

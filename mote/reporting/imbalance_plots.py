@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mote.reporting.plots import COLOURS, NAMED_ROWS, SMALL, WIDTH, _save, dress, plain_text, short, show_shares
+from mote.reporting.page import short
+from mote.reporting.plots import COLOURS, NAMED_ROWS, SMALL, WIDTH, _save, dress, plain_text, show_shares
 
 PRINTED = 12  # classes; the shares of more are not written into their cells
 

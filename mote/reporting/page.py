@@ -129,6 +129,28 @@ def _figure(file: Path, description: str, prefix: str) -> Markup:
     return Markup('<img src="{}" alt="{}">').format(data_uri(file), description)
 
 
+def short(name: str, width: int) -> str:
+    """A name in at most `width` columns, wide East Asian characters counted as two; its middle is left out.
+
+    The end is kept, for numbered names differ there. Blanks are single.
+    """
+    letters = " ".join(name.split())
+    if _width(letters) <= width:
+        return letters
+    end = _fitting(letters[::-1], width // 3)[::-1]
+    return f"{_fitting(letters, width - 1 - _width(end)).rstrip()}\N{HORIZONTAL ELLIPSIS}{end.lstrip()}"
+
+
+def _fitting(text: str, width: int) -> str:
+    """As many of the first letters as `width` columns hold."""
+    used = 0
+    for place, letter in enumerate(text):
+        used += _width(letter)
+        if used > width:
+            return text[:place]
+    return text
+
+
 def data_uri(image: Path | str) -> str:
     """Image file as a data URI; raises ValueError for an ending that is not SVG, PNG or JPEG."""
     image = Path(image)

@@ -9,7 +9,6 @@ SVG file. Accuracies come in as fractions and are drawn in percent.
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from unicodedata import east_asian_width
 
 import matplotlib
 import numpy as np
@@ -21,6 +20,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from mote.files.writing import replacing
+from mote.reporting.page import short
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -134,32 +134,6 @@ def curves_plot(records: Sequence[Mapping], path: Path | str) -> tuple[Path, Pat
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     plain_text(axes.legend(frameon=False, fontsize=SMALL).get_texts())
     return _save(figure, path)
-
-
-def short(name: str, width: int) -> str:
-    """A name in at most `width` columns, wide East Asian characters counted as two; its middle is left out.
-
-    The end is kept, for numbered names differ there. Blanks are single.
-    """
-    letters = " ".join(name.split())
-    if _columns(letters) <= width:
-        return letters
-    end = _fitting(letters[::-1], width // 3)[::-1]
-    return f"{_fitting(letters, width - 1 - _columns(end)).rstrip()}\N{HORIZONTAL ELLIPSIS}{end.lstrip()}"
-
-
-def _fitting(text: str, width: int) -> str:
-    """As many of the first letters as `width` columns hold."""
-    used = 0
-    for place, letter in enumerate(text):
-        used += _columns(letter)
-        if used > width:
-            return text[:place]
-    return text
-
-
-def _columns(text: str) -> int:
-    return sum(1 + (east_asian_width(letter) in "WF") for letter in text)
 
 
 def plain_text(texts: Sequence[Text]) -> None:

@@ -10,8 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mote.reporting.contact_sheet import jpeg
-from mote.reporting.page import Head, Section, command_line, write_page
-from mote.reporting.plots import short
+from mote.reporting.page import Head, Section, command_line, short, write_page
 
 TEMPLATE = Path(__file__).with_name("search_page.html.j2")
 SIDE = 240  # longest side of a frame in pixels

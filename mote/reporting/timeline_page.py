@@ -17,8 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from mote.reporting.page import Head, Section, command_line, write_page
-from mote.reporting.plots import short
+from mote.reporting.page import Head, Section, command_line, short, write_page
 
 TEMPLATE = Path(__file__).with_name("timeline.html.j2")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito (2008)

@@ -9,6 +9,7 @@ from made_pages import frontier_rows
 from PIL import Image
 
 from mote.reporting import frontier_plot, plots
+from mote.reporting.page import short
 
 ROWS = [
     {
@@ -90,9 +91,9 @@ def test_labels_on_the_frontier_cover_nothing_and_intervals_are_drawn(tmp_path, 
 
 
 def test_long_names_keep_both_ends():
-    assert plots.short("ordinary class number 530", 20) == "ordinary clas\u2026er 530"
-    assert plots.short("  a\n b ", 20) == "a b" and plots.short("abc", 3) == "abc"
-    assert plots.short("\u52d5\u4f5c\u306e\u540d\u524d", 9) == "\u52d5\u4f5c\u306e\u2026\u524d"
+    assert short("ordinary class number 530", 20) == "ordinary clas\u2026er 530"
+    assert short("  a\n b ", 20) == "a b" and short("abc", 3) == "abc"
+    assert short("\u52d5\u4f5c\u306e\u540d\u524d", 9) == "\u52d5\u4f5c\u306e\u2026\u524d"
 
 
 def test_curves_join_equal_harmonic_means(tmp_path, drawn):
