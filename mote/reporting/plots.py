@@ -9,6 +9,7 @@ SVG file. Accuracies come in as fractions and are drawn in percent.
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -50,9 +51,9 @@ def tradeoff_plot(rows: Sequence[Mapping], path: Path | str) -> tuple[Path, Path
     harmonic_curves(axes)
     for i, (row, point, (across, up)) in enumerate(zip(rows, points, limits, strict=True)):
         style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]}
-        bars = {"xerr": np.abs(across - point[0])[:, None], "yerr": np.abs(up - point[1])[:, None]}
-        line = {"markersize": 7, "elinewidth": 1.2, "capsize": 3, "linestyle": "none", "zorder": 3}
-        axes.errorbar(*point, **bars, **style, **line, label=short(str(row["method"]), 44))
+        bars: dict[str, Any] = {"xerr": np.abs(across - point[0])[:, None], "yerr": np.abs(up - point[1])[:, None]}
+        bars["label"] = short(str(row["method"]), 44)
+        axes.errorbar(*point, **bars, **style, markersize=7, elinewidth=1.2, capsize=3, linestyle="none", zorder=3)
     name_plane(axes)
     legend = figure.legend(loc="outside lower left", ncols=1, frameon=False, fontsize=TEXT)
     plain_text(legend.get_texts())
@@ -93,7 +94,7 @@ def confusion_plot(matrix: Sequence[Sequence[int]], classes: Sequence[str], path
     return _save(figure, path)
 
 
-def show_shares(axes: Axes, percent: np.ndarray, *, power: float, full: float = 1.0, **settings: object) -> np.ndarray:
+def show_shares(axes: Axes, percent: np.ndarray, *, power: float, full: float = 1.0, **settings: Any) -> np.ndarray:
     """Draw a matrix of percentages: nothing at 0, the first colour at 100, `full` of it covered; NaN is grey.
 
     The rest shows what lies behind, so that it suits light and dark pages. Returns the matrix with NaN masked.
@@ -102,7 +103,7 @@ def show_shares(axes: Axes, percent: np.ndarray, *, power: float, full: float = 
     ramp = [to_rgba(COLOURS[0], alpha) for alpha in np.linspace(0, full, 256)]
     colours = ListedColormap(ramp).with_extremes(bad=to_rgba("#808080", 0.25))
     norm = PowerNorm(power, vmin=0, vmax=100)
-    axes.imshow(values, norm=norm, cmap=colours, interpolation="none", **settings)  # type: ignore[arg-type]
+    axes.imshow(values, norm=norm, cmap=colours, interpolation="none", **settings)
     axes.grid(False)
     axes.spines[:].set_visible(True)
     axes.spines[:].set_color("#b5b5b5")
