@@ -24,6 +24,7 @@ def add(verbs: Verbs) -> None:
     compare.add_argument("a", help="result file NAME.json, with NAME.csv beside it, or metrics.json of a run directory")
     compare.add_argument("b", help="the other result file")
     compare.add_argument("--json", help="write the whole comparison here")
+    compare.add_argument("--page", metavar="FILE.html", help="write a page with the verdict, figures and all classes")
     drawn = "expressions: draw what the major classes give the minor ones, here as .svg and .png"
     compare.add_argument("--figure", help=drawn)
 
@@ -46,6 +47,10 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"\nclasses that differ: {changed} of {len(report['per_class'])}, the largest differences:")
         print(text_table(classes))
     report["extra_knowledge"] = _mined(a.document, b.document, arguments.figure)
+    if arguments.page:
+        from mote.reporting.compare_page import write_compare_page
+
+        print(write_compare_page(arguments.page, report))
     if arguments.json:
         write_atomic(Path(arguments.json), json.dumps(report, indent=1) + "\n")
     return 0

@@ -10,7 +10,6 @@ the major classes give to the minor ones before (cross-entropy) and after (MEK):
 import io
 import json
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,14 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from markupsafe import Markup
 from PIL import Image, ImageDraw
 
 from mote.config import Config
 from mote.config import load as load_config
 from mote.datasets.synthetic.faces import EXPRESSIONS, Faces, make_faces, render_face
+from mote.demos.faces_page import verdict, write_faces_page
 from mote.demos.workers import in_processes
-from mote.evaluation.page import page_path
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
@@ -34,9 +32,7 @@ from mote.files.writing import refuse_filled, write_together
 from mote.inference.loading import load_video
 from mote.metrics.imbalance import mined_table
 from mote.parallel.accelerator import make_accelerator
-from mote.reporting.imbalance_plots import given_plot, mined_plot
-from mote.reporting.page import Section, percent, text_table, write_page
-from mote.reporting.plots import confusion_plot
+from mote.reporting.page import percent, text_table
 
 Summary = dict[str, Any]
 COMMON = ["data.split=train", "data.workers=0", "data.crop_scale=[0.8,1]", "data.max_bad_fraction=0"]
@@ -109,38 +105,14 @@ def _tested(config: Config, files: Faces) -> Config:
 
 def _report(scored: Sequence[Scored], runs: Mapping[str, Path], out: Path, seed: int, seconds: float) -> None:
     of = {one.method: one.summary for one in scored}
-    table, recalls, verdict = _table(scored), _recalls(of), _verdict(of)
-    text = f"{text_table(table)}\n\n{text_table(recalls)}\n\n{verdict}"
+    tables, said = (_table(scored), _recalls(of)), verdict(of)
+    text = f"{text_table(tables[0])}\n\n{text_table(tables[1])}\n\n{said}"
     facts = {"seed": seed, "versions": versions(), "runs": {name: str(run) for name, run in runs.items()}}
-    rows = [one._asdict() for one in scored]
-    results = {"rows": rows, "verdict": verdict, "seconds": round(seconds, 1), **facts}
+    facts = {"seconds": round(seconds, 1), **facts}
+    results = {"rows": [one._asdict() for one in scored], "verdict": said, **facts}
     write_together({out / "results.json": json.dumps(results, indent=1), out / "table.txt": text + "\n"})
     (out / "faces.png").write_bytes(_examples())
-    confusions = [
-        (confusion_plot(part["confusion_matrix"], EXPRESSIONS, out / f"confusion_{runs[name].name}")[0], name)
-        for name, part in of.items()
-    ]
-    given = {name: part["extra_knowledge"]["probability"]["given"] for name, part in of.items()}
-    pairs = _pairs(of)
-    mined = [(given_plot(given, EXPRESSIONS, out / "given")[0], "who gives probability to whom, by method")]
-    if pairs:
-        mined.append((mined_plot(pairs, ("cross-entropy", "MEK"), out / "mined")[0], "from major to minor classes"))
-    pages = [(name, page_path(run / "evaluations", "test")) for name, run in runs.items()]
-    links = [
-        Markup('<p><a href="{}">{}</a></p>').format(page.relative_to(out).as_posix(), name)
-        for name, page in pages
-        if page.is_file()
-    ]
-    sections = [
-        Section("The clips", text=CLIPS, figures=[(out / "faces.png", "a clip of every expression, in time")]),
-        Section("Accuracy (%)", text=verdict, table=table),
-        Section("Recall of each class (%)", table=recalls),
-        Section("What the major classes say about the minor ones", text=MINED, figures=mined, wide=True),
-        Section("Confusions", figures=confusions),
-        Section("Each evaluation", markup=Markup("\n").join(links)),
-        Section("Again", commands=[" ".join(["mote", *sys.argv[1:]])], facts=facts),
-    ]
-    write_page(out / "index.html", "mote demo faces", sections)
+    write_faces_page(out, of, runs, tables, _pairs(of), facts)
     print(f"\n{text}\n\n{out}/index.html, results.json, table.txt ({seconds:.0f} s)")
 
 
@@ -183,18 +155,6 @@ def _pairs(of: Mapping[str, Summary]) -> list[dict[str, str | float]]:
     return mined_table(before, after, EXPRESSIONS, groups)
 
 
-def _verdict(of: Mapping[str, Summary]) -> str:
-    """The change from cross-entropy to MEK, in points."""
-    plain, mek = of["cross-entropy"], of["MEK"]
-    war, uar = (100 * (mek[key] - plain[key]) for key in ("top1", "mean_class_recall"))
-    given = [part["extra_knowledge"]["probability"]["mined"]["given"] for part in (plain, mek)]
-    return (
-        f"MEK against cross-entropy, one seed, {mek['listed']} test clips: WAR {war:+.1f}, UAR {uar:+.1f} points; "
-        f"probability that clips of the head give to the tail {100 * given[0]:.2f} % before, {100 * given[1]:.2f} % "
-        "after. The intervals say how much of that may be chance."
-    )
-
-
 def _examples() -> bytes:
     """PNG: a row per expression with its name, every second frame of one clip at full strength, twice enlarged."""
     rows = [render_face(np.random.default_rng((7, k)), name, strength=1.0)[::2] for k, name in enumerate(EXPRESSIONS)]
@@ -211,11 +171,3 @@ def _examples() -> bytes:
 
 
 NAMES = 110  # pixels for the names beside the clips
-CLIPS = (
-    "Time goes to the right; the most frequent class is at the top, the rarest at the bottom. Fear and surprise look "
-    "alike at their height: one comes slowly and trembles, the other comes fast and fades."
-)
-MINED = (
-    "Mean probability that clips of a class (rows) give to each class (columns). Head to tail in the table: what clips "
-    "of the two most frequent classes give to the two rarest together."
-)

@@ -9,20 +9,17 @@ transformer, and MoTE, each scored on the classes it was tuned on (closed-set) a
 import io
 import json
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from mote.config import Config
 from mote.config import load as load_config
 from mote.datasets.synthetic.clips import Split, make_world
+from mote.demos.videos_page import write_demo_page
 from mote.demos.workers import in_processes
-from mote.evaluation.page import page_path
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
@@ -31,7 +28,7 @@ from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
 from mote.metrics.zero_shot import trade_off
 from mote.parallel.accelerator import make_accelerator
-from mote.reporting.page import Section, text_table, tradeoff_table, write_page
+from mote.reporting.page import text_table, tradeoff_table
 from mote.reporting.plots import curves_plot, tradeoff_plot
 from mote.training.log import read_log
 
@@ -125,8 +122,7 @@ def _rows(name: str, classifier: VideoClassifier, config: Config, splits: dict[s
 
 
 def _report(rows: list[Row], folders: dict[str, Path], out: Path, seed: int, seconds: float) -> None:
-    table = tradeoff_table(rows)
-    text = text_table(table)
+    text = text_table(tradeoff_table(rows))
     plane, _ = tradeoff_plot(rows, out / "tradeoff")
     facts = {"seed": seed, "versions": versions(), "runs": {name: str(folder) for name, folder in folders.items()}}
     results = {"rows": rows, "seconds": round(seconds, 1), **facts}
@@ -134,38 +130,10 @@ def _report(rows: list[Row], folders: dict[str, Path], out: Path, seed: int, sec
     curves = [
         (
             curves_plot(read_log(log), out / f"loss_{log.parts[-3]}_{log.parts[-2]}")[0],
-            f"loss terms: {name}, {log.parts[-2]}",
+            f"{name}, stage {log.parts[-2]}: terms of the loss at each step",
         )
         for name, folder in folders.items()
         for log in sorted(folder.glob("*/log.jsonl"), reverse=True)
     ]
-    sections = [
-        Section("Closed-set and zero-shot accuracy (%)", text=EXPLANATION, table=table),
-        Section("Specialisation against generalisation", figures=[(plane, "trade-off plane")]),
-        Section("Each evaluation", markup=_links(folders, out)),
-        Section("Training", figures=curves),
-        Section("Again", commands=[" ".join(["mote", *sys.argv[1:]])], facts=facts),
-    ]
-    write_page(out / "index.html", "mote demo", sections)
+    write_demo_page(out, rows, folders, plane, curves, {**facts, "seconds": round(seconds, 1)})
     print(f"\n{text}\n\n{out}/index.html, results.json, tradeoff.png ({seconds:.0f} s)")
-
-
-def _links(folders: dict[str, Path], out: Path) -> Markup:
-    """A line for each model: links to the pages of its evaluations (gate off), relative to `out`."""
-    lines = []
-    for name, folder in folders.items():
-        pages = [(split, page_path(folder / "evaluations", split)) for split in ("closed_test", *ZERO_SHOT)]
-        links = [
-            Markup('<a href="{}">{}</a>').format(page.relative_to(out).as_posix(), split.replace("_", " "))
-            for split, page in pages
-            if page.is_file()
-        ]
-        lines.append(Markup("<p>{}: {}</p>").format(name, Markup(", ").join(links)))
-    return Markup("\n").join(lines)
-
-
-EXPLANATION = (
-    "Closed-set: new clips of the object-motion pairs the model was tuned on. Zero-shot: pairs never tuned on, objects "
-    "never tuned on, and objects named without a motion; the column is the harmonic mean of the three. Brackets are "
-    "95 % intervals. Gate: temporal feature modulation, which trusts the temporal branch less on unfamiliar names."
-)

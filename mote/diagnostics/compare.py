@@ -19,6 +19,7 @@ from mote.files.hashes import sha256_file
 from mote.files.provenance import versions
 from mote.files.writing import alone, complete, replacing_together, to_json, write_atomic
 from mote.metrics.statistics import rank_correlation
+from mote.reporting.diagnose_page import write_runs_page
 from mote.reporting.diagnose_plot import correlation_plot
 from mote.reporting.page import text_table
 
@@ -67,7 +68,7 @@ def compare_runs(
     loss: float | None = None,
     within: float = 2.0,
 ) -> None:
-    """Print the tables; write `out`/compare.json, and compare.svg and .png where there is a correlation.
+    """Print the tables; write `out`/compare.json, .html, and compare.svg and .png where there is a correlation.
 
     Args:
         runs: run directories that `mote diagnose` has measured, with equal settings.
@@ -93,25 +94,29 @@ def compare_runs(
         row.state = "did not fit" if ratio > within else "fitted further" if ratio < 1 / within else "matched"
     matched = [row for row in found if row.state == "matched"]
     rankings = _ranked(matched, seed)
-    print(text_table(_runs_table(found)))
+    table, ranking = _runs_table(found), _ranking_table(rankings, found) if len(matched) >= 3 else []
     left = [f"{row.run} ({row.state})" for row in found if row.state != "matched"]
-    print(f"matched training loss {target:.4g}, within a factor of {within:g}: {len(matched)} of {len(found)} runs")
-    if left:
-        print(f"left out: {', '.join(left)}")
-    if len(matched) < 3:
-        print("fewer than 3 matched runs: no rank correlation; train longer or shorter, or widen --within")
-    else:
-        print(text_table(_ranking_table(rankings, found)))
+    remarks = [
+        f"matched training loss {target:.4g}, within a factor of {within:g}: {len(matched)} of {len(found)} runs"
+    ]
+    remarks += [f"left out: {', '.join(left)}"] if left else []
+    if not ranking:
+        remarks.append("fewer than 3 matched runs: no rank correlation; train longer or shorter, or widen --within")
+    print("\n".join([text_table(table), *remarks]))
+    if ranking:
+        print(text_table(ranking))
         print("order: run numbers from the smallest value to the largest; rho: with held-out balanced accuracy")
     document = {"loss": target, "within": within, "seed": seed, "result": result}
     document |= {"runs": [asdict(row) for row in found]}
     document |= {"quantities": {key: asdict(row) for key, row in rankings.items()}, "versions": versions()}
     plotted = {key: asdict(row) for key, row in rankings.items() if row.rho is not None}
     with alone(out / "compare.json"), replacing_together(out) as stage:
+        figure = None
         if plotted:
-            correlation_plot(plotted, [row.balanced_accuracy for row in matched], stage / "compare")
+            figure, _ = correlation_plot(plotted, [row.balanced_accuracy for row in matched], stage / "compare")
+        write_runs_page(stage / "compare.html", document, table, ranking, remarks, figure)
         write_atomic(stage / "compare.json", to_json(document))
-    print(out / "compare.json")
+    print(f"{out / 'compare'}.json, .html")
 
 
 def _read(run: Path, name: str, result: str) -> Diagnosed:

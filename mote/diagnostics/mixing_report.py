@@ -13,6 +13,7 @@ from mote.datasets.mixing import METHODS, Mixer
 from mote.diagnostics.quantities.mixing_law import mask_law, mixup_law
 from mote.files.provenance import versions
 from mote.files.writing import alone, replacing_together, write_atomic
+from mote.reporting.diagnose_page import write_mixing_page
 from mote.reporting.mixing_plot import mixing_plot
 from mote.reporting.page import text_table
 
@@ -22,7 +23,7 @@ BATCH = 100
 def mixing_report(
     out: Path, *, size: tuple[int, int, int], draws: int, seed: int, alpha: float, ratio: float, extent: str
 ) -> dict[str, np.ndarray]:
-    """Write `out`/mixing_law.csv, .svg, .png and print the table; the law a (T, D) of each method.
+    """Write `out`/mixing_law.csv, .svg, .png, .html and print the table; the law a (T, D) of each method.
 
     Args:
         out: folder, made where it is missing.
@@ -49,8 +50,11 @@ def mixing_report(
         title = f"What each method ties together: {settings}"
         with replacing_together(out) as stage:
             write_atomic(stage / "mixing_law.csv", _csv(laws, shares, f"{settings}, {origin}"))
-            mixing_plot({name: law[0] for name, law in laws.items()}, exact, stage / "mixing_law", title)
-    print(f"{text_table(_table(laws, shares))}\nmixup, closed form: {exact:.4f}\n{out}/mixing_law.csv, .svg, .png")
+            svg, _ = mixing_plot({name: law[0] for name, law in laws.items()}, exact, stage / "mixing_law", title)
+            write_mixing_page(stage / "mixing_law.html", _table(laws, shares), svg, exact, settings, seed)
+    print(
+        f"{text_table(_table(laws, shares))}\nmixup, closed form: {exact:.4f}\n{out}/mixing_law.csv, .svg, .png, .html"
+    )
     return laws
 
 

@@ -1,7 +1,8 @@
 """The verb `mote diagnose RUN`: smoothness and stability of one network, as a table, figures, JSON and CSV.
 
 Files in the output folder: NAME.json (everything), NAME.csv (a line for each sample), NAME_classes and NAME_lanczos as
-.svg and .png. `MEANINGS` explains each quantity in a line; the formulas are in `mote.diagnostics.quantities`.
+.svg and .png, NAME.html (the page). `MEANINGS` explains each quantity in a line; the formulas are in
+`mote.diagnostics.quantities`.
 """
 
 import csv
@@ -33,6 +34,7 @@ from mote.evaluation.results import working_on
 from mote.files.provenance import provenance
 from mote.files.writing import replacing_together, to_json, write_atomic
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
+from mote.reporting.diagnose_page import write_diagnose_page
 from mote.reporting.diagnose_plot import classes_plot, lanczos_plot
 from mote.reporting.page import text_table
 
@@ -127,10 +129,14 @@ def _diagnose(
         histories = {OF_SPECTRUM[key]: pair.history for key, pair in found.spectra.items()}
         with replacing_together(out) as stage:
             write_atomic(stage / f"{request.name}.csv", _csv(of.classes, label, found.rows))
+            figures = {}
             if "radius_median" in found.quantities:
-                classes_plot(per_class, stage / f"{request.name}_classes")
+                figures["classes"], _ = classes_plot(per_class, stage / f"{request.name}_classes")
             if histories:
-                lanczos_plot(histories, _known(found.quantities), stage / f"{request.name}_lanczos")
+                known = _known(found.quantities)
+                figures["lanczos"], _ = lanczos_plot(histories, known, stage / f"{request.name}_lanczos")
+            page, table = stage / f"{request.name}.html", _table(found.quantities)
+            write_diagnose_page(page, document, table, _remarks(found), figures)
             write_atomic(stage / f"{request.name}.json", to_json(document))
 
     on_main(accelerator, write)
@@ -139,7 +145,7 @@ def _diagnose(
         print(text_table(_table(found.quantities)))
         for line in _remarks(found):
             print(f"  {line}")
-        print(out / f"{request.name}.json")
+        print(f"{out / request.name}.json, .html")
     return found.quantities
 
 

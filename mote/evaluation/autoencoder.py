@@ -1,4 +1,4 @@
-"""What an autoencoder and its samples are worth on held-out images: numbers, and three sheets of images.
+"""What an autoencoder and its samples are worth on held-out images: numbers.
 
 The judge is a classifier of our own (a run of task=image): its features, the input of its last linear layer, are those
 of the Frechet distances, and its classes tell what the samples show. Everything is computed in the main process.
@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from mote.config import Config
 from mote.datasets.lists.images import ImageList
+from mote.evaluation.autoencoder_sheets import sheets_of, write_sheets
 from mote.evaluation.listings import evaluation_list, evaluation_listing
+from mote.evaluation.page import page_path
 from mote.evaluation.views import evaluation_loader, image_dataset
 from mote.files.hashes import sha256_lines
 from mote.files.provenance import provenance
@@ -31,12 +33,11 @@ from mote.parallel.accelerator import Accelerator, on_main
 from mote.regularizers.gaussian_mixture import (
     class_latent_terms,
     draw_modes,
-    interpolate,
     latent_terms,
     mode_log_density,
     sample_mixture,
 )
-from mote.reporting.image_grid import write_image_grid
+from mote.reporting.autoencoder_page import write_autoencoder_page
 
 SAMPLES = 10_000  # images drawn for the Frechet distance, or as many as are held out where those are fewer
 TESTED = 1_000  # codes in the energy test
@@ -125,7 +126,7 @@ def score_latent(
     batch: int,
     seed: int,
 ) -> tuple[dict[str, Any], Encoded]:
-    """The summary, plain numbers ready for JSON, and what `write_sheets` needs.
+    """The summary, plain numbers ready for JSON, and what `sheets_of` needs.
 
     Keys: listed; reconstruction (mean squared error of pixels in [0, 1]); latent (the three terms over their value for
     a perfect encoder, on batches of `batch` held-out codes, the size of training); energy; with several modes coverage
@@ -185,34 +186,6 @@ def _judged(
     return found
 
 
-@torch.inference_mode()
-def write_sheets(out: Path, name: str, latent: LatentModel, held_out: Encoded, seed: int) -> list[Path]:
-    """NAME_samples.png (a row of ten for each mode), NAME_reconstructions.png (ten images above what came back of
-    them, five times), NAME_interpolations.png (ten pairs at random, ten steps); returns the paths.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    num_modes = len(latent.prior.priors)
-    modes = torch.arange(num_modes if num_modes > 1 else 10).repeat_interleave(10) % num_modes
-    samples = torch.cat([pixels for _, pixels in latent.draw(modes, generator)])
-    device = next(latent.model.parameters()).device
-    shown, codes = held_out.images, held_out.decoded_codes[held_out.shown]
-    columns = min(10, len(shown))
-    above = shown[: min(len(shown) // columns, 5) * columns]
-    back = latent.model.decode(codes[: len(above)].to(device)).float().cpu()
-    rows = [row for pair in zip(above.split(columns), back.split(columns), strict=True) for row in pair]
-    pairs = min(10, len(codes) // 2)
-    lines = interpolate(codes[:pairs], codes[pairs : 2 * pairs], 10).flatten(0, 1)
-    sheets = {
-        "samples": (samples, 10),
-        "reconstructions": (torch.cat(rows), columns),
-        "interpolations": (latent.model.decode(lines.to(device)).float().cpu(), 10),
-    }
-    paths = [out / f"{name}_{kind}.png" for kind in sheets]
-    for path, (images, columns) in zip(paths, sheets.values(), strict=True):
-        write_image_grid(path, images, columns)
-    return paths
-
-
 def _mean(terms: list[dict[str, Tensor]]) -> dict[str, float]:
     return {name: float(torch.stack([term[name] for term in terms]).mean()) for name in terms[0]}
 
@@ -225,8 +198,9 @@ def evaluate(
     *,
     data: ImageList | None = None,
     judge: Judge | None = None,
+    page: bool = True,
 ) -> dict[str, Any]:
-    """Score on the listed images, write `out/NAME.json` and the sheets of images, return the summary.
+    """Score on the listed images, write `out/NAME.json`, the sheets of images and the page, return the summary.
 
     Args:
         latent: the autoencoder and its prior.
@@ -235,6 +209,7 @@ def evaluate(
         out: folder of the result files.
         data: the images of `evaluation.manifest`, where they are read already.
         judge: that of `autoencoder.judge`, where it is loaded already.
+        page: draw NAME/index.html, where `evaluation.page` wants it too.
 
     Raises:
         ValueError: no list, or one that does not fit.
@@ -244,10 +219,12 @@ def evaluate(
     if len(data.records) < 2:
         raise ValueError(f"{config.evaluation.manifest}: one image has no distribution; give at least 2")
     judge = judge or find_judge(config, latent.model.sizes["size"])
-    return on_main(accelerator, lambda: _evaluate(latent, config, out, data, judge))
+    return on_main(accelerator, lambda: _evaluate(latent, config, out, data, judge, page))
 
 
-def _evaluate(latent: LatentModel, config: Config, out: Path, data: ImageList, judge: Judge | None) -> dict[str, Any]:
+def _evaluate(
+    latent: LatentModel, config: Config, out: Path, data: ImageList, judge: Judge | None, page: bool
+) -> dict[str, Any]:
     if judge is not None:
         judge.net.to(latent.device)
     dataset = image_dataset(config, data, latent.model.sizes["size"], train=False, preprocessing=latent.preprocessing)
@@ -264,11 +241,19 @@ def _evaluate(latent: LatentModel, config: Config, out: Path, data: ImageList, j
         "prior": sha256_tensors(latent.prior._asdict()),
     }
     origin = provenance(config=config.model_dump(), hashes=hashes, seed=config.seed)
+    origin["inputs"] = {"model": config.run.out}
+    document = {"task": name, **summary, "provenance": origin}
     latent.model.eval()
-    with replacing_together(out) as stage:
-        write_sheets(stage, name, latent, held_out, config.seed)
-        (stage / f"{name}.json").write_text(to_json({"task": name, **summary, "provenance": origin}), encoding="utf-8")
+    sheets = sheets_of(latent, held_out.images, held_out.decoded_codes, held_out.shown, config.seed)
     latent.model.train(training)
+    with replacing_together(out) as stage:
+        write_sheets(stage, name, sheets)
+        (stage / f"{name}.json").write_text(to_json(document), encoding="utf-8")
+    place = page_path(out, name)
+    if page and config.evaluation.page:
+        write_autoencoder_page(place, document, sheets)
+    else:
+        place.unlink(missing_ok=True)
     return summary
 
 

@@ -31,17 +31,18 @@ def draw_expression_page(
     def contents(result: dict[str, Any], predictions: list[dict[str, str]], folder: Path) -> Contents:
         groups = result.get("groups", {})  # none where all classes are of equal size
         minor = {c for part in ("medium", "tail") if part in groups for c in groups[part]["classes"]}
-        faces = overlay_sections(*shown_faces(adjusted, dataset, predictions, minor))
+        shown, of = (minor, "Minor classes") if groups else ({*dataset.data.classes}, "Faces")
+        faces = overlay_sections(*shown_faces(adjusted, dataset, predictions, shown), of)
         return {"extra": [*imbalance_sections(result, folder), *faces]}
 
     draw(out, name, contents, wanted=wanted)
 
 
 def shown_faces(
-    adjusted: ImageClassifier, dataset: ImageDataset, predictions: Sequence[Mapping[str, str]], minor: set[str]
+    adjusted: ImageClassifier, dataset: ImageDataset, predictions: Sequence[Mapping[str, str]], shown: set[str]
 ) -> tuple[list[ShownClip], list[ShownClip]]:
-    """(best, worst) faces of the classes `minor`, see `pick_clips`: face, attention of true and of predicted class."""
-    places = [place for place, row in enumerate(predictions) if row["label"] in minor]
+    """(best, worst) faces of the classes `shown`, see `pick_clips`: face, attention of true and of predicted class."""
+    places = [place for place, row in enumerate(predictions) if row["label"] in shown]
     chosen = pick_clips([predictions[place] for place in places], FACES)
     names = dataset.data.classes
 
@@ -50,9 +51,12 @@ def shown_faces(
         row, image = predictions[place], dataset.image(0, place)
         share = adjusted.logits_and_places(image[None])[1][0].float().softmax(dim=0).cpu()  # (K, h, w)
         pixels = np.repeat(image.permute(1, 2, 0).numpy(), 4 - len(image), axis=2)[..., :3]
-        frames = [overlay(pixels, None)]
-        frames += [overlay(pixels, share[names.index(row[key])].numpy()) for key in ("label", "predicted")]
-        return shown_clip(row, np.stack(frames))
+        maps = [share[names.index(row[key])].numpy() for key in ("label", "predicted")]
+        full = max(float(map_.max()) for map_ in maps)
+        frames = [overlay(pixels, None), *(overlay(pixels, map_ / full) for map_ in maps)]
+        where = zip(("true", "predicted"), (row["label"], row["predicted"]), maps, strict=True)
+        under = [f"{kind}: {name}, at most {100 * map_.max():.0f} %" for kind, name, map_ in where]
+        return shown_clip(row, np.stack(frames), under=["the face", *under])
 
     best, worst = ([image(places[i]) for i in part] for part in chosen)
     return best, worst
@@ -61,12 +65,13 @@ def shown_faces(
 def overlay(
     face: UInt8[np.ndarray, "H W 3"], share: Float[np.ndarray, "h w"] | None, side: int = SIDE
 ) -> UInt8[np.ndarray, "S S 3"]:
-    """A face, scaled to `side`, and over it, half transparent, a map of values in [0, 1]; None: no map."""
+    """A face, scaled to `side`, and over it a map of values in [0, 1], which covers more the greater it is."""
     pixels = torch.from_numpy(face.astype(np.float32)).permute(2, 0, 1)[None]
     large = F.interpolate(pixels, (side, side), mode="bicubic").clamp(0, 255)[0].permute(1, 2, 0).numpy()
     if share is None:
         return large.round().astype(np.uint8)
     map_ = torch.from_numpy(np.ascontiguousarray(share))[None, None]
-    smooth = F.interpolate(map_, (side, side), mode="bilinear")[0, 0].numpy()
+    smooth = F.interpolate(map_, (side, side), mode="bilinear")[0, 0].numpy().clip(0, 1)
     colour = 255 * matplotlib.colormaps["inferno"](smooth)[..., :3]
-    return (0.5 * large + 0.5 * colour).round().astype(np.uint8)
+    cover = (0.25 + 0.5 * smooth)[..., None]
+    return ((1 - cover) * large + cover * colour).round().astype(np.uint8)

@@ -1,6 +1,6 @@
 """The page of a result: a few of its clips are decoded again, asked which frames mattered, and everything is drawn.
 
-Importance of frame t: the logit of the predicted class over the T - 1 other frames minus that over all T, one pass of
+Importance of frame t: the logit of the predicted class over all T frames minus that over the T - 1 others, one pass of
 the temporal head each (occlusion, Zeiler & Fergus, ECCV 2014, along time). The other frames move up: the model is
 asked what it would say of a clip of T - 1 frames.
 """
@@ -127,7 +127,7 @@ def shown_clips(
 def frame_importance(
     view_logits: Callable[[Mapping[str, Tensor]], Tensor], features: Float[Tensor, "T D"], predicted: int
 ) -> Float[np.ndarray, "T"] | None:
-    """Change of the logit of class `predicted` when each frame is left out; None for a single frame.
+    """Fall of the logit of class `predicted` when each frame is left out, above 0 where it helps; None for one frame.
 
     view_logits: batch with `features` (B, V, T, D) -> logits (B, V, K).
     """
@@ -137,4 +137,4 @@ def frame_importance(
     others = ~torch.eye(frames, dtype=torch.bool, device=features.device)
     left_out = features.expand(frames, -1, -1)[others].unflatten(0, (frames, frames - 1))  # (T, T - 1, D)
     whole, parts = (view_logits({"features": f[:, None]})[:, 0, predicted] for f in (features[None], left_out))
-    return (parts - whole).double().cpu().numpy()
+    return (whole - parts).double().cpu().numpy()

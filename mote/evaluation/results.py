@@ -77,20 +77,25 @@ def _predictions(
     scores: Scores,
     columns: Mapping[str, Sequence[str]],
 ) -> str:
-    """Return one CSV line per clip; the cells of a clip that was not decoded are empty after `valid`."""
+    """Return one CSV line per clip; the cells of a clip that was not decoded are empty after `valid`.
+
+    label_probability is that of the true class, which need not be among the best five.
+    """
     ranked = rank_classes(scores.probabilities, min(5, len(classes)))
     places = range(1, ranked.shape[1] + 1)
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     top = [column for place in places for column in (f"top{place}", f"top{place}_probability")]
-    writer.writerow(["path", "label", "predicted", "correct", "valid", "probability", *top, *columns])
+    writer.writerow(
+        ["path", "label", "predicted", "correct", "valid", "probability", *top, "label_probability", *columns]
+    )
     for row, (path, label) in enumerate(records):
         more = [cells[row] for cells in columns.values()]
         if not scores.valid[row]:
-            writer.writerow([path, classes[label], "", 0, 0, "", *[""] * len(top), *more])
+            writer.writerow([path, classes[label], "", 0, 0, "", *[""] * len(top), "", *more])
             continue
         best, probability = ranked[row], scores.probabilities[row]
         cells = [cell for i in best for cell in (classes[i], f"{probability[i]:.9g}")]
         first = [classes[best[0]], int(best[0] == label), 1, f"{probability[best[0]]:.9g}"]
-        writer.writerow([path, classes[label], *first, *cells, *more])
+        writer.writerow([path, classes[label], *first, *cells, f"{probability[label]:.9g}", *more])
     return text.getvalue()

@@ -52,9 +52,9 @@ class LatentExperiment(ImageExperiment):
         return LatentModel(task.model, _prior(task, self.config, self.data, self.size), meta)  # type: ignore[arg-type]
 
     def evaluate(self, task: nn.Module, accelerator: Accelerator, out: Path, *, page: bool) -> dict[str, Any]:
-        """Score the weights of `task`; see `mote.evaluation.autoencoder.evaluate`. There is no page."""
+        """Score the weights of `task`; see `mote.evaluation.autoencoder.evaluate`."""
         latent = self.latent_model(task)
-        return evaluate(latent, self.config, accelerator, out, data=self.held_out, judge=self.judge)
+        return evaluate(latent, self.config, accelerator, out, data=self.held_out, judge=self.judge, page=page)
 
     def save(self, task: nn.Module, folder: Path, selected: str) -> None:
         """Write the network and its prior."""

@@ -90,13 +90,16 @@ def load_latent(path: Path) -> LatentModel:
 
 @torch.inference_mode()
 def sample_run(folder: str, count: int, out: str, *, mode: int | None = None, seed: int = 0) -> None:
-    """Draw `count` images of a run from its prior, or from one `mode` of it: a sheet (PNG) and their arrays (.npz).
+    """Draw `count` images of a run from its prior, or from one `mode` of it: a sheet (PNG), a page and their arrays.
 
-    The .npz lies beside `out` and holds `images` uint8 (N, S, S[, 3]), `codes` (N, d) and `modes` (N,).
+    Page (.html) and arrays (.npz) lie beside `out`; the .npz holds `images` uint8 (N, S, S[, 3]), `codes` (N, d) and
+    `modes` (N,).
 
     Raises:
         ValueError: no autoencoder there, a mode that it has not, no images, or another file than a .png.
     """
+    from mote.reporting.autoencoder_page import Sheet, write_samples_page  # only here: pages slow down every start
+
     path = Path(out)
     if path.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: expected a name that ends in .png (the arrays go to .npz beside it)")
@@ -113,7 +116,15 @@ def sample_run(folder: str, count: int, out: str, *, mode: int | None = None, se
     images = (255 * pixels).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     images = images[..., 0] if images.shape[-1] == 1 else images
     with replacing_together(path.parent) as stage:
-        write_image_grid(stage / path.name, pixels, columns=max(1, round(count**0.5)))
+        columns = max(1, round(count**0.5))
+        sheet = Sheet(pixels, columns, [_modes_in(row.tolist()) for row in modes.split(columns)])
+        write_image_grid(stage / path.name, pixels, columns, rows=sheet.rows if num_modes > 1 else ())
+        write_samples_page(stage / path.with_suffix(".html").name, sheet, folder, seed)
         arrays = stage / path.with_suffix(".npz").name
         np.savez_compressed(arrays, images=images, codes=codes.numpy(), modes=modes.numpy())
-    print(f"{path}, {path.with_suffix('.npz')}: {count} images of {folder}, seed {seed}")
+    print(f"{path}, .html, {path.with_suffix('.npz')}: {count} images of {folder}, seed {seed}")
+
+
+def _modes_in(modes: list[int]) -> str:
+    """The modes of a row of samples in words; they are sorted."""
+    return f"mode {modes[0]}" if modes[0] == modes[-1] else f"modes {modes[0]} to {modes[-1]}"

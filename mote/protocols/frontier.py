@@ -38,8 +38,9 @@ from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
 from mote.protocols.carry_out import Share, by_rules, run_protocol
 from mote.protocols.lists import check_settings
 from mote.protocols.targets import Target, find_target
+from mote.reporting.frontier_page import frontier_table, write_frontier_page
 from mote.reporting.frontier_plot import frontier_plot
-from mote.reporting.page import percent, text_table
+from mote.reporting.page import text_table
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 0.9)
 GATES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -77,7 +78,7 @@ def frontier(
     alphas: Sequence[float] = ALPHAS,
     gates: Sequence[float] = GATES,
 ) -> list[Row]:
-    """Measure all settings; print the table, write `out`/frontier.json, .csv, .svg and .png.
+    """Measure all settings; print the table, write `out`/frontier.json, .csv, .svg, .png and index.html.
 
     Args:
         entry: a video model, see `mote.load`; its configuration says all else, such as precision and workers.
@@ -129,12 +130,12 @@ def frontier(
     origin = provenance(config=used.model_dump(), hashes=hashes, seed=config.seed)
     origin["inputs"] = source._asdict() | {"closed": closed, "zero_shot": list(zero_shot), "root": root}
     origin["departures"] = departures = {name: lines for name, lines in departures.items() if lines}
-    on_main(accelerator, lambda: _write(out, rows, origin))
+    on_main(accelerator, lambda: _write(out, rows, origin, names))
     if accelerator.is_main_process:
         for name, lines in departures.items():
             for line in lines:
                 print(f"mote: warning: {name}: {line}", file=sys.stderr)
-        print(f"{text_table(_table(rows))}\n{out}/frontier.json, .csv, .svg, .png")
+        print(f"{text_table(frontier_table(rows))}\n{out}/index.html, frontier.json, .csv, .svg, .png")
     return rows
 
 
@@ -237,22 +238,9 @@ def _hashes(targets: Sequence[Target], classifier: VideoClassifier) -> dict[str,
     return hashes
 
 
-def _write(out: Path, rows: Sequence[Row], origin: Mapping[str, object]) -> None:
+def _write(out: Path, rows: Sequence[Row], origin: Mapping[str, object], names: Sequence[str]) -> None:
     with replacing_together(out) as stage:
         write_atomic(stage / "frontier.csv", frontier_csv(rows))
-        frontier_plot(rows, stage / "frontier")
+        svg, _ = frontier_plot(rows, stage / "frontier")
+        write_frontier_page(stage / "index.html", rows, svg, origin, names[0], names[1:])
         write_atomic(stage / "frontier.json", to_json({"rows": rows, "provenance": origin}))
-
-
-def _table(rows: Sequence[Row]) -> list[dict[str, object]]:
-    return [
-        {
-            "setting": row["name"],
-            "closed-set": percent(row["closed_set"], row["closed_set_interval"]),
-            "zero-shot": percent(row["zero_shot"], row["zero_shot_interval"]),
-            **{name: percent(top1) for name, top1 in row["zero_shot_sets"].items()},
-            "harmonic mean": percent(row["harmonic_mean"]),
-            "frontier": "*" if row["pareto"] else "",
-        }
-        for row in rows
-    ]

@@ -1,7 +1,7 @@
 """The contact sheet: clips as rows of small frames, with the model's predictions and the importance of each frame.
 
-Frame importance: the logit of the predicted class without frame t, minus the logit with all frames. Below 0 the frame
-supports the prediction. Drawn in blue and orange of Okabe & Ito (2008) on a common scale, and written as text.
+Frame importance: the logit of the predicted class with all frames, minus the logit without frame t. Above 0 the frame
+helps the prediction. Drawn in blue and orange of Okabe & Ito (2008) on a common scale, and written as text.
 """
 
 import base64
@@ -28,8 +28,9 @@ class ShownClip:
     """One clip of the contact sheet.
 
     frames: what the model saw, or the same frames uncropped. label: the true class. top: (class, probability), best
-    first. importance: change of the predicted class's logit when a frame is left out; None draws no strip.
-    Raises ValueError for no frames, no classes, or an importance that does not fit the frames.
+    first; the true class may follow out of its place, its probability NaN where it is not known. importance: how much
+    the logit of the predicted class falls when a frame is left out; None draws no strip. under: words below each frame.
+    Raises ValueError for no frames, no classes, or what does not fit the frames.
     """
 
     path: str
@@ -37,6 +38,7 @@ class ShownClip:
     label: str
     top: Sequence[tuple[str, float]]
     importance: Float[np.ndarray, "frames"] | None = None  # (T,), checked below, where the error can name the clip
+    under: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not len(self.frames) or not self.top:
@@ -45,6 +47,8 @@ class ShownClip:
             raise ValueError(f"{self.path}: {len(self.importance)} importances for {len(self.frames)} frames")
         if self.importance is not None and not np.isfinite(self.importance).all():
             raise ValueError(f"{self.path}: the importance of a frame is not finite; check the logits")
+        if self.under and len(self.under) != len(self.frames):
+            raise ValueError(f"{self.path}: {len(self.under)} texts below {len(self.frames)} frames")
 
     @property
     def correct(self) -> bool:
@@ -53,12 +57,17 @@ class ShownClip:
 
 
 def shown_clip(
-    row: Mapping[str, str], frames: UInt8[np.ndarray, "T H W 3"], importance: Float[np.ndarray, "frames"] | None = None
+    row: Mapping[str, str],
+    frames: UInt8[np.ndarray, "T H W 3"],
+    importance: Float[np.ndarray, "frames"] | None = None,
+    under: Sequence[str] = (),
 ) -> ShownClip:
-    """The clip of a row of a result's CSV file, as it is shown."""
+    """The clip of a row of a result's CSV file, as it is shown: the best classes, and the true one in any case."""
     places = [place for place in range(1, 6) if row.get(f"top{place}")]
     top = [(row[f"top{place}"], float(row[f"top{place}_probability"])) for place in places]
-    return ShownClip(row["path"], frames, row["label"], top, importance)
+    if row["label"] not in dict(top):
+        top.append((row["label"], float(row.get("label_probability") or "nan")))  # older files do not say it
+    return ShownClip(row["path"], frames, row["label"], top, importance, under)
 
 
 def pick_clips(predictions: Sequence[Mapping[str, str]], count: int = 6) -> tuple[list[int], list[int]]:
@@ -105,12 +114,13 @@ def _describe(clip: ShownClip, scale: float, side: int) -> dict[str, object]:
     predicted, probability = clip.top[0]
     digits = 1 if probability >= 0.05 else 4  # over many classes "reference" fusion gives nearly equal ones
     verdict = "right" if clip.correct else f"taken for {predicted}"
+    least = min((value for _, value in clip.top if not math.isnan(value)), default=0.0)
     top = [
         (
             f"{name} (true)" if name == clip.label else name,
             "true" if name == clip.label else "taken" if place == 0 else "other",
-            f"{100 * min(max(value, 0.0), 1.0):.2f}",
-            f"{100 * value:.{digits}f} %",
+            f"{100 * min(max(value, 0.0), 1.0):.2f}" if not math.isnan(value) else "0",
+            f"< {100 * least:.{digits}f} %" if math.isnan(value) else f"{100 * value:.{digits}f} %",
         )
         for place, (name, value) in enumerate(clip.top)
     ]
@@ -118,8 +128,10 @@ def _describe(clip: ShownClip, scale: float, side: int) -> dict[str, object]:
     for i, frame in enumerate(clip.frames):
         source, width, height = jpeg(frame, side)
         change = _change(float(clip.importance[i]), scale) if clip.importance is not None else None
-        alt = f"frame {i + 1} of {len(clip.frames)}"
-        frames.append({"source": source, "width": width, "height": height, "alt": alt, "change": change})
+        under = clip.under[i] if clip.under else ""
+        alt = under or f"frame {i + 1} of {len(clip.frames)}"
+        shown = {"source": source, "width": width, "height": height, "alt": alt, "change": change, "under": under}
+        frames.append(shown)
     return {"title": f"{clip.label}: {verdict}", "file": clip.path, "frames": frames, "top": top}
 
 
@@ -138,7 +150,7 @@ def _change(value: float, scale: float) -> tuple[str, str]:
     text = f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
     text = text if any(digit in text for digit in "123456789") else "0"
     part = min(abs(value) / scale, 1.0) if scale else 0.0
-    end = FOR if value < 0 else AGAINST
+    end = FOR if value > 0 else AGAINST
     colour = [round(part * full + (1 - part) * pale) for full, pale in zip(end, NEITHER, strict=True)]
     # Of black and white the one with more contrast: 4.5:1 at least (WCAG 2 AA) on any colour.
     ink = "#000" if _luminance(colour) > 0.179 else "#fff"

@@ -7,18 +7,20 @@ CSV, for programs.
 
 import csv
 import io
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from markupsafe import Markup
+
 from mote.files.writing import write_atomic
 from mote.reporting.contact_sheet import ShownClip, contact_sheet, largest_change, side_for
+from mote.reporting.evaluation_head import evaluation_head
 from mote.reporting.evaluation_numbers import none_of_these, numbers_table, samples, scored_text
 from mote.reporting.evaluation_plots import calibration_plot, recall_plot
 from mote.reporting.page import Section, percent, write_page
-from mote.reporting.plots import MAX_TICK_LABELS, confusion_plot
+from mote.reporting.plots import MOST_CELLS, NAMED_ROWS, confusion_plot
 
 MAX_PAIRS = 20  # most confused pairs shown; all of them are in confused.csv
 MAX_NAMES = 50  # undecodable files shown; all of them are in the result file
@@ -60,19 +62,20 @@ def write_evaluation_page(
     folder = path.parent
     numbers = numbers_table(result)
     _write_csv(folder / "summary.csv", numbers)
-    with warnings.catch_warnings():
-        # Names in a script that matplotlib's font lacks are boxes in the figures, but the page has them as text too.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        sections = [
-            Section("Numbers", scored_text(result), numbers),
-            *none_of_these(result),
-            *extra,
-            _recall(result, folder),
-            _confusion(result, predictions, folder),
-            *_calibration(result, folder),
-        ]
-    sections += [*_contact_sheets(clips, note), *_undecodable(result), _provenance(result)]
-    return write_page(path, title or f"Evaluation: {result.get('task', path.stem)}", sections)
+    pairs = confused_pairs(predictions)
+    sections = [
+        Section("Numbers", scored_text(result), numbers),
+        *none_of_these(result),
+        *extra,
+        _recall(result, folder),
+        _confusion(result, predictions, pairs, folder),
+        *_calibration(result, folder),
+        *_contact_sheets(clips, note),
+        *_undecodable(result),
+        _provenance(result),
+    ]
+    title = title or f"Evaluation: {result.get('task', path.stem)}"
+    return write_page(path, title, sections, evaluation_head(result, pairs))
 
 
 def remove_page(path: Path) -> None:
@@ -123,19 +126,21 @@ def _recall(result: Mapping, folder: Path) -> Section:
     svg, _ = recall_plot(rows, folder / "recall")
     low, high = rows[0], rows[-1]
     caption = (
-        f"Recall per class: from {percent(low['recall'])} % ({low['class']}) to {percent(high['recall'])} %"
-        f" ({high['class']}), mean {percent(result['mean_class_recall'])} %."
+        f"Share of the {samples(result)} of each class that are named correctly: from {percent(low['recall'])} %"
+        f" ({low['class']}) to {percent(high['recall'])} % ({high['class']}), mean"
+        f" {percent(result['mean_class_recall'])} %. In brackets: right of listed."
     )
     absent = result.get("absent_classes") or []
     text = f"No {samples(result)[:-1]} is listed of {len(absent)} classes: {_enumerate(absent)}." if absent else ""
     table = [{**row, "recall": percent(row["recall"])} for row in rows]
-    return Section("Recall per class", text, figures=[(svg, caption)], folded=table)
+    return Section("Recall per class", text, table, figures=[(svg, caption)])
 
 
-def _confusion(result: Mapping, predictions: Sequence[Mapping[str, str]], folder: Path) -> Section:
+def _confusion(
+    result: Mapping, predictions: Sequence[Mapping[str, str]], pairs: Sequence[ConfusedPair], folder: Path
+) -> Section:
     """The matrix is counted again from the predictions, for the result file does not say the order of its classes."""
     classes = [row["class"] for row in result["per_class"]] + list(result.get("absent_classes") or [])
-    pairs = confused_pairs(predictions)
     items = samples(result)
     _write_csv(folder / "confused.csv", pairs, ["true", "predicted", "clips", "of", "share"])
     table = [
@@ -153,13 +158,24 @@ def _confusion(result: Mapping, predictions: Sequence[Mapping[str, str]], folder
     if result.get("confusion_matrix", ()) is None:  # too many classes, for a figure too
         return Section("Confusions", text, table)
     counts = _confusion_counts(predictions)
-    svg, png = confusion_plot([[counts[t, p] for p in classes] for t in classes], classes, folder / "confusion")
-    caption = f"Confusion matrix of {len(classes)} classes: what the {items} of each class (row) were named (column)."
-    many = len(classes) > MAX_TICK_LABELS
-    if many:
-        caption += " Numbers count the classes from 0, colours grow with the square root so that single ones are seen."
-    # Many classes make pixels, not shapes: as PNG they stay sharp.
-    return Section("Confusions", text, table, [(png if many else svg, caption)], wide=not many)
+    svg, _ = confusion_plot([[counts[t, p] for p in classes] for t in classes], classes, folder / "confusion")
+    caption = (
+        f"Confusion matrix of {len(classes)} classes: what the {items} of each class (row) were named (column), from"
+        " nothing at 0 % to full colour at 100 % of the class; grey: no decoded one."
+    )
+    if len(classes) <= NAMED_ROWS:
+        return Section("Confusions", text, table, figures=[(svg, f"{caption} Columns have the numbers of the rows.")])
+    caption += " Colours grow with the square root, so that single errors are seen. The numbers are explained below."
+    if len(classes) > MOST_CELLS:
+        caption += " A cell is the largest share among several classes beside each other."
+    return Section("Confusions", text, table, figures=[(svg, caption)], markup=key_of_numbers(classes))
+
+
+def key_of_numbers(classes: Sequence[str]) -> Markup:
+    """The class names that numbers in a figure stand for, counted from 1, shown on demand."""
+    items = Markup("\n").join(Markup("<li><b>{}</b> {}</li>").format(n, name) for n, name in enumerate(classes, 1))
+    words = Markup("<summary>Key: the names of the {} numbers</summary>").format(len(classes))
+    return Markup('<details>{}\n<ol class="key-of-numbers">\n{}\n</ol></details>').format(words, items)
 
 
 def _calibration(result: Mapping, folder: Path) -> list[Section]:
@@ -169,8 +185,9 @@ def _calibration(result: Mapping, folder: Path) -> list[Section]:
     _write_csv(folder / "calibration.csv", calibration["bins"])
     svg, _ = calibration_plot(calibration, folder / "calibration")
     caption = (
-        f"Reliability: accuracy against confidence of {calibration['count']} {samples(result)}. Expected calibration"
-        f" error {percent(calibration['ece'])} %. Below the dashed line the model is surer than it is right."
+        f"Accuracy against confidence of {calibration['count']} {samples(result)}, and how many there are of each"
+        f" confidence. Expected calibration error {percent(calibration['ece'])} %. Below the dashed line the model is"
+        " surer than it is right."
     )
     return [Section("Reliability", figures=[(svg, caption)])]
 
@@ -190,7 +207,7 @@ def _undecodable(result: Mapping) -> list[Section]:
     if not paths:
         return []
     more = [f"... and {len(paths) - MAX_NAMES} more, see the result file"] if len(paths) > MAX_NAMES else []
-    return [Section("Could not be decoded", "Counted as wrong.", commands=[*paths[:MAX_NAMES], *more])]
+    return [Section("Could not be decoded", "They count as wrong.", commands=[*paths[:MAX_NAMES], *more])]
 
 
 def _provenance(result: Mapping) -> Section:
@@ -204,7 +221,7 @@ def _provenance(result: Mapping) -> Section:
     if found:
         rows.append({"what": "versions", "value": ", ".join(found)})
     rows.append({"what": "evaluated", "value": f"on {origin['date']}" if "date" in origin else "unknown"})
-    return Section("Provenance", table=rows, facts=origin)
+    return Section("Provenance", table=rows, facts=origin, fold="Hashes, versions and settings of this evaluation")
 
 
 def _enumerate(names: Sequence[str]) -> str:

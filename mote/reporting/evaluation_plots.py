@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mote.reporting.plots import COLOURS, MAX_TICK_LABELS, _save
+from mote.reporting.page import short
+from mote.reporting.plots import COLOURS, MAX_TICK_LABELS, SMALL, TEXT, WIDTH, _save, dress, plain_text
 
-WIDTH = 5.2  # inches; 500 pixels on a page
-BAR = 0.21  # inches for a class
+BAR = 0.2  # inches for a class
 EXTREMES = 20  # worst and best classes shown where not all can be
-NAME_LENGTH = 30  # letters of a class name beside its bar
+NAME_LENGTH = 20  # columns of a class name beside its bar
 
 
 def recall_plot(per_class: Sequence[Mapping], path: Path | str) -> tuple[Path, Path]:
@@ -37,8 +37,8 @@ def recall_plot(per_class: Sequence[Mapping], path: Path | str) -> tuple[Path, P
         _strip(strip, rows)
         _bars(worst, rows[:EXTREMES])
         _bars(best, rows[-EXTREMES:])
-        worst.set_title(f"the lowest {EXTREMES}", loc="left", fontsize=10)
-        best.set_title(f"the highest {EXTREMES}", loc="left", fontsize=10)
+        worst.set_title(f"the lowest {EXTREMES}", loc="left", fontsize=TEXT)
+        best.set_title(f"the highest {EXTREMES}", loc="left", fontsize=TEXT)
         axes = best
     axes.set_xlabel("recall (%), and right of listed")
     figure = axes.figure
@@ -62,7 +62,7 @@ def calibration_plot(calibration: Mapping, path: Path | str) -> tuple[Path, Path
     curve.scatter(confidence, accuracy, 12 + 60 * share, color=COLOURS[0], clip_on=False, zorder=3)
     curve.set_ylabel("accuracy (%)")
     curve.set_ylim(0, 103)
-    curve.legend(frameon=False, loc="upper left")
+    curve.legend(frameon=False, loc="upper left", fontsize=SMALL)
     low, width = (
         np.array(v) for v in zip(*((100 * r["low"], 100 * (r["high"] - r["low"])) for r in bins), strict=True)
     )
@@ -86,10 +86,7 @@ def _figure(heights: Sequence[float]) -> list[Axes]:
     FigureCanvasAgg(figure)
     all_axes = list(figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0])
     for axes in all_axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(color="#eeeeee", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(labelsize=9)
+        dress(axes)
     return all_axes
 
 
@@ -97,8 +94,9 @@ def _bars(axes: Axes, rows: Sequence[Mapping]) -> None:
     places = range(len(rows))
     bars = axes.barh(places, [100 * row["recall"] for row in rows], 0.72, color=COLOURS[0])
     texts = [f"{100 * row['recall']:.0f}  ({row['correct']}/{row['listed']})" for row in rows]
-    axes.bar_label(bars, texts, fontsize=8, padding=3)
-    axes.set_yticks(places, [_short(row["class"]) for row in rows], parse_math=False, fontsize=9)
+    axes.bar_label(bars, texts, fontsize=7.5, padding=3)
+    axes.set_yticks(places, [short(row["class"], NAME_LENGTH) for row in rows], fontsize=SMALL)
+    plain_text(axes.get_yticklabels())
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 100)  # the layout makes room for the text behind a full bar
     axes.set_xticks(range(0, 101, 25))
@@ -108,12 +106,8 @@ def _bars(axes: Axes, rows: Sequence[Mapping]) -> None:
 def _strip(axes: Axes, rows: Sequence[Mapping]) -> None:
     recall = [100 * row["recall"] for row in rows]
     axes.fill_between(np.arange(len(rows) + 1), [*recall, recall[-1]], step="post", color=COLOURS[0], linewidth=0)
-    axes.axhline(float(np.mean(recall)), color="black", linestyle="--", linewidth=1)
-    axes.set_title(f"all {len(rows)} classes; dashed: mean", loc="left", fontsize=10)
+    axes.axhline(float(np.mean(recall)), color="#000000", linestyle="--", linewidth=1)
+    axes.set_title(f"all {len(rows)} classes; dashed: mean", loc="left", fontsize=TEXT)
     axes.set_xlim(0, len(rows))
     axes.set_ylim(0, 100)
     axes.set_yticks([0, 50, 100])
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"

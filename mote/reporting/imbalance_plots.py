@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from mote.reporting.plots import COLOURS, _save
+from mote.reporting.page import short
+from mote.reporting.plots import COLOURS, NAMED_ROWS, SMALL, WIDTH, _save, dress, plain_text, show_shares
+
+PRINTED = 12  # classes; the shares of more are not written into their cells
 
 
 def given_plot(
@@ -17,32 +18,35 @@ def given_plot(
 ) -> tuple[Path, Path]:
     """Draw a matrix (K, K) in percent for each entry of `given`: rows give, columns get; returns the SVG and PNG path.
 
-    Two stand side by side, so that the numbers can be read. None stays grey: a class without samples. Colours grow with
-    the square root, so that small shares are seen.
+    They stand below each other. None stays grey: a class without samples. Colours grow with the square root, so that
+    small shares are seen, and leave the numbers readable. Columns are numbered, and the numbers stand beside the names
+    of the rows; above 20 classes there are numbers only.
     """
-    side = float(np.clip(2.0 + 0.3 * len(classes), 3.2, 9.0))
-    columns, lines = min(2, len(given)), (len(given) + 1) // 2
-    figure = Figure(figsize=(side * columns + 0.8, (side + 0.4) * lines), layout="constrained", facecolor="white")
+    num = len(classes)
+    side = float(np.clip(1.0 + 0.3 * num, 2.2, 4.2))
+    figure = Figure(figsize=(WIDTH, (side + 0.3) * len(given)), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    colours = matplotlib.colormaps["Blues"].with_extremes(bad="#dddddd")
-    all_axes = list(figure.subplots(lines, columns, squeeze=False).flat)
-    for axes in all_axes[len(given) :]:
-        axes.set_visible(False)
-    for axes, (name, rows) in zip(all_axes, given.items(), strict=False):
-        values = np.ma.masked_invalid(100 * np.array(rows, dtype=float))
-        image = axes.imshow(values, norm=PowerNorm(0.5, vmin=0, vmax=100), cmap=colours)
-        axes.set_xticks(range(len(classes)), classes, rotation=90, parse_math=False)
-        axes.set_yticks(range(len(classes)), classes, parse_math=False)
-        axes.set_title(name, loc="left", fontsize=10)
-        axes.set_xlabel("gets")
-        axes.set_ylabel("samples of")
-        if len(classes) <= 12:
+    all_axes = list(figure.subplots(len(given), squeeze=False)[:, 0])
+    for axes, (name, rows) in zip(all_axes, given.items(), strict=True):
+        dress(axes)
+        extent = (0.5, num + 0.5, num + 0.5, 0.5)
+        share = 100 * np.array(rows, dtype=float)
+        values = show_shares(axes, share, power=0.5, full=0.6, extent=extent, aspect="auto")
+        axes.set_title(name, loc="left", fontsize=TITLE)
+        axes.set(xlabel="gets", ylabel="samples of")
+        if num <= NAMED_ROWS:
+            axes.set_xticks(range(1, num + 1))
+            axes.set_yticks(range(1, num + 1), [f"{short(c, 20)}  {n}" for n, c in enumerate(classes, 1)])
+            plain_text(axes.get_yticklabels())
+        if num <= PRINTED:
             for (y, c), value in np.ndenumerate(values):
                 if not np.ma.is_masked(value):
-                    ink = "white" if value > 50 else "black"
-                    axes.text(c, y, f"{value:.1f}", ha="center", va="center", fontsize=7, color=ink)
-    figure.colorbar(image, ax=all_axes, label="%", shrink=0.8)
+                    text = f"{value:.1f}" if value < 99.95 else "100"
+                    axes.text(c + 1, y + 1, text, ha="center", va="center", fontsize=7)
     return _save(figure, path)
+
+
+TITLE = 10  # points
 
 
 def mined_plot(rows: Sequence[Mapping], names: tuple[str, str], path: Path | str) -> tuple[Path, Path]:
@@ -52,17 +56,19 @@ def mined_plot(rows: Sequence[Mapping], names: tuple[str, str], path: Path | str
     """
     if not rows:
         raise ValueError("no pair of a major and a minor class; nothing to draw")
-    figure = Figure(figsize=(7.2, 1.0 + 0.42 * len(rows)), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(WIDTH, 1.3 + 0.42 * len(rows)), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    dress(axes)
+    axes.grid(False, axis="y")
     places = np.arange(len(rows))
     for shift, key, name, colour in ((-0.19, "before", names[0], COLOURS[5]), (0.19, "after", names[1], COLOURS[0])):
         bars = axes.barh(places + shift, [100 * row[key] for row in rows], 0.36, color=colour, label=name)
-        axes.bar_label(bars, [f"{100 * row[key]:.2g}" for row in rows], fontsize=8, padding=3)
-    axes.set_yticks(places, [f"{row['giver']} → {row['taker']}" for row in rows], parse_math=False, fontsize=9)
+        axes.bar_label(bars, [f"{100 * row[key]:.2g}" for row in rows], fontsize=7.5, padding=3)
+    axes.set_yticks(places, [f"{short(row['giver'], 12)} → {short(row['taker'], 12)}" for row in rows])
+    plain_text(axes.get_yticklabels())
     axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.12)
-    axes.set_xlabel("given by samples of the major class to the minor one (%)")
-    axes.legend(frameon=False, loc="lower right")
+    axes.margins(x=0.14)
+    axes.set_xlabel("probability given (%)")
+    figure.legend(loc="outside lower left", ncols=1, frameon=False, fontsize=SMALL)
     return _save(figure, path)

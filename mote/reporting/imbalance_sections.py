@@ -8,17 +8,19 @@ from mote.reporting.imbalance_plots import given_plot
 from mote.reporting.page import Section, percent
 
 OVERLAY = (
-    "From left to right: the face, where the network sees the true class, and where it sees the class that it chose. "
-    "Dark to bright: the share of that class in the softmax over all classes at each place of the last feature map, "
-    "from 0 to 1."
+    "From left to right: the face, where the network sees the true class, and where it sees the class that it chose: "
+    "the share of that class in the softmax over all classes at each place of the last feature map. Dark is 0; the "
+    "brightest is the largest share within the two maps of a face. The number below is the largest of that map."
 )
 
 
 def imbalance_sections(result: Mapping, folder: Path) -> list[Section]:
     """Sections of a result with the keys of `mote.metrics.imbalance.imbalance_summary`; writes a figure to `folder`.
 
-    Where all classes have equally many training samples there are no groups, and this is said in their place.
+    None where all classes have equally many training samples: there are no frequent and no rare ones.
     """
+    if "groups" not in result:
+        return []
     text = (
         "Overall accuracy (WAR, weighted average recall) is top-1; mean accuracy over classes (UAR, unweighted average "
         f"recall, balanced accuracy) is the mean class recall. Macro-F1: {percent(result['macro_f1'])} %."
@@ -33,10 +35,6 @@ def imbalance_sections(result: Mapping, folder: Path) -> list[Section]:
         }
         for row in result["classes"]
     ]
-    if "groups" not in result:
-        (size,) = {*result["training_counts"].values()}
-        text += f" All classes have {size} training samples, so there are no frequent and no rare ones."
-        return [Section("Accuracy by class", text, classes)]
     groups = [
         {
             "group": name,
@@ -52,9 +50,9 @@ def imbalance_sections(result: Mapping, folder: Path) -> list[Section]:
     return [*sections, _mined(result, folder)]
 
 
-def overlay_sections(best: Sequence[ShownClip], worst: Sequence[ShownClip]) -> list[Section]:
-    """Faces of the rare classes with their attention maps: right and wrong, the most certain ones."""
-    parts = (("Minor classes, right and most certain", best), ("Minor classes, wrong and most certain", worst))
+def overlay_sections(best: Sequence[ShownClip], worst: Sequence[ShownClip], of: str = "Minor classes") -> list[Section]:
+    """Faces with their attention maps, `of` the rare classes or of all: right and wrong, the most certain ones."""
+    parts = ((f"{of}, right and most certain", best), (f"{of}, wrong and most certain", worst))
     return [Section(heading, OVERLAY, markup=contact_sheet(part, scale=0.0)) for heading, part in parts if part]
 
 
@@ -78,5 +76,8 @@ def _mined(result: Mapping, folder: Path) -> Section:
         "distributions. Attention: softmax over the classes at each place of the last feature map, mean over places. "
         "Compare two results with `mote compare`."
     )
-    caption = "Mean share that the samples of each class (row) give to every class (column)."
+    caption = (
+        "Mean share in % that the samples of each class (row) give to every class (column). Columns have the numbers of"
+        " the rows; where there are no names, those of the key of the confusions."
+    )
     return Section("Extra knowledge", text, rows, [(svg, caption)])

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mote.reporting.plots import COLOURS, DASHES, MARKERS, _figure, _save
+from mote.reporting.plots import COLOURS, DASHES, MARKERS, SMALL, _figure, _save
 
 
 def mixing_plot(
     curves: Mapping[str, np.ndarray], closed_form: float, path: Path | str, title: str
 ) -> tuple[Path, Path]:
     """Draw a (D,) of each method against d / D; returns the paths of the SVG and the PNG file."""
-    figure, axes = _figure(7.2, 4.8)
+    figure, axes = _figure(3.9)
     axes.axhline(closed_form, color="#999999", linewidth=6, alpha=0.35, label=f"Mixup, closed form: {closed_form:.4f}")
     for i, (name, curve) in enumerate(curves.items()):
         axes.plot(
@@ -27,6 +27,6 @@ def mixing_plot(
     axes.set_xlabel("distance of two pixels over the side of the image")
     axes.set_ylabel("a = E[(1 − M)(1 − M′)]")
     axes.set_ylim(bottom=0)
-    axes.set_title(title, loc="left", fontsize=9, color="#555555")
-    axes.legend(frameon=False)
+    figure.suptitle(title, fontsize=7, color="#555555", x=0.01, ha="left")
+    figure.legend(loc="outside lower left", ncols=2, frameon=False, fontsize=SMALL)
     return _save(figure, path)

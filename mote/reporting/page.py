@@ -1,56 +1,154 @@
 """The report page: one self-contained HTML file, and the same tables as text for the terminal and for Markdown.
 
-The page needs no network and no JavaScript: its style is inline and its figures are data URIs. A table is a sequence
-of rows, each a mapping from column name to cell; the first row names the columns.
+Every page of the package has this head, style sheet and way of tables: see `Head`, `Section`, `write_page`. It needs no
+network: style, script and figures lie in the file. SVG files are drawn in the colours of the page, light or dark. The
+script only sorts tables; without it everything is there. A table is a sequence of rows, each a mapping from column name
+to cell; the first row names the columns.
 """
 
 import base64
 import json
 import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from unicodedata import east_asian_width
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from mote.files.writing import write_atomic
+from mote.reporting.inline_svg import inline_svg
 
-TEMPLATE = Path(__file__).with_name("page.html.j2")
+TEMPLATE, STYLE, SCRIPT = (Path(__file__).with_name(name) for name in ("page.html.j2", "page.css", "page.js"))
 MEDIA_TYPES = {".svg": "image/svg+xml", ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
-NUMBER = re.compile(r"[-+]?\d")  # a cell that begins like this is aligned to the right
+NUMBER = re.compile(r"[-+\N{MINUS SIGN}]?\d")  # a cell that begins like this is aligned to the right
+WITH_INTERVAL = re.compile(r"([-+\N{MINUS SIGN}]?\d\S*) (\[[^\[\]]*\]|± \S+)")  # a number, and how sure it is
+LONGEST_NUMBER = 24  # letters of a cell that may not be broken
+SORTED_FROM = 3  # rows; fewer need no sorting
 Table = Sequence[Mapping[str, object]]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stands above the sections of a page; what is empty is left out.
+
+    conclusion: what the page says, in a sentence. cards: (value, what it is) of the key numbers. model, data, date,
+    command: where the numbers come from.
+    """
+
+    conclusion: str = ""
+    cards: Sequence[tuple[str, str]] = ()
+    model: str = ""
+    data: str = ""
+    date: str = ""
+    command: str = ""
+
+    @property
+    def about(self) -> list[tuple[str, str]]:
+        """(name, text) of what is known."""
+        names = ("model", "data", "date", "command")
+        return [(name, text) for name in names if (text := getattr(self, name))]
 
 
 @dataclass(frozen=True)
 class Section:
     """One part of the page; what is empty is left out.
 
-    figures: (file of a figure or image, description for those who cannot see it); `wide` ones keep their size on
-    narrow screens, where they scroll. folded: a long table, shown on demand. markup: HTML, as a `Markup` that has
-    escaped its own parts; a plain string is escaped. commands: shown one per line, ready to copy. facts: shown as
-    indented JSON, on demand.
+    figures: (file of a figure or image, caption, which is also its description for those who cannot see it). best: row
+    of `table` that is set off. folded: a table that is shown on demand. markup: HTML, as a `Markup` that has escaped
+    its own parts; a plain string is escaped. commands: shown one per line, ready to copy. facts: shown as indented
+    JSON, on demand. fold: words under which all but `text` is folded.
     """
 
     heading: str
     text: str = ""
     table: Table = ()
+    best: int | None = None
     figures: Sequence[tuple[Path, str]] = ()
-    wide: bool = False
     folded: Table = ()
     markup: str = ""
     commands: Sequence[str] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
+    fold: str = ""
 
 
-def write_page(path: Path | str, title: str, sections: Sequence[Section]) -> Path:
+def write_page(path: Path | str, title: str, sections: Sequence[Section], head: Head | None = None) -> Path:
     """Write the page to `path` and return it; raises FileNotFoundError for a missing figure."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(grid=_grid, is_number=_is_number, data_uri=data_uri, as_json=_as_json)
-    html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(title=title, sections=sections)
+    figures: list[str] = []  # ids in the figures of one page must differ
+
+    def figure(file: Path | str, description: str) -> Markup:
+        figures.append(str(file))
+        return _figure(Path(file), description, f"f{len(figures)}")
+
+    environment.globals.update(grid=_grid, is_number=_is_short_number, as_json=_as_json, figure=figure)
+    environment.globals["with_interval"] = _with_interval
+    scripted = any(
+        'class="segments sorts' in section.markup or max(len(section.table), len(section.folded)) >= SORTED_FROM
+        for section in sections
+    )
+    html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        title=title,
+        sections=sections,
+        head=head or Head(),
+        style=Markup(environment.from_string(STYLE.read_text(encoding="utf-8")).render()),
+        script=Markup(SCRIPT.read_text(encoding="utf-8").strip()) if scripted else None,
+    )
     # Names of files that are not UTF-8 arrive with lone surrogates, which no HTML file can hold.
     write_atomic(path, html.encode("utf-8", "replace"))
     return Path(path)
+
+
+def command_line() -> str:
+    """The command that is running, as it would be typed again; "" where it is not `mote`."""
+    program = Path(sys.argv[0]) if sys.argv else Path()
+    is_mote = program.stem == "mote" or (program.name == "__main__.py" and program.parent.name == "mote")
+    return shlex.join(["mote", *sys.argv[1:]]) if is_mote else ""
+
+
+def day(date: object) -> str:
+    """The day of a date in ISO format, such as "30 November 2026"; "" where there is none."""
+    found = re.match(r"(\d{4})-(\d\d)-(\d\d)", str(date or ""))
+    if found is None:
+        return ""
+    year, month, number = map(int, found.groups())
+    return f"{number} {MONTHS[month - 1]} {year}" if 1 <= month <= 12 else ""
+
+
+MONTHS = ("January", "February", "March", "April", "May", "June", "July")
+MONTHS += ("August", "September", "October", "November", "December")
+
+
+def _figure(file: Path, description: str, prefix: str) -> Markup:
+    """An SVG file as part of the page, any other image as a data URI."""
+    if file.suffix.lower() == ".svg":
+        return inline_svg(file.read_text(encoding="utf-8"), description, prefix)
+    return Markup('<img src="{}" alt="{}">').format(data_uri(file), description)
+
+
+def short(name: str, width: int) -> str:
+    """A name in at most `width` columns, wide East Asian characters counted as two; its middle is left out.
+
+    The end is kept, for numbered names differ there. Blanks are single.
+    """
+    letters = " ".join(name.split())
+    if _width(letters) <= width:
+        return letters
+    end = _fitting(letters[::-1], width // 3)[::-1]
+    return f"{_fitting(letters, width - 1 - _width(end)).rstrip()}\N{HORIZONTAL ELLIPSIS}{end.lstrip()}"
+
+
+def _fitting(text: str, width: int) -> str:
+    """As many of the first letters as `width` columns hold."""
+    used = 0
+    for place, letter in enumerate(text):
+        used += _width(letter)
+        if used > width:
+            return text[:place]
+    return text
 
 
 def data_uri(image: Path | str) -> str:
@@ -66,6 +164,11 @@ def percent(fraction: float, interval: Sequence[float] | None = None) -> str:
     """Fraction in percent with one decimal, and its interval behind it: "61.4 [58.1, 64.6]"."""
     text = f"{100 * fraction:.1f}"
     return text if interval is None else f"{text} [{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+
+
+def chance(p: float) -> str:
+    """A p-value in words: "p = 0.03", "p < 0.0001"."""
+    return f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
 
 
 def tradeoff_table(rows: Sequence[Mapping]) -> list[dict[str, object]]:
@@ -120,8 +223,19 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
+def _with_interval(cell: str) -> tuple[str, str] | None:
+    """A number and its interval, where a cell holds both."""
+    found = WITH_INTERVAL.fullmatch(cell)
+    return None if found is None else (found[1], found[2])
+
+
 def _is_number(cell: str) -> bool:
     return not cell or NUMBER.match(cell) is not None
+
+
+def _is_short_number(cell: str) -> bool:
+    """Whether a cell of a page is set like a number: on one line, to the right."""
+    return len(cell) <= LONGEST_NUMBER and _is_number(cell)
 
 
 def _width(cell: str) -> int:

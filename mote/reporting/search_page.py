@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mote.reporting.contact_sheet import jpeg
-from mote.reporting.page import Section, write_page
+from mote.reporting.page import Head, Section, command_line, short, write_page
 
 TEMPLATE = Path(__file__).with_name("search_page.html.j2")
 SIDE = 240  # longest side of a frame in pixels
@@ -29,8 +29,33 @@ class ShownHit:
 def write_search_page(path: Path | str, found: Mapping[str, Sequence[ShownHit]], facts: Mapping[str, object]) -> Path:
     """Write the page of the hits of each query to `path` and return it; facts: where the numbers come from."""
     note = "Scores are cosines of features of videos and texts. Compare them within one query only."
-    sections = [Section(query, markup=hits_markup(hits)) for query, hits in found.items()]
-    return write_page(path, "Search", [*sections, Section("Provenance", note, facts=facts)])
+    sections = [
+        Section(query, "" if hits else "Nothing was found.", markup=hits_markup(hits) if hits else "")
+        for query, hits in found.items()
+    ]
+    features = str(facts.get("features") or "")
+    head = Head(
+        conclusion(found), _cards(found), data=f"features in {features}" if features else "", command=command_line()
+    )
+    return write_page(path, "Search", [*sections, Section("Provenance", note, facts=facts)], head)
+
+
+def conclusion(found: Mapping[str, Sequence[ShownHit]]) -> str:
+    """One sentence: the best hit of the query, or of how many queries there are hits."""
+    some = {query: hits for query, hits in found.items() if hits}
+    if not some:
+        return "Nothing was found."
+    if len(found) > 1:
+        return f"{len(some)} of {len(found)} queries have hits; scores compare within one query only."
+    (query, hits), *_ = some.items()
+    where = f", {hits[0].where}" if hits[0].where else ""
+    return f"Nearest to “{short(query, 60)}” is {short(hits[0].path, 80)}{where} (cosine {hits[0].score:.3f})."
+
+
+def _cards(found: Mapping[str, Sequence[ShownHit]]) -> list[tuple[str, str]]:
+    hits = [hit for part in found.values() for hit in part]
+    cards = [(str(len(found)), "queries"), (str(len(hits)), "hits shown"), (str(len({h.path for h in hits})), "videos")]
+    return [*cards, (f"{max(h.score for h in hits):.3f}", "highest cosine")] if hits else cards
 
 
 def hits_markup(hits: Sequence[ShownHit]) -> Markup:

@@ -17,7 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from mote.reporting.page import Section, write_page
+from mote.reporting.page import Head, Section, command_line, short, write_page
 
 TEMPLATE = Path(__file__).with_name("timeline.html.j2")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito (2008)
@@ -27,6 +27,7 @@ POINTS = 800  # of a curve at most; of longer videos means over neighbouring win
 STRIP = 16  # frames over time
 SIDE = 160  # pixels of their longest side
 TICKS = 5
+NOTHING = "none of these"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,42 @@ class ShownTimeline:
 def write_timeline_page(path: Path | str, shown: ShownTimeline, note: str, facts: Mapping[str, object]) -> Path:
     """Write the page and return its path; note: how windows were scored; facts: where the numbers come from."""
     sections = [Section("What happens when", markup=timeline_markup(shown, note)), Section("Provenance", facts=facts)]
-    return write_page(path, f"Timeline: {shown.path}", sections)
+    data = f"{clock(shown.end)} of video, {len(shown.centres)} windows, {len(shown.names)} names"
+    head = Head(conclusion(shown), _cards(shown), str(facts.get("model") or ""), data, "", command_line())
+    return write_page(path, f"Timeline: {shown.path}", sections, head)
+
+
+def conclusion(shown: ShownTimeline) -> str:
+    """One sentence: what the longest part of the video is, and how much of it has a name."""
+    lasting = _lasting(shown)
+    count, end = len(shown.segments), max(shown.end, 1e-3)
+    parts = f"{count} segment{'s' if count != 1 else ''}"
+    if not lasting:
+        return f"No part of the video reaches the threshold for any of the names ({parts})."
+    name, seconds = max(lasting.items(), key=lambda item: item[1])
+    named = 100 * sum(lasting.values()) / end
+    return (
+        f"“{short(name, 60)}” takes {min(100 * seconds / end, 100):.0f} % of the video, more than any other of"
+        f" {len(lasting)} names found; {min(named, 100):.0f} % of it has a name ({parts})."
+    )
+
+
+def _cards(shown: ShownTimeline) -> list[tuple[str, str]]:
+    lasting, end = _lasting(shown), max(shown.end, 1e-3)
+    longest = sorted(lasting.items(), key=lambda item: -item[1])[:3]
+    shares = [(f"{min(100 * seconds / end, 100):.0f} %", short(name, 60)) for name, seconds in longest]
+    nothing = sum(stop - start for start, stop, name, _ in shown.segments if name is None)
+    none = [(f"{100 * nothing / end:.0f} %", "none of the names")] if nothing else []
+    return [(clock(shown.end), "minutes and seconds of video"), *shares, *none]
+
+
+def _lasting(shown: ShownTimeline) -> dict[str, float]:
+    """Seconds of each name that a segment has."""
+    lasting: dict[str, float] = {}
+    for start, stop, name, _ in shown.segments:
+        if name is not None:
+            lasting[name] = lasting.get(name, 0.0) + stop - start
+    return lasting
 
 
 def link_to(video: str, page: Path | str) -> str | None:
@@ -79,7 +115,7 @@ def timeline_markup(shown: ShownTimeline, note: str) -> Markup:
         {
             "moment": f"{start:.3f}",
             "time": f"{clock(start)} \N{EN DASH} {clock(stop)}",
-            "name": name or "none of these",
+            "name": name or NOTHING,
             "colour": colours.get(name, OTHER) if name else None,
             "score": f"{score:.3f}",
         }
@@ -102,10 +138,7 @@ def timeline_markup(shown: ShownTimeline, note: str) -> Markup:
 
 def most_probable(shown: ShownTimeline) -> list[str]:
     """Names whose curves are drawn: those of segments, by their seconds in all, then those of the highest means."""
-    lasting: dict[str, float] = {}
-    for start, stop, name, _ in shown.segments:
-        if name is not None:
-            lasting[name] = lasting.get(name, 0.0) + stop - start
+    lasting = _lasting(shown)
     named = sorted(lasting, key=lambda name: -lasting[name])
     names = list(shown.names)
     means = [names[k] for k in np.argsort(-shown.scores.mean(axis=0), kind="stable").tolist()]
@@ -136,7 +169,7 @@ def clock(moment: float) -> str:
 def _bar(segment: tuple[float, float, str | None, float], end: float, top: Sequence[str]) -> dict[str, str]:
     start, stop, name, score = segment
     place = f"left: {100 * start / end:.3f}%; width: {100 * (stop - start) / end:.3f}%"
-    title = f"{clock(start)} \N{EN DASH} {clock(stop)}: {name or 'none of these'} {score:.3f}"
+    title = f"{clock(start)} \N{EN DASH} {clock(stop)}: {name or NOTHING} {score:.3f}"
     if name is None:
         return {"moment": f"{start:.3f}", "kind": "none", "style": place, "title": title, "name": ""}
     number = top.index(name) if name in top else None

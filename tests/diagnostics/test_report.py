@@ -101,7 +101,7 @@ def test_pictures_are_measured_and_the_files_explain_themselves(images, capsys):
     out = capsys.readouterr().out
     assert "10 of 24 samples, pixels" in out and "smoothness inequality (convolution)" in out
     folder = images / "a" / "diagnostics"
-    names = {"diagnose.json", "diagnose.csv", "diagnose_classes.svg", "diagnose_classes.png"}
+    names = {"diagnose.json", "diagnose.csv", "diagnose.html", "diagnose_classes.svg", "diagnose_classes.png"}
     assert {path.name for path in folder.iterdir()} == names | {"diagnose_lanczos.svg", "diagnose_lanczos.png"}
     document = json.loads((folder / "diagnose.json").read_text())
     assert document["provenance"]["seed"] == 3 and set(document["provenance"]["hashes"]) == {"weights", "samples"}

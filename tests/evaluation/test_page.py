@@ -37,7 +37,7 @@ def mote(*arguments):
 
 
 @pytest.mark.parametrize("gated", [False, True])
-def test_importance_is_the_logit_without_the_frame(clips, tmp_path, gated):
+def test_importance_is_what_the_logit_loses_without_the_frame(clips, tmp_path, gated):
     checkpoint = mote_reference.random_checkpoint(torch.Generator().manual_seed(3), embed=96, width=192)
     torch.save(checkpoint, tmp_path / "MoTE.pt")
     model = load(str(tmp_path / "MoTE.pt"))
@@ -48,7 +48,7 @@ def test_importance_is_the_logit_without_the_frame(clips, tmp_path, gated):
     frames = pixels.numpy()
     whole = mote_reference.logits(checkpoint, frames, text, gated)[0][2]
     expected = [
-        mote_reference.logits(checkpoint, np.delete(frames, t, axis=1), text, gated)[0][2] - whole for t in range(5)
+        whole - mote_reference.logits(checkpoint, np.delete(frames, t, axis=1), text, gated)[0][2] for t in range(5)
     ]
     assert found == pytest.approx(expected, abs=1e-4)
     assert np.ptp(expected) > 1e-2
@@ -91,7 +91,7 @@ def test_eval_leaves_a_page_of_its_clips(clips, tmp_path, capsys):
     assert "middle one of 6 views" in html and "Views (clips x crops): 2 x 3" in html
     result = json.loads((tmp_path / "eval.json").read_text())
     assert f"{result['top1_correct']} of 6" in html and str(clips / "list.txt") in html
-    assert not re.search(r"(src|href)=.?https?:|<script|@import|url\(|<iframe", html)
+    assert not re.search(r"(src|href)=.?https?:|@import|url\((?!#)|<iframe", html)
 
 
 def test_a_page_never_outlives_its_numbers(clips, tmp_path):
@@ -107,7 +107,7 @@ def test_undecodable_clips_are_named_and_not_drawn(clips, tmp_path):
     assert mote("eval", "tiny", *settings(clips, *bad), "--out", tmp_path) == 0
     html = (tmp_path / "eval" / "index.html").read_text()
     assert "6 of 7 listed clips were decoded" in html and html.count('<article class="clip">') == 6
-    assert "nowhere.mp4" in html.split("Could not be decoded")[1]
+    assert "nowhere.mp4" in html.split("Could not be decoded")[-1]
 
 
 def test_a_page_that_cannot_be_drawn_costs_no_numbers(clips, tmp_path, capsys, monkeypatch):

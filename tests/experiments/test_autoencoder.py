@@ -65,7 +65,9 @@ def test_train_evaluate_and_sample(stripes, judge, tmp_path, capsys):
     assert result["agreement"]["own"] > 0.9  # class = mode
     for kind, height in (("samples", 3), ("reconstructions", 10), ("interpolations", 10)):
         with Image.open(run / "evaluations" / f"eval_{kind}.png") as sheet:
-            assert sheet.size == (200, 20 * height)
+            assert sheet.height == 20 * height and 200 < sheet.width < 420  # images, and words beside each row
+    html = (run / "evaluations" / "eval" / "index.html").read_text()
+    assert "mode 2: " in html and "what came back" in html and html.count("<img") == 3 + 10 + 10
     assert json.loads((run / "best" / "model.json").read_text())["preprocessing"]["resize"] == "crop"
     assert mote("eval", run, "--out", tmp_path / "again") == 0
     again = json.loads((tmp_path / "again" / "eval.json").read_text())
@@ -80,6 +82,7 @@ def test_train_evaluate_and_sample(stripes, judge, tmp_path, capsys):
     assert drawn["images"][:, 6:].mean() > drawn["images"][:, :3].mean() + 20  # class 2: the stripe below
     assert mote("sample", run, "--count", 7, "--mode", 2, "--out", tmp_path / "twice.png") == 0
     assert (tmp_path / "grid.png").read_bytes() == (tmp_path / "twice.png").read_bytes()
+    assert "7 images drawn from the prior" in (tmp_path / "grid.html").read_text()
 
 
 @pytest.mark.parametrize("method", ["ae", "vae", "wae_mmd"])

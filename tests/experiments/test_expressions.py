@@ -118,8 +118,8 @@ def test_an_overlay_is_dark_where_nothing_is_seen_and_the_right_way_up():
     face = np.full((8, 8, 3), 100, dtype=np.uint8)
     share = np.array([[0.0, 1.0], [0.0, 0.0]], dtype=np.float32)
     over = overlay(face, share, side=32)
-    assert over[-1, 0].tolist() == [50, 50, 52] and over[0, -1].min() > over[-1, -1].max()
-    assert over[0, 0].tolist() == [50, 50, 52]
+    assert over[-1, 0].tolist() == [75, 75, 76] and over[0, -1].min() > over[-1, -1].max()
+    assert over[0, 0].tolist() == [75, 75, 76]
     assert (overlay(face, None, side=32) == 100).all()
 
 

@@ -106,7 +106,9 @@ def test_only_alpha_decodes_again(swept):
 
 def test_every_file_is_there_and_nothing_is_left_behind(swept):
     folder, _ = swept
-    assert {path.name for path in folder.iterdir()} == {f"frontier.{kind}" for kind in ("csv", "json", "png", "svg")}
+    files = {f"frontier.{kind}" for kind in ("csv", "json", "png", "svg")} | {"index.html"}
+    assert {path.name for path in folder.iterdir()} == files
+    assert "The best harmonic mean has the setting" in (folder / "index.html").read_text()
     document = json.loads((folder / "frontier.json").read_text())
     names = ["model", "alpha 0.5", "gate off", "gate 0.5", "gate TFM", "expert 1", "expert 2", "expert 3"]
     assert [row["name"] for row in document["rows"]] == names == list(table(folder))

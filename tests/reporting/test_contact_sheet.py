@@ -89,7 +89,7 @@ def test_frames_are_shown_small_and_in_order():
 def test_strip_shows_sign_and_size_by_colour_and_text():
     found = cells(contact_sheet([clip([-2.0, 0.0, 1.0, 2.0])]))
     assert [text for _, _, text in found] == ["\u22122.0", "0", "+1.0", "+2.0"]
-    assert [colour for colour, _, _ in found] == ["#0072b2", "#f2f2f2", "#e4a879", "#d55e00"]  # the third is halfway
+    assert [colour for colour, _, _ in found] == ["#d55e00", "#f2f2f2", "#79b2d2", "#0072b2"]  # the third is halfway
 
 
 def test_one_scale_for_all_strips():
@@ -97,7 +97,7 @@ def test_one_scale_for_all_strips():
     assert largest_change([*clips, clip()]) == 8
     assert contact_sheet(clips) == contact_sheet(clips, scale=8.0)
     both, alone = cells(contact_sheet(clips)), cells(contact_sheet(clips[1:]))
-    assert both[4][0] != both[0][0] == alone[0][0] == "#0072b2"
+    assert both[4][0] != both[0][0] == alone[0][0] == "#d55e00"
 
 
 def luminance(colour):
@@ -135,6 +135,23 @@ def test_bars_have_the_lengths_of_the_probabilities():
     ]
     assert "<h3>surfing: taken for skiing</h3>" in html
     assert "<h3>skiing: right</h3>" in contact_sheet([clip()])
+
+
+def test_the_true_class_is_always_among_the_bars():
+    row = {"path": "x", "label": "z", "predicted": "a"}
+    row |= {f"top{k}": name for k, name in enumerate("abcde", 1)} | {f"top{k}_probability": "0.1" for k in range(1, 6)}
+    html = contact_sheet([shown_clip({**row, "label_probability": "0.02"}, dots(1))])
+    assert html.count("<li") == 6 and "z (true)" in html and "2.0 %" in html
+    older = contact_sheet([shown_clip(row, dots(1))])  # a table that does not say it
+    assert "z (true)" in older and "&lt; 10.0 %" in older
+
+
+def test_words_below_frames_are_their_description():
+    shown = ShownClip("x", dots(2), "skiing", TOP, under=["the face", "true: <b>"])
+    html = contact_sheet([shown])
+    assert html.count("true: &lt;b&gt;") == 2 and 'alt="the face"' in html
+    with pytest.raises(ValueError, match="1 texts below 2 frames"):
+        ShownClip("x", dots(2), "skiing", TOP, under=["the face"])
 
 
 def test_nearly_uniform_probabilities_get_more_digits():

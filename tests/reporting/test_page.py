@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mote.reporting.inline_svg import inline_svg
 from mote.reporting.page import (
+    Head,
     Section,
+    command_line,
     data_uri,
+    day,
     markdown_table,
     percent,
     text_table,
@@ -18,7 +22,7 @@ from mote.reporting.page import (
     write_page,
 )
 
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "input"}
 EVIL = "<script>alert('&')</script>"
 
 
@@ -35,11 +39,21 @@ class Reader(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
 
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attrs]
+
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
         self.text.append(data)
+
+
+SVG = """<?xml version="1.0"?><!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/svg11.dtd">
+<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="0 0 40 20" width="40pt">
+<metadata>http://example.org</metadata><defs><path id="p" d="M0 0" style="stroke: #0072b2; fill: #ffffff"/></defs>
+<use xlink:href="#p"/><g clip-path="url(#p)"><text style="fill: #000000">line</text></g></svg>"""
 
 
 @pytest.fixture
@@ -52,7 +66,7 @@ def picture(tmp_path):
 @pytest.fixture
 def page(tmp_path, picture):
     svg = tmp_path / "line.svg"
-    svg.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"/>')
+    svg.write_text(SVG)
     sections = [
         Section("Result", "Some words.", table=[{"method": EVIL, "top-1": "61.4 [58.1, 64.6]"}]),
         Section("Pictures", figures=[(picture, 'a "red" dot'), (svg, "a line")]),
@@ -83,17 +97,56 @@ def test_page_is_well_formed_and_complete(page):
 def test_page_stands_alone(page):
     reader = read(page)
     sources = [value for _, name, value in reader.attributes if name in {"src", "href", "srcset", "poster", "action"}]
-    assert len(sources) == 3  # two pictures and the empty icon
-    assert all(source.startswith("data:") for source in sources)
+    assert len(sources) == 2 + 4  # a picture and the empty icon, and links to the four sections
+    assert all(source.startswith(("data:", "#part-")) for source in sources)
     html = page.read_text(encoding="utf-8")
-    assert not re.search(r"https?://|@import|url\(", html)
-    assert "script" not in reader.tags
+    assert not re.search(r"https?://|@import|url\((?!#)", html)
+    assert "script" not in reader.tags  # nothing to sort
+
+
+def test_figures_take_the_colours_of_the_page_and_ids_of_their_own(page):
+    html = page.read_text(encoding="utf-8")
+    figure = html[html.index("<svg") : html.index("</svg>")]
+    assert 'role="img" aria-label="a line"' in figure and 'viewBox="0 0 40 20"' in figure
+    assert "stroke: var(--c0); fill: none" in figure and "fill: currentColor" in figure
+    assert 'id="f2-p"' in figure and 'href="#f2-p"' in figure and "url(#f2-p)" in figure and "metadata" not in figure
+    with pytest.raises(ValueError, match="has no <svg>"):
+        inline_svg("<html></html>", "", "f1")
 
 
 def test_page_escapes_what_it_is_given(page):
     reader = read(page)
     assert "script" not in reader.tags
     assert "".join(reader.text).count(EVIL) == 3  # title, heading, cell
+
+
+def test_the_head_says_what_is_known(tmp_path):
+    head = Head(f"It works {EVIL}.", [("92.8 %", "top-1"), ("3", "lost")], model="tiny", date="30 November 2026")
+    reader = read(write_page(tmp_path / "index.html", "Title", [Section("Alone", "words")], head))
+    text = "".join(reader.text)
+    assert EVIL in text and "92.8 %" in text and "30 November 2026" in text and "nav" not in reader.tags
+    assert head.about == [("model", "tiny"), ("date", "30 November 2026")]
+    assert (day("2026-11-03T12:00:00+00:00"), day(None), day("soon")) == ("3 November 2026", "", "")
+
+
+def test_long_tables_are_sorted_and_folded_and_intervals_stand_apart(tmp_path):
+    rows = [{"class": f"c{i}", "recall": percent(i / 30, (0, 1))} for i in range(30)]
+    html = write_page(
+        tmp_path / "index.html", "T", [Section("A", table=rows), Section("B", table=rows[:20])]
+    ).read_text()
+    assert html.count("<input") == 1 and "Show all 30 rows" in html and html.count('<table class="sorts ') == 2
+    assert '<td class="number between"' in html and '0.0 <span class="interval">[0.0, 100.0]</span>' in html
+    assert html.count("<script>") == 1
+
+
+def test_the_command_is_that_of_mote(monkeypatch):
+    for program, said in (
+        ("/x/bin/mote", "mote eval 'a b'"),
+        ("/x/mote/__main__.py", "mote eval 'a b'"),
+        ("pytest", ""),
+    ):
+        monkeypatch.setattr("sys.argv", [program, "eval", "a b"])
+        assert command_line() == said
 
 
 def test_data_uri_holds_the_file(picture, tmp_path):
@@ -108,7 +161,7 @@ def test_data_uri_holds_the_file(picture, tmp_path):
 
 def test_empty_parts_leave_no_trace(tmp_path):
     reader = read(write_page(tmp_path / "index.html", "Title", [Section("Alone", "words")]))
-    assert not {"table", "img", "pre", "details"} & set(reader.tags)
+    assert not {"table", "img", "pre", "details", "nav", "dl"} & set(reader.tags)
 
 
 def test_percent():

@@ -5,9 +5,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from made_pages import frontier_rows
 from PIL import Image
 
-from mote.reporting import plots
+from mote.reporting import frontier_plot, plots
+from mote.reporting.page import short
 
 ROWS = [
     {
@@ -61,17 +63,37 @@ def test_tradeoff_points_and_bars_stand_where_the_rows_say(tmp_path, drawn):
     assert len(looks) == len(ROWS)
 
 
-def test_tradeoff_labels_are_readable(tmp_path, drawn):
+def test_tradeoff_names_stand_in_the_legend(tmp_path, drawn):
     plots.tradeoff_plot(ROWS, tmp_path / "trade")
-    axes = drawn[0].axes[0]
-    drawn[0].draw_without_rendering()  # saving left sizes at the resolution of the PNG file
-    labels = [text for text in axes.texts if text.get_text() in {row["method"] for row in ROWS}]
-    assert len(labels) == len(ROWS)
-    boxes = [label.get_window_extent() for label in labels]
-    frame = axes.get_window_extent()
+    (legend,) = drawn[0].legends
+    assert [text.get_text() for text in legend.get_texts()] == [row["method"] for row in ROWS]
+
+
+def test_labels_on_the_frontier_cover_nothing_and_intervals_are_drawn(tmp_path, monkeypatch):
+    figures, save = [], frontier_plot._save
+    monkeypatch.setattr(frontier_plot, "_save", lambda figure, path: (figures.append(figure), save(figure, path))[1])
+    rows = frontier_rows()
+    frontier_plot.frontier_plot(rows, tmp_path / "frontier")
+    (axes,) = figures[0].axes
+    figures[0].set_dpi(100)
+    figures[0].draw_without_rendering()
+    labels = {frontier_plot.label_of(row) for row in rows}
+    texts = [text for text in axes.texts if text.get_text() in labels]
+    assert len(texts) >= len(rows) - 2  # of points upon points one or two may find no place
+    boxes, frame = [text.get_window_extent() for text in texts], axes.get_window_extent()
     for i, box in enumerate(boxes):
         assert box.count_overlaps(boxes[:i]) == 0
         assert frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+    lines = [line.get_xydata() for line in axes.lines]
+    for row in rows:
+        across = 100 * np.array([[end, row["zero_shot"]] for end in row["closed_set_interval"]])
+        assert any(line.shape == (2, 2) and np.allclose(line, across) for line in lines)
+
+
+def test_long_names_keep_both_ends():
+    assert short("ordinary class number 530", 20) == "ordinary clas\u2026er 530"
+    assert short("  a\n b ", 20) == "a b" and short("abc", 3) == "abc"
+    assert short("\u52d5\u4f5c\u306e\u540d\u524d", 9) == "\u52d5\u4f5c\u306e\u2026\u524d"
 
 
 def test_curves_join_equal_harmonic_means(tmp_path, drawn):
@@ -107,10 +129,20 @@ def test_confusion_shows_row_percentages(tmp_path, drawn):
         plots.confusion_plot(matrix, ["a", "b"], tmp_path / "confusion")
 
 
-def test_confusion_of_many_classes_drops_the_names(tmp_path, drawn):
-    names = [f"class {i}" for i in range(100)]
-    plots.confusion_plot(np.eye(100, dtype=int).tolist(), names, tmp_path / "confusion")
-    assert not {text.get_text() for text in drawn[0].axes[0].get_yticklabels()} & set(names)
+def test_confusion_of_few_classes_names_and_numbers_them_of_many_numbers_them(tmp_path, drawn):
+    for count in (3, 100):
+        names = [f"class {i}" for i in range(count)]
+        plots.confusion_plot(np.eye(count, dtype=int).tolist(), names, tmp_path / "confusion")
+    few, many = ([text.get_text() for text in figure.axes[0].get_yticklabels()] for figure in drawn)
+    assert few == ["class 0  1", "class 1  2", "class 2  3"] and not {*many} & {*names}
+
+
+def test_a_cell_of_very_many_classes_is_the_largest_of_several(tmp_path, drawn):
+    counts = np.eye(400, dtype=int) * 3
+    counts[7, 391] = 1
+    plots.confusion_plot(counts.tolist(), [str(i) for i in range(400)], tmp_path / "confusion")
+    shown = drawn[0].axes[0].images[0].get_array()
+    assert shown.shape == (134, 134) and shown[2, 130] == 25 and (shown.diagonal() == 100).sum() >= 133
 
 
 def test_curves_show_every_term_and_nothing_else(tmp_path, drawn):

@@ -21,7 +21,7 @@ def test_each_hit_has_its_frame_its_place_and_its_score(tmp_path):
     page = write_search_page(tmp_path / "hits.html", {EVIL: hits(4), "nothing": []}, {"templates": ["{}"]})
     html = page.read_text()
     assert html.count("data:image/jpeg") == 3 and html.count("no frame could be decoded") == 1
-    assert "<script>" not in html and html.count("&lt;script&gt;") == 5  # the query, and a path four times
+    assert "<script>" not in html and html.count("&lt;script&gt;") == 6  # the query and its link, and a path four times
     for words in (
         "<b>1.</b> 0.3000",
         "<b>4.</b> 0.2700",
