@@ -25,16 +25,17 @@ class ImageConfig(Section):
     # lenet, mlp, resnet8, resnet20, resnet32, timm:NAME, or backbone: the visual tower of model.backbone, with class
     # names as the head.
     net: Text = "resnet20"
-    pretrained: bool = False  # timm: start from its published weights, which are downloaded
+    pretrained: bool = False  # net=timm:NAME: start from its published weights, which are downloaded
     # Run directory or model folder of the same net to start from, as of `mote compact`; with task=expression also a
     # file of weights, whose head is left out.
     init: Place | None = None
     channels: Literal[1, 3] = 3  # 1 = gray, 3 = colour
     dropout: ShareBelowOne = 0.0  # probability of dropping a feature before the head
-    pad: Few = 0  # > 0: pad by so many pixels and crop at random, in place of data.crop_scale
-    # Of pixels in [0, 1], one or one per channel; timm and backbone have their own.
+    pad: Few = 0  # pixels of padding, after which is cropped at random, in place of data.crop_scale; 0 = none
+    # Mean of pixels in [0, 1], one number or one per channel; timm and backbone have their own.
     mean: Annotated[tuple[Share, ...], Filled] = (0.5,)
-    std: Annotated[tuple[Moderate, ...], Filled] = (0.25,)  # likewise
+    # Standard deviation of pixels in [0, 1], one number or one per channel; timm and backbone have their own.
+    std: Annotated[tuple[Moderate, ...], Filled] = (0.25,)
 
 
 class AutoencoderConfig(Section):
@@ -48,12 +49,13 @@ class AutoencoderConfig(Section):
     modes: Size = 10  # gm, ae, wae_mmd: Gaussians of the mixture
     separation: Moderate = 6.0  # gm, wae_mmd: distance of the Gaussians in standard deviations; below 4 they overlap
     conditional: bool = False  # gm: Gaussian k is class k, by the labels; needs modes = number of classes
-    reconstruction_weight: NonNegative = 2000.0  # of the mean squared error of pixels in [0, 1]; 1 / the error aimed at
-    cdf_weight: NonNegative = 1.0  # gm: of the term of distributions; gm terms are 1 for a perfect encoder
-    covariance_weight: NonNegative = 1.0  # gm: of the term of covariances
-    mean_weight: NonNegative = 1.0  # gm: of the term of means
-    kl_weight: NonNegative = 1.0  # vae: of the KL divergence in nats
-    mmd_weight: NonNegative = 100.0  # wae_mmd: of the squared MMD to the mixture
+    # Weight of the mean squared error of pixels in [0, 1]; 1 / the error aimed at.
+    reconstruction_weight: NonNegative = 2000.0
+    cdf_weight: NonNegative = 1.0  # gm: weight of the term of distributions; gm terms are 1 for a perfect encoder
+    covariance_weight: NonNegative = 1.0  # gm: weight of the term of covariances
+    mean_weight: NonNegative = 1.0  # gm: weight of the term of means
+    kl_weight: NonNegative = 1.0  # vae: weight of the KL divergence in nats
+    mmd_weight: NonNegative = 100.0  # wae_mmd: weight of the squared MMD to the mixture
     judge: Place | None = None  # run of task=image whose features and classes score the samples; null = neither
 
     @model_validator(mode="after")

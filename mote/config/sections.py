@@ -70,12 +70,16 @@ class DataConfig(Section):
     # bars), squash (both sides to size), crop (the central square, then to size); null = the network's own.
     resize: Literal["shortest", "longest", "squash", "crop"] | None = None
     fill: tuple[Level, Level, Level] | None = None  # colour of the bars, RGB; null = the network's own
-    mean: tuple[Share, Share, Share] | None = None  # of a CLIP's pixels in [0, 1], R, G, B; null = its own
-    std: tuple[AboveZero, AboveZero, AboveZero] | None = None  # likewise
-    sampling: Literal["segment", "dense"] = "segment"  # a frame from each equal part of the video, or every stride-th
+    # Mean of a CLIP's pixels in [0, 1], R, G, B; null = its own.
+    mean: tuple[Share, Share, Share] | None = None
+    # Standard deviation of a CLIP's pixels in [0, 1], R, G, B; null = its own.
+    std: tuple[AboveZero, AboveZero, AboveZero] | None = None
+    # segment: a frame from each equal part of the video; dense: every stride-th.
+    sampling: Literal["segment", "dense"] = "segment"
     stride: Positive = 4  # distance between the frames of a dense clip, in frames of the video
-    difference: Natural = 0  # > 0: the network sees each frame minus the one so many frames before it
-    shuffle_shards: Positive | None = None  # archives of `mote data shard` shuffled together; null = the whole list
+    difference: Natural = 0  # 0 = off; n: the network sees each frame minus the frame n before it
+    # Archives of `mote data shard` shuffled together; null = the whole list is shuffled.
+    shuffle_shards: Positive | None = None
     decoder: Literal["pyav", "decord"] = "pyav"  # decord gives other frames than asked for of some files; to compare
     near_keyframes: bool = False  # training reads the key frame nearest to each sampled frame: cheaper decoding
     crop_scale: tuple[Share, Share] = (0.08, 1.0)  # smallest and largest area of a random crop, as shares of the frame
@@ -105,7 +109,8 @@ class TuningConfig(Section):
 
     vision: Literal["frozen", "lora", "full"] = "full"  # visual tower; full learns at optim.backbone_lr_scale
     text: Literal["frozen", "lora", "full"] = "frozen"  # text tower; if tuned, every step computes the class features
-    adapt: Literal["attention", "mlp", "all"] = "all"  # layers that get LoRA adapters
+    # Layers that get LoRA adapters: of attention, of feed-forward networks (mlp), or both.
+    adapt: Literal["attention", "mlp", "all"] = "all"
     rank: Size = 16  # rank of the adapters
     alpha: AboveZero = 16.0  # the adapters' update is multiplied by alpha / rank
     lr_scale: AboveZero = 1.0  # learning rate of the adapters as a multiple of optim.lr
@@ -119,9 +124,11 @@ class LossConfig(Section):
 
     merged_weight: NonNegative = 0.5  # weight of the loss of randomly merged experts (lambda of the paper)
     anchor_weight: NonNegative = 0.1  # weight of the squared distance of the head's output from its input (eta)
-    anchor: Literal["released", "paper"] = "released"  # that distance as in the authors' code, or as in the paper
+    # The distance of anchor_weight: as in the authors' code, or as in the paper.
+    anchor: Literal["released", "paper"] = "released"
     routing: Literal["one", "all"] = "one"  # draw one expert per layer and step, or run the batch through each expert
-    merged: Literal["ce", "kl", "mse"] = "ce"  # merged pass learns from labels (ce), or the routed pass (kl, mse)
+    # The merged pass learns from labels (ce), or from the routed pass (kl, mse).
+    merged: Literal["ce", "kl", "mse"] = "ce"
     # Expert i is drawn by softmax(i / temperature); .inf = all alike.
     route_temperature: Annotated[float, Field(ge=1e-20, allow_inf_nan=True)] = 1.0
     # Set from which the merging temperature of a layer is drawn; each is positive or negative, .inf = all alike.
@@ -140,7 +147,7 @@ class LossConfig(Section):
 class MixingConfig(Section):
     """Mixed-sample augmentation of training batches (mote/datasets/mixing.py). Off without methods."""
 
-    # Of several, one is drawn each time.
+    # What is mixed, and how; of several methods one is drawn each time. Empty = nothing is mixed.
     methods: Annotated[tuple[Literal["mixup", "cutmix", "hmix", "gmix"], ...], Different] = ()
     alpha: Moderate = 1.0  # the share lambda of the first sample is drawn from Beta(alpha, alpha)
     ratio: ShareAboveZero = 0.5  # hmix: volume of its box over the volume of the box of cutmix
@@ -159,6 +166,7 @@ class RDropConfig(Section):
 class ImbalanceConfig(Section):
     """What task=expression and task=video do about classes of unequal size (mote/config/imbalance_methods.py)."""
 
+    # How the loss, the batches or the head make up for classes of unequal size.
     method: Literal[
         "ce",  # cross-entropy, nothing else
         "weighted",  # cross-entropy, class c weighted by 1 / n_c, n_c its number of training samples
@@ -177,12 +185,14 @@ class ImbalanceConfig(Section):
     epsilon: ShareBelowOne = 0.1  # smoothing, mek: share of the target that the other classes get
     tau: Exponent = 1.0  # logit_adjustment: factor of the log frequencies
     gamma: Exponent = 2.0  # focal: exponent
-    beta: ShareBelowOne = 0.9999  # class_balanced, ldam_drw: of the effective number; 0 = equal
+    beta: ShareBelowOne = 0.9999  # class_balanced, ldam_drw: of the effective number of samples; 0 = all classes alike
     margin: Annotated[NonNegative, Field(le=2)] = 0.5  # ldam_drw: margin of the rarest class, in cosines
     scale: Moderate = 30.0  # ldam_drw: multiplier of the cosines of the head
     defer: Share = 0.8  # ldam_drw: share of training before its class weights are used
-    posthoc: Literal["none", "logit_adjustment", "tau_norm"] = "none"  # correction in evaluation and prediction only
-    posthoc_tau: Exponent = 1.0  # strength of that correction; 0 = none
+    # Correction in evaluation and prediction only: none; logit_adjustment, log class frequencies are subtracted from
+    # the logits; tau_norm, weights of the head are divided by their norm to the power posthoc_tau.
+    posthoc: Literal["none", "logit_adjustment", "tau_norm"] = "none"
+    posthoc_tau: Exponent = 1.0  # strength of the correction `posthoc`; 0 = none
 
 
 class OptimConfig(Section):
@@ -198,15 +208,17 @@ class OptimConfig(Section):
     batch_size: Many = 144  # samples per optimizer step, over all processes and accumulation steps
     accumulation: Positive = 1  # forward and backward passes per optimizer step: less memory, the same batch
     clip_norm: AboveZero | None = None  # largest norm of the gradient, longer ones are scaled down; null = no limit
-    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"  # auto = bf16 where the hardware has it, else fp32
+    # Numbers of matrix products in training: fp32, bf16, fp16 (a GPU only); auto = bf16 where the hardware has it, else
+    # fp32. Weights stay fp32.
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     sync_routing: bool = False  # all processes draw the same experts in a step
 
 
 class SparsityConfig(Section):
     """Structured sparsity by group lasso (mote/sparsity); `mote compact` then removes what is zero."""
 
-    strength: Share = 0.0  # 0 = off; at most 1: share of its updates that a group must agree upon to stay
-    groups: Annotated[  # kinds
+    strength: Share = 0.0  # share of its updates that a group must agree upon to stay; 0 = no sparsity
+    groups: Annotated[  # kinds of groups of weights that become zero together
         tuple[Literal["units", "heads", "sublayers", "filters", "channels", "shapes"], ...], Different
     ] = ("units",)
     # Name pattern of a layer -> factor of strength; the first match counts.
@@ -226,20 +238,24 @@ class EvaluationConfig(Section):
     """The list that is scored, and how."""
 
     manifest: Place | None = None  # list to score: a manifest, or a folder with one folder per class
-    root: Place | None = None  # as data.root
-    split: Text | None = None  # as data.split
+    root: Place | None = None  # folder that relative paths of the list start from; null = the folder of the list
+    split: Text | None = None  # value of the column `split` of a .csv list to keep; null = all rows
     classes: Place | None = None  # class-name file for a zero-shot vocabulary; null = the classes of training
-    templates: Place | None = None  # as data.templates; null = those of the model
+    templates: Place | None = None  # prompt-template file, one {} per line; null = those of the model
     clips: Count = 1  # clips per video, spread over its length
     crops: Literal[1, 3] = 1  # crops per frame: the central square, or three along the longer side
-    fusion: Literal["mean_softmax", "reference", "mean_logits"] = "mean_softmax"  # mean over clips and crops of what
+    # What is averaged over clips and crops: probabilities (mean_softmax), logits (mean_logits), or as the authors' code
+    # does it (reference).
+    fusion: Literal["mean_softmax", "reference", "mean_logits"] = "mean_softmax"
     modulation: bool | None = None  # temporal feature modulation; null = for other classes than those of training
     modulation_k: Positive | None = None  # nearest training classes a class is compared with; null = the model's, 5
-    modulation_gamma: Moderate | None = None  # smaller = less of the temporal head for unlike classes; null = 0.05
+    # Smaller = less of the temporal head for unlike classes; null = the model's, 0.05.
+    modulation_gamma: Moderate | None = None
     alpha: Share = 1.0  # weights used: alpha * tuned + (1 - alpha) * original CLIP
     bad_videos: Literal["error", "count_wrong"] = "error"  # an undecodable video is an error, or counts as wrong
     batch_size: Many = 16  # videos decoded at once in a process; on a GPU, also encoded at once
-    precision: Literal["fp32", "bf16", "auto"] = "fp32"  # of matrix products; auto = bf16 where the hardware has it
+    # Numbers of matrix products in evaluation: fp32, bf16; auto = bf16 where the hardware has it, else fp32.
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
     cache: Place | None = "auto"  # folder of frame features; auto = the user's cache (none for tiny), null = none
     every: Positive = 1  # epochs between evaluations during training
     unknown: Place | None = None  # list or folder of clips of no listed class, to measure the answer "none of these"
@@ -254,6 +270,8 @@ class RunConfig(Section):
     out: Place | None = None  # run directory
     save_every: Positive | None = None  # optimizer steps between checkpoints; null = once an epoch
     keep: Positive = 1  # checkpoints kept in last/
-    select: Literal["last", "top1", "top5", "mean_class_recall"] = "last"  # best/: last epoch, or highest such metric
-    trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Different] = ()  # programs that also get the log
+    # What best/ holds: the last epoch, or the one with the highest such metric.
+    select: Literal["last", "top1", "top5", "mean_class_recall"] = "last"
+    # Programs that get the log as well; an extra package each.
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Different] = ()
     cpu: bool = False  # train on the CPU even where there is a GPU

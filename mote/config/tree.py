@@ -29,7 +29,7 @@ MAX_FRAMES = 77  # of a new temporal head, `mote.models.temporal`
 class Config(Section):
     """The whole tree. A run directory holds it as `config.yaml`."""
 
-    seed: Seed = 0  # of every random draw; the same seed gives the same run
+    seed: Seed = 0  # seed of every random draw; the same seed gives the same run
     # What is trained: video, a CLIP model with a temporal head; image, a network for still images; expression, one for
     # faces whose classes are unequal in size; autoencoder, an image autoencoder to draw samples from.
     task: Literal["video", "image", "expression", "autoencoder"] = "video"

@@ -6,6 +6,7 @@ follows YAML 1.1, where most of these are something else.) Refused, because a se
 key that stands twice, tags, anchors, aliases, merge keys and, in an override, comments.
 """
 
+import math
 import re
 
 import yaml
@@ -76,9 +77,12 @@ def parse_yaml(text: str, *, override: bool = False) -> object:
     return _value(node, [])
 
 
-def to_yaml(tree: object) -> str:
-    """Plain values as YAML that `parse_yaml` reads back."""
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+def to_yaml(tree: object, *, one_line: bool = False) -> str:
+    """Plain values as YAML that `parse_yaml` reads back; `one_line` as an override has it."""
+    if not one_line:
+        return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    line = yaml.dump(tree, Dumper=_Dumper, default_flow_style=True, width=math.inf, allow_unicode=True)
+    return line.removesuffix("...\n").strip()
 
 
 def _value(node: yaml.Node, keys: list[str]) -> object:
