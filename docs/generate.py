@@ -1,4 +1,4 @@
-"""The pages of the documentation that are made from the package: settings, commands, Python interface, results, protocols.
+"""Pages of the documentation that are made from the package: settings, commands, Python interface, results, protocols.
 
 Written when the documentation is built (`conf.py`), so that they cannot differ from the package. Nothing here imports
 Sphinx, and the Python interface is read from the source, so torch is not imported for it.
@@ -15,6 +15,7 @@ PUBLIC = {  # what users of the library import, by topic
     "Models": (
         "mote.load",
         "mote.inference.classifier.VideoClassifier",
+        "mote.inference.pipeline.NamesFiles",
         "mote.inference.images.ImageClassifier",
         "mote.inference.latent.LatentModel",
         "mote.inference.model.Prediction",
@@ -69,8 +70,8 @@ def commands() -> str:
     from mote.cli import _parser
 
     intro = (
-        "# Commands\n\nWhat `mote VERB --help` prints. Exit codes: 0 done; 1 done, but some inputs could not be used; 2 "
-        "a mistake in what was asked for, told in one line. `mote --traceback VERB ...` shows where an error arose.\n"
+        "# Commands\n\nWhat `mote VERB --help` prints. Exit codes: 0 done; 1 done, but some inputs could not be used; "
+        "2 a mistake in what was asked for, told in one line. `mote --traceback VERB ...` shows where an error arose.\n"
     )
     return intro + "\n".join(_help(_parser(), 2))
 

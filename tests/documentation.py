@@ -17,7 +17,7 @@ SITE = sorted(page for page in DOCS.rglob("*.md") if not {"_build", "generated"}
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data" / "README.md", ROOT / "configs" / "README.md"]
 PAGES += [ROOT / "tools" / "README.md", *SITE]
 TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
-LEADING = {"uv": ("run",), "srun": (), "time": (), "do": (), "nohup": ()}  # what may stand before a command
+LEADING = {"srun", "time", "do", "nohup"}  # what may stand before a command
 
 
 class Block(NamedTuple):
@@ -50,7 +50,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The simple commands of a shell block as words, without comments, loops, redirections and variables before them."""
+    """The simple commands of a shell block as words, without comments, loops, redirections and variables."""
     found = []
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|<>")
@@ -67,11 +67,8 @@ def commands(text: str) -> list[list[str]]:
 
 
 def _simple(words: list[str]) -> list[str]:
-    while words and (words[0] in LEADING or re.match(r"^[A-Z_]+=", words[0])):
-        follows = LEADING.get(words[0], ())
-        words = words[1:]
-        if words and words[0] in follows:
-            words = words[1:]
+    while words and (words[0] in LEADING or words[:2] == ["uv", "run"] or re.match(r"^[A-Z_]+=", words[0])):
+        words = words[2 if words[0] == "uv" else 1 :]
     if words[:2] == ["accelerate", "launch"] and "-m" in words:
         words = words[words.index("-m") + 1 :]
     if ">" in words:

@@ -14,6 +14,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from mote.datasets.mixing import METHODS
 from mote.models.routing import DEFAULT_TEMPERATURES, expert_weights
@@ -39,9 +40,10 @@ def routing(axes: list[Axes]) -> None:
 
 def merging(axes: list[Axes]) -> None:
     """Weights of four experts in a merge, for every temperature that may be drawn."""
-    shades = matplotlib.colormaps["coolwarm"]
-    for place, tau in enumerate(DEFAULT_TEMPERATURES):
-        colour = "#000000" if tau == np.inf else shades(place / (len(DEFAULT_TEMPERATURES) - 2))
+    shades, levels = matplotlib.colormaps["coolwarm"], np.unique(np.abs(DEFAULT_TEMPERATURES))
+    for tau in DEFAULT_TEMPERATURES:
+        strength = 0.5 - 0.5 * np.searchsorted(levels, abs(tau)) / len(levels)
+        colour = "#000000" if tau == np.inf else shades(0.5 + np.sign(tau) * strength)
         label = "∞" if tau == np.inf else f"{tau:+g}"
         axes[0].plot(range(1, 5), expert_weights(4, tau), "o-", color=colour, label=label)
     axes[0].set(xlabel="expert i", ylabel="weight in the merge", xticks=range(1, 5))
@@ -100,7 +102,8 @@ def mixing(axes: list[Axes]) -> None:
     for place, (name, method) in zip(axes, METHODS.items(), strict=True):
         mask = method(lam, centre, (64, 64), 0.5).expand(1, 64, 64)[0]
         place.imshow(mask, cmap="gray", vmin=0, vmax=1)
-        place.set(title=f"{name}, mean {mask.mean():.2f}", xticks=[], yticks=[])
+        place.set(xticks=[], yticks=[])
+        place.set_title(f"{name}, mean {mask.mean():.2f}", fontsize=10)
 
 
 def autoencoder(axes: list[Axes]) -> None:
@@ -121,8 +124,10 @@ def diagnostics(axes: list[Axes]) -> None:
     numbers = np.array([[float(cell) for cell in row] for row in rows])
     ratio = numbers[:, 0] / numbers[:, 1]
     for place, column, label in zip(axes, (3, 5), ("Gauss-Newton trace", "gradient in the input"), strict=True):
-        place.loglog(ratio, numbers[:, column], "o", color=COLOURS[0])
-        place.set(xlabel="learning rate / batch size", ylabel=label)
+        place.semilogx(ratio, numbers[:, column], "o", color=COLOURS[0])
+        place.set(xlabel="learning rate / batch size", ylabel=label, ylim=(0, None))
+        place.set_xticks([0.004, 0.01, 0.03, 0.06], ["0.004", "0.01", "0.03", "0.06"])
+        place.xaxis.set_minor_locator(NullLocator())
 
 
 FIGURES: dict[str, tuple[Callable[[list[Axes]], None], int]] = {  # name -> how it is drawn, number of panels

@@ -14,7 +14,7 @@ from mote.cli import _parser
 from mote.config import ConfigError, load
 
 sys.path.insert(0, str(DOCS))
-import generate  # noqa: E402
+import generate
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 LANGUAGES = {"sh", "python", "text", "yaml", "bibtex", "{toctree}", "{include}", "{math}", "{figure}", "{note}"}
@@ -87,7 +87,7 @@ def test_names_of_the_package_in_code_spans_exist():
     """`mote.a.b`, `file.py` with a folder, and recipes that pages name."""
     for page in PAGES:
         for span in re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)):
-            if re.fullmatch(r"(mote|tools|tests|configs|docs|data)/[\w./-]+\.(py|md|yaml|txt|csv)", span):
+            if re.fullmatch(r"(mote|tools|tests|configs|docs|data)/[a-z0-9_./-]+\.(py|md|yaml|txt|csv)", span):
                 assert (ROOT / span).is_file(), f"{page}: {span}"
             elif re.fullmatch(r"mote(\.[A-Za-z_]\w*)+", span):
                 assert _exists(span), f"{page}: {span}"
@@ -177,6 +177,25 @@ def test_every_error_of_ours_is_explained():
             bases = {base.id for base in getattr(node, "bases", []) if isinstance(base, ast.Name)}
             if isinstance(node, ast.ClassDef) and any(re.search("Error$|Exception$", base) for base in bases):
                 assert f"`{node.name}`" in text, f"{file}: {node.name}"
+
+
+def test_messages_in_the_troubleshooting_are_ours():
+    """Every part of a quoted message without numbers and places stands in a text of the package."""
+    strings = []
+    for file in (ROOT / "mote").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                strings.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+                strings.append("".join(map(str, parts)))
+    text, page = "\n".join(strings), (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    for cell in re.findall(r"^\| (`.*?) \|", page, flags=re.M):
+        for message in re.findall(r"`([^`]+)`", cell):
+            for part in re.split(r"\.\.\.|\b[A-Z]\b|\b[A-Z_]{2,}\b|'[^']*'|\d+|[()?]|s3", message):
+                words = part.strip(" :;,")
+                if len(words) > 6 and not message.startswith("CUDA"):
+                    assert words in text, f"{message!r}: {words!r} is in no message of the package"
 
 
 def test_no_page_names_the_place_where_it_was_written():
