@@ -15,7 +15,6 @@ PUBLIC = {  # what users of the library import, by topic
     "Models": (
         "mote.load",
         "mote.inference.classifier.VideoClassifier",
-        "mote.inference.pipeline.NamesFiles",
         "mote.inference.images.ImageClassifier",
         "mote.inference.latent.LatentModel",
         "mote.inference.model.Prediction",
@@ -31,6 +30,14 @@ PUBLIC = {  # what users of the library import, by topic
     ),
     "Configuration": ("mote.config.loading.load", "mote.config.loading.dump"),
     "In a Ray program": ("mote.prediction.ray_engine.Decode", "mote.prediction.ray_engine.Name"),
+}
+NAMES_FILES = "mote.inference.pipeline.NamesFiles"  # what models for videos and for images have in common
+METHODS = {  # of these classes only those that users call
+    "VideoClassifier": (
+        *("classify_video", "predict", "scores", "text_features", "encode", "embed", "scorer"),
+        *("in_precision", "with_templates", "interpolated", "adjusted", "hashes"),
+    ),
+    "ImageClassifier": ("predict", "scores", "logits", "hashes"),
 }
 SECTIONS = {"Args": "Arguments", "Returns": "Returns", "Raises": "Raises", "Yields": "Yields"}
 
@@ -57,7 +64,7 @@ def settings() -> str:
     about, parts = sections(), [intro]
     for section in ("", *about):
         own = [setting for setting in settings() if setting.key.rpartition(".")[0] == section]
-        parts.append(f"\n## {section or 'No section'}\n\n{_cell(about.get(section, ''))}\n")
+        parts.append(f"\n## {section or 'Without a section'}\n\n{_cell(about.get(section, 'Above all sections.'))}\n")
         parts.append(_table(("setting", "type", "values", "default", "meaning")))
         for setting in own:
             words = (f"`{setting.key}`", setting.type, setting.range, f"`{setting.default}`", setting.meaning)
@@ -135,11 +142,15 @@ def python() -> str:
 
 def _documented(name: str) -> str:
     node = found(name)
-    if isinstance(node, ast.ClassDef):
-        methods = [item for item in node.body if isinstance(item, ast.FunctionDef) and not item.name.startswith("_")]
-        inner = "\n".join(_directive("method", item.name, item) for item in methods if ast.get_docstring(item))
-        return _directive("class", name, node, inner)
-    return _directive("function", name, node)
+    if isinstance(node, ast.FunctionDef):
+        return _directive("function", name, node)
+    methods = {item.name: item for base in (found(NAMES_FILES), node) for item in base.body if _is_method(item)}
+    shown = METHODS.get(node.name, [item.name for item in node.body if _is_method(item)])
+    return _directive("class", name, node, "\n".join(_directive("method", item, methods[item]) for item in shown))
+
+
+def _is_method(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and bool(ast.get_docstring(node))
 
 
 def found(name: str) -> ast.FunctionDef | ast.ClassDef:
@@ -168,7 +179,8 @@ def _directive(kind: str, name: str, node: ast.FunctionDef | ast.ClassDef, inner
 
 def _plain_types(text: str) -> str:
     """Annotations as Sphinx can parse them: `Float[Tensor, 'B D']` becomes `Tensor`."""
-    return re.sub(r"\w+\[(Tensor|np\.ndarray), '[^']*'\]", r"\1", text).replace("'", '"')
+    text = re.sub(r"\w+\[(Tensor|np\.ndarray), '[^']*'\]", r"\1", text)
+    return re.sub(r"'([A-Z]\w*)'", r"\1", text).replace("'", '"')
 
 
 def _docstring(node: ast.FunctionDef | ast.ClassDef) -> str:
