@@ -31,18 +31,25 @@ from mote.commands import (
     search,
     train,
 )
+from mote.commands.parsing import Parser
 from mote.commands.verbs import is_told_elsewhere
+
+GROUPS = {  # of verbs, as `mote` alone lists them
+    "own videos": (predict, encode, search, fit, collect),
+    "training": (demo, train, config),
+    "evaluation": (evaluate, compare, frontier, diagnose),
+    "data": (data, cache),
+    "models": (export, compact, push, sample),
+}
+MORE = """`mote VERB --help` has all options, more examples and what is written.
+New here? `mote demo` trains, evaluates and writes a page in a few minutes."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit: 0 done, 1 done but some files were bad, 2 the user's mistake."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch: of a process that died we say one line
     parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
-    if rest and hasattr(arguments, "config") and not any(item.startswith("-") for item in rest):
-        arguments.config += rest  # overrides that stand behind an option, which argparse does not collect
-    elif rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments = _with_rest(*parser.parse_known_args(argv))
     if not arguments.traceback:  # one line, without the place in our code
         warnings.formatwarning = lambda message, *_, **__: f"mote: warning: {message}\n"
     try:
@@ -71,31 +78,34 @@ def _explain(error: Exception) -> str:
     return f"{text} (mote --traceback shows where)" if type(error) is RuntimeError else text
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mote", description="Image-text models for video: train, evaluate, predict.")
+def _parser() -> Parser:
+    parser = Parser(prog="mote", description="Image-text models for video: train, evaluate, predict.", epilog=MORE)
     parser.add_argument("--version", action="version", version=f"mote {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show the full traceback of an error")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-
-    for command in (
-        demo,
-        train,
-        evaluate,
-        predict,
-        collect,
-        encode,
-        search,
-        fit,
-        sample,
-        compact,
-        export,
-        push,
-        compare,
-        frontier,
-        diagnose,
-        data,
-        cache,
-        config,
-    ):
-        command.add(verbs)
+    parser.set_defaults(verb=_verbs, parser=parser)
+    verbs = parser.add_subparsers(metavar="VERB")
+    groups: dict[str, list[str]] = {}
+    for group, commands in GROUPS.items():
+        earlier = set(parser.verbs)
+        for command in commands:
+            command.add(verbs)
+        groups[group] = [name for name in parser.verbs if name not in earlier]
+    parser.groups = groups
     return parser
+
+
+def _verbs(arguments: argparse.Namespace) -> int:
+    """`mote` alone: the verbs in their groups."""
+    arguments.parser.print_help()
+    return 0
+
+
+def _with_rest(arguments: argparse.Namespace, rest: list[str]) -> argparse.Namespace:
+    """The arguments with what argparse has not collected: settings that stand behind an option."""
+    parser: Parser = arguments.parser
+    if rest and not parser.takes_settings:
+        settings = "; it takes no settings" if "=" in rest[0] else ""
+        parser.error(f"{' '.join(rest)}: more than {parser.prog} takes{settings}")
+    if rest:
+        arguments.config += rest
+    return arguments

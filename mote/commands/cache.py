@@ -8,7 +8,17 @@ from mote.commands.verbs import Verbs, add_verb
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    cache = add_verb(verbs, "cache", _run, "how large the cache of frame features is, or clear it")
+    cache = add_verb(
+        verbs,
+        "cache",
+        _run,
+        "how large the cache of frame features is, or clear it",
+        writes="nothing; clear removes the features, which mote eval makes again",
+        examples=(
+            "mote cache size",
+            "mote cache clear",
+        ),
+    )
     cache.add_argument("what", choices=("size", "clear"), help="print its size, or remove what is in it")
     cache.add_argument("folder", nargs="?", help="the cache folder (default: the user's, which `mote eval` fills)")
 

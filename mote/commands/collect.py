@@ -10,7 +10,17 @@ from mote.commands.verbs import Verbs, add_verb
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     text = "one table of what `mote predict --out` wrote, every input once and in order; says what is missing or failed"
-    collect = add_verb(verbs, "collect", _run, text)
+    collect = add_verb(
+        verbs,
+        "collect",
+        _run,
+        text,
+        writes="the table that --csv or --parquet names",
+        examples=(
+            "mote collect named --csv all.csv",
+            "mote collect named --parquet all.parquet --inputs videos",
+        ),
+    )
     collect.add_argument("folder", help="the folder that `mote predict --out` wrote (pip install 'mote[parquet]')")
     collect.add_argument("--csv", help="write the table here, as `mote predict --csv` does")
     collect.add_argument("--parquet", help="write the table here, with the columns of the parts")

@@ -11,7 +11,15 @@ from mote.commands.verbs import Verbs, add_verb
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     compare = add_verb(
-        verbs, "compare", _run, "compare two results on the same videos: paired bootstrap, McNemar, per class"
+        verbs,
+        "compare",
+        _run,
+        "compare two results on the same videos: paired bootstrap, McNemar, per class",
+        writes="nothing but what --json and --figure name",
+        examples=(
+            "mote compare runs/a/evaluations/eval.json runs/b/evaluations/eval.json",
+            "mote compare runs/a/metrics.json runs/b/metrics.json --json difference.json",
+        ),
     )
     compare.add_argument("a", help="result file NAME.json, with NAME.csv beside it, or metrics.json of a run directory")
     compare.add_argument("b", help="the other result file")

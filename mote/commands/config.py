@@ -8,7 +8,18 @@ from mote.commands.verbs import Verbs, add_verb, load_config
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    config = add_verb(verbs, "config", _run, "print the resolved configuration, or explain settings")
+    config = add_verb(
+        verbs,
+        "config",
+        _run,
+        "print the resolved configuration, or explain settings",
+        writes="nothing",
+        examples=(
+            "mote config --explain optim.lr",
+            "mote config --explain optim",
+            "mote config configs/ucf101.yaml optim.lr=1e-4",
+        ),
+    )
     config.add_argument("config", nargs="*", help="YAML files and a.b=c overrides")
     config.add_argument(
         "--explain",

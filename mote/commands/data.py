@@ -11,9 +11,26 @@ def add(verbs: Verbs) -> None:
     """Declare the verbs."""
     from mote.datasets.prepare.layouts import FACES, VIDEOS  # light
 
-    parser = add_verb(verbs, "data", _no_verb, "prepare, verify and compare lists of videos")
-    inner = parser.add_subparsers(metavar="VERB", required=True)
-    prepare = inner.add_parser("prepare", help="official split files -> manifests and a class file, all or nothing")
+    parser = add_verb(
+        verbs,
+        "data",
+        _verbs,
+        "prepare, verify, compare, cut and pack lists of videos",
+        writes="see the verbs",
+        examples=(
+            "mote data split train.csv --out lists",
+            "mote data prepare ucf101 --videos UCF-101 --splits ucfTrainTestlist --out lists/ucf101",
+        ),
+    )
+    inner = parser.add_subparsers(metavar="VERB")
+    prepare = add_verb(
+        inner,
+        "prepare",
+        _prepare,
+        "official split files -> manifests and a class file, all or nothing",
+        writes="--out: the lists of every split, classes.csv, and a report of what was found",
+        examples=("mote data prepare ucf101 --videos UCF-101 --splits ucfTrainTestlist --out lists/ucf101",),
+    )
     prepare.add_argument("layout", help=f"{', '.join(VIDEOS)}; expressions: {', '.join(FACES)}")
     prepare.add_argument("--videos", "--images", dest="videos", help="folder of the videos or images")
     prepare.add_argument("--splits", help="folder of the official split or label files (expressions: default --videos)")
@@ -26,45 +43,79 @@ def add(verbs: Verbs) -> None:
     faces.add_argument("--validation", type=float, help="share of training where there is no such part (default: 0.1)")
     faces.add_argument("--seed", type=int, help="of that draw (default: 0)")
     faces.add_argument("--votes", help="ferplus: argmax (default), emotions, unique or majority")
-    prepare.set_defaults(verb=_prepare)
-    verify = inner.add_parser("verify", help="decode first, middle and last frame of every file of a list")
-    verify.add_argument("manifest")
+    verify = add_verb(
+        inner,
+        "verify",
+        _verify,
+        "decode first, middle and last frame of every file of a list",
+        writes="nothing but what --out names",
+        examples=(
+            "mote data verify train.csv",
+            "mote data verify train.csv --out unreadable.txt --workers 8",
+        ),
+    )
+    verify.add_argument("manifest", help="list of videos, or a folder with one folder per class")
     verify.add_argument("--root", help="what relative paths start from (default: as prepared, else the list's folder)")
     verify.add_argument("--classes", help="class file, for lists with names as labels")
-    verify.add_argument("--workers", type=int, default=2)
+    verify.add_argument("--workers", type=int, default=2, help="processes that decode (default: %(default)s)")
     verify.add_argument("--timeout", type=float, default=60.0, help="seconds for one file (default: %(default)s)")
     verify.add_argument("--out", help="write `file<TAB>cause` lines of the unreadable ones here")
-    verify.set_defaults(verb=_verify)
-    overlap = inner.add_parser("overlap", help="class names of B that occur in A, literally or nearly")
+    overlap = add_verb(
+        inner,
+        "overlap",
+        _overlap,
+        "class names of B that occur in A, literally or nearly",
+        writes="nothing",
+        examples=("mote data overlap kinetics400.txt my_classes.txt",),
+    )
     overlap.add_argument("a", help="class file, such as that of the training set")
     overlap.add_argument("b", help="class file, such as that of the zero-shot test set")
-    overlap.set_defaults(verb=_overlap)
-    shots = inner.add_parser("few-shot", help="K clips of every class, drawn by a seed and stored as a list")
+    shots = add_verb(
+        inner,
+        "few-shot",
+        _few_shot,
+        "K clips of every class, drawn by a seed and stored as a list",
+        writes="the list that --out names, and a .json file beside it that says how it was drawn",
+        examples=("mote data few-shot train.csv --shots 4 --out few.csv",),
+    )
     shots.add_argument("manifest", help="training list")
     shots.add_argument("--shots", type=int, required=True, help="K, clips of every class")
     shots.add_argument("--repeat", action="store_true", help="repeat the clips to the length of the training list")
     shots.add_argument("--classes", help="class file: every class of it must have K clips")
     shots.add_argument("--allow-fewer", action="store_true", help="take what there is where a class has less than K")
-    shots.set_defaults(verb=_few_shot)
-    part = inner.add_parser("split", help="training list -> training and validation list, by source where names tell")
+    part = add_verb(
+        inner,
+        "split",
+        _split,
+        "training list -> training and validation list, by source where names tell",
+        writes="train and val lists in the folder --out, each with a .json file that says how it was drawn",
+        examples=("mote data split all.csv --fraction 0.2 --out lists",),
+    )
     part.add_argument("manifest", help="training list")
     part.add_argument("--fraction", type=float, default=0.1, help="share of validation (default: %(default)s)")
-    part.set_defaults(verb=_split)
-    shard = inner.add_parser("shard", help="the files of a list, as they are, in few tar archives, and a list of them")
+    shard = add_verb(
+        inner,
+        "shard",
+        _shard,
+        "the files of a list, as they are, in few tar archives, and a list of them",
+        writes="--out: 00000.tar, 00001.tar, ... and list.csv, which data.train takes",
+        examples=("mote data shard train.csv --out shards --size 2",),
+    )
     shard.add_argument("manifest", help="list of videos, or a folder with one folder per class")
     shard.add_argument("--root", help="what relative paths start from (default: as prepared, else the list's folder)")
     shard.add_argument("--select", help="value of the .csv list's split column to keep")
     shard.add_argument("--size", type=float, default=1.0, help="GB of an archive (default: %(default)s)")
     shard.add_argument("--out", required=True, help="new folder: 00000.tar, ... and list.csv to train with")
-    shard.set_defaults(verb=_shard)
     for drawn, out in ((shots, "new list; FILE.json beside it"), (part, "new lists: train and val below this folder")):
         drawn.add_argument("--seed", type=int, default=0, help="of the draw (default: %(default)s)")
         drawn.add_argument("--select", help="value of the .csv list's split column to keep")
         drawn.add_argument("--out", required=True, help=out)
 
 
-def _no_verb(arguments: argparse.Namespace) -> int:
-    raise AssertionError(f"argparse demands a verb: {arguments}")
+def _verbs(arguments: argparse.Namespace) -> int:
+    """`mote data` alone: its help."""
+    arguments.parser.print_help()
+    return 0
 
 
 def _prepare(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,15 @@ from mote.commands.verbs import Verbs, add_verb
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     demo = add_verb(
-        verbs, "demo", _run, "make a synthetic video world, train three models on it, evaluate, write a report page"
+        verbs,
+        "demo",
+        _run,
+        "make a synthetic video world, train three models on it, evaluate, write a report page",
+        writes="--out: index.html (begin there), results.json, table.txt, the clips and the runs",
+        examples=(
+            "mote demo",
+            "mote demo faces --out runs/faces",
+        ),
     )
     demo.add_argument(
         "world", nargs="?", default="shapes", choices=("shapes", "faces"), help="faces: expressions of unequal number"

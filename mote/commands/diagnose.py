@@ -18,6 +18,12 @@ def add(verbs: Verbs) -> None:
         "diagnose",
         _run,
         "how smooth and stable a trained network is; compare runs; what mixing of samples does",
+        writes="RUN/diagnostics (or --out): NAME.json, .csv, .svg, .png; compare.json; mixing_law.csv, .svg, .png",
+        examples=(
+            "mote diagnose runs/a --samples 64",
+            "mote diagnose --compare runs/a runs/b runs/c",
+            "mote diagnose mixing --alpha 0.5",
+        ),
     )
     parser.add_argument("run", help="run directory, or `mixing`: the mask law a(d) of Mixup, CutMix, HMix and GMix")
     parser.add_argument(

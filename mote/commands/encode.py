@@ -8,7 +8,15 @@ from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     encode = add_verb(
-        verbs, "encode", _run, "write features of your videos as Parquet files (pip install 'mote[parquet]')"
+        verbs,
+        "encode",
+        _run,
+        "write features of your videos as Parquet files (pip install 'mote[parquet]')",
+        writes="--out: features as Parquet files, with what they were made with",
+        examples=(
+            "mote encode tiny videos --out features",
+            'mote encode runs/a videos --out features --window 2s --labels "a cat,a dog"',
+        ),
     )
     encode.add_argument("model", help=MODEL_HELP)
     encode.add_argument("videos", nargs="+", help="as for mote predict")

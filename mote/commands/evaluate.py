@@ -16,7 +16,20 @@ TIMELINE = ("every", "smooth", "threshold")  # options that --window brings
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    evaluate = add_verb(verbs, "eval", _run, "score a model on a list of videos, or by a protocol; check a result")
+    evaluate = add_verb(
+        verbs,
+        "eval",
+        _run,
+        "score a model on a list of videos, or by a protocol; check a result",
+        writes="NAME.json, .csv and NAME/index.html in RUN/evaluations, ./evaluations or --out (NAME: evaluation.name)",
+        examples=(
+            "mote eval runs/a evaluation.manifest=val.csv",
+            "mote eval runs/a evaluation.manifest=new.csv evaluation.classes=new.txt evaluation.name=zero_shot",
+            "mote eval ViT-B-16-quickgelu:openai --protocol ucf101-zs@1 --lists lists/ucf101",
+            "mote eval --protocols",
+            "mote eval --verify runs/a/evaluations/eval.json",
+        ),
+    )
     evaluate.add_argument("model", nargs="?", help=MODEL_HELP)
     evaluate.add_argument(
         "config",

@@ -7,7 +7,17 @@ from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    export = add_verb(verbs, "export", _run, "write one file that gives the logits of `mote predict`, and compare it")
+    export = add_verb(
+        verbs,
+        "export",
+        _run,
+        "write one file that gives the logits of `mote predict`, and compare it",
+        writes="the file that --out names, with what belongs to it",
+        examples=(
+            "mote export runs/a --out a.safetensors",
+            'mote export tiny --out tiny.onnx --labels "a cat,a dog"',
+        ),
+    )
     export.add_argument("model", help=MODEL_HELP)
     export.add_argument("--out", required=True, help="the file: .safetensors, .pt2 (torch-export) or .onnx")
     export.add_argument(

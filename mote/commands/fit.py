@@ -7,7 +7,14 @@ from mote.commands.verbs import Verbs, add_verb
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    fit = add_verb(verbs, "fit", _run, "learn classes from a few labelled videos that mote encode has been through")
+    fit = add_verb(
+        verbs,
+        "fit",
+        _run,
+        "learn classes from a few labelled videos that mote encode has been through",
+        writes="the new model folder, and fit.json in it with the cross-validated numbers",
+        examples=("mote fit features labels.csv --out my_classes",),
+    )
     fit.add_argument("folder", help="video features: what mote encode wrote with --out")
     fit.add_argument("labels", help=".csv with columns path, label and, optionally, group (what examples share)")
     fit.add_argument("--out", required=True, help="new model folder, which mote predict and mote eval take")

@@ -10,7 +10,12 @@ from mote.files.run_directory import config_file
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
     frontier = add_verb(
-        verbs, "frontier", _run, "what a model trades between its own classes and new ones: alpha, gate, single experts"
+        verbs,
+        "frontier",
+        _run,
+        "what a model trades between its own classes and new ones: alpha, gate, single experts",
+        writes="MODEL/frontier, ./frontier or --out: frontier.json, .csv, .svg, .png",
+        examples=("mote frontier runs/a --closed val.csv --zero-shot new.csv,new.txt",),
     )
     frontier.add_argument("model", help="run directory or authors' checkpoint (.pt)")
     frontier.add_argument("config", nargs="*", help="YAML files and a.b=c overrides on top of the run's own config")

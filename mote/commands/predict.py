@@ -7,7 +7,19 @@ from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    predict = add_verb(verbs, "predict", _run, "name your own videos, or images with a network for them")
+    predict = add_verb(
+        verbs,
+        "predict",
+        _run,
+        "name your own videos, or images with a network for them",
+        writes="nothing but what --csv, --json, --out, --vtt and --page name",
+        examples=(
+            'mote predict tiny clip.mp4 --labels "a cat,a dog"',
+            "mote predict runs/a videos --csv answers.csv",
+            "mote predict runs/a long.mp4 --window 2s --page long.html",
+            "mote predict runs/a videos --out named --part 1/4",
+        ),
+    )
     predict.add_argument("model", help=MODEL_HELP)
     predict.add_argument(
         "videos",

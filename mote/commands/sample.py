@@ -7,7 +7,14 @@ from mote.commands.verbs import Verbs, add_verb
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    sample = add_verb(verbs, "sample", _run, "draw images from an autoencoder: a sheet (PNG) and their arrays (.npz)")
+    sample = add_verb(
+        verbs,
+        "sample",
+        _run,
+        "draw images from an autoencoder: a sheet (PNG) and their arrays (.npz)",
+        writes="FILE.png, a sheet of the images, and FILE.npz, their arrays",
+        examples=("mote sample runs/autoencoder --out samples.png",),
+    )
     sample.add_argument("model", help="run directory with task=autoencoder")
     sample.add_argument("--count", type=int, default=64, help="images (default: %(default)s)")
     sample.add_argument("--out", required=True, metavar="FILE.png", help="the sheet; FILE.npz is written beside it")

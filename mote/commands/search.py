@@ -7,7 +7,14 @@ from mote.commands.verbs import Verbs, add_verb
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    search = add_verb(verbs, "search", _run, "find what a text says in videos that mote encode has been through")
+    search = add_verb(
+        verbs,
+        "search",
+        _run,
+        "find what a text says in videos that mote encode has been through",
+        writes="nothing but what --csv, --json and --page name",
+        examples=('mote search features "a red car turning left" --page hits.html',),
+    )
     search.add_argument("folder", help="what mote encode wrote with --out")
     search.add_argument("queries", nargs="+", metavar="query", help='a text, such as "a red car turning left"')
     search.add_argument("--top", type=int, default=20, help="hits for each query (default: %(default)s)")

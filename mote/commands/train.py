@@ -8,7 +8,19 @@ from mote.commands.verbs import Verbs, add_verb, load_config
 
 def add(verbs: Verbs) -> None:
     """Declare the verb."""
-    train = add_verb(verbs, "train", _run, "train from YAML files (merged left to right) and a.b=c overrides")
+    train = add_verb(
+        verbs,
+        "train",
+        _run,
+        "train from YAML files (merged left to right) and a.b=c overrides",
+        writes="run.out: config.yaml, log.jsonl, last/ (checkpoints), best/ (the model), metrics.json, evaluations/",
+        examples=(
+            "mote train data.train=train.csv evaluation.manifest=val.csv run.out=runs/a",
+            "mote train configs/ucf101.yaml data.train=lists/train1.txt run.out=runs/a optim.lr=1e-4",
+            "mote train runs/a --resume",
+            "mote train configs/ucf101.yaml data.train=lists/train1.txt --dry-run",
+        ),
+    )
     train.add_argument("config", nargs="*", help="YAML files, overrides, or a run directory with --resume")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     train.add_argument(

@@ -5,8 +5,10 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from mote.commands.meant import settings_file_error
+from mote.commands.parsing import Formatter, Parser, epilog
 from mote.files.run_directory import CONFIG, settings_file
 
 if TYPE_CHECKING:
@@ -22,15 +24,36 @@ MODEL_HELP = (
 class Verbs(Protocol):
     """What `argparse.ArgumentParser.add_subparsers` returns, whose type is private."""
 
-    def add_parser(self, name: str, *, help: str, description: str) -> argparse.ArgumentParser:
+    def add_parser(self, name: str, *, help: str, **options: Any) -> Any:
         """A parser for one verb."""
         ...
 
 
-def add_verb(verbs: Verbs, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
-    """The parser of a new verb; `run` takes its arguments and returns the exit code."""
-    parser = verbs.add_parser(name, help=text, description=text)
-    parser.set_defaults(verb=run)
+def add_verb(
+    verbs: Verbs,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+    *,
+    writes: str,
+    examples: Sequence[str],
+) -> Parser:
+    """The parser of a new verb.
+
+    Args:
+        verbs: where it is declared: the verbs of `mote`, or those of `mote data`.
+        name: its name.
+        run: takes the parsed arguments and returns the exit code.
+        text: what it does, in a line.
+        writes: which files it leaves where.
+        examples: commands as a user types them, the simplest first.
+    """
+    described = {"description": text, "epilog": epilog(writes, examples), "formatter_class": Formatter}
+    parser: Parser = verbs.add_parser(name, help=text, **described)
+    parser.summary, parser.writes, parser.examples = text, writes, examples
+    shown = argparse.SUPPRESS  # as `mote --traceback VERB`, where it is listed
+    parser.add_argument("--traceback", action="store_true", default=shown, help=shown)
+    parser.set_defaults(verb=run, parser=parser)
     return parser
 
 
@@ -68,11 +91,19 @@ def named_settings(arguments: Sequence[str]) -> set[str]:
 
 
 def _sorted_out(arguments: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """(files, overrides)."""
+    """(files, overrides).
+
+    Raises:
+        ConfigError: an argument that is neither, such as a video or a folder of clips.
+    """
     files, overrides = [], []
     for argument in arguments:
         if "=" in argument:
             overrides.append(argument)
+        elif wrong := settings_file_error(argument):
+            from mote.config import ConfigError
+
+            raise ConfigError(wrong)
         elif Path(argument).is_dir():
             files.append(Path(argument) / CONFIG)
             overrides.append(f"run.out={json.dumps(argument, ensure_ascii=False)}")

@@ -87,10 +87,11 @@ def with_last_name(name: str) -> list[Setting]:
 def close_keys(name: str) -> list[str]:
     """Keys and sections that are written much like `name`, the closest first."""
     keys = [setting.key for setting in settings()]
-    last = {key.rpartition(".")[2]: key for key in reversed(keys)}
+    last = {key.rpartition(".")[2] for key in keys}
     whole = difflib.get_close_matches(name, [*keys, *sections()], n=2, cutoff=0.75)
-    parts = difflib.get_close_matches(name.rpartition(".")[2].replace("-", "_"), last, n=2, cutoff=0.75)
-    return list(dict.fromkeys([*whole, *(last[part] for part in parts)]))[:2]
+    parts = difflib.get_close_matches(name.rpartition(".")[2].replace("-", "_"), sorted(last), n=1, cutoff=0.75)
+    ends = [setting.key for part in parts for setting in with_last_name(part)]
+    return list(dict.fromkeys([*whole, *ends]))[:3]
 
 
 def in_words(names: Sequence[str], width: int = 100) -> str:
@@ -103,9 +104,9 @@ def in_words(names: Sequence[str], width: int = 100) -> str:
     lines, about, above = [], sections(), ""
     for setting in chosen:
         section = setting.key.rpartition(".")[0]
-        if section != above:
+        if section != above and section:
             lines += [*textwrap.wrap(f"{section}: {about[section]}", width), ""]
-            above = section
+        above = section
         facts = dict.fromkeys([setting.type, setting.range, f"default {setting.default}"])
         lines += textwrap.wrap(f"{setting.key}: {'; '.join(facts)}", width, subsequent_indent="    ")
         lines += [*textwrap.wrap(setting.meaning, width, initial_indent="    ", subsequent_indent="    "), ""]

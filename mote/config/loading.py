@@ -193,6 +193,8 @@ def _explain(item: ErrorDetails) -> str:
         if isinstance(given, dict) and item["type"] == "value_error":  # what is wrong with a section as a whole
             got = ""
         return f"{where}{item['msg'].removeprefix('Value error, ')}{got}{HINTS.get((item['type'], type(given)), '')}"
+    from mote.config.explain import close_keys, with_last_name  # needed in this case only
+
     section: type[Section] = Config
     for part in location[:-1]:
         inner = section.model_fields[part].annotation
@@ -200,9 +202,13 @@ def _explain(item: ErrorDetails) -> str:
         section = inner
     if renamed := OLD_KEYS.get((location[0], location[-1])):
         return f"{name}: unknown key; did you mean '{renamed}'? The setting was renamed"
-    close = difflib.get_close_matches(location[-1], section.model_fields, n=1)
-    known = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(section.model_fields)}"
-    return f"{name}: unknown key; {known}"
+    if close := difflib.get_close_matches(location[-1], section.model_fields, n=1):
+        return f"{name}: unknown key; did you mean '{close[0]}'?"
+    inner_keys = item["input"] if isinstance(item["input"], dict) else [location[-1]]  # those of an unknown section
+    found = [setting.key for key in inner_keys for setting in with_last_name(str(key))]
+    if keys := found[:3] or close_keys(name):
+        return f"{name}: unknown key; did you mean {' or '.join(keys)}?"
+    return f"{name}: unknown key; known keys: {', '.join(section.model_fields)}"
 
 
 def _short(value: object) -> str:
