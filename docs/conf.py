@@ -35,7 +35,9 @@ def setup(app):
     def write(display: str):
         def visit(writer, node):
             formula = convert(node.astext(), display=display)
-            writer.body.append(formula if display == "inline" else f'<div style="overflow-x:auto">{formula}</div>')
+            writer.body.append(
+                formula if display == "inline" else f'<div style="overflow:auto hidden;padding:.4rem 0">{formula}</div>'
+            )
             raise nodes.SkipNode
 
         return visit

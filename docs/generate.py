@@ -64,7 +64,7 @@ def settings() -> str:
     about, parts = sections(), [intro]
     for section in ("", *about):
         own = [setting for setting in settings() if setting.key.rpartition(".")[0] == section]
-        parts.append(f"\n## {section or 'Without a section'}\n\n{_cell(about.get(section, 'Above all sections.'))}\n")
+        parts.append(f"\n## {section or 'General'}\n\n{_cell(about.get(section, 'Settings without a section.'))}\n")
         parts.append(_table(("setting", "type", "values", "default", "meaning")))
         for setting in own:
             words = (f"`{setting.key}`", setting.type, setting.range, f"`{setting.default}`", setting.meaning)

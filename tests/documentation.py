@@ -21,7 +21,7 @@ LEADING = {"srun", "time", "do", "nohup"}  # what may stand before a command
 
 
 class Block(NamedTuple):
-    """A fenced block. note: the comment (`% ...`) in the line above, where there is one."""
+    """A fenced block. note: the comment (`<!-- ... -->`) in the line above, where there is one."""
 
     page: Path
     line: int
@@ -45,7 +45,7 @@ def blocks(page: Path) -> Iterator[Block]:
             fence = ""
         elif fence:
             body.append(line)
-        above = line[1:].strip() if line.startswith("%") else ""
+        above = line.removeprefix("<!--").removesuffix("-->").strip() if line.startswith("<!--") else ""
     assert not fence, f"{page}: a block is not closed"
 
 
