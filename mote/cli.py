@@ -20,6 +20,7 @@ from mote.commands import (
     data,
     demo,
     diagnose,
+    doctor,
     encode,
     evaluate,
     export,
@@ -40,6 +41,7 @@ GROUPS = {  # of verbs, as `mote` alone lists them
     "evaluation": (evaluate, compare, frontier, diagnose),
     "data": (data, cache),
     "models": (export, compact, push, sample),
+    "this machine": (doctor,),
 }
 MORE = """`mote VERB --help` has all options, more examples and what is written.
 New here? `mote demo` trains, evaluates and writes a page in a few minutes."""

@@ -179,7 +179,6 @@ COVERED = {  # by the test file of another module
     "inference/images.py": "experiments/test_expressions.py",
     "inference/latent.py": "experiments/test_autoencoder.py",
     "inference/loading.py": "commands/test_cli.py",
-    "inference/model.py": "commands/test_cli.py",
     "commands/encode.py": "prediction/test_encode.py",
     "prediction/encodings.py": "prediction/test_encode.py",
     "prediction/labels.py": "prediction/test_fit.py",

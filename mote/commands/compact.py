@@ -2,7 +2,7 @@
 
 import argparse
 
-from mote.commands.verbs import Verbs, add_verb
+from mote.commands.verbs import Verbs, add_verb, own_config
 
 
 def add(verbs: Verbs) -> None:
@@ -22,5 +22,16 @@ def add(verbs: Verbs) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from mote.sparsity.compacting import compact_model
 
-    compact_model(arguments.model, arguments.out)
+    compact_model(arguments.model, arguments.out, lambda: _advice(arguments.model))
     return 0
+
+
+def _advice(model: str) -> str:
+    """How the network gets zeros, after what its run has tried."""
+    tried = own_config(model).sparsity
+    if tried.strength == 0:
+        return "train it with sparsity.strength > 0"
+    return (
+        f"it was trained with sparsity.strength={tried.strength:g}, which made none of its {', '.join(tried.groups)} "
+        "zero; raise sparsity.strength, train for more epochs, or choose other sparsity.groups"
+    )

@@ -191,7 +191,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     report = verify(listing.records(names), arguments.workers, timeout=arguments.timeout)
     for path, cause in report.unreadable:
         print(f"{path}: {cause}")
-    print(f"{report.num_files - len(report.unreadable)} of {report.num_files} files can be read", file=sys.stderr)
+    print(f"mote: {report.num_files - len(report.unreadable)} of {report.num_files} files can be read", file=sys.stderr)
     if arguments.out:
         write_unreadable(Path(arguments.out), report)
     return int(bool(report.unreadable))
@@ -204,7 +204,7 @@ def _overlap(arguments: argparse.Namespace) -> int:
     matches = overlap(read_class_names(arguments.a), read_class_names(arguments.b))
     for match in matches:
         print(f"{match.b_name}\t{match.a_name}\t{match.kind}")
-    print(f"{len(matches)} class names of {arguments.b} occur in {arguments.a}", file=sys.stderr)
+    print(f"mote: {len(matches)} class names of {arguments.b} occur in {arguments.a}", file=sys.stderr)
     return 0
 
 

@@ -8,6 +8,7 @@ classes in fixed blocks of the list, each by one thread of one process. Features
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -52,12 +53,10 @@ def score_videos(
     shape = (views, classifier.frames, classifier.model.embed_dim)
     progress = accelerator.is_main_process and sys.stderr.isatty()
     if progress and settings.precision == "fp32" and has_bf16(classifier.device):
-        print(
-            "evaluation.precision=auto would multiply in bfloat16 here: sooner done, slightly rounded", file=sys.stderr
-        )
+        _note_precision()
     with (
         all_cores(classifier.device) as ordered_map,
-        nullcontext() if folder is None else open_cache(folder, classifier, dataset) as cache,
+        nullcontext() if folder is None else open_cache(folder, classifier, dataset) as cached,
     ):
         features = frame_features(
             classifier,
@@ -66,7 +65,7 @@ def score_videos(
             ordered_map,
             load=Load(settings.batch_size, data.workers),
             strict=settings.bad_videos == "error",
-            cache=cache,
+            cache=cached,
             progress=progress,
         )
         bar = tqdm(features, desc="evaluate", unit="video", total=len(own), disable=not progress)
@@ -83,6 +82,12 @@ def score_videos(
             fusion=settings.fusion,
             logit_scale=classifier.model.logit_scale.exp().item(),
         )
+
+
+@cache
+def _note_precision() -> None:
+    """Said once a process."""
+    print("mote: evaluation.precision=auto would multiply in bfloat16 here: faster, slightly rounded", file=sys.stderr)
 
 
 def _own_blocks(total: int, size: int, accelerator: Accelerator) -> list[range]:

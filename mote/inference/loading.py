@@ -1,5 +1,6 @@
 """A `VideoClassifier` from any kind of model: run, folder, file, published checkpoint, plain CLIP, Hugging Face Hub."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import torch
 from mote.config import Config
 from mote.config import load as load_config
 from mote.datasets.lists.manifest import read_templates
+from mote.files.absent import absent
 from mote.files.run_directory import DESCRIPTION, model_folder, read_description, settings_file
 from mote.inference.classifier import VideoClassifier
 from mote.inference.hub import download, is_local, is_repo_id
@@ -17,7 +19,7 @@ from mote.inference.model import Source
 from mote.models.autoencoder import is_autoencoder
 from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
 from mote.models.clip import Towers, load_backbone, parse_model_name
-from mote.models.clip_weights import is_known
+from mote.models.clip_weights import SCHEMAS, backbone_config, is_known
 from mote.models.description import check_present
 from mote.models.folders import check_backbone, fitting_towers, load_folder, towers, with_assumptions
 from mote.models.image_checkpoints import is_image_model
@@ -29,7 +31,7 @@ KINDS["clip images"] = KINDS["image"]
 
 
 def load(
-    model: str,
+    model: str | Path,
     pretrained: str | None = None,
     *,
     backbone: str | None = None,
@@ -48,9 +50,12 @@ def load(
         device: where to run; None = the first GPU, else the CPU.
 
     Raises:
-        ValueError, FileNotFoundError: unknown name, damaged or missing files, or an option that this kind of model does
-            not take; one line.
+        FileNotFoundError: nothing has this name, or a file of it is missing; one line.
+        ValueError: a damaged file, unknown weights, or an option that this kind of model does not take; one line.
     """
+    model = os.fspath(model)
+    if templates is not None and not Path(templates).is_file():
+        raise FileNotFoundError(absent(templates, "file"))
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     source = Source(model, backbone)
     if (kind := folder_kind(Path(model))) != "video":
@@ -112,6 +117,11 @@ def _video(model: str, pretrained: str | None, backbone: str | None) -> VideoCla
     if pretrained is None and is_repo_id(model):
         return _from_folder(load_folder(download(model)), path)
     name, tag = parse_model_name(model)
+    if name == model and not name.startswith(SCHEMAS):
+        try:
+            backbone_config(name)
+        except ValueError as error:
+            raise FileNotFoundError(f"{model}: no run directory, model folder or file; {error}") from None
     return _from_backbone(load_backbone(name, pretrained or tag))
 
 

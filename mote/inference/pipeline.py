@@ -5,6 +5,7 @@ probabilities depend, bit for bit on the CPU, on the file, the model and the cla
 named, nor on workers, threads and processes.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
@@ -18,7 +19,8 @@ from torch import Tensor
 from mote.datasets.images import BadImageError
 from mote.datasets.lists.manifest import Record, unlabelled
 from mote.datasets.video import VideoDataset
-from mote.files.addresses import without_secrets
+from mote.files.absent import absent
+from mote.files.addresses import scheme, without_secrets
 from mote.inference.features import (
     ALONE,
     Encoder,
@@ -184,13 +186,17 @@ class NamesFiles:
         """{class name: probability} of one file, most probable first.
 
         Raises:
+            FileNotFoundError: there is no such file.
             DecodeError: the video cannot be decoded.
             ValueError: the image cannot be, or no face where faces are wanted.
         """
         [(_, outcome)] = self.outcomes([file], class_names, views, **options)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        if isinstance(outcome, dict):
+            return outcome
+        gone = scheme(file) is None and not os.path.exists(file)
+        if gone if isinstance(outcome, BadImageError) else getattr(outcome, "cause", "").startswith("there is no such"):
+            raise FileNotFoundError(absent(without_secrets(file), "file")) from outcome
+        raise outcome
 
 
 def _reported(outcomes: Iterable[tuple[File, Outcome]], progress: Callable[[int], None]) -> Iterator[Prediction]:

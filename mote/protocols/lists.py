@@ -15,6 +15,7 @@ from mote.datasets.lists.manifest import ManifestError, Record, manifest_classes
 from mote.datasets.lists.reading import Listing, templates
 from mote.datasets.prepare.official import listed
 from mote.datasets.prepare.videos import prepared_videos
+from mote.files.absent import absent
 from mote.files.shipped import data_file
 from mote.protocols.table import Protocol
 
@@ -48,8 +49,14 @@ def find_lists(protocol: Protocol, lists: str, root: str | None = None) -> list[
     files = [Path(part) for part in lists.split(",")]
     if folder.is_dir():
         files = [folder / name for name in protocol.lists]
+    elif len(files) == 1 and not files[0].exists():
+        wanted = f"{protocol.identifier} needs {', '.join(protocol.lists)}, which mote data prepare makes"
+        raise ManifestError(f"{absent(lists)}; {wanted}")
     if len(files) != len(protocol.lists):
-        raise ManifestError(f"{lists}: {protocol.identifier} has {len(protocol.lists)} lists, got {len(files)}")
+        raise ManifestError(
+            f"{lists}: {protocol.identifier} has {len(protocol.lists)} lists ({', '.join(protocol.lists)}), got "
+            f"{len(files)}; name their folder, or all of them with commas between them"
+        )
     if missing := [str(file) for file in files if not file.is_file()]:
         wanted = f"{protocol.identifier} needs {', '.join(protocol.lists)}"
         raise ManifestError(f"{wanted}; there is no {listed(missing)}; make the lists with mote data prepare")

@@ -43,12 +43,17 @@ class Source(NamedTuple):
     batches: tuple[int, ...]
 
 
-def compact_model(model: str, out: str) -> dict[str, object]:
+def _untrained() -> str:
+    return "train it with sparsity.strength > 0"
+
+
+def compact_model(model: str, out: str, advice: Callable[[], str] = _untrained) -> dict[str, object]:
     """Write the network of `model` without its zero parts to `out`; the result is the report, as in compact.json.
 
     Args:
         model: run directory or model folder, or an authors' checkpoint (.pt), see `models.folders.with_assumptions`.
         out: new folder.
+        advice: what to do about a network without zeros.
 
     Raises:
         FileExistsError: `out` holds something.
@@ -61,7 +66,7 @@ def compact_model(model: str, out: str) -> dict[str, object]:
     source = _image(inner) if is_image_model(inner) else _video(folder, inner)
     small = compact(source.model)
     if widths(small) == widths(source.model):
-        raise ValueError(f"{model}: nothing in it is zero, so nothing can go; train it with sparsity.strength > 0")
+        raise ValueError(f"{model}: nothing in it is zero, so nothing can go; {advice()}")
     dense, narrow = _folded(source.model), _folded(small)
     difference = _difference(dense, narrow, source)
     if difference > TOLERANCE:

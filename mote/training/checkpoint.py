@@ -211,7 +211,10 @@ def resumed(out: Path, task: nn.Module, new: Progress) -> tuple[Progress, Traini
         return new, None
     progress = found[0]
     if not (progress.bound and new.bound) and progress.fingerprint != new.fingerprint:
-        raise ValueError(f"{out}: belongs to another configuration ({progress.fingerprint} != {new.fingerprint})")
+        raise ValueError(
+            f"{out}: belongs to another configuration than its config.yaml, which was changed since, and it did not "
+            "record which; put the file back as it was, or start anew in another run.out"
+        )
     progress.bound = progress.bound or new.bound  # a run that did not record it does from now on
     if progress.steps_per_epoch != new.steps_per_epoch:
         raise ValueError(

@@ -156,6 +156,13 @@ def test_a_missing_split_file_is_one_line_that_names_it(world, tmp_path, capsys)
     (lists / "test2.txt").unlink()
     error = fails(capsys, "eval", world / "run", "--protocol", "ucf101-zs", "--lists", lists, "--out", tmp_path / "out")
     assert f"there is no {lists / 'test2.txt'}" in error and not (tmp_path / "out").exists()
+    gone = tmp_path / "nowhere"
+    for given, message in (
+        (gone, f"{gone}: there is no such file or folder; ucf101-zs@1 needs test1.txt, "),
+        (lists / "test1.txt", "has 3 lists (test1.txt, test2.txt, test3.txt), got 1; name their folder, or"),
+    ):
+        error = fails(capsys, "eval", world / "run", "--protocol", "ucf101-zs", "--lists", given)
+        assert message in error, error
 
 
 def test_a_wrong_class_order_is_named(world, tmp_path, capsys):

@@ -134,11 +134,19 @@ def test_an_image_run_becomes_smaller_equal_and_is_tuned_further(images, tmp_pat
 def test_what_cannot_be_compacted_is_one_line_and_leaves_nothing(images, tmp_path, capsys):
     whole, where = images
     assert run("train", *IMAGES, *where, "optim.epochs=1", f"run.out={tmp_path / 'dense'}") == 0
+    shutil.copytree(tmp_path / "dense", tmp_path / "tried")
+    config = (tmp_path / "tried" / "config.yaml").read_text()
+    (tmp_path / "tried" / "config.yaml").write_text(config.replace("strength: 0.0", "strength: 0.01"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
     (tmp_path / "empty").mkdir()
     for model, out, message in (
-        (tmp_path / "dense", "new", "nothing in it is zero"),
+        (tmp_path / "dense", "new", "nothing in it is zero, so nothing can go; train it with sparsity.strength > 0"),
+        (
+            tmp_path / "tried",
+            "new",
+            "trained with sparsity.strength=0.01, which made none of its units zero; raise",
+        ),
         (tmp_path / "nowhere", "new", "nowhere"),
         (tmp_path / "empty", "new", "empty"),
         (whole, "full", "already there and not empty"),

@@ -19,6 +19,7 @@ from typing import NamedTuple, cast
 from mote.datasets.lists.class_files import read_class_ids, read_class_names, read_templates
 from mote.datasets.lists.folders import VIDEO_SUFFIXES, counts_as, say_left_out, search
 from mote.datasets.lists.text import ManifestError, is_integer, not_empty, text_lines
+from mote.files.absent import absent
 from mote.files.names import in_words, letters, plain, shown
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "read_rows",
     "read_templates",
 ]
+
+CLASS_FILE = "name them, one a line, in a file: data.classes=FILE in training, evaluation.classes=FILE in evaluation"
 
 
 class Record(NamedTuple):
@@ -79,7 +82,7 @@ def read_manifest(
     """
     path = Path(path)
     if not path.exists():
-        raise ManifestError(f"{path}: there is no such file or folder")
+        raise ManifestError(absent(path))
     base, numbers = Path(root) if root is not None else path.parent, _numbers(classes, ids)
     if path.is_dir() and select is None:
         return _folder_records(path, numbers, suffixes)
@@ -95,7 +98,7 @@ def read_rows(path: Path | str, root: Path | str | None = None, select: str | No
     """
     path = Path(path)
     if not path.exists():
-        raise ManifestError(f"{path}: there is no such file or folder")
+        raise ManifestError(absent(path))
     if path.suffix.lower() == ".csv" and path.is_file():
         return not_empty(path, _select(path, list(_csv_rows(path)), select))
     if select is not None:
@@ -111,11 +114,13 @@ def manifest_classes(path: Path | str) -> list[str]:
     path = Path(path)
     if path.is_dir():
         return [plain(name) for name in folder_classes(path)]
-    if path.suffix.lower() != ".csv" or not path.exists():
-        raise ManifestError(f"{path}: class names can only be derived from an existing .csv list or folder")
+    if not path.exists():
+        raise ManifestError(absent(path))
+    if path.suffix.lower() != ".csv":
+        raise ManifestError(f"{path}: has numbers in place of class names; {CLASS_FILE}")
     names = {row.label for row in _csv_rows(path)}
     if all(is_integer(name) for name in names):
-        raise ManifestError(f"{path}: its labels are numbers, not names; give a class list")
+        raise ManifestError(f"{path}: its labels are numbers, not names; {CLASS_FILE}")
     return sorted(names)
 
 
@@ -127,7 +132,7 @@ def folder_classes(path: Path | str) -> list[str]:
     """
     path = Path(path)
     if not path.is_dir():
-        raise ManifestError(f"{path}: there is no such folder")
+        raise ManifestError(absent(path, "folder"))
     names = sorted(child.name for child in path.iterdir() if not child.name.startswith("."))
     if gone := [name for name in names if not (path / name).exists()]:
         raise ManifestError(f"{path / gone[0]}: this link leads to nothing; repair or remove it")

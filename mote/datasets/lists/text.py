@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from mote.files.absent import absent
+
 
 class ManifestError(ValueError):
     """A list that cannot be used as it stands: `file:line: what is wrong; what to do`."""
@@ -15,7 +17,7 @@ def text_lines(path: Path, comments: bool = False) -> Iterator[tuple[int, str]]:
         ManifestError: no such file, not UTF-8, or a blank line between others.
     """
     if not path.is_file():
-        raise ManifestError(f"{path}: there is no such file")
+        raise ManifestError(absent(path, "file"))
     blank = 0
     try:
         with path.open(encoding="utf-8-sig") as file:

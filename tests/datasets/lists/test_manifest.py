@@ -187,8 +187,13 @@ def test_folders_without_classes_or_videos(tmp_path):
 
 def test_classes_cannot_be_derived_from_numbers_or_text(tmp_path):
     assert "labels are numbers" in error_of(manifest_classes, write(tmp_path / "a.csv", "path,label\na.mp4,0\n"))
-    assert "can only be derived" in error_of(manifest_classes, write(tmp_path / "a.txt", "a.mp4 0\n"))
-    assert "can only be derived" in error_of(manifest_classes, tmp_path / "no.csv")
+    error = error_of(manifest_classes, write(tmp_path / "a.txt", "a.mp4 0\n"))
+    assert "a.txt: has numbers in place of class names" in error and "data.classes=FILE" in error
+    assert "data.classes=FILE" in error_of(manifest_classes, write(tmp_path / "b.csv", "path,label\na.mp4,0\n"))
+    assert error_of(manifest_classes, tmp_path / "no.csv") == f"{tmp_path / 'no.csv'}: there is no such file or folder"
+    train = write(tmp_path / "training.csv", "path,label\na.mp4,red\n")
+    for read in (manifest_classes, read_manifest):  # the one that was probably meant is named
+        assert error_of(read, tmp_path / "trainng.csv").endswith(f"there is no such file or folder (is it {train}?)")
 
 
 def test_class_names(tmp_path):
