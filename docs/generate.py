@@ -10,17 +10,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import mote
+
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = {  # what users of the library import, by topic
-    "Models": (
-        "mote.load",
-        "mote.inference.classifier.VideoClassifier",
-        "mote.inference.images.ImageClassifier",
-        "mote.inference.latent.LatentModel",
-        "mote.inference.model.Prediction",
-        "mote.inference.model.Views",
-        "mote.models.lora.load_adapters",
-    ),
+    "Models": ("mote.load", *(f"mote.{name}" for name in mote.PLACES), "mote.models.lora.load_adapters"),
     "Videos": (
         "mote.datasets.decoding.decode.read_frames",
         "mote.datasets.decoding.encode.write_video",
@@ -156,6 +150,8 @@ def _is_method(node: ast.stmt) -> bool:
 def found(name: str) -> ast.FunctionDef | ast.ClassDef:
     """The definition of `mote.a.b.name` in the source; raises KeyError where there is none."""
     module, _, last = name.rpartition(".")
+    if module == "mote" and last in mote.PLACES:
+        module = f"mote.inference.{mote.PLACES[last]}"
     file = ROOT.joinpath(*module.split("."))
     file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
@@ -180,7 +176,7 @@ def _directive(kind: str, name: str, node: ast.FunctionDef | ast.ClassDef, inner
 def _plain_types(text: str) -> str:
     """Annotations as Sphinx can parse them: `Float[Tensor, 'B D']` becomes `Tensor`."""
     text = re.sub(r"\w+\[(Tensor|np\.ndarray), '[^']*'\]", r"\1", text)
-    return re.sub(r"'([A-Z]\w*)'", r"\1", text).replace("'", '"')
+    return re.sub(r"'([A-Z]\w*|[^']* \| [^']*)'", r"\1", text).replace("'", '"')
 
 
 def _docstring(node: ast.FunctionDef | ast.ClassDef) -> str:
