@@ -118,6 +118,13 @@ def test_links_lead_somewhere(page):
             assert anchor in headings(target), f"{page}: {link}; there are {sorted(headings(target))}"
 
 
+def test_pictures_are_described_in_words():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        words = re.findall(r"!\[([^\]]*)\]\((?!https?:)", text) + re.findall(r'<img [^>]*alt="([^"]*)"', text)
+        assert all(len(text.split()) > 5 for text in words), f"{page}: {words}"
+
+
 def test_every_page_is_in_the_contents():
     listed = set()
     for block in (block for page in SITE for block in blocks(page) if block.language == "{toctree}"):
