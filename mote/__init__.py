@@ -43,9 +43,9 @@ def load(
     """A model ready for use.
 
     Args:
-        model: a run directory or its `best` folder; a file of `mote export --format safetensors`; an authors' checkpoint
-            (.pt, .pth); `tiny`, which is built in; an open_clip architecture, with its tag as `name:tag` or in
-            `pretrained`; or `organisation/name`, a model on the Hugging Face Hub.
+        model: a run directory or its `best` folder; a file of `mote export --format safetensors`; an authors'
+            checkpoint (.pt, .pth); `tiny`, which is built in; an open_clip architecture, with its tag as `name:tag` or
+            in `pretrained`; or `organisation/name`, a model on the Hugging Face Hub.
         pretrained: open_clip tag or file of CLIP weights, for an open_clip architecture.
         backbone: `name:tag` of the text tower, for an authors' checkpoint; None = by the width of its visual tower.
         templates: prompt-template file, one {} per line; None = the model's own, else the 28 of the method.

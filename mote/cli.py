@@ -32,6 +32,7 @@ from mote.commands import (
     search,
     train,
 )
+from mote.commands.completion import complete
 from mote.commands.parsing import Parser
 from mote.commands.verbs import is_told_elsewhere
 
@@ -43,14 +44,18 @@ GROUPS = {  # of verbs, as `mote` alone lists them
     "models": (export, compact, push, sample),
     "this machine": (doctor,),
 }
-MORE = """`mote VERB --help` has all options, more examples and what is written.
-New here? `mote demo` trains, evaluates and writes a page in a few minutes."""
+MORE = (
+    "`mote VERB --help` has all options, more examples and what is written.\n"
+    "New here? `mote demo` trains, evaluates and writes a page in a few minutes.\n"
+    'Completion in bash and zsh: eval "$(register-python-argcomplete mote)"'
+)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit: 0 done, 1 done but some files were bad, 2 the user's mistake."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch: of a process that died we say one line
     parser = _parser()
+    complete(parser)
     arguments = _with_rest(*parser.parse_known_args(argv))
     if not arguments.traceback:  # one line, without the place in our code
         warnings.formatwarning = lambda message, *_, **__: f"mote: warning: {message}\n"
@@ -81,7 +86,9 @@ def _explain(error: Exception) -> str:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="mote", description="Image-text models for video: train, evaluate, predict.", epilog=MORE)
+    parser = Parser(
+        prog="mote", description="Image-text models for video: train, evaluate, predict.", epilog=MORE.strip()
+    )
     parser.add_argument("--version", action="version", version=f"mote {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show the full traceback of an error")
     parser.set_defaults(verb=_verbs, parser=parser)

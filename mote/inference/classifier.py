@@ -21,7 +21,8 @@ from mote.datasets.video import VideoDataset
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.names import check_names, plain
 from mote.files.shipped import default_templates
-from mote.inference.model import ONE_VIEW, Source, Views, description
+from mote.inference import describe
+from mote.inference.model import ONE_VIEW, Source, Views
 from mote.inference.pipeline import File, NamesFiles, Outcome, name_videos
 from mote.models.clip import Towers, encode_classes
 from mote.models.modulation import GATE, Gate
@@ -55,30 +56,14 @@ class VideoClassifier(NamesFiles):
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     offset: Float[Tensor, "K"] | None = None  # added to the logits of the classes of tuning, see `adjusted`
     labels: list[str] | None = None  # names to choose among when none are given; None = `classes`
-    meta: dict[str, Any] = field(default_factory=dict, repr=False)  # of its model folder: backbone, pretrained, ...
-    class_features: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(
-        default_factory=dict, repr=False
-    )  # of (class names, templates) met so far
+    meta: dict[str, Any] = field(default_factory=dict)  # of its model folder: backbone, pretrained, ...
+    class_features: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(default_factory=dict)  # met so far
     source: Source | None = None  # None while it is being trained
     kind: Literal["video"] = "video"
+    __repr__ = describe.video
 
     def __post_init__(self):
         self.tuned_templates = list(self.templates) if self.tuned_templates is None else self.tuned_templates
-
-    def __repr__(self) -> str:
-        """A few lines: backbone, temporal head, frames, classes, where it comes from."""
-        backbone = self.meta.get("backbone") or "unknown"
-        tag = self.meta.get("pretrained")
-        how = {"segment": "one from each equal part", "dense": f"every {self.stride}th"}[self.sampling]
-        layers = self.model.num_layers
-        facts = {
-            "backbone": backbone if tag is None else f"{backbone}:{tag}",
-            "head": f"{layers} temporal layers, experts merged"
-            if layers
-            else "none; features are averaged over frames",
-            "frames": f"{self.frames} ({how}) of {self.size} x {self.size} pixels",
-        }
-        return description(self, facts)
 
     def text_features(self, class_names: Sequence[str]) -> Float[Tensor, "K D"]:
         """Class features, encoded once; the stored ones when class names and templates are those of tuning."""
@@ -221,9 +206,8 @@ class VideoClassifier(NamesFiles):
     ) -> dict[str, float]:
         """{class name: probability} of one video file, most probable first; they sum to one.
 
-        modulation: temporal feature modulation; None = as the model's own setting says. All else, and what is raised,
-        as for `predict`; a missing file raises FileNotFoundError, a video that cannot be used DecodeError, or ValueError
-        where it shows no face.
+        modulation: temporal feature modulation; None = as the model's own setting says. All else as for `predict`. A
+        missing file raises FileNotFoundError, one that cannot be used DecodeError, one without a face ValueError.
         """
         return self.scores(path, self.chosen(class_names), Views(clips, crops, faces), modulation=modulation)
 

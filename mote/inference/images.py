@@ -20,7 +20,8 @@ from mote.datasets.transforms import eval_transform
 from mote.files.hashes import sha256_lines, sha256_tensors
 from mote.files.preprocessing import CUT_FIRST, Preprocessing
 from mote.files.run_directory import model_folder
-from mote.inference.model import ONE_VIEW, Source, Views, description
+from mote.inference import describe
+from mote.inference.model import ONE_VIEW, Source, Views
 from mote.inference.pipeline import File, NamesFiles, Outcome, ranked
 from mote.models.description import check_present
 from mote.models.feature_maps import CLIPImages
@@ -48,14 +49,7 @@ class ImageClassifier(NamesFiles):
     source: Source | None = None
     kind: Literal["image"] = "image"
 
-    def __repr__(self) -> str:
-        """A few lines: network, images, classes, where it comes from."""
-        channels = self.meta.get("channels", 3)
-        facts = {
-            "backbone": self.meta.get("net", type(self.net).__name__),
-            "images": f"{self.size} x {self.size} pixels, {'gray' if channels == 1 else 'colour'}",
-        }
-        return description(self, facts)
+    __repr__ = describe.images
 
     @property
     def size(self) -> int:

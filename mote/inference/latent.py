@@ -13,7 +13,8 @@ from torch import Tensor
 from mote.files.preprocessing import Preprocessing, read_preprocessing
 from mote.files.run_directory import model_folder
 from mote.files.writing import replacing_together
-from mote.inference.model import Source, description
+from mote.inference import describe
+from mote.inference.model import Source
 from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, sample_posterior
 from mote.regularizers.gaussian_mixture import (
     Mixture,
@@ -35,14 +36,7 @@ class LatentModel:
     source: Source | None = None
     kind: Literal["autoencoder"] = "autoencoder"
 
-    def __repr__(self) -> str:
-        """A few lines: network, images, classes, where it comes from."""
-        sizes = self.model.sizes
-        facts = {
-            "backbone": f"autoencoder ({self.method}), codes of {sizes['latent']} dimensions",
-            "images": f"{sizes['size']} x {sizes['size']} pixels, {'gray' if sizes['channels'] == 1 else 'colour'}",
-        }
-        return description(self, facts)
+    __repr__ = describe.autoencoder
 
     @property
     def classes(self) -> list[str]:

@@ -76,21 +76,6 @@ class Model(Protocol):
         ...
 
 
-def description(model: Model, facts: Mapping[str, object]) -> str:
-    """`repr` of a model: what it is and where from, then a line for each of `facts`."""
-    origin = "in training" if model.source is None else f"from {model.source.model}"
-    shown = {**facts, "classes": _some(model.classes), "device": model.device}
-    lines = [f"  {name:<10}{text}" for name, text in shown.items()]
-    return "\n".join([f"{type(model).__name__} ({origin})", *lines])
-
-
-def _some(names: Sequence[str] | None) -> str:
-    """How many names, and the first of them."""
-    if not names:
-        return "none of its own; name them in each call"
-    return f"{len(names)}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-
-
 @runtime_checkable
 class Namer(Model, Protocol):
     """A model that names files: `mote predict` needs no more."""
