@@ -6,7 +6,6 @@ import subprocess
 import sys
 import warnings
 from functools import cache
-from pathlib import Path
 
 import pytest
 import yaml
@@ -27,10 +26,10 @@ GENERATED = {"settings", "commands", "python", "results", "protocols_table"}
 
 
 @cache
-def syntax() -> dict[Path, list[ast.AST]]:
-    """All nodes of every file of the package."""
-    files = (ROOT / "mote").rglob("*.py")
-    return {file: list(ast.walk(ast.parse(file.read_text(encoding="utf-8")))) for file in files}
+def sources() -> str:
+    """The text of the whole package; strings that go on in the next line are one."""
+    texts = (file.read_text(encoding="utf-8") for file in sorted((ROOT / "mote").rglob("*.py")))
+    return re.sub(r'"\n\s*f?"', "", "\n".join(texts))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -187,30 +186,19 @@ def test_the_table_of_protocols_is_complete():
 
 def test_every_error_of_ours_is_explained():
     text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
-    for file, nodes in syntax().items():
-        for node in nodes:
-            bases = {base.id for base in getattr(node, "bases", []) if isinstance(base, ast.Name)}
-            if isinstance(node, ast.ClassDef) and any(re.search("Error$|Exception$", base) for base in bases):
-                assert f"`{node.name}`" in text, f"{file}: {node.name}"
+    errors = re.findall(r"^class (\w+)\(\w*(?:Error|Exception)\):", sources(), flags=re.M)
+    assert len(errors) > 15 and not [name for name in errors if f"`{name}`" not in text]
 
 
 def test_messages_in_the_troubleshooting_are_ours():
     """Every part of a quoted message without numbers and places stands in a text of the package."""
-    strings = []
-    for nodes in syntax().values():
-        for node in nodes:
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                strings.append(node.value)
-            elif isinstance(node, ast.JoinedStr):
-                parts = (part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
-                strings.append("".join(map(str, parts)))
-    text, page = "\n".join(strings), (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
     for cell in re.findall(r"^\| (`.*?) \|", page, flags=re.M):
         for message in re.findall(r"`([^`]+)`", cell):
             for part in re.split(r"\.\.\.|\b[A-Z]\b|\b[A-Z_]{2,}\b|'[^']*'|\d+|[()?]|s3", message):
                 words = part.strip(" :;,")
                 if len(words) > 6 and not message.startswith("CUDA"):
-                    assert words in text, f"{message!r}: {words!r} is in no message of the package"
+                    assert words in sources(), f"{message!r}: {words!r} is in no message of the package"
 
 
 def test_no_page_names_the_place_where_it_was_written():
