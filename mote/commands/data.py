@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mote.commands.meant import choice_error
 from mote.commands.verbs import Verbs, add_verb
 
 
@@ -120,12 +121,14 @@ def _verbs(arguments: argparse.Namespace) -> int:
 
 def _prepare(arguments: argparse.Namespace) -> int:
     from mote.datasets.lists.manifest import read_class_ids, read_class_names
-    from mote.datasets.prepare.layouts import FACES
+    from mote.datasets.prepare.layouts import FACES, VIDEOS
     from mote.datasets.prepare.videos import prepare, summary
     from mote.files.shipped import data_file
 
     if arguments.layout in FACES:
         return _prepare_faces(arguments)
+    if arguments.layout not in VIDEOS:
+        raise ValueError(choice_error("layout", arguments.layout, [*VIDEOS, *FACES]))
     if given := [name for name in ("drop", "validation", "seed", "votes") if getattr(arguments, name) is not None]:
         raise ValueError(f"--{given[0]} is for expressions ({', '.join(FACES)}), not for {arguments.layout}")
     if not arguments.videos or not arguments.splits:

@@ -85,7 +85,9 @@ class Parser(argparse.ArgumentParser):
         self.error(choice_error(name, value, list(action.choices)))
 
     def error(self, message: str) -> NoReturn:
-        """Say it in one line, and where help is."""
+        """Say it in one line, and where help is; where something is missing, with an example."""
+        if message.startswith("the following arguments are required") and self.examples:
+            message = f"{message}, as in: {self.examples[0]}"
         self.exit(2, f"mote: error: {message} (`{self.prog} --help` shows more)\n")
 
     def format_help(self) -> str:

@@ -19,6 +19,7 @@ from typing import IO
 from mote.datasets.decoding.tar_shards import part_of
 from mote.datasets.lists.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_clips, say_left_out, search
 from mote.datasets.lists.text import is_integer
+from mote.files.absent import near
 from mote.files.addresses import scheme, without_secrets
 from mote.files.names import plain
 
@@ -81,7 +82,7 @@ def _within(place: Source, kind: str) -> Iterator[Source]:
         yield from _listed(path, path.read_bytes(), path.parent, kind)
     else:
         if not path.exists() and not _is_part(path, {}):
-            what = "this link leads to nothing" if path.is_symlink() else f"no such {kind} file or folder"
+            what = "this link leads to nothing" if path.is_symlink() else f"no such {kind} file or folder{near(path)}"
             raise FileNotFoundError(f"{path}: {what}")
         yield from _files(path, kind)
 

@@ -170,7 +170,10 @@ def _format(format: str | None, out: Path) -> str:
     format = format or by_suffix.get(out.suffix)
     if format not in FORMATS:
         given = f"{out.name!r}" if format is None else f"{format!r}"
-        raise ValueError(f"export format of {given}: expected one of {', '.join(FORMATS)}")
+        raise ValueError(
+            f"export format of {given}: expected one of {', '.join(FORMATS)}; "
+            f"end --out in {', '.join(FORMATS.values())}, or say --format"
+        )
     if out.suffix != FORMATS[format]:
         raise ValueError(f"{out}: expected a name that ends in {FORMATS[format]} for {format}")
     missing = [name for name in ONNX_PACKAGES if format == "onnx" and importlib.util.find_spec(name) is None]

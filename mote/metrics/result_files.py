@@ -25,8 +25,9 @@ class ResultError(ValueError):
 
 def read_document(path: Path) -> dict[str, Any]:
     """The JSON object in a file; raises ResultError."""
+    text = _read(path)
     try:
-        document = json.loads(_read(path), parse_constant=_refuse)
+        document = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise ResultError(f"{path}: not a result file, the JSON is damaged ({error}); evaluate again") from error
     if not isinstance(document, dict):
@@ -98,7 +99,10 @@ def _read(path: Path) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             return file.read()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+    except (IsADirectoryError, PermissionError) as error:  # Windows says the latter of a folder
+        what = "is a folder; name a result in it, such as metrics.json" if path.is_dir() else f"cannot be read: {error}"
+        raise ResultError(f"{path}: {what}") from error
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise ResultError(f"{path}: no such file; a result is NAME.json with NAME.csv next to it") from error
     except (OSError, ValueError) as error:
         raise ResultError(f"{path}: cannot be read: {error}") from error

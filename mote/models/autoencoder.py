@@ -116,7 +116,10 @@ def load_autoencoder(folder: Path) -> LoadedAutoencoder:
         ValueError: naming the file that is missing, damaged, of another kind of model, or does not fit the other.
     """
     if not is_autoencoder(folder):
-        raise ValueError(f"{folder}: holds no autoencoder; give the directory of a finished run with task=autoencoder")
+        absent = "" if folder.exists() else "there is no such folder, so it "
+        raise ValueError(
+            f"{folder}: {absent}holds no autoencoder; give the directory of a finished run with task=autoencoder"
+        )
     meta, place, weights = read_description(folder), folder / DESCRIPTION, folder / WEIGHTS
     state = Tensors(weights)
     prior = {name.removeprefix(PRIOR): t for name, t in state.take([n for n in state if n.startswith(PRIOR)]).items()}

@@ -29,6 +29,7 @@ from mote.prediction.parts import (
 )
 
 SETTINGS = "settings.json"
+MAKERS = {"predictions": "mote predict", "features": "mote encode"}  # what a folder holds -> the verb
 INPUTS = re.compile(r"inputs-\d{5}-[0-9a-f]{32}\.parquet")
 FOLDER = b"folder"  # metadata of a list: from `out` to the folder where relative names start
 SAID = 5  # differences named in a message
@@ -87,7 +88,9 @@ def read_document(file: Path, format: str = FORMAT, holds: str = "predictions") 
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise PartError(f"{file.parent}: no folder of {holds} (no {SETTINGS}); give one of --out") from None
+        raise PartError(
+            f"{file.parent}: no folder of {holds} (no {SETTINGS}); {MAKERS[holds]} --out makes one"
+        ) from None
     except (OSError, ValueError) as error:
         raise PartError(f"{file}: damaged or not readable ({error}); choose another folder") from error
     if not isinstance(document, dict) or document.get("format") != format:

@@ -12,6 +12,7 @@ Sources: Zhu et al., NeurIPS 2024 (MoTE), section 4 and its released lists; half
 BIKE (Wu et al., AAAI and CVPR 2023); counts of videos are those of the released lists.
 """
 
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -174,7 +175,11 @@ def protocol_named(text: str) -> Protocol:
     name, _, version = text.partition("@")
     found = PROTOCOLS.get(name)
     if found is None or version not in ("", str(found.version)):
-        raise ValueError(
-            f"unknown protocol {text!r}; choose from {', '.join(p.identifier for p in PROTOCOLS.values())}"
+        close = difflib.get_close_matches(name, PROTOCOLS, n=2)
+        meant = (
+            f"did you mean {' or '.join(PROTOCOLS[one].identifier for one in close)}? There are"
+            if close
+            else "choose from"
         )
+        raise ValueError(f"unknown protocol {text!r}; {meant} {', '.join(p.identifier for p in PROTOCOLS.values())}")
     return found

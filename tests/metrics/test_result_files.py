@@ -12,6 +12,13 @@ from mote.metrics.result_files import ResultError, check_table, read_document, r
 TABLE = "path,label,predicted,correct,valid,probability\na.mp4,x,x,1,1,0.5\nb.mp4,x,,0,0,\n"
 
 
+def test_a_document_that_is_not_there_is_not_called_damaged(tmp_path):
+    with pytest.raises(ResultError, match=r"x\.json: no such file; a result is NAME\.json"):
+        read_document(tmp_path / "x.json")
+    with pytest.raises(ResultError, match=r"is a folder; name a result in it, such as metrics\.json"):
+        read_document(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
