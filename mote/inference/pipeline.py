@@ -22,6 +22,7 @@ from mote.datasets.lists.manifest import Record, unlabelled
 from mote.datasets.video import VideoDataset
 from mote.files.absent import absent
 from mote.files.addresses import scheme, without_secrets
+from mote.inference.asked import ONE_VIEW, Prediction, Views
 from mote.inference.features import (
     ALONE,
     Encoder,
@@ -32,8 +33,7 @@ from mote.inference.features import (
     keep_class_features,
     open_cache,
 )
-from mote.inference.model import ONE_VIEW, Prediction, Views
-from mote.metrics.scores import fuse_views
+from mote.metrics.scoring import fuse_views
 from mote.models.view_scorer import Batch
 from mote.parallel.cores import all_cores
 

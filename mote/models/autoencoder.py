@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
+from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description, task_of
 from mote.models.description import AutoencoderDescription, check_description
-from mote.models.tensor_files import Tensors, check_names, check_tensors, filled, task_of, write_model_folder
+from mote.models.tensor_files import Tensors, check_names, check_tensors, filled, write_model_folder
 
 PRIOR = "prior."  # of the names of its tensors
 

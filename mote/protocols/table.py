@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from mote.files.shipped import data_file
-from mote.models.modulation import Gate
+from mote.models.gate import Gate
 
 
 @dataclass(frozen=True)
