@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from mote.inference.asked import Prediction, Views
     from mote.inference.classifier import VideoClassifier
     from mote.inference.images import ImageClassifier
     from mote.inference.latent import LatentModel
-    from mote.inference.model import Model, Prediction, Views
+    from mote.inference.model import Model
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,9 +27,9 @@ PLACES = {  # name -> module that it is imported from when it is first asked for
     "ImageClassifier": "images",
     "LatentModel": "latent",
     "Model": "model",
-    "Prediction": "model",
+    "Prediction": "asked",
     "VideoClassifier": "classifier",
-    "Views": "model",
+    "Views": "asked",
 }
 
 

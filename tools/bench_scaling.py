@@ -65,7 +65,8 @@ def classify(classes: int) -> float:
     """Seconds of 64 videos from features to metrics."""
     from bench_end_to_end import make_model
 
-    from mote.metrics.scores import score, summarize
+    from mote.metrics.scores import summarize
+    from mote.metrics.scoring import score
 
     model = make_model()[1].model
     labels = [f"class {i}" for i in range(classes)]

@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 import mote
 from mote.config import Config, load
-from mote.datasets.images import read_image, read_images
+from mote.datasets.images import read_image
+from mote.datasets.lists.images import read_images
 from mote.datasets.transforms import eval_transform
 from mote.evaluation.evaluate import evaluate
 from mote.experiments.train import train

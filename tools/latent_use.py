@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mote.config import load
-from mote.datasets.images import ImageDataset, ImageList, read_images
+from mote.datasets.images import ImageDataset
+from mote.datasets.lists.images import ImageList, read_images
 from mote.datasets.lists.manifest import ManifestError
 from mote.evaluation.autoencoder import Judge
 from mote.experiments.train import train

@@ -24,8 +24,7 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from mote.datasets.cache.feature_cache import clear, usage_line
-    from mote.inference.features import default_folder
+    from mote.datasets.cache.feature_cache import clear, default_folder, usage_line
 
     folder = Path(arguments.folder) if arguments.folder else default_folder()
     if arguments.folder is None and not folder.exists():

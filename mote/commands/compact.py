@@ -20,6 +20,11 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from mote.files.writing import refuse_filled
+    from mote.inference.finding import check_given
+
+    refuse_filled(arguments.out)
+    check_given(arguments.model)
     from mote.sparsity.compacting import compact_model
 
     compact_model(arguments.model, arguments.out, lambda: _advice(arguments.model))

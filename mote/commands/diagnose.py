@@ -62,6 +62,9 @@ def add(verbs: Verbs) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.compare:
         given = _given(arguments, COMPARE, "--compare")
+        from mote.files.extras import check_analysis
+
+        check_analysis("mote diagnose --compare")
         from mote.diagnostics.compare import compare_runs
 
         compare_runs(

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names, import_for
 
 
 def add(verbs: Verbs) -> None:
@@ -11,7 +11,7 @@ def add(verbs: Verbs) -> None:
         verbs,
         "encode",
         _run,
-        "write features of your videos as Parquet files (pip install 'mote[parquet]')",
+        "write features of your videos as Parquet files (pip install 'mote-video[parquet]')",
         writes="--out: features as Parquet files, with what they were made with",
         examples=(
             "mote encode tiny videos --out features",
@@ -44,11 +44,11 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from mote.inference.model import Views
-    from mote.prediction.encode import Request, encode
+    from mote.inference.asked import Views
+    from mote.prediction.asked import EncodeRequest, check_encoding
     from mote.prediction.share import parse_share
 
-    request = Request(
+    request = EncodeRequest(
         arguments.model,
         arguments.videos,
         arguments.out,
@@ -64,4 +64,8 @@ def _run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         cache=arguments.cache,
     )
-    return encode(request)
+    inputs = check_encoding(request)
+    import_for(request.model, request.backbone)
+    from mote.prediction.encode import encode
+
+    return encode(request, inputs)

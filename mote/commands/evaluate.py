@@ -4,11 +4,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, load_config, named_settings, own_config
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, import_for, load_config, named_settings, own_config
+from mote.files.extras import check_analysis
 from mote.files.run_directory import config_file
 
 if TYPE_CHECKING:
-    from mote.protocols.carry_out import Entry
+    from mote.inference.asked import Entry
 
 
 TIMELINE = ("every", "smooth", "threshold")  # options that --window brings
@@ -85,17 +86,18 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _entry(model: str, backbone: str | None, settings: list[str], switched: list[str]) -> "Entry":
     """A model and what it is to be scored under."""
-    from mote.inference.model import Source
-    from mote.protocols.carry_out import Entry
+    from mote.inference.asked import Entry, Source
+    from mote.inference.finding import check_model
 
     config, own = load_config([*settings, *switched], model, warn=False), own_config(model)
+    if check_model(model, backbone=backbone) == "autoencoder":
+        check_analysis("the evaluation of an autoencoder")
     return Entry(Source(model, backbone), config, frozenset(named_settings(settings)), own)
 
 
 def _by_protocol(arguments: argparse.Namespace, out: Path, switched: list[str]) -> int:
     """Score one model by a protocol, or a run for each list of a protocol of folds."""
-    from mote.protocols.carry_out import evaluate_protocol
-    from mote.protocols.lists import check_settings
+    from mote.protocols.lists import check_settings, checked_lists
     from mote.protocols.table import protocol_named
 
     protocol = protocol_named(arguments.protocol).declared(arguments.subset)
@@ -116,15 +118,25 @@ def _by_protocol(arguments: argparse.Namespace, out: Path, switched: list[str]) 
         check_settings(protocol, named, entries[-1].config)
     name = entries[0].config.evaluation.name if "evaluation.name" in named else None
     out = Path(arguments.out or ("evaluations" if folds else out))
-    evaluate_protocol(entries, protocol, arguments.lists, arguments.root, out, union=arguments.union_labels, name=name)
+    lists = arguments.lists, arguments.root
+    found = checked_lists(protocol, *lists, entries[0].config)
+    from mote.protocols.carry_out import evaluate_protocol
+
+    evaluate_protocol(entries, protocol, *lists, out, union=arguments.union_labels, name=name, found=found)
     return 0
 
 
 def _evaluate(entry: "Entry", out: Path, union: str | None) -> None:
+    from mote.datasets.lists.class_files import read_class_names
+    from mote.evaluation.listings import check_evaluation
+
+    check_evaluation(entry.config.evaluation)
+    if union is not None:
+        read_class_names(union)
+    import_for(*entry.source)
     from mote.datasets.cache.feature_cache import usage_line
     from mote.evaluation.evaluate import evaluate
     from mote.evaluation.page import page_path
-    from mote.evaluation.views import check_evaluation
     from mote.inference.classifier import VideoClassifier
     from mote.inference.contract import as_asked, check_named
     from mote.inference.features import cache_folder
@@ -133,7 +145,6 @@ def _evaluate(entry: "Entry", out: Path, union: str | None) -> None:
     from mote.reporting.headline import headline, report
 
     source, config, named, own = entry
-    check_evaluation(config.evaluation)
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
     found = load(source.model, backbone=source.backbone, device=accelerator.device)
     if isinstance(found, VideoClassifier):
@@ -151,6 +162,17 @@ def _evaluate(entry: "Entry", out: Path, union: str | None) -> None:
 
 
 def _timelines(entry: "Entry", arguments: argparse.Namespace, out: Path) -> int:
+    from mote.inference.threshold import check_threshold
+    from mote.prediction.windows import seconds
+
+    for option in ("window", "every", "smooth"):
+        if (given := getattr(arguments, option)) is not None:
+            seconds(given, f"--{option}")
+    if arguments.threshold is not None:
+        check_threshold(arguments.threshold)
+    if (listed := entry.config.evaluation.manifest) is not None and not Path(listed).exists():
+        raise FileNotFoundError(f"{listed}: there is no such list of segments")
+    import_for(*entry.source)
     from mote.inference.contract import as_asked, check_named
     from mote.inference.loading import load_video
     from mote.prediction.evaluate_timelines import Cutting, evaluate_timelines

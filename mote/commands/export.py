@@ -2,7 +2,7 @@
 
 import argparse
 
-from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names, import_for
 
 
 def add(verbs: Verbs) -> None:
@@ -41,10 +41,20 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from mote.datasets.lists.class_files import read_templates
+    from mote.datasets.sources import find_sources
+    from mote.inference.finding import check_model
+
+    names, given = class_names(arguments), {"templates": arguments.templates, "backbone": arguments.backbone}
+    check_model(arguments.model, **given, video=True)
+    if arguments.templates is not None:
+        read_templates(arguments.templates)
+    if arguments.check is not None:
+        find_sources([arguments.check])
+    import_for(arguments.model, arguments.backbone)
     from mote.inference.export import export
     from mote.inference.loading import load_video
 
-    names, given = class_names(arguments), {"templates": arguments.templates, "backbone": arguments.backbone}
     export(
         load_video(arguments.model, **given, device="cpu"),
         arguments.out,

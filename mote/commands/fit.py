@@ -29,6 +29,16 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from mote.files.extras import check_analysis
+    from mote.files.writing import refuse_filled
+    from mote.prediction.asked import check_features
+
+    check_analysis("mote fit")
+    refuse_filled(arguments.out)
+    check_features(arguments.folder, arguments.model)
+    from mote.prediction.labels import read_labels  # needs pyarrow, an extra, of which check_features speaks
+
+    read_labels(arguments.labels)
     from mote.prediction.fit import Request, fit
 
     request = Request(

@@ -36,8 +36,10 @@ def _run(arguments: argparse.Namespace) -> int:
         for name in ("alphas", "gates")
         if getattr(arguments, name) is not None
     }
-    from mote.inference.model import Source
-    from mote.protocols.carry_out import Entry
+    from mote.inference.asked import Entry, Source
+    from mote.inference.finding import check_model
+
+    check_model(arguments.model, backbone=arguments.backbone, video=True)
     from mote.protocols.frontier import frontier
 
     out = Path(arguments.out or (Path(arguments.model) / "frontier" if config_file(arguments.model) else "frontier"))

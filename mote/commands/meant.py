@@ -141,7 +141,7 @@ def settings_file_error(text: str) -> str | None:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return f"{text}: is a video, not a file of settings; `mote predict MODEL {text}` names it"
     if path.is_file():
-        if path.suffix.lower() in (".csv", ".txt"):
+        if path.suffix.lower() in (".csv", ".txt") and not _is_mapping(path):
             lists = f"write data.train={text} to train on it, evaluation.manifest={text} to score it"
             return f"{text}: is a list, not a file of settings; {lists}"
         return None
@@ -162,6 +162,17 @@ def settings_file_error(text: str) -> str | None:
     if close := difflib.get_close_matches(path.name, names, n=1, cutoff=0.75):
         return f"{text}: there is no such file; did you mean {names[close[0]]}?"
     return f"{text}: there is no such file or run directory; settings are written as optim.lr=1e-4"
+
+
+def _is_mapping(path: Path) -> bool:
+    """Whether a file holds settings, whatever its name."""
+    from mote.config import ConfigError
+    from mote.config.loading import read_tree
+
+    try:
+        return bool(read_tree(path))
+    except ConfigError:
+        return False
 
 
 def _settings(name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names
+from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names, import_for
 
 
 def add(verbs: Verbs) -> None:
@@ -40,14 +40,14 @@ def add(verbs: Verbs) -> None:
         "--threshold", help='answer "none of these" below this probability, or that of a result with evaluation.unknown'
     )
     predict.add_argument(
-        "--faces", action="store_true", help="look at the largest face only, upright (pip install 'mote[faces]')"
+        "--faces", action="store_true", help="look at the largest face only, upright (pip install 'mote-video[faces]')"
     )
     predict.add_argument("--workers", type=int, help="processes that decode videos (default: 2, for one video none)")
     predict.add_argument(
         "--cache", help="folder of frame features that are kept (default: the user's, where the model is a large one)"
     )
     predict.add_argument(
-        "--engine", choices=["ray"], help="name on a Ray cluster (RAY_ADDRESS; pip install 'mote[ray]')"
+        "--engine", choices=["ray"], help="name on a Ray cluster (RAY_ADDRESS; pip install 'mote-video[ray]')"
     )
     predict.add_argument(
         "--out", help="write Parquet parts into this folder; the same command again does what is missing (mote collect)"
@@ -81,8 +81,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return _timelines(arguments)
     if given := [name for name in TIMELINE if getattr(arguments, name)]:
         raise ValueError(f"--{given[0]} is for timelines; say with --window how long their windows are")
-    from mote.inference.model import Views
-    from mote.prediction.predict import Request, predict
+    from mote.inference.asked import Views
+    from mote.prediction.asked import Request, check_request
     from mote.prediction.share import parse_share
 
     share = parse_share(arguments.part)
@@ -112,17 +112,21 @@ def _run(arguments: argparse.Namespace) -> int:
         share=(share.number, share.jobs),
         retry_failed=arguments.retry_failed,
     )
-    return predict(request)
+    files = check_request(request)
+    import_for(request.model, request.backbone)
+    from mote.prediction.predict import predict
+
+    return predict(request, files)
 
 
 def _timelines(arguments: argparse.Namespace) -> int:
     if given := [name for name, value in ONE_ANSWER.items() if getattr(arguments, name) != value]:
         option = given[0].replace("_", "-")
         raise ValueError(f"--{option} does not go with --window, whose windows are scored one by one, each as one view")
-    from mote.prediction.live_verb import is_watched, predict_live
-    from mote.prediction.timeline_verb import Request, predict_timelines
+    from mote.datasets.sources import find_sources
+    from mote.prediction.asked import TimelineRequest, check_timelines, is_watched
 
-    request = Request(
+    request = TimelineRequest(
         arguments.model,
         arguments.videos,
         window=arguments.window,
@@ -138,4 +142,13 @@ def _timelines(arguments: argparse.Namespace) -> int:
         page=arguments.page,
         live=arguments.live,
     )
-    return predict_live(request) if is_watched(request) else predict_timelines(request)
+    check_timelines(request)
+    files = None if is_watched(request) else [str(file) for file in find_sources(request.places)]
+    import_for(request.model, request.backbone)
+    if files is None:
+        from mote.prediction.live_verb import predict_live
+
+        return predict_live(request)
+    from mote.prediction.timeline_verb import predict_timelines
+
+    return predict_timelines(request, files)

@@ -25,6 +25,9 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from mote.inference.finding import check_given
+
+    check_given(arguments.run)
     from mote.inference.sharing import push
 
     print(push(arguments.run, arguments.target, private=arguments.private, license=arguments.license))

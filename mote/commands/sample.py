@@ -23,6 +23,9 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from mote.inference.finding import check_autoencoder
+
+    check_autoencoder(arguments.model)
     from mote.inference.latent import sample_run
 
     sample_run(arguments.model, arguments.count, arguments.out, mode=arguments.mode, seed=arguments.seed)

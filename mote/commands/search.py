@@ -26,6 +26,9 @@ def add(verbs: Verbs) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from mote.prediction.asked import check_features
+
+    check_features(arguments.folder, arguments.model)
     from mote.prediction.search import Request, run
 
     request = Request(

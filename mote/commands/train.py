@@ -36,6 +36,9 @@ def add(verbs: Verbs) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run or arguments.find_batch_size:
         config = load_config(arguments.config)
+        from mote.experiments.early import check_parts
+
+        check_parts(config)
         from mote.experiments.dry_run import dry_run
 
         dry_run(config, arguments.find_batch_size)
@@ -47,6 +50,9 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         with stop.listening():
             config = load_config(arguments.config)
+            from mote.experiments.early import check_training
+
+            check_training(config, arguments.resume)
             from mote.experiments.train import train
 
             train(config, resume=arguments.resume, stop=stop)

@@ -121,6 +121,16 @@ def is_told_elsewhere(error: Exception) -> bool:
     return everywhere or getattr(error, "is_told", False)
 
 
+def import_for(model: str, backbone: str | None = None) -> None:
+    """Import what a model needs of open_clip, and no more where that can be told; before anything imports all of it."""
+    from mote.inference.finding import is_plain_model
+
+    if is_plain_model(model, backbone):
+        from mote.models.plain_import import import_plain
+
+        import_plain()
+
+
 def class_names(arguments: argparse.Namespace) -> list[str] | None:
     """The names that `--labels` or `--classes` give; None where neither is given. Folder names become words.
 

@@ -162,7 +162,7 @@ def _kind(annotation: Any, limits: Sequence[object] = ()) -> Words:
 def _text_kind(limits: Sequence[object]) -> Words:
     """A text, a path or the name of a file."""
     for kind, words in TEXTS.items():
-        if all(check in limits for check in kind.__metadata__):
+        if all(check in limits for check in get_args(kind)[1:]):
             return words
     raise AssertionError(limits)
 

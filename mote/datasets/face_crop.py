@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MARGIN = 0.1  # of the detected side, added on every side
 EYE_WIDTH = 200  # pixels of the face's width where eyes are looked for
 STEEPEST = 30.0  # degrees; eyes on a steeper line were not found right
-INSTALL = "finding faces needs OpenCV 4: pip install 'mote[faces]', or 'opencv-python-headless<5'"
+INSTALL = "finding faces needs OpenCV 4: pip install 'mote-video[faces]', or 'opencv-python-headless<5'"
 
 
 NO_FACE = "no face was found; give images of faces from the front, or leave --faces out"

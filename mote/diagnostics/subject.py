@@ -23,9 +23,11 @@ from mote.config import load as load_config
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
 from mote.diagnostics.request import Inputs, Request
-from mote.evaluation.views import image_dataset, training_list, training_listing, views_of
-from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.evaluation.listings import training_list, training_listing
+from mote.evaluation.views import image_dataset, views_of
+from mote.files.hashes import sha256_lines
 from mote.files.run_directory import config_file
+from mote.files.tensor_hashes import sha256_tensors
 from mote.inference.classifier import VideoClassifier
 from mote.inference.contract import CLIPS, LIST, as_asked, check_named, images_as_asked, settled
 from mote.inference.features import Load, cache_folder, frame_features, open_cache

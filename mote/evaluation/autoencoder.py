@@ -14,11 +14,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from mote.config import Config
-from mote.datasets.images import ImageList
-from mote.evaluation.views import evaluation_list, evaluation_listing, evaluation_loader, image_dataset
-from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.datasets.lists.images import ImageList
+from mote.evaluation.listings import evaluation_list, evaluation_listing
+from mote.evaluation.views import evaluation_loader, image_dataset
+from mote.files.hashes import sha256_lines
 from mote.files.provenance import provenance
 from mote.files.run_directory import model_folder
+from mote.files.tensor_hashes import sha256_tensors
 from mote.files.writing import replacing_together, to_json
 from mote.inference.contract import settled
 from mote.inference.latent import CONFIDENT, LatentModel

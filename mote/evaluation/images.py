@@ -12,15 +12,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mote.config import Config
-from mote.datasets.images import ImageList
+from mote.datasets.lists.images import ImageList
 from mote.evaluation.expression_page import draw_expression_page
+from mote.evaluation.listings import evaluation_list, evaluation_listing
 from mote.evaluation.results import write_results
-from mote.evaluation.views import evaluation_list, evaluation_listing, evaluation_loader, image_dataset
+from mote.evaluation.views import evaluation_loader, image_dataset
 from mote.files.provenance import provenance
 from mote.inference.contract import images_as_asked, settled
 from mote.inference.images import ImageClassifier, attention_shares
 from mote.metrics.imbalance import imbalance_summary
-from mote.metrics.scores import Scores, score, summarize
+from mote.metrics.scores import Scores, summarize
+from mote.metrics.scoring import score
 from mote.parallel.accelerator import Accelerator, add_up, on_main
 
 

@@ -19,7 +19,8 @@ from mote.datasets.lists.manifest import Record
 from mote.evaluation.views import views_of
 from mote.inference.classifier import VideoClassifier
 from mote.inference.features import Load, Unusable, cache_folder, frame_features, keep_class_features, open_cache
-from mote.metrics.scores import Scores, score
+from mote.metrics.scores import Scores
+from mote.metrics.scoring import score
 from mote.parallel.accelerator import Accelerator, add_up
 from mote.parallel.cores import all_cores
 from mote.parallel.precision import has_bf16

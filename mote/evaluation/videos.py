@@ -12,16 +12,16 @@ from mote.datasets.lists.agreement import in_words, shared_videos
 from mote.datasets.lists.manifest import ManifestError, Record
 from mote.datasets.lists.overlap import overlap
 from mote.datasets.lists.reading import Listing, templates
+from mote.evaluation.listings import evaluation_listing, training_ids, training_listing
 from mote.evaluation.page import draw_page
 from mote.evaluation.results import write_results
 from mote.evaluation.unknown import unknown_records
 from mote.evaluation.video_scores import score_videos
-from mote.evaluation.views import evaluation_listing, training_ids, training_listing
 from mote.evaluation.vocabulary import added_classes, order_warning, own_classes, words_warning
 from mote.files.provenance import provenance
+from mote.inference.asked import Source
 from mote.inference.classifier import VideoClassifier
 from mote.inference.contract import as_asked, settled
-from mote.inference.model import Source
 from mote.metrics.accuracy import rank_classes
 from mote.metrics.imbalance import imbalance_summary
 from mote.metrics.open_set import open_set_report

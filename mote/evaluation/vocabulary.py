@@ -1,15 +1,25 @@
 """Which classes compete in an evaluation: those that the labels number, and those that a union adds."""
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from mote.datasets.lists.manifest import ManifestError, read_class_names
 from mote.datasets.lists.overlap import letters
 from mote.datasets.lists.reading import Listing
 from mote.files.names import in_words, made_words, plain
-from mote.inference.classifier import VideoClassifier
 
 
-def own_classes(classifier: VideoClassifier, listing: Listing, *, new: bool = False) -> list[str]:
+@runtime_checkable
+class Tuned(Protocol):
+    """A model that knows the classes that it was tuned on."""
+
+    @property
+    def classes(self) -> list[str] | None:
+        """Their names by label; None: it has none."""
+        ...
+
+
+def own_classes(classifier: Tuned, listing: Listing, *, new: bool = False) -> list[str]:
     """The classes that the labels of a list number: of the class file, else of the model, else of the list itself.
 
     Names that are those of folders (see `Listing.folder_names`) are put in words, unless they are the classes that the
@@ -24,7 +34,7 @@ def own_classes(classifier: VideoClassifier, listing: Listing, *, new: bool = Fa
     return classifier.classes or words if [*map(plain, classifier.classes or ())] == words else words
 
 
-def words_warning(own: Sequence[str], listing: Listing, classifier: VideoClassifier) -> list[str]:
+def words_warning(own: Sequence[str], listing: Listing, classifier: Tuned) -> list[str]:
     """That class names were made of folder names, where they were; else nothing."""
     if (listing.classes is None and own == classifier.classes) or not listing.folder_names():
         return []

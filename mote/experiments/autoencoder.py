@@ -10,9 +10,10 @@ from torch import nn
 
 from mote.config import Config
 from mote.config.image_sections import AutoencoderConfig
-from mote.datasets.images import ImageList
+from mote.datasets.lists.images import ImageList
 from mote.evaluation.autoencoder import Judge, evaluate, find_judge
-from mote.evaluation.views import evaluation_list, evaluation_loader, image_dataset, training_list
+from mote.evaluation.listings import evaluation_list, training_list
+from mote.evaluation.views import evaluation_loader, image_dataset
 from mote.experiments.images import ImageExperiment, image_size
 from mote.files.preprocessing import CUT_FIRST
 from mote.inference.latent import LatentModel

@@ -103,7 +103,10 @@ def peak_memory(device: torch.device) -> int:
     """Bytes: the most that the GPU has held since its count was reset, or this process on the CPU since its start."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource  # not on Windows
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 

@@ -6,11 +6,7 @@ from pathlib import Path
 
 from mote.config import Config
 from mote.config.loading import Tree, read_tree, validate, with_todays_names
-from mote.datasets.lists.reading import templates
-from mote.experiments.assemble import Experiment
-from mote.files.hashes import sha256_lines
 from mote.files.run_directory import CONFIG
-from mote.training.checkpoint import Bound
 
 FREE = {"run": None, "evaluation": None, "data": {"workers", "decode_timeout", "max_bad_fraction"}}  # None: all
 
@@ -44,21 +40,15 @@ def fingerprint_of_run(out: Path, config: Config, resume: bool) -> str:
     return _hash(tree)
 
 
+def bound_settings(config: Config) -> Tree:
+    """`section.key` -> value of every setting that a resumed run must repeat."""
+    return _flat(_fixed(config.model_dump(mode="json")))
+
+
 def _flat(tree: Tree) -> Tree:
     """`section.key` -> value."""
     return {
         f"{section}.{key}" if isinstance(keys, dict) else section: value
         for section, keys in tree.items()
         for key, value in (keys if isinstance(keys, dict) else {section: keys}).items()
-    }
-
-
-def bound(config: Config, experiment: Experiment) -> Bound:
-    """What a resumed run must repeat, so that an error can name what differs."""
-    lines = [f"{record.path} {record.label}" for record in experiment.records]
-    return {
-        "settings": _flat(_fixed(config.model_dump(mode="json"))),
-        "classes": list(experiment.classes),
-        "templates": templates(config.data.templates),
-        "records": (sha256_lines(lines), len(lines)),
     }

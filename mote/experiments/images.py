@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader
 
 from mote.config import Config
 from mote.config.imbalance_methods import METHODS
-from mote.datasets.images import ImageList
+from mote.datasets.lists.images import ImageList
 from mote.datasets.lists.manifest import Record
 from mote.datasets.lists.reading import templates
 from mote.evaluation.images import evaluate
-from mote.evaluation.views import evaluation_list, image_dataset, training_list
+from mote.evaluation.listings import evaluation_list, training_list
+from mote.evaluation.views import image_dataset
 from mote.experiments import loaders, parts
 from mote.experiments.video import model as video_model
 from mote.files.names import name_difference

@@ -13,9 +13,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mote.config import Config, dump
+from mote.datasets.lists.reading import templates
 from mote.experiments import parts
 from mote.experiments.assemble import Experiment, assemble
-from mote.experiments.fingerprint import bound, fingerprint_of_run
+from mote.experiments.early import allowed, check_run
+from mote.experiments.fingerprint import bound_settings, fingerprint_of_run
+from mote.files.hashes import sha256_lines
 from mote.files.locking import locked
 from mote.files.run_directory import BEST, CONFIG, LAST
 from mote.files.temporary import lock_name, remove_leftovers
@@ -27,7 +30,8 @@ from mote.reporting.headline import headline
 from mote.reporting.page import text_table
 from mote.reporting.parameters import parameter_table
 from mote.training.batches import micro_batch_size, step_batches
-from mote.training.checkpoint import check_bound, check_directory, open_run
+from mote.training.checkpoint import Bound, check_bound, open_run
+from mote.training.directory import check_directory
 from mote.training.hooks import Hooks
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
@@ -122,18 +126,6 @@ def _with_precision(config: Config) -> Config:
     return config.model_copy(update={"optim": config.optim.model_copy(update={"precision": precision})})
 
 
-def check_run(config: Config) -> Path:
-    """The run directory, which must be set, as must a training list and a list to select by; raises ValueError."""
-    if config.run.out is None or config.data.train is None:
-        missing = "run.out" if config.run.out is None else "data.train"
-        raise ValueError(f"{missing} is not set; give it as an override, for example {missing}=...")
-    if config.run.select != "last" and config.evaluation.manifest is None:
-        raise ValueError(
-            f"run.select={config.run.select} needs evaluation.manifest, a validation list; or leave run.select=last"
-        )
-    return Path(config.run.out)
-
-
 class _Plan(NamedTuple):
     """What the loop gets, built and checked before anything is written."""
 
@@ -172,7 +164,7 @@ def _keeping(config: Config, experiment: Experiment, out: Path, resume: bool, fi
         out=out,
         resume=resume,
         fingerprint=fingerprint,
-        bound=bound(config, experiment),
+        bound=_bound(config, experiment),
         save_every=config.run.save_every,
         keep=config.run.keep,
         evaluate_every=config.evaluation.every,
@@ -181,9 +173,20 @@ def _keeping(config: Config, experiment: Experiment, out: Path, resume: bool, fi
     )
 
 
+def _bound(config: Config, experiment: Experiment) -> Bound:
+    """What a resumed run must repeat, so that an error can name what differs."""
+    lines = [f"{record.path} {record.label}" for record in experiment.records]
+    return {
+        "settings": bound_settings(config),
+        "classes": list(experiment.classes),
+        "templates": templates(config.data.templates),
+        "records": (sha256_lines(lines), len(lines)),
+    }
+
+
 def _claim(held: ExitStack, out: Path, config: Config, resume: bool) -> None:
     """Check the run directory, and hold it and its evaluation, so that no other process writes there."""
-    check_directory(out, resume and (out / CONFIG).is_file(), _allowed(out, config))
+    check_directory(out, resume and (out / CONFIG).is_file(), allowed(out, config))
     with writing(out):
         held.enter_context(locked(out / lock_name(), out))
         if config.evaluation.manifest is not None:
@@ -197,25 +200,15 @@ def _prepare(out: Path, experiment: Experiment, resume: bool, fingerprint: str) 
     if resume and not (out / CONFIG).is_file():
         print(f"{out}: nothing to resume yet, so the run starts")
         resume = False
-    open_run(out, resume, _allowed(out, config))
+    open_run(out, resume, allowed(out, config))
     if resume:
-        check_bound(out, fingerprint, bound(config, experiment))
+        check_bound(out, fingerprint, _bound(config, experiment))
     for folder in (out, out / BEST, out / LAST, out / EVALUATIONS):
         remove_leftovers(folder, of_others=True)
         complete(folder)
     if not resume:
         write_atomic(out / CONFIG, dump(config))
     return resume
-
-
-def _allowed(out: Path, config: Config) -> tuple[str, ...]:
-    """What may stand in the directory of a new run: the same settings, of a run that was killed before its first step.
-
-    Another `config.yaml` may be the user's own, and writing over it would lose it.
-    """
-    file = out / CONFIG
-    same = file.is_file() and file.read_bytes() == dump(config).encode()
-    return (CONFIG,) if same else ()
 
 
 def _save_best(

@@ -19,8 +19,9 @@ from mote.datasets.lists.manifest import (
 from mote.datasets.lists.reading import templates
 from mote.datasets.loader import FeatureDataset
 from mote.datasets.video import VideoDataset
+from mote.evaluation.listings import check_evaluation, training_listing
 from mote.evaluation.videos import evaluate
-from mote.evaluation.views import check_evaluation, evaluation_dataset, evaluation_loader, training_listing
+from mote.evaluation.views import evaluation_dataset, evaluation_loader
 from mote.experiments import loaders, parts
 from mote.inference.classifier import VideoClassifier
 from mote.models import folders

@@ -7,6 +7,7 @@ message and in no result.
 import hashlib
 import os
 import re
+import textwrap
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -58,6 +59,12 @@ def cleaned(text: str, place: str) -> str:
     for secret in sorted(_secrets(place), key=len, reverse=True):
         text = text.replace(secret, "...")
     return text
+
+
+def one_line(error: BaseException) -> str:
+    """Type and message of an exception, in one line of at most 300 characters; what to install if a module lacks."""
+    hint = f"; pip install {error.name}" if isinstance(error, ModuleNotFoundError) else ""
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 300) + hint
 
 
 def _secrets(place: str) -> set[str]:

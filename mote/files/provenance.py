@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mote import __version__
+
 PACKAGES = {  # name in the result file -> name of the distribution
-    "mote": "mote",
     "torch": "torch",
     "open_clip": "open-clip-torch",
     "accelerate": "accelerate",
@@ -23,7 +24,7 @@ REQUIRED_PROVENANCE = ("config", "hashes", "seed", "versions", "date")
 
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that can change a number; None where not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    found: dict[str, str | None] = {"python": platform.python_version(), "mote": __version__}
     for name, distribution in PACKAGES.items():
         try:
             found[name] = importlib.metadata.version(distribution)

@@ -52,3 +52,32 @@ def parse_description(text: str) -> dict[str, Any]:
 def read_description(folder: Path) -> dict[str, Any]:
     """Content of the `model.json` in a model folder, see `parse_description`; raises OSError, ValueError."""
     return parse_description((folder / DESCRIPTION).read_text(encoding="utf-8"))
+
+
+def task_of(folder: Path) -> object:
+    """`task` in the `model.json` of a folder; None where there is no such file, or a video model."""
+    try:
+        return read_description(folder).get("task")
+    except (OSError, ValueError):
+        return None
+
+
+def model_files(folder: Path | str) -> tuple[Path, Path | None]:
+    """Weights and description of a model folder; of a single file (.safetensors) that file, which says both itself."""
+    folder = Path(folder)
+    return (folder, None) if folder.suffix == ".safetensors" else (folder / WEIGHTS, folder / DESCRIPTION)
+
+
+def check_model_files(folder: Path | str) -> None:
+    """Raise FileNotFoundError where the weights or the description of a model are not there."""
+    weights, description = model_files(folder)
+    for path in (description, weights):
+        if path is not None and not path.is_file():
+            hint = f"; a model folder holds {DESCRIPTION} and {WEIGHTS}" if description is not None else ""
+            raise FileNotFoundError(f"{path}: not found{hint}")
+
+
+def check_has_model(path: Path) -> None:
+    """Raise ValueError for a run directory in which no model was saved yet."""
+    if config_file(path) and model_folder(path) == path and not (path / DESCRIPTION).is_file():
+        raise ValueError(f"{path}: this run has no model yet; let it finish (mote train {path} --resume)")

@@ -18,11 +18,12 @@ from torch.nn import functional as F
 from mote.config.sections import ImbalanceConfig
 from mote.datasets.lists.manifest import Record
 from mote.datasets.video import VideoDataset
-from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.hashes import sha256_lines
 from mote.files.names import check_names, plain
 from mote.files.shipped import default_templates
+from mote.files.tensor_hashes import sha256_tensors
 from mote.inference import describe
-from mote.inference.model import ONE_VIEW, Source, Views
+from mote.inference.asked import ONE_VIEW, Source, Views
 from mote.inference.pipeline import File, NamesFiles, Outcome, name_videos
 from mote.models.clip import Towers, encode_classes
 from mote.models.modulation import GATE, Gate

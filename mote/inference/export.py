@@ -22,8 +22,9 @@ from tqdm import tqdm
 
 from mote.datasets.lists.manifest import unlabelled
 from mote.datasets.sources import find_sources
-from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.hashes import sha256_lines
 from mote.files.provenance import versions, without_places
+from mote.files.tensor_hashes import sha256_tensors
 from mote.files.writing import replacing
 from mote.inference.classifier import VideoClassifier
 from mote.inference.correction import posthoc
@@ -178,7 +179,7 @@ def _format(format: str | None, out: Path) -> str:
         raise ValueError(f"{out}: expected a name that ends in {FORMATS[format]} for {format}")
     missing = [name for name in ONNX_PACKAGES if format == "onnx" and importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"onnx export needs {' and '.join(missing)}: pip install {' '.join(missing)} (extra 'onnx')")
+        raise ValueError(f"onnx export needs {' and '.join(missing)}: pip install 'mote-video[onnx]'")
     return format
 
 

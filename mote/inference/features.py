@@ -7,7 +7,6 @@ bits.
 """
 
 import hashlib
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,14 +18,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from mote.datasets.cache.cached_video import record_keys, to_encode
-from mote.datasets.cache.feature_cache import FeatureCache, entry_key, namespace_key
+from mote.datasets.cache.feature_cache import FeatureCache, default_folder, entry_key, namespace_key
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.face_crop import NO_FACE, NoFaceError
 from mote.datasets.loader import make_loader
 from mote.datasets.video import VideoDataset
-from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.hashes import sha256_lines
 from mote.files.preprocessing import CUT_FIRST, Preprocessing
 from mote.files.provenance import versions
+from mote.files.tensor_hashes import sha256_tensors
 from mote.models.clip import Towers
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.cores import OrderedMap
@@ -96,11 +96,6 @@ class Encoder(Protocol):
     def text_features(self, class_names: Sequence[str]) -> Float[Tensor, "K D"]:
         """Class features."""
         ...
-
-
-def default_folder() -> Path:
-    """The feature cache in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mote" / "features"
 
 
 def cache_folder(cache: str | None, classifier: Encoder) -> Path | None:

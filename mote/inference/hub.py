@@ -3,11 +3,9 @@
 import re
 from pathlib import Path
 
-import huggingface_hub
-import open_clip
-
+from mote.files.addresses import one_line
 from mote.files.run_directory import CONFIG, DESCRIPTION, TEXT, WEIGHTS
-from mote.models.clip_weights import one_line
+from mote.models.names import architectures
 
 
 class HubError(OSError):
@@ -16,7 +14,7 @@ class HubError(OSError):
 
 def is_repo_id(name: str) -> bool:
     """Whether `name` reads `organisation/name` and is no open_clip architecture (they have slashes too: ViT-B/16)."""
-    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)) and name.replace("/", "-") not in open_clip.list_models()
+    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name)) and name.replace("/", "-") not in architectures()
 
 
 def is_local(name: str) -> bool:
@@ -31,6 +29,8 @@ def download(repo: str, revision: str | None = None) -> Path:
     Raises:
         HubError: no network and not in the cache, or no such repository or no access.
     """
+    import huggingface_hub  # here, as the names are looked at before anything is loaded
+
     try:
         files = [WEIGHTS, DESCRIPTION, TEXT, "backbone.*", "clip.*", CONFIG, "README.md"]
         return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=files))

@@ -17,11 +17,12 @@ from mote.config.sections import ImbalanceConfig
 from mote.datasets.face_crop import NoFaceError, face_of_image
 from mote.datasets.images import BadImageError, read_image
 from mote.datasets.transforms import eval_transform
-from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.files.hashes import sha256_lines
 from mote.files.preprocessing import CUT_FIRST, Preprocessing
 from mote.files.run_directory import model_folder
+from mote.files.tensor_hashes import sha256_tensors
 from mote.inference import describe
-from mote.inference.model import ONE_VIEW, Source, Views
+from mote.inference.asked import ONE_VIEW, Source, Views
 from mote.inference.pipeline import File, NamesFiles, Outcome, ranked
 from mote.models.description import check_present
 from mote.models.feature_maps import CLIPImages

@@ -14,7 +14,7 @@ from mote.files.preprocessing import Preprocessing, read_preprocessing
 from mote.files.run_directory import model_folder
 from mote.files.writing import replacing_together
 from mote.inference import describe
-from mote.inference.model import Source
+from mote.inference.asked import Source
 from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, sample_posterior
 from mote.regularizers.gaussian_mixture import (
     Mixture,

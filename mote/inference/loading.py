@@ -10,24 +10,20 @@ from mote.config import Config
 from mote.config import load as load_config
 from mote.datasets.lists.manifest import read_templates
 from mote.files.absent import absent
-from mote.files.run_directory import DESCRIPTION, model_folder, read_description, settings_file
+from mote.files.run_directory import DESCRIPTION, model_folder, settings_file
+from mote.inference.asked import Source
 from mote.inference.classifier import VideoClassifier
-from mote.inference.hub import download, is_local, is_repo_id
+from mote.inference.finding import KINDS, check_no_text, folder_kind, place_of
+from mote.inference.hub import download
 from mote.inference.images import ImageClassifier, load_images
 from mote.inference.latent import LatentModel, load_latent
-from mote.inference.model import Source
-from mote.models.autoencoder import is_autoencoder
-from mote.models.checkpoints import LoadedModel, is_reference_checkpoint
-from mote.models.clip import Towers, load_backbone, parse_model_name
-from mote.models.clip_weights import SCHEMAS, backbone_config, is_known
+from mote.models.checkpoints import LoadedModel
+from mote.models.clip import Towers, load_backbone
 from mote.models.description import check_present
 from mote.models.folders import check_backbone, fitting_towers, load_folder, towers, with_assumptions
-from mote.models.image_checkpoints import is_image_model
 from mote.models.modulation import GATE
+from mote.models.names import is_known, parse_model_name
 from mote.models.video_clip import VideoCLIP
-
-KINDS = {"video": "a video model", "image": "a network for still images", "autoencoder": "an autoencoder"}
-KINDS["clip images"] = KINDS["image"]
 
 
 def load(
@@ -59,9 +55,7 @@ def load(
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     source = Source(model, backbone)
     if (kind := folder_kind(Path(model))) != "video":
-        options = {"pretrained": pretrained, "backbone": backbone, "templates": templates}
-        if given := [name for name, value in options.items() if value is not None]:
-            raise ValueError(f"{model}: holds {KINDS[kind]}, which has no text tower; leave {given[0]} out")
+        check_no_text(model, kind, {"pretrained": pretrained, "backbone": backbone, "templates": templates})
         if kind == "autoencoder":
             latent = load_latent(Path(model))
             latent.model.to(where).requires_grad_(False)
@@ -91,49 +85,16 @@ def load_video(
     return found
 
 
-def folder_kind(path: Path) -> str:
-    """A key of KINDS for a run directory or model folder; "video" for anything else that can be named."""
-    folder = model_folder(path)
-    if is_autoencoder(folder):
-        return "autoencoder"
-    if is_image_model(folder):
-        return "image"
-    try:
-        return "clip images" if "net" in read_description(folder) else "video"  # written by experiments.images
-    except (OSError, ValueError):
-        return "video"
-
-
 def _video(model: str, pretrained: str | None, backbone: str | None) -> VideoClassifier:
-    path = Path(model)
-    here = path.is_dir() or path.suffix == ".safetensors" or (path.exists() and is_repo_id(model))  # not on the Hub
-    _check_options(model, here, pretrained, backbone)
-    if is_reference_checkpoint(path):
+    path, place = Path(model), place_of(model, pretrained, backbone)
+    if place == "reference":
         return _from_reference(with_assumptions(load_folder(path)), backbone, path)
-    if here:
+    if place == "folder":
         return _from_folder(load_folder(path), path)
-    if pretrained is None and is_local(model):
-        raise FileNotFoundError(f"{model}: there is no such run directory, model folder or file")
-    if pretrained is None and is_repo_id(model):
+    if place == "hub":
         return _from_folder(load_folder(download(model)), path)
     name, tag = parse_model_name(model)
-    if name == model and not name.startswith(SCHEMAS):
-        try:
-            backbone_config(name)
-        except ValueError as error:
-            raise FileNotFoundError(f"{model}: no run directory, model folder or file; {error}") from None
     return _from_backbone(load_backbone(name, pretrained or tag))
-
-
-def _check_options(model: str, here: bool, pretrained: str | None, backbone: str | None) -> None:
-    """Raise ValueError for an option that would be passed over: only some kinds of models take them."""
-    authors = is_reference_checkpoint(model)
-    if pretrained is not None and (here or authors):
-        raise ValueError(f"{model}: has its own weights; leave pretrained={pretrained!r} out")
-    if backbone is not None and not authors:
-        raise ValueError(
-            f"{model}: knows its CLIP; leave backbone={backbone!r} out, it is for authors' checkpoints (.pt)"
-        )
 
 
 def _from_folder(loaded: LoadedModel, place: Path) -> VideoClassifier:

@@ -4,46 +4,13 @@
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
 from mote.config.sections import ImbalanceConfig
-
-
-class Source(NamedTuple):
-    """Where a model was loaded from: a path or name, and the CLIP that an authors' checkpoint was given."""
-
-    model: str
-    backbone: str | None = None
-
-
-class Views(NamedTuple):
-    """How often a file is looked at: temporal clips, spatial crops (1 or 3), and whether only at its largest face."""
-
-    clips: int = 1
-    crops: int = 1
-    faces: bool = False
-
-
-ONE_VIEW = Views()
-
-
-@dataclass
-class Prediction:
-    """Scores of one file, most probable first, or why there are none.
-
-    name: the answer; None where there is none, or no class is probable enough. start, end: seconds; None = the whole.
-    """
-
-    path: str | Path
-    scores: dict[str, float]
-    error: str | None = None
-    name: str | None = None
-    start: float | None = None
-    end: float | None = None
+from mote.inference.asked import ONE_VIEW, Source, Views
 
 
 @runtime_checkable

@@ -16,11 +16,13 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.images import BadImageError
 from mote.datasets.lists.manifest import Record, unlabelled
 from mote.datasets.video import VideoDataset
 from mote.files.absent import absent
 from mote.files.addresses import scheme, without_secrets
+from mote.inference.asked import ONE_VIEW, Prediction, Views
 from mote.inference.features import (
     ALONE,
     Encoder,
@@ -31,8 +33,7 @@ from mote.inference.features import (
     keep_class_features,
     open_cache,
 )
-from mote.inference.model import ONE_VIEW, Prediction, Views
-from mote.metrics.scores import fuse_views
+from mote.metrics.scoring import fuse_views
 from mote.models.view_scorer import Batch
 from mote.parallel.cores import all_cores
 
@@ -193,10 +194,15 @@ class NamesFiles:
         [(_, outcome)] = self.outcomes([file], class_names, views, **options)
         if isinstance(outcome, dict):
             return outcome
-        gone = scheme(file) is None and not os.path.exists(file)
-        if gone if isinstance(outcome, BadImageError) else getattr(outcome, "cause", "").startswith("there is no such"):
-            raise FileNotFoundError(absent(without_secrets(file), "file")) from outcome
+        here = scheme(file) is None
+        gone = here and not os.path.exists(file) if isinstance(outcome, BadImageError) else _is_missing(outcome)
+        if gone:
+            raise FileNotFoundError(absent(file, "file") if here else str(outcome)) from outcome
         raise outcome
+
+
+def _is_missing(outcome: Unusable) -> bool:
+    return isinstance(outcome, DecodeError) and outcome.cause.startswith("there is no such file")
 
 
 def _reported(outcomes: Iterable[tuple[File, Outcome]], progress: Callable[[int], None]) -> Iterator[Prediction]:

@@ -17,12 +17,13 @@ from typing import Any
 import huggingface_hub
 
 from mote.config import read_run_tree, to_yaml
+from mote.files.addresses import one_line
 from mote.files.provenance import without_places
 from mote.files.run_directory import CONFIG, DESCRIPTION, TEXT, WEIGHTS, config_file, model_folder, read_description
 from mote.files.writing import complete, refuse_filled, replacing_folder
 from mote.inference.hub import HubError, is_repo_id
 from mote.inference.loading import load_video
-from mote.models.clip_weights import one_line, weights_file
+from mote.models.clip_weights import weights_file
 from mote.reporting.model_card import check_result, model_card
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 SAME_HASHES = {"weights": "weights", "classes": "names to choose among", "templates": "prompt templates"}
 
@@ -18,23 +19,42 @@ def read_threshold(text: str, hashes: Callable[[], Mapping[str, str]], *, clips:
         value = float(text)
     except ValueError:
         return _stored_threshold(Path(text), hashes, clips, crops)
-    if not 0 <= value <= 1:
-        raise ValueError(f"--threshold {text}: expected a probability in 0..1, or a result file of `mote eval`")
+    _check_range(text, value)
     return value
 
 
-def _stored_threshold(path: Path, hashes: Callable[[], Mapping[str, str]], clips: int, crops: int) -> float:
+def check_threshold(text: str) -> None:
+    """Raise ValueError where `text` is neither a probability nor a result file with one; see `read_threshold`."""
+    try:
+        value = float(text)
+    except ValueError:
+        _stored(Path(text))
+        return
+    _check_range(text, value)
+
+
+def _check_range(text: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"--threshold {text}: expected a probability in 0..1, or a result file of `mote eval`")
+
+
+def _stored(path: Path) -> tuple[float, Mapping[str, Any], Mapping[str, str]]:
+    """The threshold in a result, the settings of its evaluation, and its hashes."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         origin, known = document["provenance"], document["open_set"]
         settings, theirs = origin["config"]["evaluation"], origin["hashes"]
-        value = float(known["threshold"])
+        return float(known["threshold"]), settings, theirs
     except FileNotFoundError:
         raise ValueError(f"--threshold {path}: not a number, and there is no such result file") from None
     except (OSError, ValueError, TypeError, KeyError):
         raise ValueError(
             f"{path}: no threshold in it; expected a result of `mote eval ... evaluation.unknown=CLIPS`"
         ) from None
+
+
+def _stored_threshold(path: Path, hashes: Callable[[], Mapping[str, str]], clips: int, crops: int) -> float:
+    value, settings, theirs = _stored(path)
     ours = hashes()
     for key, words in SAME_HASHES.items():
         if theirs.get(key) != ours[key]:

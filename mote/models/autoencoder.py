@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float, Num
 from torch import Tensor, nn
 
-from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
+from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description, task_of
 from mote.models.description import AutoencoderDescription, check_description
-from mote.models.tensor_files import Tensors, check_names, check_tensors, filled, task_of, write_model_folder
+from mote.models.tensor_files import Tensors, check_names, check_tensors, filled, write_model_folder
 
 PRIOR = "prior."  # of the names of its tensors
 
@@ -116,10 +116,8 @@ def load_autoencoder(folder: Path) -> LoadedAutoencoder:
         ValueError: naming the file that is missing, damaged, of another kind of model, or does not fit the other.
     """
     if not is_autoencoder(folder):
-        absent = "" if folder.exists() else "there is no such folder, so it "
-        raise ValueError(
-            f"{folder}: {absent}holds no autoencoder; give the directory of a finished run with task=autoencoder"
-        )
+        what = "holds no autoencoder" if folder.exists() else "is not there, so it holds no autoencoder"
+        raise ValueError(f"{folder}: {what}; give the directory of a finished run with task=autoencoder")
     meta, place, weights = read_description(folder), folder / DESCRIPTION, folder / WEIGHTS
     state = Tensors(weights)
     prior = {name.removeprefix(PRIOR): t for name, t in state.take([n for n in state if n.startswith(PRIOR)]).items()}

@@ -23,10 +23,10 @@ from jaxtyping import Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from mote.files.addresses import one_line
 from mote.files.preprocessing import AS_CLIP, EARLIER, Preprocessing, read_preprocessing
-from mote.files.run_directory import DESCRIPTION, TEXT, WEIGHTS, parse_description
+from mote.files.run_directory import DESCRIPTION, TEXT, WEIGHTS, check_model_files, model_files, parse_description
 from mote.files.writing import replacing, replacing_together
-from mote.models.clip_weights import one_line
 from mote.models.description import VideoDescription, check_description
 from mote.models.narrow import narrow
 from mote.models.old_names import renamed
@@ -92,7 +92,7 @@ def save_model(
     backbone = meta.get("backbone")
     described = meta.get("architecture") or describe_visual(None if backbone is None else str(backbone), model.visual)
     meta["architecture"] = described
-    weights, description = _places(folder)
+    weights, description = model_files(folder)
     weights.parent.mkdir(parents=True, exist_ok=True)
     state = on_cpu({**model.state_dict(), **tensors})
     text = json.dumps(meta, indent=2) + "\n"  # fails before anything is written
@@ -116,11 +116,8 @@ def load_model(folder: Path | str) -> LoadedModel:
         FileNotFoundError: when one of the two files is missing.
         ValueError: when one of them is damaged or they do not fit together; the message names the file.
     """
-    weights, description = _places(folder)
-    for path in (description, weights):
-        if path is not None and not path.is_file():
-            hint = f"; a model folder holds {DESCRIPTION} and {WEIGHTS}" if description is not None else ""
-            raise FileNotFoundError(f"{path}: not found{hint}")
+    check_model_files(folder)
+    weights, description = model_files(folder)
     state, place = Tensors(weights), description or weights
     try:
         meta = parse_description(
@@ -205,12 +202,6 @@ def load_reference(path: Path | str) -> LoadedModel:
     meta = {"backbone": found.backbone, "pretrained": found.backbone and "openai", "architecture": found.architecture}
     meta |= {"classes": None, **_sizes(model)}
     return LoadedModel(model, found.tuned_text, None, meta, found.merge_routing)
-
-
-def _places(folder: Path | str) -> tuple[Path, Path | None]:
-    """Where the weights and the description lie; a single file carries its description itself."""
-    folder = Path(folder)
-    return (folder, None) if folder.suffix == ".safetensors" else (folder / WEIGHTS, folder / DESCRIPTION)
 
 
 class Sizes(NamedTuple):

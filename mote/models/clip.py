@@ -22,18 +22,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from mote.files.addresses import one_line
 from mote.files.names import check_names
 from mote.files.preprocessing import AS_CLIP, Preprocessing, checked
 from mote.models.clip_weights import (
-    SCHEMAS,
     backbone_config,
     build_backbone,
     load_model,
-    one_line,
-    parse_model_name,
     quiet_root_logger,
 )
+from mote.models.names import SCHEMAS, is_plain, parse_model_name
 from mote.models.old_names import reads_old_name
+from mote.models.plain_import import import_rest
 from mote.models.text_tokens import check_tokens
 from mote.models.tiny import TinyTokenizer
 from mote.parallel.cores import all_cores
@@ -242,6 +242,8 @@ def _check_prompts(names: Sequence[str], templates: Sequence[str]) -> None:
 def _tokenizer(name: str) -> Callable[[list[str]], Tensor]:
     if name == "tiny":
         return TinyTokenizer()
+    if not is_plain(name):
+        import_rest()
     try:
         with quiet_root_logger():
             return open_clip.get_tokenizer(name if name.startswith(SCHEMAS) else name.replace("/", "-"))

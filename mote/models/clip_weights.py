@@ -1,15 +1,12 @@
 """CLIP models by name, and where their weights come from: open_clip's tags, a local file, or the random generator.
 
-Names: "tiny" is the built-in model; every open_clip architecture ("ViT-B-16-quickgelu"), "hf-hub:organisation/model"
-and "local-dir:folder" work. Only open_clip's factory functions are used. Weights are read without running code from
+For the names see `names`. Only open_clip's factory functions are used. Weights are read without running code from
 the file (`torch.load(weights_only=True)`, safetensors).
 """
 
-import difflib
 import json
 import logging
 import tempfile
-import textwrap
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -22,27 +19,15 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from mote.files.addresses import one_line
+from mote.models.names import SCHEMAS, check_known, is_file_name, is_plain, is_plain_config, tags, which_weights
+from mote.models.plain_import import import_rest
 from mote.models.tensor_files import Tensors, check_numbers
 from mote.models.tiny import TINY_WEIGHTS, tiny_config
 
 PRECISIONS = ("fp32", "bf16", "fp16", "pure_bf16", "pure_fp16")
-SCHEMAS = ("hf-hub:", "local-dir:")
-WEIGHT_SUFFIXES = {".pt", ".pth", ".bin", ".safetensors", ".npz", ".npy", ".ckpt"}
 # Three numbers that state dicts of OpenAI's archives carry beside the weights; open_clip refuses them as unexpected.
 OPENAI_EXTRAS = {"input_resolution", "context_length", "vocab_size"}
-
-
-def parse_model_name(text: str) -> tuple[str, str | None]:
-    """Split "name:tag" at the first colon, "ViT-B-16:openai" for example; without a tag the second item is None.
-
-    hf-hub: and local-dir: names bring their own weights and stay whole.
-    """
-    if text.startswith(SCHEMAS):
-        return text, None
-    name, _, tag = text.partition(":")
-    if not name:
-        raise ValueError(f"{text!r}: expected a model name, such as 'tiny' or 'ViT-B-16-quickgelu:openai'")
-    return name, tag or None
 
 
 def backbone_config(name: str) -> dict[str, Any]:
@@ -59,18 +44,8 @@ def backbone_config(name: str) -> dict[str, Any]:
             return open_clip.get_model_config(name) or {}
         except (OSError, RuntimeError, ValueError) as error:
             raise RuntimeError(f"{name}: cannot read the model configuration: {one_line(error)}") from error
-    config = open_clip.get_model_config(name.replace("/", "-"))
-    if config is None:
-        known = ["tiny", *open_clip.list_models()]
-        close = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else "open_clip.list_models() lists all names"
-        raise ValueError(f"unknown CLIP model {name!r}: expected 'tiny' or one of open_clip's {len(known) - 1}; {hint}")
-    return config
-
-
-def is_known(name: str) -> bool:
-    """Whether `name` is "tiny" or an architecture of open_clip, so that its configuration is here."""
-    return name == "tiny" or (not name.startswith(SCHEMAS) and name.replace("/", "-") in open_clip.list_models())
+    check_known(name)
+    return open_clip.get_model_config(name.replace("/", "-"))
 
 
 def weights_file(name: str, pretrained: str | None) -> Path | None:
@@ -93,6 +68,8 @@ def build_backbone(architecture: str | dict[str, object], precision: str = "fp32
     lacking = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in config]
     if lacking:
         raise ValueError(f"model configuration: expected embed_dim, vision_cfg, text_cfg; lacks {', '.join(lacking)}")
+    if not is_plain_config(config):
+        import_rest()
     with tempfile.TemporaryDirectory() as folder:  # add_model_config would leave the model in a global table
         Path(folder, "open_clip_config.json").write_text(json.dumps({"model_cfg": config}), encoding="utf-8")
         return _create(f"local-dir:{folder}", precision=precision, load_weights=False, pretrained_text=False)
@@ -101,6 +78,8 @@ def build_backbone(architecture: str | dict[str, object], precision: str = "fp32
 def load_model(name: str, pretrained: str | Path | None, precision: str) -> nn.Module:
     """The open_clip model of a name with the weights `pretrained` asks for; see `load_backbone`."""
     check_precision(precision)
+    if not is_plain(name):
+        import_rest()
     if str(pretrained) == "random":
         return _random(name, precision)
     if name.startswith(SCHEMAS):
@@ -110,28 +89,19 @@ def load_model(name: str, pretrained: str | Path | None, precision: str) -> nn.M
     if name == "tiny":
         return _from_file(name, TINY_WEIGHTS if pretrained is None else Path(pretrained).expanduser(), precision)
     name = name.replace("/", "-")
-    tags = [tag for known, tag in open_clip.list_pretrained() if known == name]
     source = open_clip.get_pretrained_cfg(name, str(pretrained))
     if source:
         return _fetch(name, str(pretrained), precision, source.get("hf_hub") or source.get("url") or "its address")
     path = Path("") if pretrained is None else Path(pretrained).expanduser()
-    if path.is_file() or path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1:
+    if is_file_name(path):
         return _from_file(name, path, precision)
-    problem = "which weights?" if pretrained is None else f"unknown pretrained tag {str(pretrained)!r};"
-    listed = f"one of its tags ({', '.join(tags)})" if tags else "no tag (there are none)"
-    raise ValueError(f"{name}: {problem} expected {listed}, a local checkpoint file, or 'random' for random weights")
+    raise ValueError(which_weights(name, None if pretrained is None else str(pretrained), tags(name) or []))
 
 
 def check_precision(precision: str) -> None:
     """Raise ValueError for a precision that open_clip would silently take for fp32."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
-
-
-def one_line(error: BaseException) -> str:
-    """Type and message of an exception, in one line of at most 300 characters; what to install if a module lacks."""
-    hint = f"; pip install {error.name}" if isinstance(error, ModuleNotFoundError) else ""
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 300) + hint
 
 
 @contextmanager

@@ -13,7 +13,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from jaxtyping import Float, Num
 from safetensors import SafetensorError
@@ -56,6 +55,8 @@ class TimmMaps(nn.Module):
         cosine: float | None = None,
     ):
         super().__init__()
+        import timm  # here, since most networks are none of its
+
         statistics = timm.get_pretrained_cfg(name)
         fixed: dict[str, Any] = {"img_size": size} if statistics is not None and statistics.fixed_input_size else {}
         body: Any = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=in_channels, **fixed)

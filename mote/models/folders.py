@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch.nn import functional as F
 
-from mote.files.run_directory import DESCRIPTION, config_file, model_folder
+from mote.files.run_directory import check_has_model, model_folder
 from mote.files.shipped import data_file, default_templates
 from mote.models.autoencoder import is_autoencoder
 from mote.models.checkpoints import (
@@ -18,8 +18,8 @@ from mote.models.checkpoints import (
     load_text,
 )
 from mote.models.clip import TextTower, Towers, backbone_config, load_backbone
-from mote.models.clip_weights import SCHEMAS
 from mote.models.image_checkpoints import is_image_model
+from mote.models.names import SCHEMAS
 
 FRAMES = 8  # of a clip of an authors' checkpoint, whose position embedding has rows for more
 
@@ -30,8 +30,7 @@ def load_folder(path: str | Path) -> LoadedModel:
     if is_reference_checkpoint(path):
         return load_reference(path)
     folder = model_folder(path)
-    if config_file(path) and folder == path and not (path / DESCRIPTION).is_file():
-        raise ValueError(f"{path}: this run has no model yet; let it finish (mote train {path} --resume)")
+    check_has_model(path)
     if is_image_model(folder):
         raise ValueError(f"{folder}: holds a network for still images; only mote eval and mote predict take it")
     if is_autoencoder(folder):

@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 import torch
 
 from mote.files.preprocessing import CUT_FIRST, EARLIER, Preprocessing, read_preprocessing
-from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
+from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description, task_of
 from mote.models.description import ImageDescription, check_description
 from mote.models.feature_maps import TimmMaps
 from mote.models.image_nets import ImageClassifier, build_net
-from mote.models.tensor_files import Tensors, filled, task_of, write_model_folder
+from mote.models.tensor_files import Tensors, filled, write_model_folder
 
 TIMM = "timm:"
 TASKS = ("image", "expression")
@@ -66,6 +65,8 @@ def image_classifier(
             raise ValueError(f"{net} has no feature map; take resnet8, resnet20, resnet32, timm:NAME or clip")
         return ImageClassifier(built, mean=mean, std=std)
     name = net.removeprefix(TIMM)
+    import timm  # here, since most networks are none of its
+
     if not timm.is_model(name.split(".")[0]):
         raise ValueError(f"timm has no model {name!r}; mote uses timm {timm.__version__}")
     if maps:

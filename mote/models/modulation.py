@@ -11,39 +11,12 @@ On the fine-tuning vocabulary itself both sets coincide, s = 1 and rho = 1. Devi
 classes gives all of them (the paper has none under 5), and all features are normalised here, so callers need not.
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-
-@dataclass(frozen=True)
-class Gate:
-    """Settings of the gate rho; the defaults are those of the paper.
-
-    Args:
-        k: neighbours in each vocabulary, at least 1.
-        gamma: > 0; the smaller, the sooner the temporal branch is switched off.
-
-    Raises:
-        ValueError: k or gamma out of range.
-    """
-
-    k: int = 5
-    gamma: float = 0.05
-
-    def __post_init__(self):
-        if self.k < 1 or not self.gamma > 0:
-            raise ValueError(f"modulation needs k >= 1 and gamma > 0, got k={self.k} and gamma={self.gamma}")
-
-    def changed(self, k: int | None, gamma: float | None) -> "Gate":
-        """These settings with another k or gamma, where one is given."""
-        return Gate(self.k if k is None else k, self.gamma if gamma is None else gamma)
-
-
-GATE = Gate()
+from mote.models.gate import GATE, Gate
 
 
 def modulation_gate(

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mote.files.run_directory import DESCRIPTION, WEIGHTS, read_description
+from mote.files.run_directory import DESCRIPTION, WEIGHTS
 from mote.files.writing import replacing_together
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)  # number formats that weights come in
@@ -37,14 +37,6 @@ def write_model_folder(folder: Path, tensors: Mapping[str, Tensor], description:
     with replacing_together(folder) as stage:
         save_file(state, stage / WEIGHTS)
         (stage / DESCRIPTION).write_text(text, encoding="utf-8")
-
-
-def task_of(folder: Path) -> object:
-    """`task` in the `model.json` of a folder; None where there is no such file, or a video model."""
-    try:
-        return read_description(folder).get("task")
-    except (OSError, ValueError):
-        return None
 
 
 class Tensors(Mapping[str, Tensor]):

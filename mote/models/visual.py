@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import open_clip
-import timm
 from torch import nn
+
+from mote.models.plain_import import import_rest
 
 
 def build_visual(architecture: Mapping[str, Any], device: str = "cpu") -> nn.Module:
@@ -24,9 +25,12 @@ def build_visual(architecture: Mapping[str, Any], device: str = "cpu") -> nn.Mod
         ValueError: a network of timm that is none of its own, which timm would look for on a server.
     """
     timm_name = architecture["vision_cfg"].get("timm_model_name")
-    if timm_name is not None and not timm.is_model(timm_name.partition(".")[0]):
-        raise ValueError(f"timm has no model {timm_name!r}; mote uses timm {timm.__version__}")
-    if timm_name is not None:  # weights come from our file
+    if timm_name is not None:
+        import timm  # here, since most towers are open_clip's own
+
+        if not timm.is_model(timm_name.partition(".")[0]):
+            raise ValueError(f"timm has no model {timm_name!r}; mote uses timm {timm.__version__}")
+        import_rest()  # weights come from our file
         architecture = {**architecture, "vision_cfg": {**architecture["vision_cfg"], "timm_model_pretrained": False}}
     text = {"context_length": 4, "vocab_size": 4, "width": 64, "heads": 1, "layers": 1}  # the factory wants one
     config = json.dumps({**architecture, "text_cfg": text}, sort_keys=True)

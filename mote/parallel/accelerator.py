@@ -42,7 +42,8 @@ def make_accelerator(
     available = sorted(str(getattr(name, "value", name)) for name in get_available_trackers())
     missing = [name for name in trackers if name not in available]
     if missing:
-        raise ValueError(f"trackers {missing} cannot be imported; install them (mote[wandb]) or use one of {available}")
+        advice = f"pip install 'mote-video[{','.join(missing)}]', or use one of {available}"
+        raise ValueError(f"trackers {missing} cannot be imported; {advice}")
     check_request(cpu=cpu, gpus=torch.accelerator.device_count())
     accelerator = Accelerator(
         mixed_precision=PRECISIONS[precision],

@@ -7,7 +7,7 @@ try:
     import pyarrow.compute
     import pyarrow.parquet
 except ImportError:
-    raise ValueError("Parquet files need pyarrow: pip install 'mote[parquet]'") from None
+    raise ValueError("Parquet files need pyarrow: pip install 'mote-video[parquet]'") from None
 
 pc: Any = pyarrow.compute  # its functions are made as it is imported, which no type checker sees
 pq: Any = pyarrow.parquet  # whose stubs lack forms of arguments

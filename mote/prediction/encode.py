@@ -6,74 +6,39 @@ shown in the middle of every so many seconds.
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from mote.datasets.sources import find_sources
-from mote.files.hashes import sha256_lines, sha256_tensors
+from mote.datasets.sources import Source
+from mote.files.hashes import sha256_lines
 from mote.files.provenance import versions, without_places
+from mote.files.tensor_hashes import sha256_tensors
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
-from mote.inference.model import ONE_VIEW, Views
 from mote.inference.pipeline import TIMEOUT, File
 from mote.parallel.accelerator import make_accelerator
 from mote.parallel.launch import has_company
-from mote.prediction.encodings import Encoded, FeaturePlan, Level, has_text, write_text
+from mote.prediction.asked import EncodeRequest as Request
+from mote.prediction.asked import check_encoding, pace_of
+from mote.prediction.encodings import Encoded, FeaturePlan, has_text, write_text
 from mote.prediction.folder import open_folder
 from mote.prediction.pieces import by_sampling, by_time
 from mote.prediction.predict import load_for
-from mote.prediction.share import ALL, Share
-from mote.prediction.windows import seconds
 from mote.prediction.write import Outcome, write_parts
 
 
-@dataclass(frozen=True)
-class Request:
-    """What `mote encode` is asked for.
-
-    Args:
-        model: a video model, see `mote.load`.
-        places: see `find_sources`.
-        out: folder of features, new, or of an earlier run of the same command, which goes on.
-        level: what a row is about.
-        window, every: lengths of time as texts, see `seconds`: of a window, and from one to the next (None = half a
-            window) or from frame to frame (None = those that the model samples).
-        views: of a video; frames and windows have one crop.
-        class_names: names whose text features are written too; None = none.
-        templates, backbone: see `mote.load`.
-        share: which of the videos are encoded here.
-        retry_failed: encode those again that failed.
-        workers: processes that decode, see `load_for`; not with `window` or `every`.
-        cache: folder of frame features that are kept; None = as `evaluation.cache=auto`; not with `window` or `every`.
-    """
-
-    model: str
-    places: Sequence[str]
-    out: str
-    level: Level = "video"
-    window: str | None = None
-    every: str | None = None
-    views: Views = ONE_VIEW
-    class_names: list[str] | None = None
-    templates: str | None = None
-    backbone: str | None = None
-    share: Share = ALL
-    retry_failed: bool = False
-    workers: int | None = None
-    cache: str | None = None
-
-
-def encode(request: Request) -> int:
+def encode(request: Request, inputs: Sequence[Source] | None = None) -> int:
     """Write features that are not there yet; the exit code: 0, or 1 when a video has none.
+
+    inputs: what `check_encoding` gave, where the request was checked.
 
     Raises:
         ValueError, OSError: unknown model, no such file, a folder of something else; before anything slow.
     """
-    pace = _check(request)
+    pace, inputs = pace_of(request), check_encoding(request) if inputs is None else inputs
     out = Path(request.out)
     together = make_accelerator(cpu=not torch.cuda.is_available()) if has_company() else None
     device, share = None, request.share
@@ -81,7 +46,6 @@ def encode(request: Request) -> int:
         device = together.device
         share = share._replace(process=together.process_index, processes=together.num_processes)
     model = load_video(request.model, backbone=request.backbone, templates=request.templates, device=device)
-    inputs = find_sources(request.places)
     plan = feature_plan(model, request, pace)
     open_folder(out, plan)
     names = request.class_names and model.chosen(request.class_names)
@@ -98,31 +62,6 @@ def encode(request: Request) -> int:
     )
     _say(out, found)
     return int(found.failed > 0)
-
-
-def _check(request: Request) -> tuple[float, float] | None:
-    """Length and step, in seconds, of the windows that are asked for; frames are windows of one. Raises ValueError."""
-    level, window, every, views = request.level, request.window, request.every, request.views
-    if level != "video" and views.crops != 1:
-        raise ValueError(f"--crops is for --level video; features of a {level} are of its middle crop")
-    if level == "window" and window is None:
-        raise ValueError("--level window: say with --window how long the windows are")
-    if level != "window" and window is not None:
-        raise ValueError(f"--window is for --level window, this is --level {level}")
-    if level == "video" and every is not None:
-        raise ValueError("--every is for windows and frames; say with --window how long windows are")
-    if window is None and every is None:
-        return None
-    if request.workers or request.cache is not None:
-        raise ValueError("--workers and --cache do not go with --window and --every, which decode one video at a time")
-    if views.clips != 1:
-        raise ValueError("--clips does not go with --window and --every: each window is one view")
-    step = None if every is None else seconds(every, "--every")
-    if window is None:
-        assert step is not None
-        return step, step
-    length = seconds(window, "--window")
-    return length, length / 2 if step is None else step
 
 
 def _say(out: Path, found: Outcome) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32
@@ -26,8 +26,8 @@ from mote.files.writing import replacing, to_json
 from mote.prediction.arrow import pa, pq
 from mote.prediction.folder import SETTINGS, read_document
 from mote.prediction.parts import PartError, Plan, as_text
+from mote.prediction.windows import Level
 
-Level = Literal["frame", "window", "video"]
 FORMAT = "mote features 1"
 TEXT = "text.parquet"
 UNIT = "each row is of length 1 (L2), so that inner products are cosines"

@@ -88,9 +88,8 @@ def read_document(file: Path, format: str = FORMAT, holds: str = "predictions") 
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise PartError(
-            f"{file.parent}: no folder of {holds} (no {SETTINGS}); {MAKERS[holds]} --out makes one"
-        ) from None
+        lacking = f"no folder of {holds} (no {SETTINGS}); {MAKERS[holds]} --out makes one"
+        raise PartError(f"{file.parent}: {lacking}") from None
     except (OSError, ValueError) as error:
         raise PartError(f"{file}: damaged or not readable ({error}); choose another folder") from error
     if not isinstance(document, dict) or document.get("format") != format:

@@ -14,11 +14,6 @@ from mote.prediction.outputs import VideoTimeline, vtt
 from mote.prediction.timeline_verb import Request, Setting, in_words, setting_of, write_tables
 
 
-def is_watched(request: Request) -> bool:
-    """Whether a live stream is among the places; `-` is one only where the request says so."""
-    return request.live or any(place != "-" and is_live(place) for place in request.places)
-
-
 def predict_live(request: Request) -> int:
     """Print the segments of one live stream and write them when it ends; the exit code.
 

@@ -11,7 +11,7 @@ from mote.files.writing import csv_text, to_json
 from mote.prediction.merging import Scored, Segment
 
 NONE = "none of these"
-INSTALL = "--vtt needs webvtt-py: pip install 'mote[timelines]', or webvtt-py"
+INSTALL = "--vtt needs webvtt-py: pip install 'mote-video[timelines]', or webvtt-py"
 SEGMENT_COLUMNS = ("path", "start", "end", "name", "score", "error")
 WINDOW_COLUMNS = ("path", "start", "end", "predicted")
 

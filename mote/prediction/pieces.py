@@ -17,8 +17,8 @@ from mote.datasets.decoding.decode import open_video
 from mote.datasets.decoding.errors import DecodeError, FrameOrderError
 from mote.datasets.lists.manifest import unlabelled
 from mote.datasets.video import VideoDataset
+from mote.inference.asked import Views
 from mote.inference.classifier import VideoClassifier
-from mote.inference.model import Views
 from mote.inference.pipeline import File, for_each_video
 from mote.parallel.cores import OrderedMap, all_cores
 from mote.prediction.encodings import Encoded, Level

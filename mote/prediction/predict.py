@@ -3,31 +3,31 @@
 import csv
 import io
 import json
-import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import cast
 
 import torch
 from tqdm import tqdm
 
-from mote.datasets.face_crop import check_installed
-from mote.datasets.sources import find_sources
+from mote.datasets.sources import Source
 from mote.files.addresses import public_name
 from mote.files.provenance import versions
 from mote.files.writing import write_together
+from mote.inference.asked import Prediction, Views
 from mote.inference.classifier import VideoClassifier
 from mote.inference.correction import corrected
 from mote.inference.features import Load
 from mote.inference.loading import load
-from mote.inference.model import ONE_VIEW, Namer, Prediction, Views
+from mote.inference.model import Namer
 from mote.inference.pipeline import TIMEOUT
 from mote.inference.threshold import read_threshold
 from mote.parallel.accelerator import collect, make_accelerator
 from mote.parallel.launch import has_company
+from mote.prediction.asked import Request, check_request
 from mote.prediction.share import Share
 
 NONE = "none of these"
@@ -35,63 +35,17 @@ TOP = 5  # names that are printed
 WORKERS = 2  # processes that decode, as `data.workers`
 
 
-@dataclass(frozen=True)
-class Request:
-    """What `mote predict` is asked for.
-
-    Args:
-        model: see `mote.load`; it must name files.
-        places: files, or folders that are searched for them.
-        class_names: names to choose among; None = the model's own.
-        templates, backbone: see `mote.load`.
-        views: how often each file is looked at; images have one view.
-        top: names printed for each file, or kept in `out`; None = 5 printed, all kept.
-        threshold: a probability, or a result file that holds one (see `read_threshold`); a file whose best name does
-            not reach it is answered "none of these".
-        csv_file, json_file: where all scores are written.
-        workers: processes that decode videos; 0 = this one; None = `WORKERS`, fewer for few videos.
-        engine: "ray" for the machines of a Ray cluster, see `name_with_ray`; None = this process, or those of a launch.
-        out: folder of Parquet parts in the place of tables, see `write_parts`; what it holds is not done again.
-        share: job i of n, which takes its share of the files, see `Share`; needs `out`.
-        retry_failed: files that failed before are tried again; needs `out`.
-        cache: folder of frame features that are kept; None = as `evaluation.cache=auto`, see `cache_folder`.
-    """
-
-    model: str
-    places: Sequence[str]
-    class_names: list[str] | None = None
-    templates: str | None = None
-    backbone: str | None = None
-    views: Views = ONE_VIEW
-    top: int | None = None
-    threshold: str | None = None
-    csv_file: str | None = None
-    json_file: str | None = None
-    workers: int | None = None
-    cache: str | None = None
-    engine: str | None = None
-    out: str | None = None
-    share: tuple[int, int] = (1, 1)
-    retry_failed: bool = False
-
-
-def predict(request: Request) -> int:
+def predict(request: Request, files: Sequence[Source] | None = None) -> int:
     """Print the best names of every file and write all scores; the exit code: 0, or 1 when a file was bad.
+
+    files: what `check_request` gave, where the request was checked.
 
     Processes that a launcher started take turns with the files; the first of them says and writes what all have found.
 
     Raises:
         ValueError, FileNotFoundError: unknown model, no class names, no such file, a threshold of something else.
     """
-    views, written = request.views, [Path(file) for file in (request.csv_file, request.json_file) if file]
-    if folders := [file for file in written if file.is_dir()]:
-        raise ValueError(f"{folders[0]}: is a folder; --csv and --json take the name of a file")
-    if len({os.path.abspath(file) for file in written}) < len(written):
-        raise ValueError(f"{written[0]}: --csv and --json name the same file; give each its own")
-    if views.faces:
-        check_installed()
-    if request.out is not None:
-        from mote.prediction import arrow  # noqa: F401  # a missing package is said here
+    views, files = request.views, check_request(request) if files is None else files
     if request.engine is not None:
         _check_engine(request)
     together = make_accelerator(cpu=not torch.cuda.is_available()) if has_company() else None
@@ -101,7 +55,6 @@ def predict(request: Request) -> int:
         raise ValueError(f"{request.model}: an autoencoder names nothing; use mote sample or mote eval")
     if model.kind == "image":
         _check_images(request)
-    files = find_sources(request.places, model.kind)
     names = model.chosen(request.class_names)
     if request.csv_file and (taken := {"path", "predicted", "error"} & {*names}):
         raise ValueError(f"--csv: a class is called {taken.pop()!r}, as a column of the table is; write --json instead")

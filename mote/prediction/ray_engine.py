@@ -16,20 +16,20 @@ import torch
 from mote.config.sections import ImbalanceConfig
 from mote.datasets.lists.manifest import unlabelled
 from mote.datasets.video import VideoDataset
+from mote.inference.asked import Views
 from mote.inference.classifier import VideoClassifier
 from mote.inference.correction import posthoc
 from mote.inference.features import encode_once, error_of
 from mote.inference.loading import load_video
-from mote.inference.model import Views
 from mote.inference.pipeline import Outcome, ranked
-from mote.metrics.scores import fuse_views
+from mote.metrics.scoring import fuse_views
 from mote.prediction.parts import as_text, from_text
 
 try:
     import ray
     import ray.data
 except ImportError:
-    raise ValueError("--engine ray needs Ray: pip install 'mote[ray]'") from None
+    raise ValueError("--engine ray needs Ray: pip install 'mote-video[ray]'") from None
 
 BATCH = 8  # videos that a stage has in hand
 

@@ -22,6 +22,7 @@ from mote.files.writing import csv_text, to_json, write_atomic
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
 from mote.models.clip import encode_classes
+from mote.prediction.asked import said_with_model
 from mote.prediction.encode import feature_hashes, text_hash
 from mote.prediction.encodings import FeaturePlan, stored_features, text_facts
 from mote.prediction.folder import base_folder
@@ -91,12 +92,8 @@ def model_of(out: Path, plan: FeaturePlan, place: str | None = None) -> VideoCla
         ValueError: it has changed.
     """
     known, backbone = plan.source["model"], plan.source["backbone"]
-    try:
+    with said_with_model(out, place):
         model = load_video(str(place or known), backbone=backbone)
-    except FileNotFoundError as error:
-        if place is not None:
-            raise
-        raise FileNotFoundError(f"{error}; say with --model where the model of {out} lies now") from error
     then = plan.document["settings"]["hashes"]["weights"]
     text = text_facts(out).get("text_tower")
     for what, expected, now in (

@@ -22,7 +22,7 @@ from mote.datasets.decoding.errors import FrameOrderError
 from mote.datasets.decoding.reading import Frame, OpenVideo
 from mote.datasets.transforms import eval_transform, subtract_frames
 from mote.inference.classifier import VideoClassifier
-from mote.metrics.scores import fuse_views
+from mote.metrics.scoring import fuse_views
 from mote.parallel.cores import OrderedMap
 from mote.prediction.merging import Scored
 from mote.prediction.windows import Windows

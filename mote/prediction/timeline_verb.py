@@ -20,57 +20,21 @@ from mote.inference.correction import corrected
 from mote.inference.loading import load_video
 from mote.inference.threshold import read_threshold
 from mote.parallel.cores import OrderedMap, all_cores
-from mote.parallel.launch import has_company
+from mote.prediction.asked import TimelineRequest as Request
+from mote.prediction.asked import check_timelines
 from mote.prediction.merging import Scored, Segment, merged, smoothed
 from mote.prediction.outputs import (
     NONE,
     WINDOW_COLUMNS,
     VideoTimeline,
-    check_webvtt,
     segments_csv,
     timelines_json,
     vtt,
     windows_csv,
 )
 from mote.prediction.timeline import Timeline, score_file, windows_of
-from mote.prediction.windows import Windows, seconds, shown
+from mote.prediction.windows import Windows, shown
 from mote.reporting.timeline_page import ShownTimeline, clock, link_to, small, strip_times, write_timeline_page
-
-
-@dataclass(frozen=True)
-class Request:
-    """What `mote predict` with `--window` is asked for.
-
-    Args:
-        model: a video model, see `mote.load`.
-        places: video files, or folders that are searched for them.
-        window, every: lengths of time as texts, see `seconds`; every: None = half a window.
-        class_names: names to choose among; None = the model's own.
-        templates, backbone: see `mote.load`.
-        smooth: width of the moving average over the scores of windows, as a text; None = none.
-        threshold: a probability, or a result file that holds one, see `read_threshold`; parts of a video where the best
-            name does not reach it are "none of these".
-        csv_file: where segments are written; the windows go into a second file beside it, NAME.windows.csv.
-        json_file: where segments, windows and provenance are written.
-        vtt, page: a file for one video, or a folder with a file for each.
-        live: the place is a live stream, which is known of rtsp:// and its like, of cameras and of named pipes; "-" is
-            then a video that comes in at the standard input, and http:// one that has no end.
-    """
-
-    model: str
-    places: Sequence[str]
-    window: str
-    every: str | None = None
-    class_names: list[str] | None = None
-    templates: str | None = None
-    backbone: str | None = None
-    smooth: str | None = None
-    threshold: str | None = None
-    csv_file: str | None = None
-    json_file: str | None = None
-    vtt: str | None = None
-    page: str | None = None
-    live: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,15 +75,17 @@ class Setting:
         return text
 
 
-def predict_timelines(request: Request) -> int:
+def predict_timelines(request: Request, files: Sequence[str] | None = None) -> int:
     """Print the segments of every video and write them; the exit code: 0, or 1 when a file was bad.
+
+    files: the inputs of the request, where they were found already.
 
     Raises:
         ValueError, FileNotFoundError: unknown model, no class names, no such file, a length of time or threshold that
             is none.
     """
     setting = setting_of(request)
-    files = [str(file) for file in find_sources(request.places)]
+    files = [str(file) for file in find_sources(request.places)] if files is None else files
     pages = _places(request.page, files, ".html", "--page")
     vtts = _places(request.vtt, files, ".vtt", "--vtt")
     found, facts = [], setting.facts(request.model)
@@ -162,13 +128,7 @@ def write_tables(request: Request, found: Sequence[VideoTimeline], setting: Sett
 
 def setting_of(request: Request) -> Setting:
     """What all that is asked for shares, the model loaded. Raises ValueError, before that where it can be known."""
-    length = seconds(request.window, "--window")
-    step = length / 2 if request.every is None else seconds(request.every, "--every")
-    smooth = 0.0 if request.smooth is None else seconds(request.smooth, "--smooth")
-    if has_company():
-        raise ValueError("--window works in one process; start it without a launcher, once for each part of the videos")
-    if request.vtt is not None:
-        check_webvtt()
+    length, step, smooth = check_timelines(request)
     classifier = load_video(request.model, backbone=request.backbone, templates=request.templates)
     names = classifier.chosen(request.class_names)
     if request.csv_file is not None and (taken := {*WINDOW_COLUMNS} & {*names}):

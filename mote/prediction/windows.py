@@ -13,12 +13,14 @@ frames `stride` apart in the middle of the frames shown during the window; too f
 import math
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from mote.datasets.sampling import dense_indices
 
+Level = Literal["frame", "window", "video"]  # what features are of
 MOMENT = 1e-6  # seconds: times that are closer are one, so that rounding never takes a neighbouring frame
 UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 

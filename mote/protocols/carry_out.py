@@ -8,14 +8,12 @@ protocol without making it meaningless (other numbers of videos, a union of voca
 result.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 from mote.config import Config
-from mote.datasets.lists.agreement import check_files
 from mote.datasets.lists.reading import Listing
 from mote.evaluation.results import working_on
 from mote.evaluation.videos import evaluate
@@ -23,31 +21,18 @@ from mote.files.hashes import sha256_file
 from mote.files.names import letters
 from mote.files.shipped import data_file
 from mote.files.writing import to_json, write_together
+from mote.inference.asked import Entry
 from mote.inference.classifier import VideoClassifier
 from mote.inference.contract import as_asked, check_named, other_clips
 from mote.inference.loading import load_video
-from mote.inference.model import Source
-from mote.metrics.statistics import mean_and_std
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
 from mote.parallel.precision import resolve_precision
 from mote.protocols.folds import check_folds, fold_table
-from mote.protocols.lists import ProtocolList, find_lists
+from mote.protocols.joining import Summary, joined, rules_of
+from mote.protocols.lists import ProtocolList, checked_lists
 from mote.protocols.table import Protocol
 from mote.reporting.headline import headline, protocol_headline, report
 from mote.reporting.page import text_table
-
-Summary = dict[str, Any]  # content of a result file: which keys it has depends on the protocol and on the model
-
-
-class Entry(NamedTuple):
-    """A model by name, the configuration that it is scored under, which of its settings the user gave, and its own
-    configuration without these.
-    """
-
-    source: Source
-    config: Config
-    named: frozenset[str] = frozenset()
-    own: Config = Config()
 
 
 class Share(NamedTuple):
@@ -61,16 +46,6 @@ class Share(NamedTuple):
     recipe: Mapping[str, Any] | None = None
 
 
-class Rules(TypedDict):
-    """What a result says about the protocol that it obeys."""
-
-    identifier: str
-    subset: str
-    digest: str
-    departures: list[str]
-    fields: dict[str, object]
-
-
 def evaluate_protocol(
     entries: Sequence[Entry],
     protocol: Protocol,
@@ -80,6 +55,7 @@ def evaluate_protocol(
     *,
     union: str | None = None,
     name: str | None = None,
+    found: Sequence[ProtocolList] | None = None,
 ) -> Summary:
     """Run a protocol by the names of models and lists; print and write the result.
 
@@ -89,6 +65,7 @@ def evaluate_protocol(
         lists, root: see `find_lists`.
         out: folder of the result files.
         union, name: see `run_protocol`, whose result is returned.
+        found: what `checked_lists` gave, where the lists were checked.
 
     Raises:
         ValueError: another number of models than of lists, or one that was trained on clips of its list.
@@ -97,9 +74,8 @@ def evaluate_protocol(
     if accelerator.is_main_process:
         subset = f" ({protocol.subset} videos)" if protocol.subset else ""
         print(f"{protocol.identifier}{subset} {protocol.digest()}")
-    found, folds = find_lists(protocol, lists, root), protocol.subsets == "folds"
-    for one in found:
-        check_files(one.manifest, one.records, "--root", some=entries[0].config.evaluation.bad_videos == "count_wrong")
+    found = checked_lists(protocol, lists, root, entries[0].config) if found is None else found
+    folds = protocol.subsets == "folds"
     if folds:
         check_folds(protocol, found, [entry.source.model for entry in entries], [entry.config for entry in entries])
 
@@ -172,69 +148,14 @@ def run_protocol(
                 accelerator,
                 out,
                 union=union,
-                protocol={**_rules(protocol, own), "list": one.name},
+                protocol={**rules_of(protocol, own), "list": one.name},
                 halves=protocol.subsets == "halves",
             )
-    result = {"task": name, **joined(summaries), "protocol": _rules(protocol, departures)}
+    result = {"task": name, **joined(summaries), "protocol": rules_of(protocol, departures)}
     result["warnings"] = [*departures, *result["warnings"]]
     if out is not None:
         on_main(accelerator, lambda: _write(out, result))
     return result
-
-
-def _rules(protocol: Protocol, departures: list[str]) -> Rules:
-    return {
-        "identifier": protocol.identifier,
-        "subset": protocol.subset,
-        "digest": protocol.digest(),
-        "departures": departures,
-        "fields": asdict(protocol),
-    }
-
-
-def joined(summaries: Mapping[str, Summary]) -> Summary:
-    """The numbers of a protocol from those of its lists: see `run_protocol`."""
-    parts = list(summaries.values())
-    joint = _over_halves(parts) if "halves" in parts[0] else _over_lists(parts)
-    joint |= {key: sum(part[key] for part in parts) for key in ("listed", "scored")}
-    joint["warnings"] = list(dict.fromkeys(line for part in parts for line in part["warnings"]))
-    joint["lists"] = dict(summaries)
-    return joint
-
-
-def _over_halves(parts: Sequence[Summary]) -> Summary:
-    (halves,) = (part["halves"] for part in parts)
-    joint = {"top1": halves["mean"], "top1_std": halves["std"]}
-    joint |= {"top5": halves["top5_mean"], "top5_std": halves["top5_std"]}
-    return {**joint, "over": f"{len(halves['per_subset'])} halves of the classes"}
-
-
-def _over_lists(parts: Sequence[Summary]) -> Summary:
-    """Means and, for several lists, population standard deviations."""
-    values = {key: [part[key] for part in parts] for key in ("top1", "top5", "mean_class_recall")}
-    unseen = [part["overlap"]["without"]["top1"] for part in parts if (part.get("overlap") or {}).get("without")]
-    if len(unseen) == len(parts):
-        values["top1_without_tuned_names"] = unseen
-    if all("union" in part for part in parts):
-        values["fell_on_other"] = [part["union"]["fell_on_other"] for part in parts]
-    joint: Summary = {"over": f"{len(parts)} lists" if len(parts) > 1 else "one list"}
-    for key, numbers in values.items():
-        joint[key], deviation = mean_and_std(numbers)
-        joint[f"{key}_std"] = deviation if len(parts) > 1 else None
-    if parts[0].get("protocol", {}).get("fields", {}).get("subsets") == "folds":
-        joint["pooled"] = _pooled(parts)
-    return joint
-
-
-def _pooled(parts: Sequence[Summary]) -> dict[str, float]:
-    """top1 and mean_class_recall of the clips of all lists together: counts are added, then divided."""
-    correct, listed = Counter[str](), Counter[str]()
-    for entry in (entry for part in parts for entry in part["per_class"]):
-        correct[entry["class"]] += entry["correct"]
-        listed[entry["class"]] += entry["listed"]
-    recalls = [correct[name] / number for name, number in listed.items()]
-    top1 = sum(correct.values()) / sum(listed.values())
-    return {"top1": top1, "mean_class_recall": sum(recalls) / len(recalls)}
 
 
 def settled(config: Config, protocol: Protocol, one: ProtocolList, name: str, frames: int) -> Config:

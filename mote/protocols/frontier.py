@@ -15,16 +15,16 @@ from typing import Any, TypedDict
 from tqdm import tqdm
 
 from mote.config import Config, merge, validate
-from mote.datasets.lists.agreement import check_files
 from mote.datasets.lists.reading import Listing
+from mote.evaluation.listings import check_evaluation, evaluation_listing
 from mote.evaluation.results import working_on
 from mote.evaluation.videos import evaluate
-from mote.evaluation.views import check_evaluation, evaluation_listing
 from mote.evaluation.vocabulary import own_classes
-from mote.files.hashes import sha256_tensors
 from mote.files.provenance import provenance
 from mote.files.temporary import temporary_name
+from mote.files.tensor_hashes import sha256_tensors
 from mote.files.writing import replacing_together, to_json, write_atomic
+from mote.inference.asked import Entry
 from mote.inference.classifier import VideoClassifier
 from mote.inference.contract import as_asked, check_named, settled
 from mote.inference.features import cache_folder
@@ -34,8 +34,8 @@ from mote.models import folders
 from mote.models.routing import same_expert
 from mote.models.video_clip import VideoCLIP
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
-from mote.protocols.carry_out import Entry, Share, by_rules, run_protocol
-from mote.protocols.lists import ProtocolList, find_lists
+from mote.protocols.carry_out import Share, by_rules, run_protocol
+from mote.protocols.lists import ProtocolList
 from mote.protocols.table import PROTOCOLS, Protocol, protocol_named
 from mote.reporting.frontier_plot import frontier_plot
 from mote.reporting.page import percent, text_table
@@ -160,14 +160,11 @@ def find_target(text: str, config: Config, root: str | None = None) -> Target:
         ValueError: an unknown protocol, or a list that is missing, whose files are missing, or that does not fit
             (ManifestError).
     """
-    some = config.evaluation.bad_videos == "count_wrong"
     name, equals, lists = text.partition("=")
     if equals and name.partition("@")[0].partition("/")[0] in PROTOCOLS:
         name, _, subset = name.partition("/")
         protocol = protocol_named(name).declared(subset or None)
-        found = tuple(find_lists(protocol, lists, root))
-        for one in found:
-            check_files(one.manifest, one.records, "--root", some=some)
+        found = tuple(checked_lists(protocol, lists, root, config))
         return Target(protocol.name, config, protocol, found)
     if Path(text).suffix in (".yaml", ".yml"):
         tree = merge([Path(text)], [])

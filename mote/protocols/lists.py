@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mote.config import Config
-from mote.datasets.lists.agreement import check_order, in_words, repeated, shared_paths, shared_videos, training_list
+from mote.datasets.lists.agreement import (
+    check_files,
+    check_order,
+    in_words,
+    repeated,
+    shared_paths,
+    shared_videos,
+    training_list,
+)
 from mote.datasets.lists.manifest import ManifestError, Record, manifest_classes, read_class_ids, read_class_names
 from mote.datasets.lists.reading import Listing, templates
 from mote.datasets.prepare.official import listed
@@ -29,6 +37,14 @@ class ProtocolList(NamedTuple):
     classes: Path | None  # class file; None: the folder's own names
     records: list[Record]
     departures: list[str]  # what differs from what the protocol expects of the list
+
+
+def checked_lists(protocol: Protocol, lists: str, root: str | None, config: Config) -> list[ProtocolList]:
+    """`find_lists`, and a look for the files: all must be there, or with `bad_videos=count_wrong` some."""
+    found = find_lists(protocol, lists, root)
+    for one in found:
+        check_files(one.manifest, one.records, "--root", some=config.evaluation.bad_videos == "count_wrong")
+    return found
 
 
 def find_lists(protocol: Protocol, lists: str, root: str | None = None) -> list[ProtocolList]:

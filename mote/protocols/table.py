@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from mote.files.shipped import data_file
-from mote.models.modulation import Gate
+from mote.models.gate import Gate
 
 
 @dataclass(frozen=True)
@@ -175,11 +175,7 @@ def protocol_named(text: str) -> Protocol:
     name, _, version = text.partition("@")
     found = PROTOCOLS.get(name)
     if found is None or version not in ("", str(found.version)):
-        close = difflib.get_close_matches(name, PROTOCOLS, n=2)
-        meant = (
-            f"did you mean {' or '.join(PROTOCOLS[one].identifier for one in close)}? There are"
-            if close
-            else "choose from"
-        )
+        close = [PROTOCOLS[one].identifier for one in difflib.get_close_matches(name, PROTOCOLS, n=2)]
+        meant = f"did you mean {' or '.join(close)}? There are" if close else "choose from"
         raise ValueError(f"unknown protocol {text!r}; {meant} {', '.join(p.identifier for p in PROTOCOLS.values())}")
     return found

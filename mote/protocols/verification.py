@@ -16,19 +16,15 @@ from mote.config import Config, validate, with_todays_names
 from mote.config.sections import EvaluationConfig
 from mote.datasets.lists.manifest import Record
 from mote.datasets.lists.reading import Listing, templates
+from mote.evaluation.listings import evaluation_list, evaluation_listing
 from mote.evaluation.unknown import unknown_records
-from mote.evaluation.views import evaluation_list, evaluation_listing
 from mote.evaluation.vocabulary import added_classes, own_classes
 from mote.files.hashes import sha256_file, sha256_lines
 from mote.files.writing import complete
-from mote.inference.classifier import VideoClassifier
-from mote.inference.images import ImageClassifier
-from mote.inference.latent import LatentModel
-from mote.inference.loading import load
 from mote.metrics.from_table import recount, stated_names
 from mote.metrics.result_files import ResultError, read_document, read_table, table_path
 from mote.metrics.table_parts import MALFORMED, short
-from mote.protocols.carry_out import Rules, Summary, joined
+from mote.protocols.joining import Rules, Summary, joined
 from mote.protocols.table import PROTOCOLS, Protocol
 
 PLACES = ("manifest", "root", "classes", "templates", "unknown")  # files and folders of an evaluation
@@ -43,9 +39,9 @@ class Check(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What a result was measured with, found again: the model, class names by label, and the records of the list."""
+    """What a result was measured with, found again: the hashes of the model, class names by label, the records."""
 
-    model: VideoClassifier | ImageClassifier
+    hashes: Callable[[], Mapping[str, str]]
     names: Callable[[], list[str]]
     records: Callable[[], Sequence[Record]]
     listing: Listing
@@ -113,7 +109,7 @@ def _verify_list(path: Path, result: Summary, model: str | None) -> list[Check]:
     else:
         known = {"manifest": lambda: scored.listing.sha256(scored.records())}
         known["classes"] = lambda: sha256_lines(scored.names())
-        own = cache(lambda: scored.model.hashes([]))  # of a video model's templates too
+        own = cache(scored.hashes)  # of a video model's templates too
         known |= {what: lambda what=what: own()[what] for what in own() if what != "classes"}
         if (file := scored.settings.unknown) is not None:
             unknown = cache(lambda: unknown_records(file, scored.records(), scored.names()))
@@ -148,19 +144,23 @@ def _scored(origin: Mapping[str, Any], model: str | None, *, new: bool) -> Score
     place, backbone = model or inputs.get("model"), inputs.get("backbone", inputs.get("clip"))
     if place is None:
         raise ValueError("the result does not say which model it is about; give the model before --verify")
+    from mote.inference.images import ImageClassifier  # here, as what else is checked needs no torch
+    from mote.inference.latent import LatentModel
+    from mote.inference.loading import load
+
     found = load(place, backbone=backbone, device="cpu")
     if isinstance(found, LatentModel):
         raise ValueError(f"{place}: an autoencoder, whose results are numbers without a table")
     if isinstance(found, ImageClassifier):
         images = cache(lambda: evaluation_list(config, found.classes).records)
-        return Scored(found, lambda: found.classes, images, listing, settings)
+        return Scored(lambda: found.hashes([]), lambda: found.classes, images, listing, settings)
     if settings.templates is not None:
         found = found.with_templates(templates(settings.templates))
     classifier = found if settings.alpha == 1 else found.interpolated(settings.alpha)
     own = cache(lambda: own_classes(classifier, listing, new=new))
     union = inputs.get("union")
     names = cache(lambda: [*own(), *added_classes(own(), union and str(folder / union))])
-    return Scored(classifier, names, cache(lambda: listing.records(own())), listing, settings)
+    return Scored(lambda: classifier.hashes([]), names, cache(lambda: listing.records(own())), listing, settings)
 
 
 def _placed(config: Config, folder: Path) -> Config:

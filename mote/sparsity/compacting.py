@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mote.files.hashes import sha256_tensors
 from mote.files.provenance import versions
 from mote.files.run_directory import BEST, CONFIG, config_file, model_folder
+from mote.files.tensor_hashes import sha256_tensors
 from mote.files.writing import refuse_filled, replacing_folder
 from mote.models import folders
 from mote.models.checkpoints import TENSORS, TEXT, is_reference_checkpoint, save_model

@@ -123,6 +123,8 @@ def test_what_stands_where_settings_belong_is_named(capsys, tmp_path, monkeypatc
     assert "`mote predict MODEL clip.mp4` names it" in fails(capsys, "config", "clip.mp4")
     assert "did you mean recipe.yaml?" in fails(capsys, "config", "recipes.yaml")
     assert mote("config", "recipe.yaml") == 0
+    (tmp_path / "settings.txt").write_text("seed: 1\n")
+    assert mote("config", "settings.txt") == 0
 
 
 def test_traceback_may_stand_behind_the_verb_too(tmp_path, monkeypatch):

@@ -86,5 +86,5 @@ def test_a_wall_has_no_face():
 def test_without_opencv_one_line_tells_what_to_install(monkeypatch):
     face_crop._cascade.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
-    with pytest.raises(ValueError, match=r"pip install 'mote\[faces\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'mote-video\[faces\]'"):
         face_crop.check_installed()

@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mote.datasets.images import CIFAR10, ImageDataset, ImageList, read_image, read_images
+from mote.datasets.images import ImageDataset, read_image
+from mote.datasets.lists.images import CIFAR10, ImageList, read_images
 from mote.datasets.lists.manifest import ManifestError, Record
 
 RNG = np.random.default_rng(0)

@@ -21,7 +21,8 @@ from mote.diagnostics.mixing_report import mixing_report
 from mote.diagnostics.report import diagnose
 from mote.diagnostics.request import Request
 from mote.diagnostics.subject import subject
-from mote.evaluation.views import image_dataset, training_list
+from mote.evaluation.listings import training_list
+from mote.evaluation.views import image_dataset
 from mote.files.locking import InUseError
 from mote.inference.loading import load
 from mote.models.autoencoder import ImageAutoencoder, save_autoencoder

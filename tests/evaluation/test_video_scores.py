@@ -17,7 +17,7 @@ from mote import load
 from mote.cli import main
 from mote.config import Config, validate
 from mote.datasets import video
-from mote.datasets.cache.feature_cache import usage_line
+from mote.datasets.cache.feature_cache import default_folder, usage_line
 from mote.datasets.decoding.decode import open_video, read_frames
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.decoding.errors import DecodeError
@@ -27,8 +27,9 @@ from mote.datasets.synthetic.clips import render_clip
 from mote.evaluation.video_scores import BLOCK_VIEWS, _note_precision, score_videos
 from mote.evaluation.views import evaluation_dataset
 from mote.inference.classifier import VideoClassifier
-from mote.inference.features import cache_folder, default_folder, open_cache
-from mote.metrics.scores import Scores, fuse_views
+from mote.inference.features import cache_folder, open_cache
+from mote.metrics.scores import Scores
+from mote.metrics.scoring import fuse_views
 from mote.models.clip import encode_classes
 from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP

@@ -94,7 +94,8 @@ def test_post_hoc_corrections_are_those_of_the_formulas(mined, tmp_path, capsys)
         assert adjusted == pytest.approx({name: value / sum(moved.values()) for name, value in moved.items()}, rel=1e-5)
     model, _ = load_net(mined / "best")
     fc = weights["net.fc.weight"]
-    from mote.datasets.images import ImageDataset, read_images
+    from mote.datasets.images import ImageDataset
+    from mote.datasets.lists.images import read_images
 
     listed = json.loads((mined / "metrics.json").read_text())["provenance"]["config"]["evaluation"]["manifest"]
     data = read_images(listed, classes=list(COUNTS), split="test")

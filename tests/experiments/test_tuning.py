@@ -61,7 +61,7 @@ def test_a_run_with_adapters_loads_like_any_other_and_its_result_repeats(run, cl
     result = json.loads((run / "metrics.json").read_text())
     model = load(str(run), device="cpu")
     assert model.classes == list(CLASSES)
-    from mote.files.hashes import sha256_tensors
+    from mote.files.tensor_hashes import sha256_tensors
 
     assert result["provenance"]["hashes"]["weights"] == sha256_tensors(model.model.state_dict())
     assert not any("lora" in name for name in load_file(run / "best" / "model.safetensors"))

@@ -343,6 +343,6 @@ def test_mistakes_are_one_line(folder, tmp_path, monkeypatch):
         export(on_cpu("tiny"), tmp_path / "model.pt2")
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name))
-    with pytest.raises(ValueError, match="onnx export needs onnxscript: pip install onnxscript"):
+    with pytest.raises(ValueError, match="onnx export needs onnxscript: pip install 'mote-video\\[onnx\\]'"):
         export(on_cpu(folder), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

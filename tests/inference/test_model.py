@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import mote
+from mote.inference.asked import Source
 from mote.inference.images import ImageClassifier
 from mote.inference.latent import LatentModel
-from mote.inference.model import Source
 from mote.models.autoencoder import ImageAutoencoder
 from mote.regularizers.gaussian_mixture import Mixture
 

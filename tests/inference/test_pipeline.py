@@ -15,9 +15,9 @@ from mote.datasets.lists.manifest import Record
 from mote.datasets.synthetic.clips import render_clip
 from mote.evaluation.video_scores import score_videos
 from mote.inference import features, pipeline
+from mote.inference.asked import Views
 from mote.inference.classifier import VideoClassifier
 from mote.inference.features import Load
-from mote.inference.model import Views
 from mote.models.temporal import TemporalHead
 from mote.parallel.accelerator import make_accelerator
 

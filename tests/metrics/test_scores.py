@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mote.metrics.scores import FUSIONS, Scores, fuse_views, score, summarize
+from mote.metrics.scores import FUSIONS, Scores, summarize
+from mote.metrics.scoring import fuse_views, score
 
 NUM_CLIPS, NUM_CLASSES = 67, 6
 CLASSES = [f"class {i}" for i in range(NUM_CLASSES)]

@@ -12,7 +12,7 @@ from scipy import stats
 
 from mote.metrics import statistics
 from mote.metrics.accuracy import NORMAL_QUANTILE_95, wilson_interval
-from mote.metrics.scores import fuse_views
+from mote.metrics.scoring import fuse_views
 
 
 def test_bootstrap_agrees_with_the_normal_approximation():

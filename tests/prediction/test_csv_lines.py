@@ -50,7 +50,7 @@ def answer(one: Row) -> str:
 
 
 def test_all_scores_are_the_lines_of_predict(tmp_path):
-    from mote.inference.model import Prediction
+    from mote.inference.asked import Prediction
     from mote.prediction.predict import _as_csv
 
     rows = [row(name) for name in INPUTS]

@@ -72,5 +72,5 @@ def test_vtt_is_read_back():
 
 def test_vtt_without_its_package_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "webvtt", None)
-    with pytest.raises(ValueError, match=r"pip install 'mote\[timelines\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'mote-video\[timelines\]'"):
         vtt(FOUND.segments, "")

@@ -49,11 +49,11 @@ def test_table_and_document_are_of_one_prediction(picture, tmp_path, monkeypatch
     table, document = tmp_path / "out.csv", tmp_path / "out.json"
     request = {"model": "m", "places": [picture], "csv_file": str(table)}
     monkeypatch.setattr(module, "load", lambda *_args, **_options: Named(0.75))
-    assert predict(Request(**request, json_file=str(document))) == 0
+    assert predict(Request(**request, json_file=str(document)), [picture]) == 0
     assert files(table, document) == ("0.750000", 0.75)
     monkeypatch.setattr(module, "load", lambda *_args, **_options: Named(0.5))
     with pytest.raises(WritingError, match=r"out\.csv and .*x\.png/out\.json: cannot be written"):
-        predict(Request(**request, json_file=f"{picture}/out.json"))
+        predict(Request(**request, json_file=f"{picture}/out.json"), [picture])
     assert files(table, document) == ("0.750000", 0.75)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.json", "x.png"]
 

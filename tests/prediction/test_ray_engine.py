@@ -9,8 +9,8 @@ import pytest
 
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
+from mote.inference.asked import Views
 from mote.inference.loading import load_video
-from mote.inference.model import Views
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray warns of its own settings
 ray = pytest.importorskip("ray", reason="Ray is not installed")

@@ -14,7 +14,7 @@ from mote.datasets.decoding.decode import PyAVVideo, open_video, read_frames
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.transforms import eval_transform, subtract_frames
 from mote.inference.loading import load_video
-from mote.metrics.scores import fuse_views
+from mote.metrics.scoring import fuse_views
 from mote.models.temporal import TemporalHead
 from mote.prediction.timeline import cut_into, score_file, windows_of
 

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from mote.files.hashes import sha256_tensors
+from mote.files.tensor_hashes import sha256_tensors
 from mote.models.clip import encode_classes
 
 

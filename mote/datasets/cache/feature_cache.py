@@ -27,6 +27,11 @@ FILES = "files.jsonl"
 SHARD_BYTES = 256 * 2**20
 
 
+def default_folder() -> Path:
+    """The feature cache in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mote" / "features"
+
+
 class Usage(NamedTuple):
     """What a namespace holds: number of entries, and bytes on disk."""
 

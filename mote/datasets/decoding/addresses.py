@@ -233,7 +233,13 @@ def check_installed(kind: str) -> "type[AbstractFileSystem]":
     try:
         return fsspec.get_filesystem_class(kind)
     except ImportError as error:
-        package = {"http": "mote[remote]", "https": "mote[remote]", "s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
+        package = {
+            "http": "mote-video[remote]",
+            "https": "mote-video[remote]",
+            "s3": "s3fs",
+            "gs": "gcsfs",
+            "gcs": "gcsfs",
+        }
         found = re.search(r"[Ii]nstall (?:\"|')?([\w.\[\]-]+)", str(error))
         name = package.get(kind) or (found[1] if found else "the package that fsspec needs for it")
         raise RemoteError(f"addresses with {kind}:// need another package; pip install '{name}'") from None

@@ -20,7 +20,6 @@ from multiprocessing.connection import Connection
 from typing import Generic, TypeVar, cast
 
 import numpy as np
-import torch
 
 from mote.datasets.decoding.memory import keep_freed_memory
 
@@ -129,7 +128,10 @@ def _serve(pipe: Connection, room: mmap.mmap, function: Callable[..., object]) -
     """The server's life: arguments in, (result, shape and type of an array in `room`, error) out, until the end."""
     for number in (signal.SIGINT, signal.SIGTERM):  # those are for the caller
         signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(1)  # the threads of the forked process are not here
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)  # the threads of the forked process are not here
     keep_freed_memory()
     while True:
         try:

@@ -219,7 +219,7 @@ def test_http_without_the_extra_names_it(monkeypatch):
 
     monkeypatch.setattr(fsspec, "get_filesystem_class", missing)
     with pytest.raises(
-        DecodeError, match=r"addresses with https:// need another package; pip install 'mote\[remote\]'"
+        DecodeError, match=r"addresses with https:// need another package; pip install 'mote-video\[remote\]'"
     ):
         read_frames("https://host/a.mp4", [0])
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from mote.config import load as load_config
-from mote.datasets.images import read_images
 from mote.datasets.lists.agreement import check_files, check_folders, check_same_folders
+from mote.datasets.lists.images import read_images
 from mote.datasets.lists.manifest import ManifestError, Record
 from mote.datasets.lists.reading import Listing
-from mote.evaluation.views import evaluation_list
+from mote.evaluation.listings import evaluation_list
 
 
 def records(text: str, root: str = "data") -> list[Record]:

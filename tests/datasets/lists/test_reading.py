@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from mote.datasets.images import read_images
 from mote.datasets.lists.folders import IMAGE_SUFFIXES
+from mote.datasets.lists.images import read_images
 from mote.datasets.lists.manifest import ManifestError, Record
 from mote.datasets.lists.reading import Listing, templates
 

@@ -11,7 +11,7 @@ import pytest
 from face_layouts import EMOTIONS, FER_VOTES, MAKERS, image, pixels, write
 from PIL import Image
 
-from mote.datasets.images import read_images
+from mote.datasets.lists.images import read_images
 from mote.datasets.lists.manifest import ManifestError, manifest_classes, read_class_names
 from mote.datasets.prepare.expression_lists import FaceOptions, prepare_faces, summary
 
