@@ -116,5 +116,5 @@ def _run(line: str, block: Block) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             assert mote(*words[1:]) == 0, f"{block}: {line}"
         return
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=600)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, f"{block}: {line}\n{done.stderr[-2000:]}"
