@@ -191,6 +191,7 @@ COVERED = {  # by the test file of another module
     "files/run_directory.py": "models/test_checkpoints.py",
     "inference/classifier.py": "commands/test_cli.py",
     "inference/describe.py": "inference/test_model.py",
+    "inference/finding.py": "test_start_up.py",
     "inference/images.py": "experiments/test_expressions.py",
     "inference/latent.py": "experiments/test_autoencoder.py",
     "inference/loading.py": "commands/test_cli.py",

@@ -21,9 +21,7 @@ def add(verbs: Verbs) -> None:
             "mote collect named --parquet all.parquet --inputs videos",
         ),
     )
-    collect.add_argument(
-        "folder", help="the folder that `mote predict --out` wrote (pip install 'mote-video[parquet]')"
-    )
+    collect.add_argument("folder", help="what `mote predict --out` wrote (pip install 'mote-video[parquet]')")
     collect.add_argument("--csv", help="write the table here, as `mote predict --csv` does")
     collect.add_argument("--parquet", help="write the table here, with the columns of the parts")
     what = "files, folders or lists that have to be there, in order (default: all that the folder was ever asked for)"

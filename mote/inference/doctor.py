@@ -12,9 +12,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from mote.files.extras import install
 from mote.files.provenance import versions
 
 EXTRAS = {  # extra -> packages it brings, and what needs them
+    "analysis": (("sklearn", "scipy"), "mote diagnose, mote fit, evaluation of autoencoders"),
     "faces": (("cv2",), "mote predict --faces"),
     "parquet": (("pyarrow",), "mote encode, search, fit, and mote predict --out"),
     "timelines": (("webvtt",), "mote predict --vtt"),
@@ -105,7 +107,7 @@ def _extras() -> Iterator[Finding]:
         if all(find_spec(package) for package in packages):
             yield Finding(extra, "ok", purpose)
         else:
-            yield Finding(extra, "missing", f"{purpose}: pip install 'mote-video[{extra}]'")
+            yield Finding(extra, "missing", f"{purpose}: {install(extra)}")
 
 
 def _caches() -> Iterator[Finding]:

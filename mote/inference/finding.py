@@ -6,7 +6,7 @@ from typing import Literal
 
 from mote.files.run_directory import check_has_model, check_model_files, model_folder, read_description, task_of
 from mote.inference.hub import is_local, is_repo_id
-from mote.models.names import check_weights, is_plain, parse_model_name
+from mote.models.names import check_known, check_weights, is_plain, parse_model_name
 
 KINDS = {"video": "a video model", "image": "a network for still images", "autoencoder": "an autoencoder"}
 KINDS["clip images"] = KINDS["image"]
@@ -34,7 +34,7 @@ def place_of(
     """What a video model is read from: an authors' checkpoint, a folder or file of ours, the Hub, or CLIP as it is.
 
     Raises:
-        FileNotFoundError: the name can only be a path, and there is none.
+        FileNotFoundError: nothing has this name, neither here nor among the models of open_clip.
         ValueError: an option that would be passed over: only some kinds of models take them.
     """
     path, authors = Path(model), Path(model).suffix in REFERENCE
@@ -51,7 +51,14 @@ def place_of(
         return "folder"
     if pretrained is None and is_local(model):
         raise FileNotFoundError(f"{model}: there is no such run directory, model folder or file")
-    return "hub" if pretrained is None and is_repo_id(model) else "backbone"
+    if pretrained is None and is_repo_id(model):
+        return "hub"
+    if pretrained is None and ":" not in model:  # with its tag it is no name of a file
+        try:
+            check_known(model)
+        except ValueError as error:
+            raise FileNotFoundError(f"{model}: no run directory, model folder or file; {error}") from None
+    return "backbone"
 
 
 def check_no_text(model: str, kind: str, options: Mapping[str, object]) -> None:

@@ -19,7 +19,6 @@ from mote.inference.images import ImageClassifier, load_images
 from mote.inference.latent import LatentModel, load_latent
 from mote.models.checkpoints import LoadedModel
 from mote.models.clip import Towers, load_backbone
-from mote.models.clip_weights import SCHEMAS, backbone_config
 from mote.models.description import check_present
 from mote.models.folders import check_backbone, fitting_towers, load_folder, towers, with_assumptions
 from mote.models.modulation import GATE
@@ -95,11 +94,6 @@ def _video(model: str, pretrained: str | None, backbone: str | None) -> VideoCla
     if place == "hub":
         return _from_folder(load_folder(download(model)), path)
     name, tag = parse_model_name(model)
-    if name == model and not name.startswith(SCHEMAS):
-        try:
-            backbone_config(name)
-        except ValueError as error:
-            raise FileNotFoundError(f"{model}: no run directory, model folder or file; {error}") from None
     return _from_backbone(load_backbone(name, pretrained or tag))
 
 

@@ -71,7 +71,7 @@ def test_an_extra_that_is_not_installed_names_its_command(monkeypatch):
 def test_extras_are_those_of_the_package():
     text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     extras = text.split("[project.optional-dependencies]")[1].split("[project.scripts]")[0]
-    assert {line.split(" = ")[0] for line in extras.splitlines() if " = [" in line} >= set(EXTRAS)
+    assert {line.split(" = ")[0] for line in extras.splitlines() if " = [" in line} == set(EXTRAS)
 
 
 def test_little_room_is_said(monkeypatch):

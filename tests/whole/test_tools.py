@@ -223,3 +223,12 @@ def test_the_benchmarks_run(section, tmp_path):
     subprocess.run(command, check=False)  # goals may be missed on a busy machine
     found = json.loads((tmp_path / "out.json").read_text())[section]
     assert found["exit_code"] == 0 and found["figures"]
+
+
+def test_figures_of_the_documentation_are_those_that_are_drawn(tmp_path):
+    from docs_figures import FIGURES, draw
+
+    assert {file.stem for file in (TOOLS.parent / "docs" / "figures").glob("*.svg")} == set(FIGURES)
+    draw("mek", tmp_path / "mek.svg")
+    text = (tmp_path / "mek.svg").read_text()
+    assert "class of the sample" in text and "surprise" in text
