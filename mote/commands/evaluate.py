@@ -175,13 +175,13 @@ def _timelines(entry: "Entry", arguments: argparse.Namespace, out: Path) -> int:
     import_for(*entry.source)
     from mote.inference.contract import as_asked, check_named
     from mote.inference.loading import load_video
-    from mote.prediction.evaluate_timelines import Cutting, evaluate_timelines
+    from mote.prediction.evaluate_timelines import Cutting, evaluate_timelines, for_timelines
 
     source, config, named, own = entry
     classifier = as_asked(load_video(source.model, backbone=source.backbone), config, named)
     check_named(classifier, config, own, named)
     cutting = Cutting(arguments.window, arguments.every, arguments.smooth, arguments.threshold)
-    summary = evaluate_timelines(classifier, config, cutting, out)
+    summary = evaluate_timelines(classifier, for_timelines(config, named), cutting, out)
     numbers = ", ".join(
         f"{name} at tIoU {threshold:g}: {100 * value:.1f} %"
         for key, name in (("f1", "F1"), ("map", "mAP"))

@@ -1,6 +1,6 @@
 """What `mote eval ... --window 2s --every 0.5s` does: timelines of listed videos, judged against listed segments."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -47,6 +47,12 @@ class Cutting:
             "every": every,
             "smooth": 0.0 if self.smooth is None else seconds(self.smooth, "--smooth"),
         }
+
+
+def for_timelines(config: Config, named: Collection[str]) -> Config:
+    """The configuration without what its run says of the evaluation of clips; `named` ("evaluation.clips") stays."""
+    left = {key: value for key, value in UNUSED.items() if f"evaluation.{key}" not in named}
+    return config.model_copy(update={"evaluation": config.evaluation.model_copy(update=left)})
 
 
 def evaluate_timelines(classifier: VideoClassifier, config: Config, cutting: Cutting, out: Path) -> dict[str, Any]:

@@ -8,7 +8,9 @@ import pytest
 from command_line import fails, mote
 from video_files import numbered_frames, write_video
 
+from mote.config import load
 from mote.metrics.segments import Detection, Listed, segment_report
+from mote.prediction.evaluate_timelines import for_timelines
 
 CLASSES = ["a red square", "a blue ball", "green star"]
 
@@ -88,6 +90,13 @@ def test_a_result_is_verified_from_its_files(folder, tmp_path, capsys):
     listed.write_text(listed.read_text().replace("0.5,2", "0.6,2"))
     assert mote("eval", "--verify", tmp_path / "eval.json") == 1
     assert "manifest: sha256" in capsys.readouterr().out
+
+
+def test_what_a_run_says_of_clips_does_not_stand_in_the_way(tmp_path):
+    (tmp_path / "config.yaml").write_text("evaluation: {clips: 3, split: test, alpha: 0.5}\n")
+    config = load([tmp_path / "config.yaml"], ["evaluation.crops=3"])
+    left = for_timelines(config, {"evaluation.crops"}).evaluation
+    assert (left.clips, left.split, left.alpha, left.crops) == (1, None, 1.0, 3)
 
 
 def test_mistakes_are_one_line(folder, capsys):
