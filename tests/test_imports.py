@@ -137,6 +137,7 @@ COVERED = {  # by the test file of another module
     "commands/export.py": "inference/test_export_runs.py",
     "commands/meant.py": "commands/test_parsing.py",
     "commands/predict.py": "commands/test_cli.py",
+    "commands/train.py": "commands/test_cli.py",
     "commands/verbs.py": "commands/test_cli.py",
     "config/kinds.py": "config/test_sections.py",
     "config/image_sections.py": "config/test_sections.py",
