@@ -70,7 +70,7 @@ def _mined(a: dict, b: dict, figure: str | None) -> dict[str, list[dict[str, str
             print(f"\n{kind} that samples of the head give to the tail, in %: a before, b after")
             print(text_table(shown))
         if figure and rows:
-            from mote.reporting.imbalance_plots import mined_plot  # matplotlib takes a second
+            from mote.reporting.imbalance_plots import mined_plot  # loads matplotlib
 
             path = Path(figure).with_suffix("")
             mined_plot(rows, ("a", "b"), path.with_name(f"{path.name}_{kind}"))
