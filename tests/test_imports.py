@@ -225,6 +225,7 @@ COVERED = {  # by the test file of another module
     "reporting/diagnose_plot.py": "diagnostics/test_report.py",
     "reporting/evaluation_head.py": "reporting/test_all_pages.py",
     "reporting/frontier_page.py": "reporting/test_all_pages.py",
+    "reporting/image_grid.py": "metrics/test_latent.py",
     "reporting/inline_svg.py": "reporting/test_page.py",
     "reporting/evaluation_numbers.py": "reporting/test_evaluation_page.py",
     "reporting/evaluation_plots.py": "reporting/test_evaluation_page.py",

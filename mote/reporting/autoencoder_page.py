@@ -43,9 +43,14 @@ def write_autoencoder_page(path: Path | str, result: Mapping, sheets: Mapping[st
 def write_samples_page(path: Path | str, sheet: Sheet, run: str, seed: int) -> Path:
     """Write the page of images that `mote sample` drew to `path` and return it."""
     count = len(sheet.images)
-    head = Head(f"{count} images drawn from the prior of the autoencoder.", (), run, "", "", command_line())
-    text = f"Sorted by the Gaussian of the prior (mode) that each was drawn from. Seed {seed}."
-    return write_page(path, "Samples of an autoencoder", [Section("Samples", text, markup=sheet_markup(sheet))], head)
+    cards = [(str(count), "images"), (str(seed), "seed of the draw")]
+    head = Head(f"{count} images drawn from the prior of the autoencoder.", cards, run, "", "", command_line())
+    text = "Sorted by the Gaussian of the prior (mode) that each was drawn from."
+    sections = [
+        Section("Samples", text, markup=sheet_markup(sheet)),
+        Section("Provenance", facts={"run": run, "seed": seed}),
+    ]
+    return write_page(path, "Samples of an autoencoder", sections, head)
 
 
 def sheet_markup(sheet: Sheet) -> Markup:

@@ -126,8 +126,9 @@ def test_an_overlay_is_dark_where_nothing_is_seen_and_the_right_way_up():
 def test_two_results_are_compared_by_what_they_mined(mined, faces, tmp_path, capsys):
     assert train(faces, tmp_path / "ce") == 0
     results = [run / "evaluations" / "eval.json" for run in (tmp_path / "ce", mined)]
-    where = ["--json", tmp_path / "c.json", "--figure", tmp_path / "mined.png"]
+    where = ["--json", tmp_path / "c.json", "--figure", tmp_path / "mined.png", "--page", tmp_path / "c.html"]
     assert mote("compare", *results, *where) == 0
+    assert "What major classes give to minor ones: attention" in (tmp_path / "c.html").read_text()
     assert "attention that samples of the head give to the tail" in capsys.readouterr().out
     rows = json.loads((tmp_path / "c.json").read_text())["extra_knowledge"]
     given = [json.loads(file.read_text())["extra_knowledge"] for file in results]
