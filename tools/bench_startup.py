@@ -4,7 +4,7 @@ Every command runs in a process of its own, with its exit code checked: what nee
 settings tell, should take under 1 s of processor time. `--checkouts before=FOLDER after=FOLDER` measures several states
 of the repository in turns on one machine; without it, this one. Seconds are of the processor (user, system, of the
 process and what it starts) and of the clock on the wall, which includes waiting for a core; medians of rounds, after
-one round that compiles. `--only WORD` takes cases whose names hold the word. `--first-step`: also train the temporal
+one round that compiles. `--only A,B` takes cases whose names hold a word. `--first-step`: also train the temporal
 head on cached features of made clips, from the loaded towers to the end of the first optimizer step.
 
     python tools/bench_startup.py --out bench_startup.json
@@ -24,10 +24,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import av
+import numpy as np
+
 HERE = Path(__file__).resolve().parents[1]
 NOTHING, MISTAKE = 0, 2  # exit codes
 EVAL = "evaluation.manifest=list.txt evaluation.classes=classes.txt"
-TRAIN = "data.train=list.txt data.classes=classes.txt model.backbone=tiny model.pretrained=null run.out=new"
+TRAIN = "data.train=list.txt data.classes=classes.txt model.backbone=tiny run.out=new"
 
 
 class Case(NamedTuple):
@@ -73,24 +76,34 @@ CASES = {
     "predict: no class names": Case("predict tiny clip.mp4", MISTAKE),
     "predict: bad window": Case("predict tiny clip.mp4 --labels a,b --window 2x", MISTAKE),
     "encode: no such video": Case("encode tiny gone.mp4 --out made/features", MISTAKE),
-    "search: no such folder": Case("search gone --text cat", MISTAKE),
+    "search: no such folder": Case("search gone cat", MISTAKE),
     "fit: no such labels": Case("fit gone gone.csv --out made/fit", MISTAKE),
     "export: no such model": Case("export runs/gone --out made/m.safetensors", MISTAKE),
     "compact: no such run": Case("compact runs/gone --out made/small", MISTAKE),
     "diagnose: no such run": Case("diagnose runs/gone", MISTAKE),
-    "frontier: no such model": Case("frontier runs/gone --protocol ucf101-zs@1 --lists .", MISTAKE),
-    "sample: no such run": Case("sample runs/gone --out made/sample", MISTAKE),
+    "frontier: no such model": Case("frontier runs/gone --closed list.txt --zero-shot list.txt", MISTAKE),
+    "sample: no such run": Case("sample runs/gone --out made/sample.png", MISTAKE),
     "push: no such folder": Case("push runs/gone me/model", MISTAKE),
-    "collect: no such folder": Case("collect gone --out made/t.csv", MISTAKE),
+    "collect: no such folder": Case("collect gone", MISTAKE),
     "predict tiny": Case("predict tiny clip.mp4 --labels square,circle", most=4.0),
 }
 
 
-def prepare(folder: Path) -> None:
-    """Clips, lists, split files and two results, for all cases."""
-    from bench_decode import make_clip
+def make_clip(path: Path, codec: str, side: int, count: int) -> None:
+    """A bright square that crosses a dark frame."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = side, side, "yuv420p"
+        for number in range(count):
+            pixels = np.full((side, side, 3), 40, np.uint8)
+            pixels[side // 4 : side // 2, 2 * number : 2 * number + side // 4] = 220
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        file.mux(stream.encode(None))
 
-    from mote.datasets.lists.class_files import read_class_names
+
+def prepare(folder: Path, results: bool) -> None:
+    """Clips, lists and split files; and two results, where cases read them."""
+    from mote.datasets.lists.class_files import read_class_ids, read_class_names
     from mote.files.shipped import data_file
 
     names = read_class_names(data_file("classes/ucf101.csv"))
@@ -101,9 +114,9 @@ def prepare(folder: Path) -> None:
         for number in (1, 2):
             clip = folder / "clips" / kind / f"v_{kind}_g0{number}_c01.avi"
             clip.parent.mkdir(parents=True, exist_ok=True)
-            make_clip(clip, "mpeg4", 64, 64, 12, {})
+            make_clip(clip, "mpeg4", 64, 12)
             lines.append((f"clips/{kind}/{clip.name}", label))
-    make_clip(folder / "clip.mp4", "libx264", 96, 96, 24, {})
+    make_clip(folder / "clip.mp4", "libx264", 96, 24)
     write = lambda name, rows: (folder / name).write_text("".join(f"{path} {label}\n" for path, label in rows))  # noqa: E731
     write("list.txt", lines)
     write("missing.txt", [("clips/gone.mp4", 0), *lines])
@@ -115,11 +128,12 @@ def prepare(folder: Path) -> None:
             ending = [" 1", " 2"] if part == "train" else ["", ""]
             text = "".join(f"{row}{end}\n" for row, end in zip(rows, ending, strict=True))
             (folder / "splits" / f"{part}list0{split}.txt").write_text(text)
-    index = "".join(f"{i} {name}\n" for i, name in enumerate(kinds, 1))
+    folders = read_class_ids(data_file("classes/ucf101.csv")) or names
+    index = "".join(f"{i} {name}\n" for i, name in enumerate(folders, 1))
     (folder / "splits" / "classInd.txt").write_text(index)
     (folder / "kept").mkdir()
     settings = f"{EVAL} evaluation.cache=null evaluation.page=false --out results".split()
-    for name in ("a", "b"):
+    for name in ("a", "b") if results else ():
         run(HERE, folder, ["eval", "tiny", *settings, f"evaluation.name={name}"], check=True)
 
 
@@ -140,18 +154,20 @@ def run(checkout: Path, folder: Path, arguments: Sequence[str], check: bool = Fa
     return used, wall, done.returncode, said
 
 
-def measured(cases: Mapping[str, Case], checkouts: Mapping[str, Path], folder: Path, rounds: int) -> dict[str, dict]:
+def measured(
+    cases: Mapping[str, Case], checkouts: Mapping[str, Path], folder: Path, rounds: int, warm_up: int = 1
+) -> dict[str, dict]:
     """{case: {checkout: medians, exit code, what was said}}; the checkouts take turns."""
     found: dict[str, dict] = {}
     for name, case in cases.items():
         times: dict[str, list[tuple[float, float]]] = {checkout: [] for checkout in checkouts}
         found[name] = {checkout: {} for checkout in checkouts}
-        for turn in range(rounds + 1):
+        for turn in range(-warm_up, rounds):
             for checkout in (*checkouts,) if turn % 2 else reversed((*checkouts,)):
                 subprocess.run(["rm", "-rf", folder / "made", folder / "new"], check=True)
                 used, wall, code, said = run(checkouts[checkout], folder, case.arguments.split())
                 found[name][checkout] |= {"exit_code": code, "said": said}
-                times[checkout] += [(used, wall)] if turn else []
+                times[checkout] += [(used, wall)] if turn >= 0 else []
         for checkout, pairs in times.items():
             processor, clock = (statistics.median(column) for column in zip(*pairs, strict=True))
             found[name][checkout] |= {"processor": processor, "clock": clock}
@@ -220,17 +236,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--warm-up", type=int, default=1, help="rounds before those (default: 1)")
     parser.add_argument("--checkouts", nargs="+", default=[f"now={HERE}"], metavar="NAME=FOLDER")
-    parser.add_argument("--only", help="cases whose names hold this")
+    parser.add_argument("--only", help="cases whose names hold this, or one of several words with commas between them")
     parser.add_argument("--first-step", action="store_true")
     parser.add_argument("--backbone", default="ViT-B-32-quickgelu", help="of --first-step (default: %(default)s)")
     given = parser.parse_args()
     checkouts = {name: Path(path).resolve() for name, _, path in (text.partition("=") for text in given.checkouts)}
-    cases = {name: case for name, case in CASES.items() if given.only is None or given.only in name}
+    words = (given.only or "").split(",")
+    cases = {name: case for name, case in CASES.items() if any(word in name for word in words)}
     with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder))
+        prepare(Path(folder), any("results/" in case.arguments for case in cases.values()))
         print(f"{'seconds of processor and clock':34s} " + "  ".join(f"{name:>13s}" for name in checkouts), flush=True)
-        figures = measured(cases, checkouts, Path(folder), given.rounds)
+        figures = measured(cases, checkouts, Path(folder), given.rounds, given.warm_up)
     goals = [{"name": name, "value": [*figures[name].values()][-1]["processor"], "bound": case.most}
              for name, case in cases.items()]  # fmt: skip
     goals = [{**goal, "reached": goal["value"] <= goal["bound"]} for goal in goals]

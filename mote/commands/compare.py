@@ -57,7 +57,6 @@ def _mined(a: dict, b: dict, figure: str | None) -> dict[str, list[dict[str, str
     None where a result has no such numbers.
     """
     from mote.metrics.imbalance import compare_knowledge
-    from mote.reporting.imbalance_plots import mined_plot
     from mote.reporting.page import text_table
 
     tables = compare_knowledge(a, b)
@@ -71,6 +70,8 @@ def _mined(a: dict, b: dict, figure: str | None) -> dict[str, list[dict[str, str
             print(f"\n{kind} that samples of the head give to the tail, in %: a before, b after")
             print(text_table(shown))
         if figure and rows:
+            from mote.reporting.imbalance_plots import mined_plot  # loads matplotlib
+
             path = Path(figure).with_suffix("")
             mined_plot(rows, ("a", "b"), path.with_name(f"{path.name}_{kind}"))
     return tables

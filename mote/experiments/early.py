@@ -13,15 +13,23 @@ from mote.files.extras import check_analysis
 from mote.files.run_directory import CONFIG
 from mote.inference.finding import check_given
 from mote.models.names import check_weights
+from mote.parallel.launch import is_first
 from mote.training.directory import check_directory
 
 
 def check_training(config: Config, resume: bool) -> None:
-    """Raise ValueError or OSError for what `train` would refuse of the settings, the run directory, lists and names."""
-    out = check_run(config)
-    check_directory(out, resume and (out / CONFIG).is_file(), allowed(out, config))
-    fingerprint_of_run(out, config, resume)
-    check_parts(config)
+    """Raise ValueError or OSError for what `train` would refuse of the settings, the run directory, lists and names.
+
+    Of several processes, each of which checks, the first one tells the user.
+    """
+    try:
+        out = check_run(config)
+        check_directory(out, resume and (out / CONFIG).is_file(), allowed(out, config))
+        fingerprint_of_run(out, config, resume)
+        check_parts(config)
+    except (ValueError, OSError) as error:
+        error.is_told = not is_first()  # type: ignore[union-attr]
+        raise
 
 
 def check_parts(config: Config) -> None:
@@ -36,9 +44,8 @@ def check_parts(config: Config) -> None:
         _check_images(config)
     if config.task == "video" or config.image.net == "backbone":
         templates(config.data.templates)
-        if config.model.init is None:
-            check_weights(config.model.backbone, config.model.pretrained)
-        else:
+        check_weights(config.model.backbone, config.model.pretrained)
+        if config.model.init is not None:
             check_given(config.model.init)
 
 

@@ -3,12 +3,11 @@
 import importlib.metadata
 import platform
 import re
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from mote import __version__
 
 PACKAGES = {  # name in the result file -> name of the distribution
     "torch": "torch",
@@ -24,7 +23,8 @@ REQUIRED_PROVENANCE = ("config", "hashes", "seed", "versions", "date")
 
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that can change a number; None where not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "mote": __version__}
+    own = sys.modules["mote"].__version__  # of a checkout too, whatever is installed
+    found: dict[str, str | None] = {"python": platform.python_version(), "mote": own}
     for name, distribution in PACKAGES.items():
         try:
             found[name] = importlib.metadata.version(distribution)

@@ -22,7 +22,6 @@ from mote.files.hashes import sha256_lines
 from mote.files.names import check_names, plain
 from mote.files.shipped import default_templates
 from mote.files.tensor_hashes import sha256_tensors
-from mote.inference import describe
 from mote.inference.asked import ONE_VIEW, Source, Views
 from mote.inference.pipeline import File, NamesFiles, Outcome, name_videos
 from mote.models.clip import Towers, encode_classes
@@ -34,7 +33,7 @@ from mote.parallel.precision import Precision, resolve_precision
 from mote.regularizers.long_tail import adjust_logits, checked_counts
 
 
-@dataclass
+@dataclass(repr=False)
 class VideoClassifier(NamesFiles):
     """A model that names videos. Attributes are what it was tuned on; see `load`."""
 
@@ -61,7 +60,6 @@ class VideoClassifier(NamesFiles):
     class_features: dict[tuple[tuple[str, ...], tuple[str, ...]], Tensor] = field(default_factory=dict)  # met so far
     source: Source | None = None  # None while it is being trained
     kind: Literal["video"] = "video"
-    __repr__ = describe.video
 
     def __post_init__(self):
         self.tuned_templates = list(self.templates) if self.tuned_templates is None else self.tuned_templates

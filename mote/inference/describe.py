@@ -3,46 +3,35 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mote.inference.model import Model
 
-
-def video(self: Any) -> str:
-    """`repr` of a `VideoClassifier`: backbone, temporal head, frames, classes, where it comes from."""
-    name, tag, layers = self.meta.get("backbone") or "unknown", self.meta.get("pretrained"), self.model.num_layers
-    how = {"segment": "one from each equal part", "dense": f"every {self.stride}th"}[self.sampling]
-    facts = {
-        "backbone": name if tag is None else f"{name}:{tag}",
-        "head": f"{layers} temporal layers, experts merged" if layers else "none, a mean over frames",
-        "frames": f"{self.frames} ({how}) of {self.size} x {self.size} pixels",
-    }
-    return _described(self, facts)
-
-
-def images(self: Any) -> str:
-    """`repr` of an `ImageClassifier`: network, images, classes, where it comes from."""
-    facts = {
-        "backbone": self.meta.get("net", type(self.net).__name__),
-        "images": _pictures(self.size, self.meta.get("channels", 3)),
-    }
-    return _described(self, facts)
-
-
-def autoencoder(self: Any) -> str:
-    """`repr` of a `LatentModel`: method, images, classes, where it comes from."""
-    sizes = self.model.sizes
-    facts = {
-        "backbone": f"autoencoder ({self.method}), codes of {sizes['latent']} dimensions",
-        "images": _pictures(sizes["size"], sizes["channels"]),
-    }
-    return _described(self, facts)
-
-
-def _described(model: Model, facts: Mapping[str, object]) -> str:
-    """What the model is and where it comes from, then a line for each of `facts`, its classes and its device."""
+def described(model: Any) -> str:
+    """What a model is and where it comes from, then a line each for backbone, input, classes and device."""
     origin = "in training" if model.source is None else f"from {model.source.model}"
+    facts = {"video": _video, "image": _images, "autoencoder": _autoencoder}[model.kind](model)
     shown = {**facts, "classes": _some(model.classes), "device": model.device}
     lines = [f"  {name:<10}{text}" for name, text in shown.items()]
     return "\n".join([f"{type(model).__name__} ({origin})", *lines])
+
+
+def _video(model: Any) -> Mapping[str, str]:
+    name, tag, layers = model.meta.get("backbone") or "unknown", model.meta.get("pretrained"), model.model.num_layers
+    how = {"segment": "one from each equal part", "dense": f"every {model.stride}th"}[model.sampling]
+    return {
+        "backbone": name if tag is None else f"{name}:{tag}",
+        "head": f"{layers} temporal layers, experts merged" if layers else "none, a mean over frames",
+        "frames": f"{model.frames} ({how}) of {model.size} x {model.size} pixels",
+    }
+
+
+def _images(model: Any) -> Mapping[str, str]:
+    net = model.meta.get("net", type(model.net).__name__)
+    return {"backbone": net, "images": _pictures(model.size, model.meta.get("channels", 3))}
+
+
+def _autoencoder(model: Any) -> Mapping[str, str]:
+    sizes = model.model.sizes
+    what = f"autoencoder ({model.method}), codes of {sizes['latent']} dimensions"
+    return {"backbone": what, "images": _pictures(sizes["size"], sizes["channels"])}
 
 
 def _pictures(size: int, channels: int) -> str:

@@ -21,7 +21,6 @@ from mote.files.hashes import sha256_lines
 from mote.files.preprocessing import CUT_FIRST, Preprocessing
 from mote.files.run_directory import model_folder
 from mote.files.tensor_hashes import sha256_tensors
-from mote.inference import describe
 from mote.inference.asked import ONE_VIEW, Source, Views
 from mote.inference.pipeline import File, NamesFiles, Outcome, ranked
 from mote.models.description import check_present
@@ -32,7 +31,7 @@ from mote.parallel.cores import all_cores
 from mote.regularizers.long_tail import adjust_logits, checked_counts, tau_normalized
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageClassifier(NamesFiles):
     """A network that names still images.
 
@@ -49,8 +48,6 @@ class ImageClassifier(NamesFiles):
     pixels: Preprocessing | None = None
     source: Source | None = None
     kind: Literal["image"] = "image"
-
-    __repr__ = describe.images
 
     @property
     def size(self) -> int:

@@ -13,8 +13,8 @@ from torch import Tensor
 from mote.files.preprocessing import Preprocessing, read_preprocessing
 from mote.files.run_directory import model_folder
 from mote.files.writing import replacing_together
-from mote.inference import describe
 from mote.inference.asked import Source
+from mote.inference.describe import described
 from mote.models.autoencoder import ImageAutoencoder, load_autoencoder, sample_posterior
 from mote.regularizers.gaussian_mixture import (
     Mixture,
@@ -26,7 +26,7 @@ from mote.reporting.image_grid import write_image_grid
 CONFIDENT = 0.9  # probability above which the judge is sure of what a sample shows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LatentModel:
     """A trained autoencoder with the prior that its samples are drawn from; `meta`: content of its model.json."""
 
@@ -36,7 +36,9 @@ class LatentModel:
     source: Source | None = None
     kind: Literal["autoencoder"] = "autoencoder"
 
-    __repr__ = describe.autoencoder
+    def __repr__(self) -> str:
+        """A few lines: method, images, classes, where it comes from."""
+        return described(self)
 
     @property
     def classes(self) -> list[str]:

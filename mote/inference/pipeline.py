@@ -23,6 +23,7 @@ from mote.datasets.video import VideoDataset
 from mote.files.absent import absent
 from mote.files.addresses import scheme, without_secrets
 from mote.inference.asked import ONE_VIEW, Prediction, Views
+from mote.inference.describe import described
 from mote.inference.features import (
     ALONE,
     Encoder,
@@ -137,6 +138,10 @@ def ranked(probabilities: Float64[Tensor, "K"], class_names: Sequence[str], file
 
 class NamesFiles:
     """What models for videos and for images do with files, from their `outcomes`."""
+
+    def __repr__(self) -> str:
+        """A few lines: backbone, frames, classes, where it comes from."""
+        return described(self)
 
     def chosen(self, class_names: Sequence[str] | None) -> list[str]:
         """The class names to choose among, checked."""

@@ -128,6 +128,7 @@ def _random(name: str, precision: str) -> nn.Module:
 
 
 def _fetch(name: str, tag: str | None, precision: str, place: str) -> nn.Module:
+    import_rest()  # the client of the Hub
     try:
         return _create(name, tag, precision=precision, require_pretrained=True)
     except (RuntimeError, OSError, ImportError) as error:

@@ -25,7 +25,6 @@ from mote.inference.loading import load
 from mote.inference.model import Namer
 from mote.inference.pipeline import TIMEOUT
 from mote.inference.threshold import read_threshold
-from mote.parallel.accelerator import collect, make_accelerator
 from mote.parallel.launch import has_company
 from mote.prediction.asked import Request, check_request
 from mote.prediction.share import Share
@@ -48,7 +47,11 @@ def predict(request: Request, files: Sequence[Source] | None = None) -> int:
     views, files = request.views, check_request(request) if files is None else files
     if request.engine is not None:
         _check_engine(request)
-    together = make_accelerator(cpu=not torch.cuda.is_available()) if has_company() else None
+    together = None
+    if has_company():  # the only ones that need accelerate
+        from mote.parallel.accelerator import make_accelerator
+
+        together = make_accelerator(cpu=not torch.cuda.is_available())
     device = None if together is None else together.device
     model = load(request.model, backbone=request.backbone, templates=request.templates, device=device)
     if not isinstance(model, Namer):
@@ -76,6 +79,8 @@ def predict(request: Request, files: Sequence[Source] | None = None) -> int:
         bar.update()
     bar.close()
     if together is not None:
+        from mote.parallel.accelerator import collect
+
         found = collect(together, predictions)
         predictions = [found[i % processes][i // processes] for i in range(len(files))]
         if rank > 0:

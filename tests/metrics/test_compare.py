@@ -236,7 +236,7 @@ def test_other_labels_and_repeated_videos_are_errors(tmp_path):
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(ResultError, match=r"none\.json: no such file"):
         read_result(tmp_path / "none.json")
-    with pytest.raises(ResultError, match="no such file"):
+    with pytest.raises(ResultError, match="is a folder; name a result in it"):
         read_result(tmp_path)
     path = write(tmp_path, "a", [0], [0])
     path.with_suffix(".csv").unlink()

@@ -17,6 +17,7 @@ from mote.datasets.decoding.decode import open_video, read_frames
 from mote.datasets.lists.manifest import Record
 from mote.datasets.transforms import eval_transform
 from mote.evaluation.video_scores import score_videos
+from mote.inference.asked import Views
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
 from mote.models.temporal import TemporalHead
@@ -87,7 +88,7 @@ def test_features_of_videos_times_those_of_names_are_the_scores_of_the_model(mod
 
 def test_several_views_are_the_mean_of_their_features_scaled_to_length_one(model, files, tmp_path):
     encode(files[:1], tmp_path / "out", "--clips", "2", "--crops", "3")
-    views = model.clips_of([Record(files[0], 0)], module.Views(2, 3)).frames(0, 0)
+    views = model.clips_of([Record(files[0], 0)], Views(2, 3)).frames(0, 0)
     each = [model.model.pool(model.model.head(model.encode(view[None, None])[:, 0]))[0] for view in views]
     expected = F.normalize(torch.stack(each).mean(0), dim=0)
     np.testing.assert_allclose(rows(tmp_path / "out")[0]["features"], expected.detach().numpy(), atol=1e-6)
