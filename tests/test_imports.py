@@ -133,6 +133,7 @@ COVERED = {  # by the test file of another module
     "commands/data.py": "datasets/lists/test_subsets.py",
     "commands/diagnose.py": "diagnostics/test_report.py",
     "commands/evaluate.py": "commands/test_cli.py",
+    "commands/export.py": "inference/test_export.py",
     "commands/predict.py": "commands/test_cli.py",
     "commands/verbs.py": "commands/test_cli.py",
     "config/kinds.py": "config/test_sections.py",
