@@ -138,7 +138,7 @@ COVERED = {  # by the test file of another module
     "commands/data.py": "datasets/lists/test_subsets.py",
     "commands/diagnose.py": "diagnostics/test_report.py",
     "commands/evaluate.py": "commands/test_cli.py",
-    "commands/export.py": "inference/test_export_runs.py",
+    "commands/export.py": "inference/test_export.py",
     "commands/meant.py": "commands/test_parsing.py",
     "commands/predict.py": "commands/test_cli.py",
     "commands/train.py": "commands/test_cli.py",

@@ -78,6 +78,7 @@ MISTAKES = {  # command -> part of its one line
     "search gone cat": "gone: no folder of features",
     "fit gone gone.csv --out fitted": "gone: no folder of features",
     "export runs/gone --out m.safetensors": "runs/gone: there is no such run directory",
+    "export tiny --labels a,b --out model.xyz": "expected one of safetensors",
     "compact runs/gone --out small": "runs/gone: there is no such run directory",
     "diagnose runs/gone": "runs/gone: is no run directory",
     "frontier runs/gone --closed list.txt --zero-shot list.txt": "runs/gone: there is no such run directory",

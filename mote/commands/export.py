@@ -1,6 +1,7 @@
 """`mote export`."""
 
 import argparse
+from pathlib import Path
 
 from mote.commands.verbs import MODEL_HELP, Verbs, add_verb, class_names, import_for
 
@@ -44,8 +45,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from mote.datasets.lists.class_files import read_templates
     from mote.datasets.sources import find_sources
     from mote.inference.finding import check_model
+    from mote.inference.formats import format_of
 
     names, given = class_names(arguments), {"templates": arguments.templates, "backbone": arguments.backbone}
+    format_of(arguments.format, Path(arguments.out))
     check_model(arguments.model, **given, video=True)
     if arguments.templates is not None:
         read_templates(arguments.templates)

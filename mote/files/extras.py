@@ -1,6 +1,6 @@
 """Packages that not every user needs, and the one line that says how to get them."""
 
-from importlib.util import find_spec
+import importlib.util
 
 DISTRIBUTION = "mote-video"
 
@@ -23,6 +23,6 @@ def check_analysis(what: str) -> None:
 
 def _is_there(package: str) -> bool:
     try:
-        return find_spec(package) is not None
+        return importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):  # a finder that refuses it, or a name that stands for nothing
         return False

@@ -4,7 +4,6 @@ Every file carries a contract as JSON in its metadata under "mote": how frames a
 normalised, the labels, whether modulation is on, and what the model is (versions, hashes).
 """
 
-import importlib.util
 import json
 import sys
 import warnings
@@ -28,14 +27,12 @@ from mote.files.tensor_hashes import sha256_tensors
 from mote.files.writing import replacing
 from mote.inference.classifier import VideoClassifier
 from mote.inference.correction import posthoc
+from mote.inference.formats import format_of
 from mote.inference.loading import load_video
 from mote.models.checkpoints import save_model
 from mote.models.clip_weights import weights_file
 from mote.models.export import NOTE, FramesToLogits, write_onnx, write_program
 from mote.models.view_scorer import view_scorer
-
-FORMATS = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onnx"}
-ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 CROPS = {  # by `Preprocessing.resize`
     "shortest": "the central square, of the frame whose short side is `size`",
@@ -79,7 +76,7 @@ def export(
         ExportError: the difference is above `tolerance`.
     """
     out = Path(out)
-    format = _format(format, out)
+    format = format_of(format, out)
     if text_input and class_names:
         raise ValueError("labels are not stored when class features are an input; give one or the other")
     if (settings := posthoc(classifier)).posthoc != "none":
@@ -163,24 +160,6 @@ def contract(
         "versions": versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _format(format: str | None, out: Path) -> str:
-    """The format by name or by suffix; the packages it needs are there."""
-    by_suffix = {suffix: name for name, suffix in FORMATS.items()}
-    format = format or by_suffix.get(out.suffix)
-    if format not in FORMATS:
-        given = f"{out.name!r}" if format is None else f"{format!r}"
-        raise ValueError(
-            f"export format of {given}: expected one of {', '.join(FORMATS)}; "
-            f"end --out in {', '.join(FORMATS.values())}, or say --format"
-        )
-    if out.suffix != FORMATS[format]:
-        raise ValueError(f"{out}: expected a name that ends in {FORMATS[format]} for {format}")
-    missing = [name for name in ONNX_PACKAGES if format == "onnx" and importlib.util.find_spec(name) is None]
-    if missing:
-        raise ValueError(f"onnx export needs {' and '.join(missing)}: pip install 'mote-video[onnx]'")
-    return format
 
 
 def _write(

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import open_clip
 import torch
@@ -45,7 +45,7 @@ def backbone_config(name: str) -> dict[str, Any]:
         except (OSError, RuntimeError, ValueError) as error:
             raise RuntimeError(f"{name}: cannot read the model configuration: {one_line(error)}") from error
     check_known(name)
-    return open_clip.get_model_config(name.replace("/", "-"))
+    return cast(dict[str, Any], open_clip.get_model_config(name.replace("/", "-")))
 
 
 def weights_file(name: str, pretrained: str | None) -> Path | None:

@@ -10,6 +10,7 @@ for what is missing.
 import importlib
 import importlib.util
 import sys
+from typing import Any
 
 OPTIONAL = ("timm", "transformers", "huggingface_hub")
 PACKAGES = ("torchvision", "torchvision.ops")
@@ -25,7 +26,8 @@ def import_plain() -> None:
     try:
         for name in PACKAGES:
             _begin(name)
-        sys.modules.update(dict.fromkeys(absent))  # None: importing it raises ImportError
+        modules: dict[str, Any] = vars(sys)["modules"]
+        modules.update(dict.fromkeys(absent))  # None: importing it raises ImportError
         importlib.import_module("open_clip")
     except Exception:  # a version that needs more than these do today
         for name in [name for name in sys.modules if name.partition(".")[0] in ("open_clip", "torchvision")]:
@@ -50,12 +52,12 @@ def _begin(name: str) -> None:
         raise ImportError(name)
     loader, package = spec.loader, importlib.util.module_from_spec(spec)
 
-    def initialised(attribute: str) -> object:
-        if attribute.startswith("__"):
-            raise AttributeError(attribute)
+    def initialised(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
         del package.__getattr__
         loader.exec_module(package)
-        return getattr(package, attribute)
+        return getattr(package, name)
 
     package.__getattr__ = initialised
     sys.modules[name] = package

@@ -12,6 +12,7 @@ from pathlib import Path
 from mote.datasets.face_crop import check_installed
 from mote.datasets.lists.class_files import read_templates
 from mote.datasets.sources import Source, find_sources
+from mote.files.extras import check_extra
 from mote.inference.asked import ONE_VIEW, Views
 from mote.inference.finding import check_model, place_of
 from mote.inference.threshold import check_threshold
@@ -148,6 +149,8 @@ def check_request(request: Request) -> Sequence[Source]:
         raise ValueError(f"{written[0]}: --csv and --json name the same file; give each its own")
     if request.views.faces:
         check_installed()
+    if request.engine is not None:
+        check_extra("ray", ("ray",), f"--engine {request.engine}")
     if request.out is not None:
         from mote.prediction import arrow  # noqa: F401  # a missing package is said here
     kind = _check_model(request)

@@ -96,7 +96,7 @@ def predict(request: Request, files: Sequence[Source] | None = None) -> int:
 
 
 def _into_folder(
-    request: Request, model: Namer, names: list[str], files: list[str | Path], least: float, share: Share
+    request: Request, model: Namer, names: list[str], files: Sequence[str | Path], least: float, share: Share
 ) -> int:
     """Write what is missing in the folder of parts; the exit code: 1 where a file has no result."""
     from mote.prediction.parts import Plan  # pyarrow is an extra

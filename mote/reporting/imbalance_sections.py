@@ -80,4 +80,4 @@ def _mined(result: Mapping, folder: Path) -> Section:
         "Mean share in % that the samples of each class (row) give to every class (column). Columns have the numbers of"
         " the rows; where there are no names, those of the key of the confusions."
     )
-    return Section("Extra knowledge", text, rows, [(svg, caption)])
+    return Section("Extra knowledge", text, rows, figures=[(svg, caption)])

@@ -171,8 +171,7 @@ def _save(figure: Figure, path: Path | str) -> tuple[Path, Path]:
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure.draw_without_rendering()  # lays it out, once for both files
         figure.set_layout_engine("none")
-        settings = {"svg.hashsalt": "mote", "svg.fonttype": "none"}
-        with matplotlib.rc_context(settings), replacing(svg) as temporary:
+        with matplotlib.rc_context({"svg.hashsalt": "mote", "svg.fonttype": "none"}), replacing(svg) as temporary:
             figure.savefig(temporary, metadata={"Date": None})
         with replacing(png) as temporary:
             figure.savefig(temporary, dpi=150, metadata={"Software": None})
