@@ -230,7 +230,6 @@ COVERED = {  # by the test file of another module
     "reporting/evaluation_numbers.py": "reporting/test_evaluation_page.py",
     "reporting/evaluation_plots.py": "reporting/test_evaluation_page.py",
     "protocols/targets.py": "protocols/test_frontier.py",
-    "reporting/image_grid.py": "experiments/test_autoencoder.py",
     "reporting/frontier_plot.py": "protocols/test_frontier.py",
     "reporting/imbalance_plots.py": "reporting/test_evaluation_page.py",
     "reporting/imbalance_sections.py": "experiments/test_expressions.py",
