@@ -36,7 +36,7 @@ PLACES = (
     "mote.datasets.loader:EpochSampler",
     "mote.datasets.loader:FeatureDataset",
     "mote.datasets.video:VideoDataset",
-    "mote.metrics.scores:fuse_views",
+    "mote.metrics.scoring:fuse_views",
     "mote.datasets.mixing:Mixer",
     "mote.models.autoencoder:ImageAutoencoder",
     "mote.models.clip:ClassFeatures",

@@ -65,7 +65,7 @@ def mek(axes: list[Axes]) -> None:
     matrix = smooth_label_matrix(class_weights(torch.tensor(list(RAFDB.values()))), 0.3)
     for place, name in enumerate(("happy", "fear")):
         row = matrix[names.index(name)]
-        axes[0].bar(np.arange(7) + 0.4 * place - 0.2, row, 0.38, color=COLOURS[place], label=name)
+        axes[0].bar(np.arange(7) + 0.4 * place - 0.2, row.numpy(), 0.38, color=COLOURS[place], label=name)
     axes[0].set(ylabel="target probability (ε = 0.3)", xticks=range(7), xticklabels=names)
     axes[0].tick_params(axis="x", rotation=30)
     axes[0].legend(title="class of the sample", frameon=False)

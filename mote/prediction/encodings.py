@@ -160,7 +160,7 @@ def has_text(out: Path, names: Sequence[str]) -> bool:
     if not file.exists():
         return False
     try:
-        then = pq.read_table(file, columns=["name"])["name"].to_pylist()
+        then = pq.read_table(file, columns=["name"], use_threads=False)["name"].to_pylist()
     except (pa.ArrowException, OSError, KeyError) as error:
         raise _damaged(file, error) from error
     if different := name_difference(then, [as_text(name) for name in names], "name"):

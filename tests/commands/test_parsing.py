@@ -95,7 +95,7 @@ def test_an_example_is_what_its_parser_takes(program: str, example: str):
         ("data prepare ucf --out x", "layout ucf: expected ucf101, hmdb51,"),
         ("data prepare ucf10 --out x", "did you mean ucf101?"),
         ("eval tiny --protocol ucf101-sz --lists x", "unknown protocol 'ucf101-sz'; did you mean ucf101-zs@1"),
-        ("demo fases", "expected shapes or faces; did you mean faces?"),
+        ("demo fases", "expected shapes, faces or timelines; did you mean faces?"),
         ("compact a --out b c.d=1", "c.d=1: more than mote compact takes; it takes no settings"),
         ("--resume", "write it behind its verb: mote train --resume"),
         ("config lr=1", "lr: unknown key; did you mean optim.lr?"),

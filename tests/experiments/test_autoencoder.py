@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_folders import make
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -137,14 +138,15 @@ def test_mistakes_are_one_line_and_leave_nothing(stripes, judge, tmp_path, capsy
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert message in error and error.startswith("mote: error: ")
         assert not (tmp_path / "bad").exists()
+    codes = make("autoencoder", tmp_path)
     for arguments, message in (
         (
             ["sample", judge, "--out", tmp_path / "bad.png"],
             "holds no autoencoder; give the directory of a finished run",
         ),
         (["sample", tmp_path / "none", "--out", tmp_path / "bad.png"], "holds no autoencoder"),
-        (["sample", judge, "--out", tmp_path / "bad.jpg"], "expected a name that ends in .png"),
-        (["sample", judge, "--count", 0, "--out", tmp_path / "bad.png"], "expected at least 1 image, got 0"),
+        (["sample", codes, "--out", tmp_path / "bad.jpg"], "expected a name that ends in .png"),
+        (["sample", codes, "--count", 0, "--out", tmp_path / "bad.png"], "expected at least 1 image, got 0"),
     ):
         capsys.readouterr()
         assert mote(*arguments) == 2

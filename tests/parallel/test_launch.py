@@ -56,8 +56,8 @@ def test_accelerate_understands_the_file_and_the_command_in_it(file, monkeypatch
         assert (arguments.rdzv_backend, arguments.rdzv_endpoint) == ("static", "10.0.0.1:29500")
 
 
-def test_the_readme_names_every_file_and_the_shards_are_cut_where_it_says():
-    text = (ROOT / "README.md").read_text()
+def test_the_documentation_names_every_file_and_the_shards_are_cut_where_it_says():
+    text = (ROOT / "docs" / "howto" / "launching.md").read_text()
     assert [file.name for file in FILES if f"{file.name}" not in text] == []
     from mote.models.folders import towers
     from mote.models.temporal import TemporalHead

@@ -245,7 +245,7 @@ def test_resume_of_a_finished_or_foreign_run(tmp_path):
     _, progress, records = run(tmp_path / "run", epochs=1, fingerprint="abc")
     again = run(tmp_path / "run", epochs=1, fingerprint="abc", resume=True)
     assert again[1] == progress and again[2] == records
-    with pytest.raises(ValueError, match="abc"):
+    with pytest.raises(ValueError, match="belongs to another configuration"):
         run(tmp_path / "run", epochs=1, fingerprint="abd", resume=True)
     with pytest.raises(ValueError, match="steps per epoch"):
         run(tmp_path / "run", epochs=1, fingerprint="abc", resume=True, batch_size=2)

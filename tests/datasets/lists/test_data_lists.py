@@ -82,6 +82,6 @@ def test_the_citation_names_the_version_and_licence_of_the_package():
     citation = yaml.safe_load((DATA.parent / "CITATION.cff").read_text(encoding="utf-8"))
     project = tomllib.loads((DATA.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert citation["cff-version"] == "1.2.0" and citation["message"] and citation["authors"]
-    assert (citation["title"], citation["version"]) == (project["name"], project["version"])
+    assert (f"{citation['title']}-video", citation["version"]) == (project["name"], project["version"])
     assert citation["license"] == project["license"]
     assert all(entry["type"] and entry["title"] and entry["authors"] for entry in citation["references"])
