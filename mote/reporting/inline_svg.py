@@ -5,6 +5,7 @@ its style sheet, which has values for light and for dark.
 """
 
 import re
+from collections import Counter
 
 from markupsafe import Markup
 
@@ -42,7 +43,13 @@ def inline_svg(svg: str, description: str, prefix: str) -> Markup:
         raise ValueError("not an SVG file: it has no <svg> element")
     body = svg[start : end + len("</svg>")]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r'\bid="', f'id="{prefix}-', body)
+    seen: Counter[str] = Counter()
+
+    def own(found: re.Match[str]) -> str:
+        seen[found[1]] += 1  # equal pictures in one figure have one id
+        return f'id="{prefix}-{found[1]}{f"-{seen[found[1]]}" if seen[found[1]] > 1 else ""}"'
+
+    body = re.sub(r'\bid="([^"]*)"', own, body)
     body = re.sub(r'href="#', f'href="#{prefix}-', body)
     body = re.sub(r"url\(#", f"url(#{prefix}-", body)
     body = re.sub(r"#[0-9a-f]{6}\b(?![-\w])", lambda found: COLOURS.get(found[0], found[0]), body)

@@ -67,10 +67,14 @@ def environment(built, tmp_path_factory) -> Path:
     return place / "bin"
 
 
+def alone() -> dict[str, str]:
+    """The environment without what points to the checkout."""
+    return {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+
+
 def run(environment: Path, folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    clean = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     return subprocess.run(
-        [environment / "mote", *arguments], capture_output=True, text=True, cwd=folder, env=clean, timeout=600
+        [environment / "mote", *arguments], capture_output=True, text=True, cwd=folder, env=alone(), timeout=600
     )
 
 
@@ -94,7 +98,7 @@ def test_the_installed_wheel_helps_names_videos_and_exports(environment, tmp_pat
     write_video(tmp_path / "clip.mp4", numbered_frames(16))
     code = "import mote, sys; print(mote.__file__)"
     place = subprocess.run(
-        [environment / "python", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
+        [environment / "python", "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True, env=alone()
     ).stdout
     assert str(environment.parent) in place, "the package is that of the checkout"
     for arguments in (["--help"], ["demo", "--help"]):
