@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from mote.commands.meant import choice_error
@@ -24,6 +25,13 @@ def add(verbs: Verbs) -> None:
         ),
     )
     inner = parser.add_subparsers(metavar="VERB")
+    _add_prepare(inner, VIDEOS, FACES)
+    _add_checks(inner)
+    _add_lists(inner)
+
+
+def _add_prepare(inner: Verbs, videos: Iterable[str], faces_of: Iterable[str]) -> None:
+    """Official splits; `videos`, `faces_of`: names of the layouts."""
     prepare = add_verb(
         inner,
         "prepare",
@@ -32,7 +40,7 @@ def add(verbs: Verbs) -> None:
         writes="--out: the lists of every split, classes.csv, and a report of what was found",
         examples=("mote data prepare ucf101 --videos UCF-101 --splits ucfTrainTestlist --out lists/ucf101",),
     )
-    prepare.add_argument("layout", help=f"{', '.join(VIDEOS)}; expressions: {', '.join(FACES)}")
+    prepare.add_argument("layout", help=f"{', '.join(videos)}; expressions: {', '.join(faces_of)}")
     prepare.add_argument("--videos", "--images", dest="videos", help="folder of the videos or images")
     prepare.add_argument("--splits", help="folder of the official split or label files (expressions: default --videos)")
     prepare.add_argument("--out", required=True, help="new folder for the manifests")
@@ -44,6 +52,9 @@ def add(verbs: Verbs) -> None:
     faces.add_argument("--validation", type=float, help="share of training where there is no such part (default: 0.1)")
     faces.add_argument("--seed", type=int, help="of that draw (default: 0)")
     faces.add_argument("--votes", help="ferplus: argmax (default), emotions, unique or majority")
+
+
+def _add_checks(inner: Verbs) -> None:
     verify = add_verb(
         inner,
         "verify",
@@ -71,6 +82,9 @@ def add(verbs: Verbs) -> None:
     )
     overlap.add_argument("a", help="class file, such as that of the training set")
     overlap.add_argument("b", help="class file, such as that of the zero-shot test set")
+
+
+def _add_lists(inner: Verbs) -> None:
     shots = add_verb(
         inner,
         "few-shot",

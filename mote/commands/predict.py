@@ -58,6 +58,10 @@ def add(verbs: Verbs) -> None:
     predict.add_argument("--retry-failed", action="store_true", help="with --out: try files again that failed before")
     predict.add_argument("--csv", help="write all scores here, one line per video")
     predict.add_argument("--json", help="write all scores here")
+    _add_timelines(predict)
+
+
+def _add_timelines(predict: argparse.ArgumentParser) -> None:
     timeline = predict.add_argument_group(
         "timelines", "what happens when in long videos: --csv and --json hold segments and windows"
     )

@@ -96,18 +96,8 @@ def frontier(
     source, config, named, own = entry
     if wrong := [value for value in (*alphas, *gates) if not 0 <= value <= 1]:
         raise ValueError(f"alphas and gates must be within 0..1, got {wrong}")
-    targets = [find_target(text, config, root) for text in (closed, *zero_shot)]
-    for target in targets:
-        if target.protocol is not None:
-            check_settings(target.protocol, {*named}, config)
+    targets = _targets(entry, closed, zero_shot, root)
     names = [target.name for target in targets]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"{', '.join(sorted(twice))}: named twice; every list needs a name of its own")
-    for text in zero_shot:
-        if Path(text).is_file() and Path(text).suffix.lower() not in (".csv", ".yaml", ".yml"):
-            raise ValueError(f"{text}: its labels are numbers of new classes; name these too: {text},CLASSES")
-    if taken := [name for name in names[1:] if name in COLUMNS]:
-        raise ValueError(f"{taken[0]}: a column of the table has this name; rename the list")
     accelerator = make_accelerator("fp32", cpu=config.run.cpu)
     loaded = load_video(source.model, backbone=source.backbone, device=accelerator.device)
     classifier = as_asked(loaded, config, named)
@@ -137,6 +127,23 @@ def frontier(
                 print(f"mote: warning: {name}: {line}", file=sys.stderr)
         print(f"{text_table(frontier_table(rows))}\n{out}/index.html, frontier.json, .csv, .svg, .png")
     return rows
+
+
+def _targets(entry: Entry, closed: str, zero_shot: Sequence[str], root: str | None) -> list[Target]:
+    """What is measured on; raises ValueError for what cannot be, before a model is loaded."""
+    targets = [find_target(text, entry.config, root) for text in (closed, *zero_shot)]
+    for target in targets:
+        if target.protocol is not None:
+            check_settings(target.protocol, {*entry.named}, entry.config)
+    names = [target.name for target in targets]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{', '.join(sorted(twice))}: named twice; every list needs a name of its own")
+    for text in zero_shot:
+        if Path(text).is_file() and Path(text).suffix.lower() not in (".csv", ".yaml", ".yml"):
+            raise ValueError(f"{text}: its labels are numbers of new classes; name these too: {text},CLASSES")
+    if taken := [name for name in names[1:] if name in COLUMNS]:
+        raise ValueError(f"{taken[0]}: a column of the table has this name; rename the list")
+    return targets
 
 
 def _check(target: Target, classifier: VideoClassifier, config: Config) -> None:
