@@ -26,7 +26,7 @@ from mote.demos.videos import COMMON, HEAD
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train
 from mote.files.provenance import versions
-from mote.files.writing import refuse_filled, write_atomic, write_together
+from mote.files.writing import csv_text, refuse_filled, write_atomic, write_together
 from mote.inference.loading import load_video
 from mote.parallel.accelerator import make_accelerator
 from mote.prediction.evaluate_timelines import Cutting, evaluate_timelines
@@ -84,7 +84,7 @@ def _long_videos(splits: dict[str, Split], run: Path, folder: Path, seed: int) -
     segments = join_clips(joined, folder / "videos", per_video=PER_VIDEO, size=size, fps=FPS, seed=seed)
     lists = {"known": known[1::2], "unknown": other[1::2]}
     for name, clips in lists.items():
-        write_atomic(folder / f"{name}.csv", "path,label\n" + "".join(f"{path},{label}\n" for path, label in clips))
+        write_atomic(folder / f"{name}.csv", csv_text(("path", "label"), clips))
     paths = {"manifest": "known.csv", "unknown": "unknown.csv"}
     overrides = [f"evaluation.{key}={json.dumps(str(folder / name))}" for key, name in paths.items()]
     config = load_config([run / "config.yaml"], [*overrides, f"evaluation.accept={ACCEPT}", "evaluation.name=clips"])
