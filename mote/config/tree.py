@@ -165,6 +165,11 @@ class Config(Section):
             )
 
     @property
+    def has_backbone(self) -> bool:
+        """Whether the network contains the CLIP model of `model.backbone`."""
+        return self.task == "video" or (self.task in ("image", "expression") and self.image.net == "backbone")
+
+    @property
     def linear_head_for(self) -> str | None:
         """The value of `imbalance.method` or `imbalance.posthoc` that works on a linear head only, if one is set."""
         imbalance = self.imbalance

@@ -40,11 +40,6 @@ def _read_by_autoencoder(key: str) -> Rule:
     return Rule(f"autoencoder.{key}", lambda c: key not in AUTOENCODER_SETTINGS[c.autoencoder.method], why)
 
 
-def _has_clip(config: Config) -> bool:
-    """Whether the network contains the CLIP model of `model.backbone`."""
-    return config.task == "video" or (config.task in ("image", "expression") and config.image.net == "backbone")
-
-
 RULES = (  # the first rule that applies to a setting gives the reason
     Rule(
         "mixing.alpha mixing.ratio mixing.extent mixing.probability mixing.per_sample",
@@ -65,9 +60,9 @@ RULES = (  # the first rule that applies to a setting gives the reason
         lambda c: c.image.net == "backbone" or c.image.net.startswith("timm:"),
         "{image.net} has its own",
     ),
-    Rule("data.mean data.std", lambda c: not _has_clip(c), "for CLIP; other networks have image.mean, image.std"),
+    Rule("data.mean data.std", lambda c: not c.has_backbone, "for CLIP; other networks have image.mean, image.std"),
     Rule("data.fill", lambda c: c.data.resize in ("shortest", "squash", "crop"), "used by data.resize=longest only"),
-    Rule("model.*", lambda c: not _has_clip(c), "for task=video"),
+    Rule("model.*", lambda c: not c.has_backbone, "for task=video"),
     Rule(
         "model.layers model.experts model.heads model.same_init model.expert_part model.init "
         "model.gradient_checkpointing tuning.* loss.*",
@@ -85,7 +80,7 @@ RULES = (  # the first rule that applies to a setting gives the reason
     *map(_read_by_method, sorted(ImbalanceConfig.model_fields.keys() - {"method", "posthoc", "posthoc_tau"})),
     Rule("imbalance.posthoc_tau", lambda c: c.imbalance.posthoc == "none", "imbalance.posthoc is none"),
     Rule("imbalance.scale", lambda c: c.task == "video", "a video model has the logit scale of CLIP"),
-    Rule("imbalance.scale", _has_clip, "image.net=backbone has the logit scale of CLIP"),
+    Rule("imbalance.scale", lambda c: c.has_backbone, "image.net=backbone has the logit scale of CLIP"),
     Rule("autoencoder.*", lambda c: c.task != "autoencoder", "for task=autoencoder"),
     *map(_read_by_autoencoder, sorted(set.union(*AUTOENCODER_SETTINGS.values()))),
     Rule(
@@ -118,7 +113,7 @@ RULES = (  # the first rule that applies to a setting gives the reason
         "evaluation.clips evaluation.crops evaluation.fusion evaluation.modulation evaluation.modulation_k "
         "evaluation.modulation_gamma evaluation.alpha evaluation.bad_videos evaluation.cache evaluation.unknown "
         "evaluation.accept evaluation.templates",
-        lambda c: not _has_clip(c),
+        lambda c: not c.has_backbone,
         "for task=video",
     ),
     Rule("evaluation.accept", lambda c: c.evaluation.unknown is None, "used with evaluation.unknown only"),

@@ -27,6 +27,7 @@ from mote.files.writing import replacing_together, to_json
 from mote.inference.contract import settled
 from mote.inference.latent import CONFIDENT, LatentModel
 from mote.metrics.latent import agreement, coverage, energy_test, frechet_distance
+from mote.metrics.result_files import Summary
 from mote.models.image_checkpoints import load_net
 from mote.models.image_nets import ImageClassifier
 from mote.parallel.accelerator import Accelerator, on_main
@@ -125,7 +126,7 @@ def score_latent(
     *,
     batch: int,
     seed: int,
-) -> tuple[dict[str, Any], Encoded]:
+) -> tuple[Summary, Encoded]:
     """The summary, plain numbers ready for JSON, and what `sheets_of` needs.
 
     Keys: listed; reconstruction (mean squared error of pixels in [0, 1]); latent (the three terms over their value for
@@ -137,7 +138,7 @@ def score_latent(
     generator = torch.Generator().manual_seed(seed)
     num, prior, z = len(held_out.codes), latent.prior, held_out.codes
     order = torch.randperm(num, generator=generator)
-    summary: dict[str, Any] = {"listed": num, "method": latent.method, "dimensions": z.shape[1]}
+    summary: Summary = {"listed": num, "method": latent.method, "dimensions": z.shape[1]}
     summary |= {"modes": len(prior.priors), "reconstruction": held_out.squared_error}
     parts = [part for part in order.split(batch) if len(part) == min(batch, num)]
     summary["latent"] = {"batch": len(parts[0])} | _mean([latent_terms(z[part], prior) for part in parts])
@@ -160,7 +161,7 @@ def score_latent(
 
 def _judged(
     latent: LatentModel, held_out: Encoded, judge: Judge, classes: list[str], generator: torch.Generator
-) -> dict[str, Any]:
+) -> Summary:
     """What the judge says of samples, of reconstructions, and of images half-way between two."""
     modes = draw_modes(latent.prior, min(SAMPLES, len(held_out.codes)), generator)
     seen = [judge(pixels) for _, pixels in latent.draw(modes, generator)]
@@ -170,7 +171,7 @@ def _judged(
     device = next(latent.model.parameters()).device
     middle = ((codes + partner) / 2)[:SAMPLES].split(500)
     between = torch.cat([judge(latent.model.decode(z.to(device)).float())[0] for z in middle])
-    found: dict[str, Any] = {
+    found: Summary = {
         "judge": judge.description | {"features": features.shape[1], "samples": len(features)},
         "frechet": frechet_distance(features, held_out.features),
         "frechet_reconstructions": frechet_distance(held_out.features_back, held_out.features),
@@ -199,7 +200,7 @@ def evaluate(
     data: ImageList | None = None,
     judge: Judge | None = None,
     page: bool = True,
-) -> dict[str, Any]:
+) -> Summary:
     """Score on the listed images, write `out/NAME.json`, the sheets of images and the page, return the summary.
 
     Args:
@@ -224,7 +225,7 @@ def evaluate(
 
 def _evaluate(
     latent: LatentModel, config: Config, out: Path, data: ImageList, judge: Judge | None, page: bool
-) -> dict[str, Any]:
+) -> Summary:
     if judge is not None:
         judge.net.to(latent.device)
     dataset = image_dataset(config, data, latent.model.sizes["size"], train=False, preprocessing=latent.preprocessing)

@@ -2,24 +2,22 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from mote.config import Config
 from mote.evaluation import autoencoder, images, videos
 from mote.evaluation.results import working_on
 from mote.inference.model import Model
+from mote.metrics.result_files import Summary
 from mote.parallel.accelerator import Accelerator
 
-SCORED: Mapping[str, Callable[..., dict[str, Any]]] = {
+SCORED: Mapping[str, Callable[..., Summary]] = {
     "video": videos.evaluate,
     "image": images.evaluate,
     "autoencoder": autoencoder.evaluate,
 }
 
 
-def evaluate(
-    model: Model, config: Config, accelerator: Accelerator, out: Path, union: str | None = None
-) -> dict[str, Any]:
+def evaluate(model: Model, config: Config, accelerator: Accelerator, out: Path, union: str | None = None) -> Summary:
     """Score `model` on `config.evaluation`; write NAME.json, NAME.csv and NAME/index.html to `out`.
 
     Args:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 from mote.datasets.images import ImageDataset
 from mote.evaluation.page import Contents, draw
 from mote.inference.images import ImageClassifier
+from mote.metrics.result_files import Summary
 from mote.reporting.contact_sheet import ShownClip, pick_clips, shown_clip
 from mote.reporting.imbalance_sections import imbalance_sections, overlay_sections
 
@@ -28,7 +28,7 @@ def draw_expression_page(
     dataset: the images that were scored, in order.
     """
 
-    def contents(result: dict[str, Any], predictions: list[dict[str, str]], folder: Path) -> Contents:
+    def contents(result: Summary, predictions: list[dict[str, str]], folder: Path) -> Contents:
         groups = result.get("groups", {})  # none where all classes are of equal size
         minor = {c for part in ("medium", "tail") if part in groups for c in groups[part]["classes"]}
         shown, of = (minor, "Minor classes") if groups else ({*dataset.data.classes}, "Faces")

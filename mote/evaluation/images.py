@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from mote.files.provenance import provenance
 from mote.inference.contract import images_as_asked, settled
 from mote.inference.images import ImageClassifier, attention_shares
 from mote.metrics.imbalance import imbalance_summary
+from mote.metrics.result_files import Summary
 from mote.metrics.scores import Scores, summarize
 from mote.metrics.scoring import score
 from mote.parallel.accelerator import Accelerator, add_up, on_main
@@ -34,7 +34,7 @@ def evaluate(
     *,
     data: ImageList | None = None,
     page: bool = True,
-) -> dict[str, Any]:
+) -> Summary:
     """Score `model` on the listed images, write `out/NAME.json` and `out/NAME.csv`, return the summary.
 
     Args:

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from mote.datasets.video import VideoDataset
 from mote.evaluation.views import views_of
 from mote.files.writing import replacing_together
 from mote.inference.classifier import VideoClassifier
+from mote.metrics.result_files import Summary
 from mote.reporting.contact_sheet import ShownClip, pick_clips, shown_clip
 from mote.reporting.evaluation_page import read_predictions, remove_page, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections
@@ -45,7 +46,7 @@ class Contents(TypedDict, total=False):
 
 
 def draw(
-    out: Path, name: str, contents: Callable[[dict[str, Any], list[dict[str, str]], Path], Contents], *, wanted: bool
+    out: Path, name: str, contents: Callable[[Summary, list[dict[str, str]], Path], Contents], *, wanted: bool
 ) -> None:
     """Write the page of the result files `out/name.json` and `.csv`; not `wanted`: remove the older one.
 
@@ -84,7 +85,7 @@ def draw_page(
     records: what was scored, in the order of the result.
     """
 
-    def contents(result: dict[str, Any], predictions: list[dict[str, str]], folder: Path) -> Contents:
+    def contents(result: Summary, predictions: list[dict[str, str]], folder: Path) -> Contents:
         used = classifier.in_precision(settings.precision)
         clips = shown_clips(used, predictions, labels, settings, views_of(used, records, settings, data))
         count, note = settings.clips * settings.crops, ""

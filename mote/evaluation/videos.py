@@ -25,6 +25,7 @@ from mote.inference.contract import as_asked, settled
 from mote.metrics.accuracy import rank_classes
 from mote.metrics.imbalance import imbalance_summary
 from mote.metrics.open_set import open_set_report
+from mote.metrics.result_files import Summary
 from mote.metrics.scores import Scores, summarize
 from mote.metrics.statistics import accuracy_without, half_class_accuracy, union_report
 from mote.parallel.accelerator import Accelerator, on_main
@@ -41,7 +42,7 @@ def evaluate(
     protocol: Mapping[str, Any] | None = None,
     halves: bool = False,
     page: bool = True,
-) -> dict[str, Any]:
+) -> Summary:
     """Score `classifier` on the listed videos; write NAME.json, NAME.csv, NAME/index.html to `out`, or nothing.
 
     Without `evaluation.classes` the classes are those the model was tuned on, else those of the manifest.
@@ -93,9 +94,7 @@ def evaluate(
     return summary
 
 
-def _unequal_classes(
-    classifier: VideoClassifier, scores: Scores, class_names: Sequence[str], posthoc: str
-) -> dict[str, Any]:
+def _unequal_classes(classifier: VideoClassifier, scores: Scores, class_names: Sequence[str], posthoc: str) -> Summary:
     """Numbers of unequal classes, where the training counts of these classes are known; none for very many classes."""
     counts = classifier.meta.get("counts")
     if counts is None or not classifier.is_tuned_on(class_names) or len(class_names) > MOST_CLASSES:
@@ -130,7 +129,7 @@ def origin_of(classifier: VideoClassifier, config: Config, hashes: Mapping[str, 
     return origin | {"precision": resolve_precision(config.evaluation.precision, classifier.device)}  # what "auto" was
 
 
-def _halves(scores: Scores, own: int) -> dict[str, Any]:
+def _halves(scores: Scores, own: int) -> Summary:
     """Accuracy over ten random halves of the first `own` classes: the vocabulary without what a union adds."""
     return half_class_accuracy(scores.probabilities[:, None, :own], scores.label, scores.valid)
 
@@ -164,9 +163,9 @@ MOST_CLASSES = 100  # of which a result says what each gives to each other
 
 def _parts(
     scores: Scores, own: Sequence[str], tuned: Sequence[str] | None, union: str | None, protocol: Mapping | None
-) -> dict[str, Any]:
+) -> Summary:
     """Parts of a summary: `union`, `protocol`, and `overlap`, the accuracy without class names of tuning."""
-    parts: dict[str, Any] = {}
+    parts: Summary = {}
     if tuned is not None and {*tuned} != {*own}:
         matches = overlap(tuned, own)
         excluded = [own.index(match.b_name) for match in matches]

@@ -3,6 +3,7 @@
 Whatever is built from them is checked where it is built, by the same functions.
 """
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mote.config import Config, dump
@@ -36,13 +37,8 @@ def check_parts(config: Config) -> None:
     """Raise ValueError or OSError for lists, class files, templates and names of networks that cannot be used."""
     if config.data.train is None:
         raise ValueError("data.train is not set; give it as an override, for example data.train=...")
-    if config.task == "autoencoder" and (config.autoencoder.method == "ae" or config.evaluation.manifest is not None):
-        check_analysis("task=autoencoder with autoencoder.method=ae or an evaluation")
-    if config.task == "video":
-        _check_videos(config)
-    else:
-        _check_images(config)
-    if config.task == "video" or config.image.net == "backbone":
+    CHECKS[config.task](config)
+    if config.has_backbone:
         templates(config.data.templates)
         check_weights(config.model.backbone, config.model.pretrained)
         if config.model.init is not None:
@@ -63,6 +59,20 @@ def _check_images(config: Config) -> None:
     classes = training_list(config).classes
     if config.evaluation.manifest is not None and Path(config.evaluation.manifest).suffix.lower() != ".npz":
         evaluation_list(config, classes)
+
+
+def _check_autoencoder(config: Config) -> None:
+    if config.autoencoder.method == "ae" or config.evaluation.manifest is not None:
+        check_analysis("task=autoencoder with autoencoder.method=ae or an evaluation")
+    _check_images(config)
+
+
+CHECKS: Mapping[str, Callable[[Config], None]] = {  # by `config.task`, as `ASSEMBLERS` is
+    "video": _check_videos,
+    "image": _check_images,
+    "expression": _check_images,
+    "autoencoder": _check_autoencoder,
+}
 
 
 def check_run(config: Config) -> Path:

@@ -7,11 +7,11 @@ Counts of training, membership of groups, names that overlap and the accepted sh
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from mote.metrics.result_files import Row
+from mote.metrics.result_files import Row, Summary
 from mote.metrics.scores import Scores
 from mote.metrics.table_parts import MALFORMED, PARTS, Table, Value, at, best, equal, short
 
@@ -25,12 +25,12 @@ class Recount(NamedTuple):
     undetermined: list[str]
 
 
-def differences(result: Mapping[str, Any], rows: Sequence[Row], classes: Sequence[str] | None = None) -> list[str]:
+def differences(result: Summary, rows: Sequence[Row], classes: Sequence[str] | None = None) -> list[str]:
     """The first part of `recount`."""
     return recount(result, rows, classes).differences
 
 
-def recount(result: Mapping[str, Any], rows: Sequence[Row], classes: Sequence[str] | None = None) -> Recount:
+def recount(result: Summary, rows: Sequence[Row], classes: Sequence[str] | None = None) -> Recount:
     """Every number of `result` against its table.
 
     Args:
@@ -70,7 +70,7 @@ def scores_from_table(rows: Sequence[Row], classes: Sequence[str]) -> Scores:
 
 
 def _recomputed(
-    result: Mapping[str, Any], rows: Sequence[Row], classes: Sequence[str] | None
+    result: Summary, rows: Sequence[Row], classes: Sequence[str] | None
 ) -> tuple[dict[str, Value], list[str]]:
     """Values by (dotted) key of the result, and a line for each part that is not as `mote eval` writes it."""
     names = list(dict.fromkeys(stated_names(result) if classes is None else classes))
@@ -89,7 +89,7 @@ def _recomputed(
     return found, malformed
 
 
-def _numbers(result: Mapping[str, Any], before: str = "") -> Iterator[str]:
+def _numbers(result: Mapping[str, object], before: str = "") -> Iterator[str]:
     """Dotted keys of the numbers in a result; those within a list have the key of the list."""
     for key, value in result.items():
         where = f"{before}{key}"
@@ -109,7 +109,7 @@ def _has_number(value: object) -> bool:
     return isinstance(value, (int, float))
 
 
-def stated_names(result: Mapping[str, Any]) -> list[str]:
+def stated_names(result: Summary) -> list[str]:
     """Class names in the order of `per_class`, then of `absent_classes`; what is no name is left out."""
     per_class, absent = result.get("per_class"), result.get("absent_classes")
     rows = per_class if isinstance(per_class, list) else []

@@ -17,13 +17,14 @@ COLUMNS = ("path", "label", "predicted", "correct", "valid")
 METRICS = "metrics.json"  # of a run directory: the result of the weights in best/
 
 Row = Mapping[str, str]  # one line of NAME.csv: column -> cell
+Summary = dict[str, Any]  # content of NAME.json: which keys it has depends on the kind of task and on the protocol
 
 
 class ResultError(ValueError):
     """A result file that is missing or damaged, or does not go with another one."""
 
 
-def read_document(path: Path) -> dict[str, Any]:
+def read_document(path: Path) -> Summary:
     """The JSON object in a file; raises ResultError."""
     text = read_text(path)
     try:
@@ -47,7 +48,7 @@ def table_path(path: Path, document: Mapping[str, object]) -> Path:
     return beside
 
 
-def check_table(path: Path, document: Mapping[str, Any]) -> None:
+def check_table(path: Path, document: Summary) -> None:
     """Raise ResultError where the table is not the one whose hash is in `document`; older results have none."""
     stated = _mapping(_mapping(document.get("provenance")).get("hashes")).get("predictions")
     if stated is not None and hashlib.sha256(read_text(path).encode("utf-8", "surrogateescape")).hexdigest() != stated:

@@ -8,9 +8,8 @@ import csv
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
-from mote.metrics.result_files import ResultError, read_text
+from mote.metrics.result_files import ResultError, Summary, read_text
 from mote.metrics.segments import Detection, Listed, segment_report
 from mote.metrics.table_parts import short
 
@@ -30,7 +29,7 @@ def segment_lines(videos: Sequence[object], listed: Sequence[Listed], found: Seq
         yield from lines or [(videos[number], "nothing", "", "", "", "")]
 
 
-def segment_differences(result: Mapping[str, Any], path: Path, seed: int) -> list[str]:
+def segment_differences(result: Summary, path: Path, seed: int) -> list[str]:
     """What the table in a file contradicts in a result, as `key: 3 in the table, 4 in the result`.
 
     Raises:

@@ -6,14 +6,14 @@ Each part is a function of the result and of the table; it gives values by (dott
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from mote.metrics.accuracy import accuracy, class_counts, rank_classes, wilson_interval
 from mote.metrics.imbalance import given_probability, group_recall, macro_f1, mined
 from mote.metrics.open_set import auroc_interval
-from mote.metrics.result_files import Row
+from mote.metrics.result_files import Row, Summary
 from mote.metrics.scores import Scores, summarize
 from mote.metrics.statistics import (
     accuracy_without,
@@ -58,7 +58,7 @@ class _Missing:
 MISSING = _Missing()
 
 
-def _summary(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
+def _summary(result: Summary, table: Table) -> dict[str, Value]:
     """What `summarize` gives without probabilities; the drawn interval where the generator of numbers is the same."""
     summary = summarize(table.scores, table.names)
     del summary["calibration"]
@@ -71,7 +71,7 @@ def _summary(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
     return {key: Value(value) for key, value in {**summary, "undecodable": undecodable}.items()}
 
 
-def _calibration(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
+def _calibration(result: Summary, table: Table) -> dict[str, Value]:
     """Bins and error; nothing where a probability lies so near to an edge that nine digits leave its bin open."""
     stated, found = result["calibration"], Value(None)
     if table.scores.valid.any():
@@ -90,7 +90,7 @@ def _calibration(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
     return {"calibration": found}
 
 
-def _overlap(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
+def _overlap(result: Summary, table: Table) -> dict[str, Value]:
     if not table.ordered or not result["overlap"]:
         return {}
     excluded = [table.names.index(match["b_name"]) for match in result["overlap"]["names"]]
@@ -98,7 +98,7 @@ def _overlap(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
     return {f"overlap.{key}": Value(value) for key, value in part.items()}
 
 
-def _union(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
+def _union(result: Summary, table: Table) -> dict[str, Value]:
     own = _integer(result["union"]["num_own"])
     if not table.ordered:
         return {}
@@ -106,7 +106,7 @@ def _union(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
     return {f"union.{key}": Value(value) for key, value in part.items()}
 
 
-def _halves(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
+def _halves(result: Summary, table: Table) -> dict[str, Value]:
     """The random halves, from the columns half0 to half9 of the table; their top-5 from its own counts."""
     if not table.ordered:
         return {}
@@ -137,11 +137,11 @@ def _counts(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return correct, listed, np.bincount(predicted[decoded], minlength=number)
 
 
-def _macro_f1(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
+def _macro_f1(result: Summary, table: Table) -> dict[str, Value]:
     return {"macro_f1": Value(macro_f1(*_counts(table)))}
 
 
-def _classes(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
+def _classes(result: Summary, table: Table) -> dict[str, Value]:
     correct, listed, chosen = (part.tolist() for part in _counts(table))
     training = result["training_counts"]
     rows = [
@@ -160,7 +160,7 @@ def _classes(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
     return {"classes": Value(rows)}
 
 
-def _groups(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
+def _groups(result: Summary, table: Table) -> dict[str, Value]:
     correct, listed, _ = _counts(table)
     groups = {name: [table.names.index(c) for c in part["classes"]] for name, part in result["groups"].items()}
     if groups and sorted(c for members in groups.values() for c in members) != list(range(len(table.names))):
@@ -171,7 +171,7 @@ def _groups(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
     return found
 
 
-def _knowledge(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
+def _knowledge(result: Summary, table: Table) -> dict[str, Value]:
     """What classes give to one another, where the table has the probabilities of all of them."""
     if not table.ordered or not 1 < len(table.names) <= 5 or not table.scores.valid.any():
         return {}
@@ -193,7 +193,7 @@ def _knowledge(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
     }
 
 
-def _open_set(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
+def _open_set(result: Summary, table: Table) -> dict[str, Value]:
     """The known clips and their threshold; of the others what follows from the stated counts."""
     stated = result["open_set"]
     unknown = _integer(stated["listed"]) - len(stated["undecodable"])
@@ -219,7 +219,7 @@ def _open_set(result: Mapping[str, Any], table: Table) -> dict[str, Value]:
     return {f"open_set.{key}": value for key, value in found.items()}
 
 
-PARTS: Mapping[str, Callable[[Mapping[str, Any], Table], dict[str, Value]]] = {  # "": of every result
+PARTS: Mapping[str, Callable[[Summary, Table], dict[str, Value]]] = {  # "": of every result
     "": _summary,
     "calibration": _calibration,
     "overlap": _overlap,
@@ -233,7 +233,7 @@ PARTS: Mapping[str, Callable[[Mapping[str, Any], Table], dict[str, Value]]] = { 
 }
 
 
-def at(result: Mapping[str, Any], key: str) -> object:
+def at(result: Summary, key: str) -> object:
     """The value at a dotted key, MISSING where there is none."""
     found: object = result
     for part in key.split("."):

@@ -25,10 +25,11 @@ from mote.inference.asked import Entry
 from mote.inference.classifier import VideoClassifier
 from mote.inference.contract import as_asked, check_named, other_clips
 from mote.inference.loading import load_video
+from mote.metrics.result_files import Summary
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
 from mote.parallel.precision import resolve_precision
 from mote.protocols.folds import check_folds, fold_table
-from mote.protocols.joining import Summary, joined, rules_of
+from mote.protocols.joining import joined, rules_of
 from mote.protocols.lists import ProtocolList, checked_lists
 from mote.protocols.table import Protocol
 from mote.reporting.headline import headline, protocol_headline, report

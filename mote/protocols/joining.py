@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, TypedDict
+from typing import TypedDict
 
+from mote.metrics.result_files import Summary
 from mote.metrics.statistics import mean_and_std
 from mote.protocols.table import Protocol
-
-Summary = dict[str, Any]  # content of a result file: which keys it has depends on the protocol and on the model
 
 
 class Rules(TypedDict):

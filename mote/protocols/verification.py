@@ -22,10 +22,10 @@ from mote.evaluation.vocabulary import added_classes, own_classes
 from mote.files.hashes import sha256_file, sha256_lines
 from mote.files.writing import complete
 from mote.metrics.from_table import recount, stated_names
-from mote.metrics.result_files import ResultError, read_document, read_table, table_path
+from mote.metrics.result_files import ResultError, Summary, read_document, read_table, table_path
 from mote.metrics.segment_table import segment_differences
 from mote.metrics.table_parts import MALFORMED, short
-from mote.protocols.joining import Rules, Summary, joined
+from mote.protocols.joining import Rules, joined
 from mote.protocols.table import PROTOCOLS, Protocol
 
 PLACES = ("manifest", "root", "classes", "templates", "unknown")  # files and folders of an evaluation
