@@ -1,17 +1,20 @@
 """A start that is refused: one line, before the model is built wherever that is possible, and nothing left behind."""
 
 import copy
+from dataclasses import replace
 from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 from command_line import fails
+from safetensors.torch import load_file
 
 from mote.config import load
 from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.clips import render_clip
-from mote.experiments import train
+from mote.evaluation.views import evaluation_dataset
+from mote.experiments import train, video
 from mote.experiments.assemble import assemble
 from mote.models import folders
 from mote.parallel.accelerator import make_accelerator
@@ -134,8 +137,10 @@ def test_the_best_weights_and_their_metrics_change_together_or_not_at_all(tmp_pa
 
 @pytest.fixture(scope="module")
 def experiment(clips):
-    """What is trained, as it starts; modulation is asked for."""
+    """What is trained, as it starts; modulation, a template of its own and other pixels are asked for."""
+    (clips / "templates.txt").write_text("a photo of a {}\n")
     where = [f"evaluation.manifest={clips / 'list.txt'}", "evaluation.modulation=true", "evaluation.modulation_k=1"]
+    where += [f"data.templates={clips / 'templates.txt'}", "data.resize=squash"]
     config = load([], start(clips, "nowhere", *where)[1:])
     return assemble(config, make_accelerator("fp32", cpu=True))
 
@@ -158,3 +163,30 @@ def test_the_classifier_in_training_gates_as_the_configuration_says(experiment):
 def test_a_page_is_drawn_where_it_is_asked_for(experiment, tmp_path, page):
     experiment.evaluate(experiment.task, make_accelerator("fp32", cpu=True), tmp_path, page=page)
     assert (tmp_path / "eval.json").is_file() and (tmp_path / "eval" / "index.html").is_file() == page
+
+
+def test_the_classifier_in_training_has_the_templates_of_the_training(experiment):
+    assert experiment.classifier().templates == ["a photo of a {}"]
+
+
+def test_a_text_tower_of_its_own_is_saved(experiment, tmp_path):
+    tuned = replace(experiment, own_text=True)
+    tuned.save(tuned.task, tmp_path / "own", "last")
+    experiment.save(experiment.task, tmp_path / "original", "last")
+    weights, now = load_file(tmp_path / "own" / "text.safetensors"), tuned.text_tower().state_dict()
+    assert weights.keys() <= now.keys() and all(torch.equal(weights[name], now[name]) for name in weights)
+    assert not (tmp_path / "original" / "text.safetensors").exists()
+
+
+def test_features_are_cached_of_frames_as_the_model_takes_them(experiment, monkeypatch):
+    seen = []
+
+    def made(*arguments, **options):
+        seen.append(evaluation_dataset(*arguments, **options))
+        return seen[-1]
+
+    monkeypatch.setattr(video, "evaluation_dataset", made)
+    data = experiment.config.data.model_copy(update={"cache_features": True})
+    replace(experiment, config=experiment.config.model_copy(update={"data": data})).loader()
+    assert [views.preprocessing for views in seen] == [experiment.model.preprocessing]
+    assert experiment.model.preprocessing.resize == "squash"
