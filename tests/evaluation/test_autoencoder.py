@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from mote.config import validate
+from mote.evaluation import autoencoder
 from mote.evaluation.autoencoder import Judge, encode, score_latent
+from mote.files.preprocessing import Preprocessing
 from mote.inference.latent import LatentModel
 from mote.models.autoencoder import ImageAutoencoder
 from mote.models.image_checkpoints import image_classifier, save_net
@@ -82,3 +85,32 @@ def test_the_judges_features_are_what_its_last_layer_takes(tmp_path):
         assert torch.allclose(probabilities, net.fc2(wanted).softmax(1), atol=1e-5)
     with pytest.raises(ValueError, match=r"takes 16 pixels and 1 channels, the autoencoder makes 28 and 1"):
         Judge(str(tmp_path), 28, 1)
+
+
+@pytest.mark.parametrize("modes", [1, 4])
+def test_samples_are_held_against_their_modes_where_there_are_several(modes, drawn):
+    """The judge takes every picture for the first of the classes."""
+    _, labels, codes = drawn
+    prior = isotropic(axis_centres(modes, 6))
+    latent = LatentModel(Perfect(codes).eval(), prior, {"method": "gm", "conditional": False})
+    answer = torch.tensor([0.97, 0.01, 0.01, 0.01])
+
+    def judge(pixels):
+        assert pixels.dtype == torch.float32
+        return pixels.flatten(1)[:, :3], answer.expand(len(pixels), 4)
+
+    judge.meta, judge.description = {"classes": list("abcd")}, {"model": "a stand-in"}
+    summary, _ = score_latent(latent, loader(600, labels), judge, list("abcd"), batch=100, seed=0)
+    assert summary["confident"] == 1 and summary["sample_classes"]["used"] == 1
+    assert ("sample_agreement" in summary) == (modes > 1)
+
+
+def test_pictures_are_prepared_as_the_autoencoder_takes_them(drawn, monkeypatch, tmp_path):
+    prior, _, codes = drawn
+    squash = {"interpolation": "bilinear", "resize": "squash", "fill": [0, 0, 0]}
+    latent = LatentModel(Perfect(codes).eval(), prior, {"method": "gm", "preprocessing": squash})
+    seen = []
+    monkeypatch.setattr(autoencoder, "image_dataset", lambda *arguments, **options: seen.append(options) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        autoencoder._evaluate(latent, validate({}), tmp_path, None, None, False)
+    assert seen == [{"train": False, "preprocessing": Preprocessing("bilinear", "squash")}]

@@ -7,6 +7,8 @@ import pytest
 from evaluated_clips import CLASSES, settings, write_clips
 
 from mote.cli import main
+from mote.datasets.lists.manifest import Record
+from mote.evaluation.unknown import unknown_records
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +136,10 @@ def test_clips_that_do_have_a_class_are_refused(clips, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "no video in this folder" in refused(tmp_path / "empty")
     assert not (tmp_path / "eval.json").exists()
+
+
+def test_numbers_of_the_list_of_other_clips_do_not_matter(tmp_path):
+    (tmp_path / "clip.mp4").touch()
+    (tmp_path / "list.txt").write_text("clip.mp4 7\n")
+    assert unknown_records(str(tmp_path / "list.txt"), [], CLASSES) == [Record(tmp_path / "clip.mp4", 0)]
+    assert unknown_records(str(tmp_path), [], CLASSES) == [Record(tmp_path / "clip.mp4", 0)]

@@ -24,6 +24,7 @@ from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.lists.manifest import Record
 from mote.datasets.sampling import clip_indices
 from mote.datasets.synthetic.clips import render_clip
+from mote.evaluation import video_scores
 from mote.evaluation.video_scores import BLOCK_VIEWS, _note_precision, score_videos
 from mote.evaluation.views import evaluation_dataset
 from mote.inference.classifier import VideoClassifier
@@ -106,6 +107,14 @@ def test_batches_and_workers_change_no_bit(classifier, records):
     assert first.probabilities.std(axis=0).min() > 1e-3  # videos differ
     assert same(first, scores(classifier, records, batch_size=1))
     assert same(first, scores(classifier, records, batch_size=64, workers=2))
+
+
+def test_tensors_of_all_processes_are_added_up(classifier, records, monkeypatch):
+    """As if another process had scored nothing: what is added up is what this one found, every clip once."""
+    added = []
+    monkeypatch.setattr(video_scores, "add_up", lambda accelerator, tensors: added.append(tensors) or tensors)
+    found = scores(classifier, records[:3])
+    assert len(added) == 1 and found.valid.all()
 
 
 def test_threads_change_no_bit(classifier, records):
