@@ -119,6 +119,7 @@ def test_processes_share_the_balanced_order_exactly(processes):
     assert together == whole[: len(together)] and len(whole) - len(together) < processes
 
 
+@pytest.mark.slow
 def test_a_program_that_ends_while_its_loader_lives_does_not_wait_for_the_workers():
     """Workers leave SIGTERM alone, which is how multiprocessing would end them at exit."""
     program = """

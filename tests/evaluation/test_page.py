@@ -135,6 +135,7 @@ def test_a_clip_that_is_gone_by_now_is_left_out(clips, tmp_path, monkeypatch):
     assert (tmp_path / "eval" / "index.html").read_text().count('<article class="clip">') == 5
 
 
+@pytest.mark.slow
 def test_training_draws_the_last_evaluation_only(clips, tmp_path, monkeypatch):
     drawn = []
     write = page.write_evaluation_page

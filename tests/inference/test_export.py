@@ -202,6 +202,7 @@ def check_any_number(model: VideoClassifier, run) -> None:
         torch.testing.assert_close(run(frames, text), expected(model, frames, labels), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_class_features_as_an_input_take_any_number_of_clips_and_classes(folder, program):
     check_any_number(on_cpu(folder), torch.export.load(program).module())
 

@@ -173,7 +173,8 @@ def tensor_changes(state):
     yield "new", {**state, "new": torch.ones(1)}
 
 
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=() if k == "export" else pytest.mark.slow) for k in KINDS])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
 def test_wrong_tensors_are_refused(models, tmp_path, kind):
     state = tensors(models[kind])
     optional = {"tuned_text", "text", "merge_routing"}

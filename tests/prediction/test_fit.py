@@ -98,6 +98,7 @@ def test_class_means_are_answers_by_cosine_and_templates_do_not_matter(made, tmp
         np.testing.assert_allclose([found[name] for name in model.classes or []], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_fitted_model_is_evaluated_and_exported_like_any_other_and_gates_nothing(made, tmp_path, capsys):
     videos, base, out = made
     labels = write_labels(tmp_path / "labels.csv", videos[:COUNT])

@@ -219,6 +219,7 @@ def test_killed_a_hundred_times(tmp_path, monkeypatch, processes):
     killed_at_random(tmp_path, 4000, processes, kills=100, seconds=0.01)
 
 
+@pytest.mark.slow
 def test_two_equal_commands_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.txt").write_text("".join(f"{i}\n" for i in range(40)))

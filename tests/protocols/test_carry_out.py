@@ -276,6 +276,7 @@ def test_three_lists_of_one_s_own_with_a_class_file_each(world, tmp_path, capsys
     assert "split3.txt: no class file beside it" in error
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_subfolder_per_class_is_a_protocol_s_list(world, tmp_path):
     assert mote("eval", "tiny", "--protocol", "folder-zs", "--lists", world / "videos", "--out", tmp_path) == 0
     one = json.loads((tmp_path / "folder-zs-test.json").read_text())

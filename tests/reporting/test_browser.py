@@ -59,6 +59,7 @@ def measure(browse, page, folder):
     return console, json.loads(re.findall(r"&lt;&lt;(.*?)&gt;&gt;", dump)[0])
 
 
+@pytest.mark.slow
 def test_page_is_quiet_and_whole_on_a_phone(browse, page, tmp_path):
     console, found = measure(browse, page, tmp_path)
     assert console == []

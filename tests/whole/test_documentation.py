@@ -207,6 +207,7 @@ def test_no_page_names_the_place_where_it_was_written():
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.slow
 def test_the_quickest_tutorial_runs(tmp_path, monkeypatch):
     carry_out(DOCS / "tutorials" / "zero_shot.md", tmp_path, monkeypatch)
 

@@ -144,6 +144,7 @@ def check_smoothness(module, x, y, trace):
     assert mean <= norm**2 / x.norm(dim=1).min().item() ** 2 * trace
 
 
+@pytest.mark.slow
 def test_the_theory_holds_on_trained_networks():
     """SGD at a constant rate that fitted its samples: moments, necessary rates, flat hence smooth."""
     rate, batch, n = 0.2, 2, 6
