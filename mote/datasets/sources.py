@@ -13,6 +13,7 @@ import sys
 import tarfile
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -168,11 +169,12 @@ def _at_address(address: str, kind: str) -> Sequence[Source]:
     if suffix == ".tar":
         if not address.endswith(".tar"):
             raise ValueError(f"{shown}: an archive with ? in its address is not read in parts; copy it here")
-        with RemoteFile(address) as file:
+        with _named(shown), RemoteFile(address) as file:
             return _members(address, file, file.size)
     if sort in ("http", "https"):
         return [address]
-    files = find_files(address)
+    with _named(shown):
+        files = find_files(address)
     if files is None:
         return [address]
     videos = [file for file in files if PurePosixPath(suffix_name(file)).suffix.lower() in VIDEO_SUFFIXES]
@@ -182,6 +184,17 @@ def _at_address(address: str, kind: str) -> Sequence[Source]:
         text = f"{shown}: {len(files) - len(videos)} left out, which are no videos by their suffix"
         warnings.warn(text, stacklevel=2)
     return videos
+
+
+@contextmanager
+def _named(shown: str) -> Iterator[None]:
+    """Errors of an address say which it is."""
+    from mote.datasets.decoding.errors import RemoteError
+
+    try:
+        yield
+    except RemoteError as error:
+        raise RemoteError(f"{shown}: {error}") from None
 
 
 def _listed(name: Path | str, content: bytes, base: Path, kind: str) -> Iterator[Source]:

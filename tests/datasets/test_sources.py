@@ -223,7 +223,7 @@ def test_an_archive_at_an_address(folder, clip, monkeypatch):
         found = find_sources([f"{server.address}/x.tar"])
         assert [place.rpartition("/")[2] for place in found] == ["a.mp4", "b.mp4"]
         assert np.array_equal(read_frames(found[1], [0, 4]), read_frames(clip, [0, 4]))
-        with pytest.raises(ValueError, match=r"there is no such file \(HTTP 404\); check the address"):
+        with pytest.raises(ValueError, match=r"/none\.tar: there is no such file \(HTTP 404\); check the address"):
             find_sources([f"{server.address}/none.tar"])
         with pytest.raises(ValueError, match=r"an archive with \? in its address is not read in parts"):
             find_sources([f"{server.address}/x.tar?key=secret"])

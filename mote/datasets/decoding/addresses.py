@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -59,7 +60,8 @@ class Store:
 
     def part(self, start: int, end: int) -> bytes:
         """Bytes from `start` to before `end`. Raises RemoteError."""
-        data = with_errors(self._address, self._fs.cat_file, self._path, start, end)
+        read = partial(self._fs.cat_file, start=start, end=end)  # where they stand is not the same in all file systems
+        data = with_errors(self._address, read, self._path)
         if len(data) != end - start:
             raise RemoteError(f"it ended at byte {start + len(data)} of {self.state.size}; read it again")
         return data

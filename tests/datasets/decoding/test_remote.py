@@ -144,6 +144,20 @@ def test_files_of_fsspec_memory(folder, tmp_path):
         read_frames("memory://videos", [0])
 
 
+def test_parts_are_asked_for_by_name(folder, monkeypatch):
+    """The third argument of `cat_file` is a version in s3fs, where a part starts in other file systems."""
+    store, parts = fsspec.filesystem("memory"), type(fsspec.filesystem("memory")).cat_file
+    store.pipe("/videos/f.mp4", (folder / "closed-groups.mp4").read_bytes())
+
+    def cat_file(self, path, version_id=None, start=None, end=None):
+        assert version_id is None
+        return parts(self, path, start, end)
+
+    monkeypatch.setattr(type(store), "cat_file", cat_file)
+    found = read_frames("memory://videos/f.mp4", [69, 0])
+    assert np.array_equal(found, read_frames(folder / "closed-groups.mp4", [69, 0]))
+
+
 def test_a_dataset_reads_addresses_in_processes_of_its_own(server):
     """As `mote predict` does: forked after this process has used the network itself."""
     file = server.folder / "closed-groups.mp4"
