@@ -20,9 +20,7 @@ FACES = 6  # best and worst, at most so many of each
 SIDE = 144  # pixels of a face on the page
 
 
-def draw_expression_page(
-    out: Path, name: str, adjusted: ImageClassifier, dataset: ImageDataset, *, wanted: bool = True
-) -> None:
+def draw_expression_page(out: Path, name: str, adjusted: ImageClassifier, dataset: ImageDataset) -> None:
     """Write the page of the result files in `out`, see `draw`.
 
     dataset: the images that were scored, in order.
@@ -35,7 +33,7 @@ def draw_expression_page(
         faces = overlay_sections(*shown_faces(adjusted, dataset, predictions, shown), of)
         return {"extra": [*imbalance_sections(result, folder), *faces]}
 
-    draw(out, name, contents, wanted=wanted)
+    draw(out, name, contents)
 
 
 def shown_faces(

@@ -65,9 +65,9 @@ def evaluate(
 
     def write() -> None:
         write_results(out, name, summary, **files)
-        if model.counts is not None:
+        if model.counts is not None and page and config.evaluation.page:
             dataset = image_dataset(config, data, model.size, train=False, preprocessing=model.preprocessing)
-            draw_expression_page(out, name, adjusted, dataset, wanted=page and config.evaluation.page)
+            draw_expression_page(out, name, adjusted, dataset)
 
     on_main(accelerator, write)
     return summary

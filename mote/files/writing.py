@@ -77,11 +77,14 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_together(folder: Path | str) -> Iterator[Path]:
+def replacing_together(folder: Path | str, *, gone: Iterable[str] = ()) -> Iterator[Path]:
     """Context that gives a temporary folder, whose files replace those of their names in `folder`: all or none.
 
     For files that only make sense together, also in folders within it. The commit is one rename, of the temporary
     folder; a kill while its files are then moved to their places leaves them whole, and `complete` moves the rest.
+
+    gone: files of earlier ones, by their path in `folder`, that are removed just before the commit where the new ones
+    lack them: a figure that only some results have would otherwise stay beside numbers that are not its own.
 
     Raises:
         WritingError: naming the folder and the cause; the older files are as they were.
@@ -102,6 +105,10 @@ def replacing_together(folder: Path | str) -> Iterator[Path]:
                 if file.is_file():
                     file.chmod(0o666 & stage.stat().st_mode)  # as of any new file; safetensors makes them private
             _sync_tree(stage)
+            for name in gone:
+                if not (stage / name).exists():
+                    with suppress(FileNotFoundError, NotADirectoryError):
+                        (folder / name).unlink()
             os.replace(stage, committed_name(folder))
         except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
