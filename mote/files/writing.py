@@ -216,14 +216,17 @@ def write_first(path: Path | str, content: str | bytes) -> None:
         _sync_folder(path.parent)
 
 
-def write_together(contents: Mapping[Path, str | bytes]) -> None:
+def write_together(contents: Mapping[Path, str | bytes], *, gone: Sequence[str] = ()) -> None:
     """Write these files: none is put in its place before all are written, and those of one folder appear at once.
+
+    gone: see `replacing_together`, of each folder.
 
     Raises:
         WritingError: naming all of them and the cause; the older files are as they were.
     """
     with writing(Path(" and ".join(map(str, contents)))), ExitStack() as stack:
-        stages = {folder: stack.enter_context(replacing_together(folder)) for folder in {p.parent for p in contents}}
+        folders = {path.parent for path in contents}
+        stages = {folder: stack.enter_context(replacing_together(folder, gone=gone)) for folder in folders}
         for path, content in contents.items():
             (stages[path.parent] / path.name).write_bytes(_encoded(content))
 

@@ -13,7 +13,7 @@ from mote.cli import main
 from mote.commands.compare import _draw as draw_tables
 from mote.config import ConfigError, load
 from mote.config.unused import questionable, unused
-from mote.evaluation.expression_page import overlay
+from mote.evaluation.image_page import overlay
 from mote.models.image_checkpoints import load_net
 
 COUNTS = {"calm": 24, "happy": 12, "sad": 4}
