@@ -66,6 +66,14 @@ def commands(text: str) -> list[list[str]]:
     return found
 
 
+def command(page: Path, start: str) -> list[str]:
+    """The first command of a page, in a block or within a sentence, that begins with these words."""
+    texts = [block.text for block in blocks(page) if block.language == "sh"]
+    texts += re.findall(r"`(mote [^`\n]+)`", page.read_text(encoding="utf-8"))
+    found = (words for text in texts for words in commands(text))
+    return next(words for words in found if words[: len(start.split())] == start.split())
+
+
 def _simple(words: list[str]) -> list[str]:
     while words and (words[0] in LEADING or words[:2] == ["uv", "run"] or re.match(r"^[A-Z_]+=", words[0])):
         words = words[2 if words[0] == "uv" else 1 :]

@@ -18,10 +18,13 @@ from mote.demos.videos_page import SPLITS, write_demo_page
 from mote.metrics.compare import compare, read_result
 from mote.metrics.frontier import frontier_row, with_pareto
 from mote.metrics.imbalance import compare_knowledge, imbalance_summary
+from mote.metrics.statistics import half_class_accuracy
 from mote.metrics.zero_shot import trade_off
+from mote.protocols.joining import joined, pooled_classes, rules_of
+from mote.protocols.table import PROTOCOLS
 from mote.reporting.autoencoder_page import Sheet, write_autoencoder_page, write_samples_page
 from mote.reporting.compare_page import write_compare_page
-from mote.reporting.contact_sheet import shown_clip
+from mote.reporting.contact_sheet import pick_clips, shown_clip
 from mote.reporting.diagnose_page import write_diagnose_page, write_mixing_page, write_runs_page
 from mote.reporting.diagnose_plot import classes_plot, correlation_plot, lanczos_plot
 from mote.reporting.evaluation_page import write_evaluation_page
@@ -30,6 +33,7 @@ from mote.reporting.frontier_plot import frontier_plot
 from mote.reporting.imbalance_sections import imbalance_sections, overlay_sections
 from mote.reporting.mixing_plot import mixing_plot
 from mote.reporting.plots import curves_plot, tradeoff_plot
+from mote.reporting.protocol_page import write_protocol_page
 from mote.reporting.search_page import ShownHit, write_search_page
 from mote.reporting.timeline_page import ShownTimeline, link_to, strip_times, write_timeline_page
 
@@ -138,6 +142,34 @@ def frontier_page(folder: Path, count: int) -> Path:
     rows = frontier_rows(2 if count < 100 else 5)
     svg, _ = frontier_plot(rows, folder / "frontier")
     return write_frontier_page(folder / "index.html", rows, svg, ORIGIN, HOSTILE[0], [HOSTILE[1], HOSTILE[2]])
+
+
+def protocol_page(folder: Path, count: int) -> Path:
+    """Folds, halves, or three lists."""
+    name = {2: "dfew", 72: "ucf101-half"}.get(count, "ucf101-zs")
+    protocol, lists = PROTOCOLS[name], {}
+    departures = [] if name == "dfew" else [f"the classes of {HOSTILE[0]} compete as well", HOSTILE[1]]
+    found = [made(folder / str(seed), count, seed=seed) for seed in range({"ucf101-half": 1}.get(name, 3))]
+    for seed, one in enumerate(found):
+        rules = {"protocol": rules_of(protocol, departures), "warnings": [HOSTILE[2]]}
+        lists[f"{protocol.lists[seed].partition('.')[0]}"] = {**one.result, **rules}
+    if protocol.subsets == "halves":
+        scores = found[0].scores
+        lists["all"]["halves"] = half_class_accuracy(scores.probabilities[:, None], scores.label, scores.valid)
+    result = {"task": name, **joined(lists), "protocol": rules_of(protocol, departures)}
+    origins, links = dict.fromkeys(lists, ORIGIN), {one: f"../{name}-{one}/index.html" for one in lists}
+    classes = pooled_classes(lists.values())
+    return write_protocol_page(folder / "index.html", result, classes, origins, links)
+
+
+def images_page(folder: Path, count: int) -> Path:
+    """As `mote eval` draws it for task=image: a picture for each image, no importance of frames."""
+    found = made(folder, count)
+    best, worst = pick_clips(found.predictions, 2)
+    shown = [shown_clip(found.predictions[i], dots(1, 144, 144, seed=i), under=["seen"]) for i in best + worst]
+    result = {**found.result, "items": "images"}
+    page = folder / "page" / "index.html"
+    return write_evaluation_page(page, result, found.predictions, shown, note="As the network saw them.")
 
 
 def diagnose_page(folder: Path, count: int) -> Path:
@@ -297,7 +329,9 @@ def faces_demo_page(folder: Path, count: int) -> Path:
 
 KINDS: dict[str, Callable[[Path, int], Path]] = {  # those whose contents grow with the classes
     "eval": eval_page,
+    "images": images_page,
     "faces": faces_page,
+    "protocol": protocol_page,
     "compare": compare_page,
     "diagnose": diagnose_page,
     "frontier": frontier_page,

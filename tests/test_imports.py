@@ -176,7 +176,7 @@ COVERED = {  # by the test file of another module
     "diagnostics/quantities/lanczos.py": "diagnostics/quantities/test_sharpness.py",
     "diagnostics/quantities/network.py": "diagnostics/quantities/test_sharpness.py",
     "diagnostics/subject.py": "diagnostics/test_report.py",
-    "evaluation/expression_page.py": "experiments/test_expressions.py",
+    "evaluation/image_page.py": "experiments/test_expressions.py",
     "inference/features.py": "evaluation/test_video_scores.py",
     "evaluation/images.py": "experiments/test_images.py",
     "evaluation/videos.py": "commands/test_cli.py",

@@ -74,9 +74,19 @@ def _mined(a: dict, b: dict, figure: str | None) -> dict[str, list[dict[str, str
         if shown:
             print(f"\n{kind} that samples of the head give to the tail, in %: a before, b after")
             print(text_table(shown))
-        if figure and rows:
-            from mote.reporting.imbalance_plots import mined_plot  # loads matplotlib
-
-            path = Path(figure).with_suffix("")
-            mined_plot(rows, ("a", "b"), path.with_name(f"{path.name}_{kind}"))
+    if figure:
+        _draw(tables or {}, Path(figure).with_suffix(""))
     return tables
+
+
+def _draw(tables: dict[str, list[dict[str, str | float]]], path: Path) -> None:
+    """Draw each table that has rows as PATH_KIND.svg and .png; an older figure of another kind goes."""
+    from mote.files.writing import replacing_together
+    from mote.metrics.imbalance import KINDS
+    from mote.reporting.imbalance_plots import mined_plot  # loads matplotlib
+
+    drawn = [f"{path.name}_{kind}{end}" for kind in KINDS for end in (".svg", ".png")]
+    with replacing_together(path.parent, gone=drawn) as stage:
+        for kind, rows in tables.items():
+            if rows:
+                mined_plot(rows, ("a", "b"), stage / f"{path.name}_{kind}")

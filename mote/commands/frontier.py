@@ -14,7 +14,7 @@ def add(verbs: Verbs) -> None:
         "frontier",
         _run,
         "what a model trades between its own classes and new ones: alpha, gate, single experts",
-        writes="MODEL/frontier, ./frontier or --out: frontier.json, .csv, .svg, .png",
+        writes="MODEL/frontier, ./frontier or --out: frontier.json, .csv, .svg, .png and index.html",
         examples=("mote frontier runs/a --closed val.csv --zero-shot new.csv,new.txt",),
     )
     frontier.add_argument("model", help="run directory or authors' checkpoint (.pt)")

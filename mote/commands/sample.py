@@ -12,7 +12,7 @@ def add(verbs: Verbs) -> None:
         "sample",
         _run,
         "draw images from an autoencoder: a sheet (PNG) and their arrays (.npz)",
-        writes="FILE.png, a sheet of the images, and FILE.npz, their arrays",
+        writes="FILE.png, a sheet of the images, FILE.html, their page, and FILE.npz, their arrays",
         examples=("mote sample runs/autoencoder --out samples.png",),
     )
     sample.add_argument("model", help="run directory with task=autoencoder")

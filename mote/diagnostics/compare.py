@@ -23,6 +23,7 @@ from mote.reporting.diagnose_page import write_runs_page
 from mote.reporting.diagnose_plot import correlation_plot
 from mote.reporting.page import text_table
 
+DRAWN = ("compare.svg", "compare.png")  # where there is a correlation; older ones go where there is none
 LEFT_OUT = ("train_accuracy",)  # what the runs are matched by, not a property to rank them by
 
 
@@ -110,7 +111,7 @@ def compare_runs(
     document |= {"runs": [asdict(row) for row in found]}
     document |= {"quantities": {key: asdict(row) for key, row in rankings.items()}, "versions": versions()}
     plotted = {key: asdict(row) for key, row in rankings.items() if row.rho is not None}
-    with alone(out / "compare.json"), replacing_together(out) as stage:
+    with alone(out / "compare.json"), replacing_together(out, gone=DRAWN) as stage:
         figure = None
         if plotted:
             figure, _ = correlation_plot(plotted, [row.balanced_accuracy for row in matched], stage / "compare")

@@ -39,6 +39,7 @@ from mote.reporting.diagnose_plot import classes_plot, lanczos_plot
 from mote.reporting.page import text_table
 
 OF_SPECTRUM = {"gauss_newton": "gauss_newton_top", "hessian": "hessian_top", "nonuniformity": "nonuniformity"}
+FIGURES = ("classes", "lanczos")  # some quantities have none
 FEATURES_AT_ONCE = 32  # clips under the temporal head: more is no faster on a CPU and takes more memory than training
 MEANINGS = {
     "train_loss": "mean cross-entropy on these samples",
@@ -127,7 +128,8 @@ def _diagnose(
 
     def write() -> None:
         histories = {OF_SPECTRUM[key]: pair.history for key, pair in found.spectra.items()}
-        with replacing_together(out) as stage:
+        drawn = [f"{request.name}_{figure}{end}" for figure in FIGURES for end in (".svg", ".png")]
+        with replacing_together(out, gone=drawn) as stage:
             write_atomic(stage / f"{request.name}.csv", _csv(of.classes, label, found.rows))
             figures = {}
             if "radius_median" in found.quantities:

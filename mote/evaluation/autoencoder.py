@@ -17,7 +17,7 @@ from mote.config import Config
 from mote.datasets.lists.images import ImageList
 from mote.evaluation.autoencoder_sheets import sheets_of, write_sheets
 from mote.evaluation.listings import evaluation_list, evaluation_listing
-from mote.evaluation.page import page_path
+from mote.evaluation.page import drawn, page_path
 from mote.evaluation.views import evaluation_loader, image_dataset
 from mote.files.hashes import sha256_lines
 from mote.files.provenance import provenance
@@ -39,6 +39,7 @@ from mote.regularizers.gaussian_mixture import (
     sample_mixture,
 )
 from mote.reporting.autoencoder_page import write_autoencoder_page
+from mote.reporting.evaluation_page import page_files
 
 SAMPLES = 10_000  # images drawn for the Frechet distance, or as many as are held out where those are fewer
 TESTED = 1_000  # codes in the energy test
@@ -247,14 +248,11 @@ def _evaluate(
     latent.model.eval()
     sheets = sheets_of(latent, held_out.images, held_out.decoded_codes, held_out.shown, config.seed)
     latent.model.train(training)
-    with replacing_together(out) as stage:
+    with replacing_together(out, gone=page_files(name)) as stage:
         write_sheets(stage, name, sheets)
         (stage / f"{name}.json").write_text(to_json(document), encoding="utf-8")
-    place = page_path(out, name)
     if page and config.evaluation.page:
-        write_autoencoder_page(place, document, sheets)
-    else:
-        place.unlink(missing_ok=True)
+        drawn(page_path(out, name), lambda path: write_autoencoder_page(path, document, sheets))
     return summary
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mote.config import Config
 from mote.datasets.lists.images import ImageList
-from mote.evaluation.expression_page import draw_expression_page
+from mote.evaluation.image_page import draw_image_page
 from mote.evaluation.listings import evaluation_list, evaluation_listing
 from mote.evaluation.results import write_results
 from mote.evaluation.views import evaluation_loader, image_dataset
@@ -35,7 +35,7 @@ def evaluate(
     data: ImageList | None = None,
     page: bool = True,
 ) -> Summary:
-    """Score `model` on the listed images, write `out/NAME.json` and `out/NAME.csv`, return the summary.
+    """Score `model` on the listed images, write `out/NAME.json`, .csv and the page, return the summary.
 
     Args:
         model: what is scored; the correction of `imbalance.posthoc` is applied here.
@@ -43,7 +43,7 @@ def evaluate(
         accelerator: the processes that share the work.
         out: folder of the result files.
         data: the images of `evaluation.manifest`, where they are read already.
-        page: draw NAME/index.html, where there is one (task=expression).
+        page: draw NAME/index.html, where `evaluation.page` wants it too.
 
     Raises:
         ValueError: no list, or one that does not fit the classes.
@@ -65,9 +65,9 @@ def evaluate(
 
     def write() -> None:
         write_results(out, name, summary, **files)
-        if model.counts is not None:
+        if page and config.evaluation.page:
             dataset = image_dataset(config, data, model.size, train=False, preprocessing=model.preprocessing)
-            draw_expression_page(out, name, adjusted, dataset, wanted=page and config.evaluation.page)
+            draw_image_page(out, name, adjusted, dataset)
 
     on_main(accelerator, write)
     return summary

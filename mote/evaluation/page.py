@@ -25,7 +25,7 @@ from mote.files.writing import replacing_together
 from mote.inference.classifier import VideoClassifier
 from mote.metrics.result_files import Summary
 from mote.reporting.contact_sheet import ShownClip, pick_clips, shown_clip
-from mote.reporting.evaluation_page import read_predictions, remove_page, write_evaluation_page
+from mote.reporting.evaluation_page import read_predictions, write_evaluation_page
 from mote.reporting.imbalance_sections import imbalance_sections
 from mote.reporting.page import Section
 
@@ -45,29 +45,32 @@ class Contents(TypedDict, total=False):
     extra: Sequence[Section]
 
 
-def draw(
-    out: Path, name: str, contents: Callable[[Summary, list[dict[str, str]], Path], Contents], *, wanted: bool
-) -> None:
-    """Write the page of the result files `out/name.json` and `.csv`; not `wanted`: remove the older one.
-
-    It and the files beside it appear together. Whatever goes wrong is a line on stderr, for the numbers are there
-    already, and no figure is worth losing them. The older page is removed then: its numbers are gone.
+def draw(out: Path, name: str, contents: Callable[[Summary, list[dict[str, str]], Path], Contents]) -> None:
+    """Write the page of the result files `out/name.json` and `.csv`, see `drawn`.
 
     contents: takes the result, its predictions, and the folder where figures of the page are to lie.
     """
-    page = page_path(out, name)
-    if not wanted:
-        remove_page(page)
-        return
+
+    def write(page: Path) -> None:
+        result = json.loads((out / f"{name}.json").read_text("utf-8", "surrogateescape"))
+        predictions = read_predictions(out / f"{name}.csv")
+        write_evaluation_page(page, result, predictions, **contents(result, predictions, page.parent))
+
+    drawn(page_path(out, name), write)
+
+
+def drawn(page: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` make a page at the path that it gets; the page and the files beside it appear together.
+
+    Whatever goes wrong is a line on stderr, for the numbers are there already, and no figure is worth losing them. An
+    older page went when they were written.
+    """
     try:
         with replacing_together(page.parent) as stage:
-            result = json.loads((out / f"{name}.json").read_text("utf-8", "surrogateescape"))
-            predictions = read_predictions(out / f"{name}.csv")
-            write_evaluation_page(stage / page.name, result, predictions, **contents(result, predictions, stage))
+            write(stage / page.name)
     except Exception as error:
         why = " ".join(str(error).split()).partition("; what was there before is intact")[0]
         print(f"mote: warning: {page} could not be drawn: {why}", file=sys.stderr)
-        remove_page(page)
 
 
 def draw_page(
@@ -77,8 +80,6 @@ def draw_page(
     settings: EvaluationConfig,
     data: DataConfig,
     records: Sequence[Record],
-    *,
-    wanted: bool = True,
 ) -> None:
     """Write the page of the result files in `out`, see `draw`.
 
@@ -94,7 +95,7 @@ def draw_page(
         extra = imbalance_sections(result, folder) if "training_counts" in result else []
         return {"clips": clips, "note": note, "extra": extra}
 
-    draw(out, settings.name, contents, wanted=wanted)
+    draw(out, settings.name, contents)
 
 
 def shown_clips(

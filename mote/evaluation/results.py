@@ -17,6 +17,7 @@ from mote.files.writing import alone, replacing_together, to_json
 from mote.metrics.accuracy import rank_classes
 from mote.metrics.scores import Scores
 from mote.parallel.accelerator import Accelerator, on_main
+from mote.reporting.evaluation_page import page_files
 
 
 @contextmanager
@@ -48,6 +49,7 @@ def write_results(
     records: the (path, label) of every clip, in the order of `scores`. columns: more cells of the .csv, one per clip.
     Infinities (a temperature, say) are written as the strings "inf" and "-inf"; NaN is refused. The hash of the .csv is
     added to those of the provenance, as `predictions`. Returns the two paths.
+    An older page of the result is removed, for its numbers are gone.
     Raises ValueError when the parts do not fit together or provenance lacks an entry.
     """
     folder = Path(folder)
@@ -65,7 +67,7 @@ def write_results(
     origin = {**provenance, "hashes": {**provenance["hashes"], "predictions": content}}
     document = {"task": name, **summary, "undecodable": undecodable, "provenance": origin}
     text = to_json(document)
-    with alone(json_path), replacing_together(folder) as stage:
+    with alone(json_path), replacing_together(folder, gone=page_files(name)) as stage:
         (stage / csv_path.name).write_bytes(table.encode("utf-8", "surrogateescape"))
         (stage / json_path.name).write_bytes(text.encode("utf-8", "surrogateescape"))
     return json_path, csv_path

@@ -88,7 +88,8 @@ def evaluate(
         lines = {"records": records, "classes": class_names, "scores": scores, "columns": columns}
         origin = origin_of(classifier, config, hashes, union)
         write_results(out, settings.name, summary, provenance=origin, **lines)
-        draw_page(out, classifier, class_names, settings, config.data, records, wanted=page and settings.page)
+        if page and settings.page:
+            draw_page(out, classifier, class_names, settings, config.data, records)
 
     on_main(accelerator, write)
     return summary

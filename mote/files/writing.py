@@ -77,11 +77,14 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_together(folder: Path | str) -> Iterator[Path]:
+def replacing_together(folder: Path | str, *, gone: Iterable[str] = ()) -> Iterator[Path]:
     """Context that gives a temporary folder, whose files replace those of their names in `folder`: all or none.
 
     For files that only make sense together, also in folders within it. The commit is one rename, of the temporary
     folder; a kill while its files are then moved to their places leaves them whole, and `complete` moves the rest.
+
+    gone: files of earlier ones, by their path in `folder`, that are removed just before the commit where the new ones
+    lack them: a figure that only some results have would otherwise stay beside numbers that are not its own.
 
     Raises:
         WritingError: naming the folder and the cause; the older files are as they were.
@@ -102,6 +105,10 @@ def replacing_together(folder: Path | str) -> Iterator[Path]:
                 if file.is_file():
                     file.chmod(0o666 & stage.stat().st_mode)  # as of any new file; safetensors makes them private
             _sync_tree(stage)
+            for name in gone:
+                if not (stage / name).exists():
+                    with suppress(FileNotFoundError, NotADirectoryError):
+                        (folder / name).unlink()
             os.replace(stage, committed_name(folder))
         except BaseException:
             shutil.rmtree(stage, ignore_errors=True)
@@ -209,14 +216,17 @@ def write_first(path: Path | str, content: str | bytes) -> None:
         _sync_folder(path.parent)
 
 
-def write_together(contents: Mapping[Path, str | bytes]) -> None:
+def write_together(contents: Mapping[Path, str | bytes], *, gone: Sequence[str] = ()) -> None:
     """Write these files: none is put in its place before all are written, and those of one folder appear at once.
+
+    gone: see `replacing_together`, of each folder.
 
     Raises:
         WritingError: naming all of them and the cause; the older files are as they were.
     """
     with writing(Path(" and ".join(map(str, contents)))), ExitStack() as stack:
-        stages = {folder: stack.enter_context(replacing_together(folder)) for folder in {p.parent for p in contents}}
+        folders = {path.parent for path in contents}
+        stages = {folder: stack.enter_context(replacing_together(folder, gone=gone)) for folder in folders}
         for path, content in contents.items():
             (stages[path.parent] / path.name).write_bytes(_encoded(content))
 

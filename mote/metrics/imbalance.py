@@ -205,6 +205,9 @@ def _between_groups(
     return {"groups": report, "extra_knowledge": knowledge}
 
 
+KINDS = ("probability", "attention")  # of what classes give each other
+
+
 def compare_knowledge(a: Mapping, b: Mapping) -> dict[str, list[dict[str, str | float]]] | None:
     """Return `mined_table` by kind (probability, attention) of two result documents with `imbalance_summary`'s keys.
 

@@ -3,18 +3,21 @@
 One model scores all lists, or, for a protocol of folds, each list is scored by the model that was trained on its
 training rows. Written are one result per list (NAME-test1.json and .csv, as `mote.evaluation.videos` writes them) and
 NAME.json with the number of the protocol: mean and population standard deviation over its lists, or over ten halves of
-the classes. Everything about the lists is checked before the first video is decoded. What makes a run differ from its
-protocol without making it meaningless (other numbers of videos, a union of vocabularies) is in `departures` of the
-result.
+the classes; each also has a page, where the settings want pages. Everything about the lists is checked before the first
+video is decoded. What makes a run differ from its protocol without making it meaningless (other numbers of videos, a
+union of vocabularies) is in `departures` of the result.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from mote.config import Config
 from mote.datasets.lists.reading import Listing
+from mote.evaluation.page import drawn, page_path
 from mote.evaluation.results import working_on
 from mote.evaluation.videos import evaluate
 from mote.files.hashes import sha256_file
@@ -28,12 +31,14 @@ from mote.inference.loading import load_video
 from mote.metrics.result_files import Summary
 from mote.parallel.accelerator import Accelerator, make_accelerator, on_main
 from mote.parallel.precision import resolve_precision
-from mote.protocols.folds import check_folds, fold_table
-from mote.protocols.joining import joined, rules_of
+from mote.protocols.folds import check_folds
+from mote.protocols.joining import joined, pooled_classes, rules_of
 from mote.protocols.lists import ProtocolList, checked_lists
 from mote.protocols.table import Protocol
+from mote.reporting.evaluation_page import page_files
 from mote.reporting.headline import headline, protocol_headline, report
 from mote.reporting.page import text_table
+from mote.reporting.protocol_page import parts_table, write_protocol_page
 
 
 class Share(NamedTuple):
@@ -91,11 +96,13 @@ def evaluate_protocol(
         result = run_protocol(shares(), protocol, accelerator, out, union=union, name=name)
     if accelerator.is_main_process:
         if folds:
-            print(text_table(fold_table(result)))
+            print(text_table(parts_table(result)))
         for one, part in {} if folds else result["lists"].items():
             print(f"{one}: {headline(part)}")
             report({**part, "warnings": []})
         print(f"{out / result['task']}.json: {protocol_headline(result)}")
+        if (page := page_path(out, result["task"])).is_file():
+            print(f"{page}: the same with figures")
         report(result)
     return result
 
@@ -136,12 +143,14 @@ def run_protocol(
     name = name or protocol.name
     summaries: dict[str, Summary] = {}
     departures: list[str] = []
+    page = True
     for classifier, config, lists, recipe in shares:
         classifier = by_rules(classifier, config, protocol, lists[0])
         clips = () if recipe is None else other_clips(classifier.recipe, recipe, protocol.settings())
         own = list(dict.fromkeys([*_departures(classifier, protocol, lists, config, union), *clips]))
         departures += [line for line in own if line not in departures]
         applied = protocol if classifier.can_gate else replace(protocol, modulation=False)
+        page &= config.evaluation.page
         for one in lists:
             summaries[one.name] = evaluate(
                 classifier,
@@ -155,7 +164,7 @@ def run_protocol(
     result = {"task": name, **joined(summaries), "protocol": rules_of(protocol, departures)}
     result["warnings"] = [*departures, *result["warnings"]]
     if out is not None:
-        on_main(accelerator, lambda: _write(out, result))
+        on_main(accelerator, lambda: _write(out, result, page=page))
     return result
 
 
@@ -200,8 +209,8 @@ def _departures(
         yield "the model has no features of its tuning classes: temporal feature modulation is off"
 
 
-def _write(out: Path, result: Summary) -> None:
-    """The joint result, and its table where it is one of folds, both or neither.
+def _write(out: Path, result: Summary, *, page: bool = False) -> None:
+    """The joint result, and its table where it is one of folds, both or neither; then its page.
 
     Its lists are named with their files and hashes, their numbers are there.
     """
@@ -212,5 +221,18 @@ def _write(out: Path, result: Summary) -> None:
         lists[name] = {"file": file.name, "sha256": sha256_file(file), **{key: part[key] for key in keys}}
     contents = {out / f"{result['task']}.json": to_json({**result, "lists": lists})}
     if result["protocol"]["fields"]["subsets"] == "folds":
-        contents[out / f"{result['task']}.txt"] = text_table(fold_table(result)) + "\n"
-    write_together(contents)
+        contents[out / f"{result['task']}.txt"] = text_table(parts_table(result)) + "\n"
+    write_together(contents, gone=page_files(result["task"]))
+    if page:
+        drawn(page_path(out, result["task"]), lambda path: _draw(path, out, result))
+
+
+def _draw(page: Path, out: Path, result: Summary) -> None:
+    """The page of the joint result; `out`: where its lists have their results, and their pages."""
+    origins, links = {}, {}
+    for name in result["lists"]:
+        part = f"{result['task']}-{name}"
+        origins[name] = json.loads((out / f"{part}.json").read_text("utf-8", "surrogateescape"))["provenance"]
+        if page_path(out, part).is_file():
+            links[name] = f"../{quote(part)}/index.html"
+    write_protocol_page(page, result, pooled_classes(result["lists"].values()), origins, links)

@@ -1,7 +1,7 @@
 """The number of a protocol from those of its lists, and what its result says of the rules."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TypedDict
 
@@ -18,6 +18,9 @@ class Rules(TypedDict):
     digest: str
     departures: list[str]
     fields: dict[str, object]
+
+
+PerClass = TypedDict("PerClass", {"class": str, "listed": int, "correct": int, "recall": float})
 
 
 def rules_of(protocol: Protocol, departures: list[str]) -> Rules:
@@ -67,10 +70,18 @@ def _over_lists(parts: Sequence[Summary]) -> Summary:
 
 def _pooled(parts: Sequence[Summary]) -> dict[str, float]:
     """top1 and mean_class_recall of the clips of all lists together: counts are added, then divided."""
+    rows = pooled_classes(parts)
+    top1 = sum(row["correct"] for row in rows) / sum(row["listed"] for row in rows)
+    return {"top1": top1, "mean_class_recall": sum(row["recall"] for row in rows) / len(rows)}
+
+
+def pooled_classes(parts: Iterable[Summary]) -> list[PerClass]:
+    """The classes of all lists together: counts are added, then divided."""
     correct, listed = Counter[str](), Counter[str]()
     for entry in (entry for part in parts for entry in part["per_class"]):
         correct[entry["class"]] += entry["correct"]
         listed[entry["class"]] += entry["listed"]
-    recalls = [correct[name] / number for name, number in listed.items()]
-    top1 = sum(correct.values()) / sum(listed.values())
-    return {"top1": top1, "mean_class_recall": sum(recalls) / len(recalls)}
+    return [
+        {"class": name, "listed": number, "correct": correct[name], "recall": correct[name] / number}
+        for name, number in listed.items()
+    ]

@@ -78,12 +78,10 @@ def write_evaluation_page(
     return write_page(path, title, sections, evaluation_head(result, pairs))
 
 
-def remove_page(path: Path) -> None:
-    """Remove a page, and the figures and tables of its numbers beside it; nothing where there is no page."""
-    if path.is_file():
-        for name in (*(f"{name}{end}" for name in FIGURES for end in (".svg", ".png")), *(f"{n}.csv" for n in TABLES)):
-            (path.parent / name).unlink(missing_ok=True)
-        path.unlink()
+def page_files(name: str) -> list[str]:
+    """The page of the result `name`, and the figures and tables beside it, by their paths in the folder of results."""
+    figures = [f"{figure}{end}" for figure in FIGURES for end in (".svg", ".png")]
+    return [f"{name}/{file}" for file in ("index.html", *figures, *(f"{table}.csv" for table in TABLES))]
 
 
 def read_predictions(path: Path | str) -> list[dict[str, str]]:

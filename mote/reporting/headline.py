@@ -8,19 +8,24 @@ from mote.reporting.page import percent
 
 def protocol_headline(result: Mapping) -> str:
     """One line: the protocol, its numbers in percent, and how many videos were scored."""
+    numbers = []
+    for key, name in measures(result).items():
+        deviation = result[f"{key}_std"]
+        numbers.append(f"{name} {percent(result[key])}{'' if deviation is None else f' +- {percent(deviation)}'}")
+    counts = f"{result['scored']} of {result['listed']} videos scored"
+    obeyed = "" if not result["protocol"]["departures"] else ", with departures"
+    return f"{result['protocol']['identifier']}{obeyed}: {', '.join(numbers)} over {result['over']} ({counts})"
+
+
+def measures(result: Mapping) -> dict[str, str]:
+    """The numbers of a protocol's result: key -> what it is called."""
     names = {"top1": "top-1", "top5": f"top-{_best(result)}", "mean_class_recall": "mean class recall"}
     if names["top5"] == names["top1"]:
         del names["top5"]
     if result["protocol"]["fields"]["subsets"] == "folds":
         names = {"top1": "WAR", "mean_class_recall": "UAR"}
     names |= {"top1_without_tuned_names": "top-1 without class names of tuning", "fell_on_other": "on added classes"}
-    numbers = []
-    for key in (key for key in names if key in result):
-        deviation = result[f"{key}_std"]
-        numbers.append(f"{names[key]} {percent(result[key])}{'' if deviation is None else f' +- {percent(deviation)}'}")
-    counts = f"{result['scored']} of {result['listed']} videos scored"
-    obeyed = "" if not result["protocol"]["departures"] else ", with departures"
-    return f"{result['protocol']['identifier']}{obeyed}: {', '.join(numbers)} over {result['over']} ({counts})"
+    return {key: name for key, name in names.items() if key in result}
 
 
 def headline(summary: Mapping) -> str:

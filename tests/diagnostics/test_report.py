@@ -191,11 +191,17 @@ def test_runs_are_compared_at_matched_loss_and_others_are_named(images, tmp_path
     assert [row["state"] for row in document["runs"]] == ["matched"] * 3 + ["did not fit"]
     ranked = document["quantities"]["radius_median"]
     assert len(ranked["values"]) == 3 and sorted(ranked["ranks"]) == [1, 2, 3]
+    for end in ("svg", "png"):
+        (tmp_path / f"compare.{end}").write_text("of an earlier comparison")
     assert mote(*compared, "--loss", first, "--within", 1) == 0
     assert "fewer than 3 matched runs" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"compare.json", "compare.html"}  # no older figure
     error = fails(capsys, "diagnose", "--compare", images / "a", images / "b", "--name", "missing")
     assert "measure the run first" in error
-    mote("diagnose", images / "b", *FEW, "--samples", "5", "--quantities", "margin", "--name", "few")
+    figures = {path.name for path in (images / "b" / "diagnostics").glob("few_*")}
+    assert figures == {"few_classes.svg", "few_classes.png"}
+    mote("diagnose", images / "b", *FEW, "--samples", "5", "--quantities", "gradients", "--name", "few")
+    assert not [*(images / "b" / "diagnostics").glob("few_*")]  # these quantities have no figure
     assert "other samples or settings" in fails(capsys, *compared)
 
 

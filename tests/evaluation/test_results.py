@@ -103,6 +103,18 @@ def test_nan_is_refused_by_name_and_leaves_the_old_file(tmp_path, scores):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seen.csv", "seen.json"]
 
 
+def test_an_older_page_goes_with_its_numbers_and_nothing_else(tmp_path, scores):
+    write(tmp_path, scores)
+    (tmp_path / "seen").mkdir()
+    for name in ("index.html", "confusion.svg", "confused.csv", "notes.txt"):
+        (tmp_path / "seen" / name).touch()
+    with pytest.raises(ValueError, match="is NaN"):
+        write(tmp_path, scores, summary={"top1": math.nan})
+    assert (tmp_path / "seen" / "index.html").is_file()
+    write(tmp_path, scores)
+    assert [path.name for path in (tmp_path / "seen").iterdir()] == ["notes.txt"]
+
+
 @pytest.mark.parametrize("file", ["seen.csv", "seen.json"])
 def test_a_full_disk_leaves_both_files_as_they_were(tmp_path, scores, monkeypatch, file):
     write(tmp_path, scores)

@@ -72,6 +72,9 @@ def test_train_evaluate_and_sample(stripes, judge, tmp_path, capsys):
     assert json.loads((run / "best" / "model.json").read_text())["preprocessing"]["resize"] == "crop"
     assert mote("eval", run, "--out", tmp_path / "again") == 0
     again = json.loads((tmp_path / "again" / "eval.json").read_text())
+    assert (tmp_path / "again" / "eval" / "index.html").is_file()
+    assert mote("eval", run, "--out", tmp_path / "again", "--no-page") == 0
+    assert not (tmp_path / "again" / "eval" / "index.html").exists()
     same = ("reconstruction", "frechet", "latent", "energy", "coverage", "agreement", "sample_classes")
     assert {name: again[name] for name in same} == {name: result[name] for name in same}
     assert again["provenance"]["hashes"] == result["provenance"]["hashes"]

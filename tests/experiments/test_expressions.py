@@ -10,9 +10,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mote.cli import main
+from mote.commands.compare import _draw as draw_tables
 from mote.config import ConfigError, load
 from mote.config.unused import questionable, unused
-from mote.evaluation.expression_page import overlay
+from mote.evaluation.image_page import overlay
 from mote.models.image_checkpoints import load_net
 
 COUNTS = {"calm": 24, "happy": 12, "sad": 4}
@@ -136,6 +137,8 @@ def test_two_results_are_compared_by_what_they_mined(mined, faces, tmp_path, cap
         assert (row["giver"], row["taker"]) == ("calm", "sad")
         assert [row["before"], row["after"]] == [one[kind]["given"][0][2] for one in given]
         assert (tmp_path / f"mined_{kind}.png").is_file()
+    draw_tables({"probability": rows["probability"], "attention": []}, tmp_path / "mined")
+    assert {path.name for path in tmp_path.glob("mined_*")} == {"mined_probability.svg", "mined_probability.png"}
 
 
 def test_predict_names_faces_of_files_and_folders(mined, faces, tmp_path, capsys):

@@ -65,7 +65,11 @@ def test_train_evaluate_and_load(images, tmp_path, capsys):
     assert result["listed"] == 24 and result["top1"] > 0.9  # brightness by halves is learnt in 18 steps
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert {"ce", "r_drop"} <= set(log[0]) and len([r for r in log if "loss" in r]) == 18
-    assert mote("eval", tmp_path / "run", "--out", tmp_path / "again") == 0
+    assert mote("eval", tmp_path / "run", "evaluation.page=true", "--out", tmp_path / "again") == 0
+    page = (tmp_path / "again" / "eval" / "index.html").read_text()
+    wrong = result["listed"] - result["top1_correct"]
+    assert page.count("data:image/jpeg") == min(6, result["top1_correct"]) + min(6, wrong)
+    assert f"{result['listed']} listed images were decoded" in page and "Right and most certain" in page
     again = json.loads((tmp_path / "again" / "eval.json").read_text())
     assert again["confusion_matrix"] == result["confusion_matrix"]
     assert again["provenance"]["hashes"]["weights"] == result["provenance"]["hashes"]["weights"]

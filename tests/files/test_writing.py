@@ -183,6 +183,21 @@ def test_a_pair_comes_together_or_not_at_all(tmp_path):
     assert (tmp_path / "a.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_what_the_new_files_lack_goes_when_they_come_and_not_before(tmp_path):
+    gone = ("a.svg", "page/a.svg", "a.json/no folder", "never there")
+    write_together({tmp_path / name: "old" for name in ("a.json", "a.svg", "page/a.svg", "b.svg")})
+    with pytest.raises(KeyError), replacing_together(tmp_path, gone=gone) as stage:
+        raise KeyError
+    assert {*names(tmp_path), *names(tmp_path / "page")} == {"a.json", "a.svg", "b.svg", "page"}
+    with replacing_together(tmp_path, gone=gone) as stage:
+        (stage / "a.json").write_text("new")
+        (stage / "a.svg").write_text("new")
+    assert (tmp_path / "a.svg").read_text() == "new" and names(tmp_path / "page") == []
+    with replacing_together(tmp_path, gone=gone) as stage:
+        (stage / "a.json").write_text("newer")
+    assert names(tmp_path) == ["a.json", "b.svg", "page"]
+
+
 def test_folders_within_come_with_it_also_where_a_kill_came_after_the_commit(tmp_path, monkeypatch):
     def both(content: str) -> None:
         with replacing_together(tmp_path) as stage:

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,23 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import fails, mote
+from made_videos import CLASSES, write_ucf101
 
 from mote import load
 from mote.config import load as load_config
-from mote.datasets.decoding.encode import write_video
-from mote.datasets.lists.manifest import Record, read_class_ids, read_class_names
-from mote.datasets.synthetic.clips import render_clip
+from mote.datasets.lists.manifest import Record, read_class_names
 from mote.datasets.video import VideoDataset
 from mote.parallel.accelerator import make_accelerator
+from mote.protocols import carry_out
 from mote.protocols.carry_out import Share, run_protocol
 from mote.protocols.lists import find_lists
 from mote.protocols.table import PROTOCOLS
 
 # Its words are names of UCF101, which the built-in CLIP spells in letters.
 pytestmark = pytest.mark.filterwarnings("ignore:tiny CLIP has no token:UserWarning")
-CLASSES = Path(__file__).parents[2] / "data" / "classes"
 TUNED = ("archery", "bowling", "red star moving left")  # the first two are classes of UCF101 as well
-LABELS = {"Archery": 2, "Bowling": 15, "MoppingFloor": 54, "SkyDiving": 82}  # as classInd.txt has them, minus 1
 
 
 @pytest.fixture(scope="module")
@@ -34,19 +33,7 @@ def world(tmp_path_factory) -> Path:
     """A run tuned on three classes, and UCF101 with four videos in each of three test lists, in folders by class."""
     home = tmp_path_factory.mktemp("world")
     videos, splits = home / "videos", home / "ucfTrainTestlist"
-    splits.mkdir()
-    every = []
-    for i, folder in enumerate(LABELS):
-        (videos / folder).mkdir(parents=True)
-        for n in range(4):
-            frames = render_clip(np.random.default_rng(10 * i + n), "red star", "moving left", 12)
-            write_video(videos / folder / f"v{n}.mp4", frames)
-            every.append((f"{folder}/v{n}.avi", LABELS[folder] + 1, n))
-    for k in (1, 2, 3):
-        (splits / f"testlist0{k}.txt").write_text("".join(f"{path}\n" for path, _, n in every if n == k))
-        (splits / f"trainlist0{k}.txt").write_text("".join(f"{p} {label}\n" for p, label, n in every if n != k))
-    ids = read_class_ids(CLASSES / "ucf101.csv") or []
-    (splits / "classInd.txt").write_text("".join(f"{n} {name}\n" for n, name in enumerate(ids, 1)))
+    write_ucf101(videos, splits)
     where = ("--videos", videos, "--splits", splits, "--out", home / "lists")
     assert mote("data", "prepare", "ucf101", *where) == 0
     (home / "tuned.txt").write_text("\n".join(TUNED) + "\n")
@@ -106,6 +93,16 @@ def test_three_splits_give_mean_and_population_std_and_say_which_rules_they_obey
     assert chosen == [3, 1, "mean_softmax", True, 1.0]  # not those of the run
     assert one["provenance"]["config"]["data"]["frames"] == 8
     assert one["protocol"]["list"] == "test2" and one["num_classes"] == 101
+    # the page of all lists
+    lists = {name: json.loads((tmp_path / f"ucf101-zs-{name}.json").read_text()) for name in result["lists"]}
+    carry_out._write(tmp_path, {**result, "lists": lists}, page=True)
+    page = (tmp_path / "ucf101-zs" / "index.html").read_text()
+    assert f"{100 * mean:.1f} ± {100 * result['top1_std']:.1f}" in page and "test3.txt: 4 videos" in page
+    for name, right in zip(lists, accuracy, strict=True):
+        low, high = (100 * end for end in lists[name]["top1_interval"])
+        assert re.search(rf"{name}</td>.*?{100 * right:.1f}\W.{{0,40}}\[{low:.1f}, {high:.1f}\]", page, re.DOTALL)
+    carry_out._write(tmp_path, {**result, "lists": lists})
+    assert not (tmp_path / "ucf101-zs" / "index.html").exists()  # of older numbers
     # and the accuracy without the class names of tuning
     assert "2 of 101 class names occur among the classes of tuning; without their videos" in out
     known = json.loads((tmp_path / "ucf101-zs-test1.json").read_text())["overlap"]

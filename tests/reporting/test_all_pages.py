@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from browser import find_browser, look_at
-from made_pages import HOSTILE, KINDS, eval_page, frontier_rows, make_pages, search_page, timeline_page
+from made_pages import HOSTILE, KINDS, eval_page, frontier_rows, make_pages, protocol_page, search_page, timeline_page
 
 from mote.demos.videos_page import Errors, errors_of
 from mote.reporting.compare_page import verdict as compare_verdict
@@ -14,7 +14,7 @@ from mote.reporting.frontier_page import conclusion as frontier_conclusion
 
 VOID = {"meta", "link", "img", "br", "input", "source"}
 WIDTHS = (1440, 800, 400)
-QUICK = {"eval": eval_page, "search": search_page}
+QUICK = {"eval": eval_page, "search": search_page, "protocol": protocol_page}
 
 
 class Reader(HTMLParser):

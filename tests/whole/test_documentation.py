@@ -1,18 +1,26 @@
 """README and documentation against the package: commands, settings, code, links, errors; tutorials are carried out."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
+import time
 import warnings
 from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
-from documentation import DOCS, PAGES, ROOT, SITE, TUTORIALS, blocks, carry_out, commands, headings, links
+from command_line import mote
+from documentation import DOCS, PAGES, ROOT, SITE, TUTORIALS, blocks, carry_out, command, commands, headings, links
+from made_videos import write_ucf101
 
 from mote.cli import _parser
 from mote.config import ConfigError, load
+from mote.datasets.decoding.encode import write_video
+from mote.datasets.synthetic.clips import render_clip
 
 sys.path.insert(0, str(DOCS))
 import generate
@@ -215,10 +223,45 @@ def test_the_quickest_tutorial_runs(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(
-    "page", [page for page in TUTORIALS if page.stem not in ("index", "zero_shot")], ids=lambda page: page.stem
+    "page",
+    [page for page in TUTORIALS if page.stem not in ("index", "zero_shot", "five_classes")],
+    ids=lambda page: page.stem,
 )
 def test_tutorials_run(page, tmp_path, monkeypatch):
     carry_out(page, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_fresh_reader_gets_from_the_readme_to_a_number_by_a_protocol(tmp_path, monkeypatch, capsys, record_property):
+    """Own result, model of own classes, protocol, setting: commands as the pages have them; their seconds, printed."""
+    readme, seconds = ROOT / "README.md", dict[str, float]()
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, page: Path, start: str, **instead: str) -> str:
+        """What a command of a page prints. instead: words of it that the reader replaces."""
+        begun, words = time.perf_counter(), command(page, start)
+        capsys.readouterr()
+        assert mote(*(instead.get(word.replace("/", "_"), word) for word in words[1:])) == 0, words
+        seconds[name] = time.perf_counter() - begun
+        return capsys.readouterr().out
+
+    write_video(Path("clip.mp4"), render_clip(np.random.default_rng(0), "red star", "growing"))
+    assert "clip.mp4: red star " in run("own result", readme, "mote predict tiny clip.mp4")
+    begun = time.perf_counter()
+    carry_out(DOCS / "tutorials" / "five_classes.md", tmp_path, monkeypatch)
+    seconds["model of own classes"] = time.perf_counter() - begun
+    assert json.loads(Path("runs/five/metrics.json").read_text())["top1"] > 0.5  # of five classes
+    write_ucf101(Path("UCF-101"), Path("ucfTrainTestlist"))
+    run("lists of a protocol", DOCS / "protocols.md", "mote data prepare ucf101")
+    out = run("number by a protocol", readme, "mote eval runs/a --protocol", runs_a="runs/five")
+    result = json.loads(Path("runs/five/evaluations/ucf101-zs.json").read_text())
+    assert f"top-1 {100 * result['top1']:.1f} +- {100 * result['top1_std']:.1f}, " in out and "over 3 lists" in out
+    assert f"{100 * result['top1']:.1f} ± " in Path("runs/five/evaluations/ucf101-zs/index.html").read_text()
+    assert "learning rate" in run("what a setting means", readme, "mote config --explain").lower()
+    print(seconds)
+    for name, value in seconds.items():
+        record_property(name, round(value, 1))
 
 
 @pytest.mark.slow

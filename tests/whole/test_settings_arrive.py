@@ -398,7 +398,9 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "evaluation.every": {LOOPS: lambda run: run.evaluations[0]["epoch"] + 1},
     "evaluation.unknown": {"zero_shot": effect(lambda run: run.result["open_set"]["listed"] == 1)},
     "evaluation.accept": {"zero_shot": lambda run: run.result["open_set"]["accept"]},
-    "evaluation.page": {"video zero_shot faces adjusted_posthoc": lambda run: any(run.results.glob("*/index.html"))},
+    "evaluation.page": {
+        "video zero_shot digits faces adjusted_posthoc": lambda run: any(run.results.glob("*/index.html"))
+    },
     "evaluation.name": {
         LOOPS + " zero_shot digits_again codes_again": lambda run: next(run.results.glob("*.json")).stem
     },

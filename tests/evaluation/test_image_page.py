@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from mote.evaluation.expression_page import SIDE, overlay, shown_faces
+from mote.evaluation.image_page import SIDE, overlay, shown_faces
 
 CLASSES = ["calm", "glad", "odd"]
 
@@ -42,7 +42,7 @@ def model():
 def test_faces_are_shown_as_they_are(channels, monkeypatch):
     data, pixels = dataset(channels, 30)
     kept = []
-    monkeypatch.setattr("mote.evaluation.expression_page.shown_clip", lambda row, frames, under: kept.append(
+    monkeypatch.setattr("mote.evaluation.image_page.shown_clip", lambda row, frames, under: kept.append(
         (row, frames, under)) or row["path"])  # fmt: skip
     best, worst = shown_faces(model(), data, rows(30), {"calm", "glad"})
     assert len(best) == len(worst) == 6 and "29.png" not in {*best, *worst}
