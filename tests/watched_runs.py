@@ -62,7 +62,9 @@ PLACES = (
     "sklearn.mixture:GaussianMixture",
     "timm:create_model",
     "torch:manual_seed",
+    "torch.optim:Adam",
     "torch.optim:AdamW",
+    "torch.optim:SGD",
     "torch.utils.data:DataLoader",
 )
 LET_GO = {("DataLoader", "self")}  # not noted: they keep processes alive
@@ -130,9 +132,14 @@ class Watched:
         return {names[id(parameter)]: group["lr"] / base for group in self.groups for parameter in group["params"]}
 
     @property
+    def optimizer(self) -> str:
+        """The name of the optimizer's class; to make an AdamW is to make an Adam, too."""
+        return next(name for name in ("SGD", "AdamW", "Adam") if self.calls(name))
+
+    @property
     def groups(self) -> list[dict[str, Any]]:
         """The groups of the optimizer."""
-        return self.all("AdamW")[0].param_groups
+        return self.all(self.optimizer)[0].param_groups
 
     @property
     def result(self) -> dict[str, Any]:

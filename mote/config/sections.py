@@ -4,6 +4,7 @@ Ranges are those of the types (`kinds.py`), checked when a configuration is read
 """
 
 import math
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -196,15 +197,24 @@ class ImbalanceConfig(Section):
 
 
 class OptimConfig(Section):
-    """AdamW; the learning rate rises linearly, then falls by half a cosine, step by step."""
+    """How weights are updated; the learning rate rises linearly, then follows `schedule`, update by update."""
 
+    # Rule of the update: adamw (weight decay apart from the gradient), adam or sgd (decay added to the gradient).
+    method: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: Annotated[AboveZero, Field(le=1e3)] = 5e-5  # learning rate of the temporal head, or of an image network
     backbone_lr_scale: NonNegative = 0.07  # learning rate of the backbone as a multiple of lr; 0 = frozen
-    weight_decay: NonNegative = 0.2  # decoupled weight decay
+    weight_decay: NonNegative = 0.2  # 0.2 suits adamw only; set it for the other methods
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)  # decay of the means of gradients and of their squares
+    momentum: ShareBelowOne = 0.9  # sgd: share of the last update that is kept
     no_decay_norm_bias: bool = False  # no weight decay on biases and normalisation layers
     epochs: Many = 30  # passes over the training list
     warmup_epochs: NonNegative = 5.0  # epochs of the linear rise; fewer than epochs
+    # Learning rate after the rise: cosine (half a cosine), step (times lr_decay after each of milestones), exponential
+    # (times lr_decay after each epoch), constant.
+    schedule: Literal["cosine", "step", "exponential", "constant"] = "cosine"
+    min_lr_ratio: Share = 0.0  # cosine: last learning rate, divided by lr
+    lr_decay: ShareAboveZero = 0.1  # step, exponential: factor on the learning rate
+    milestones: tuple[AboveZero, ...] = ()  # step: epochs after which the learning rate falls, in rising order
     batch_size: Many = 144  # samples per optimizer step, over all processes and accumulation steps
     accumulation: Positive = 1  # forward and backward passes per optimizer step: less memory, the same batch
     clip_norm: AboveZero | None = None  # largest norm of the gradient, longer ones are scaled down; null = no limit
@@ -212,6 +222,19 @@ class OptimConfig(Section):
     # fp32. Weights stay fp32.
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
     sync_routing: bool = False  # all processes draw the same experts in a step
+
+    @model_validator(mode="after")
+    def _fits(self) -> "OptimConfig":
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("optim.schedule=step needs optim.milestones, such as [30,60]: epochs after which lr falls")
+        if any(later <= earlier for earlier, later in pairwise(self.milestones)):
+            raise ValueError(f"optim.milestones={[*self.milestones]}: write the epochs in rising order, each once")
+        if self.method != "adamw" and "weight_decay" not in self.model_fields_set:
+            raise ValueError(
+                f"optim.method={self.method} adds weight decay to the gradient, where the default of adamw, 0.2, is "
+                "far too much; set optim.weight_decay, such as 5e-4, or 0 for none"
+            )
+        return self
 
 
 class SparsityConfig(Section):

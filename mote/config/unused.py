@@ -48,6 +48,15 @@ RULES = (  # the first rule that applies to a setting gives the reason
     ),
     Rule("mixing.ratio", lambda c: "hmix" not in c.mixing.methods, "used by hmix only"),
     Rule("r_drop.temperature", lambda c: c.r_drop.weight == 0, "r_drop.weight is 0"),
+    Rule("optim.betas", lambda c: c.optim.method == "sgd", "optim.method=sgd has optim.momentum"),
+    Rule("optim.momentum", lambda c: c.optim.method != "sgd", "used by optim.method=sgd only"),
+    Rule("optim.min_lr_ratio", lambda c: c.optim.schedule != "cosine", "used by optim.schedule=cosine only"),
+    Rule(
+        "optim.lr_decay",
+        lambda c: c.optim.schedule in ("cosine", "constant"),
+        "used by optim.schedule=step and optim.schedule=exponential only",
+    ),
+    Rule("optim.milestones", lambda c: c.optim.schedule != "step", "used by optim.schedule=step only"),
     Rule("sparsity.*", lambda c: c.sparsity.strength == 0, "sparsity.strength is 0"),
     Rule("image.*", lambda c: c.task == "video", "for task=image and task=expression"),
     Rule(

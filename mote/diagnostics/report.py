@@ -24,6 +24,7 @@ from mote.diagnostics.quantities.gradient_noise import (
     noise_factor,
     nonuniformity_product,
     rate_limits,
+    theory_of,
 )
 from mote.diagnostics.quantities.lanczos import TopEigenpair
 from mote.diagnostics.quantities.sharpness import gauss_newton_product, hessian_product
@@ -194,6 +195,7 @@ def _gradient_values(measure: Measure, samples: SampleGradients) -> dict[str, fl
 def _stability(measure: Measure, found: TopEigenpair, samples: SampleGradients, config: Config) -> dict[str, Any]:
     """Rates that linear stability allows, and moments along the top eigenvector, against those of the run."""
     rate, size = config.optim.lr, min(config.optim.batch_size, measure.of.listed)
+    momentum = config.optim.momentum if config.optim.method == "sgd" else 0.0
     if not found.value > 0:
         return {"why": "the curvature is zero: any rate is stable"}
     along = measure.along(found.vector)
@@ -205,17 +207,18 @@ def _stability(measure: Measure, found: TopEigenpair, samples: SampleGradients, 
         found.squares,
         samples.squares.mean().item(),
         None if samples.top is None else samples.top.max().item(),
+        momentum,
     )
     moments = {str(k): {"value": moment(along, k), "limit": moment_limit(k, rate, size)} for k in ORDERS}
-    necessary = {name: limit for name, limit in limits.items() if name != "sufficient" and limit is not None}
+    necessary = {name: limit for name, limit in limits.items() if name != "sufficient" and limit}
     return {
+        "method": config.optim.method,
         "learning_rate": rate,
         "batch_size": size,
         "limits": limits,
         "exceeded": [name for name, limit in necessary.items() if rate > limit],
-        "moments": moments,
-        "note": "theory of plain SGD at a constant rate on all listed samples, estimated on those measured; for AdamW, "
-        "weight decay and schedules a rate above a limit is a warning light",
+        "moments": {} if momentum else moments,
+        "note": theory_of(config.optim.method, rate, momentum, config.optim.betas),
     }
 
 

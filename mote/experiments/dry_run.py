@@ -127,7 +127,9 @@ def flops(run: Callable[[], Any]) -> int:
 
 def _stepper(experiment: Experiment, accelerator: Accelerator, groups: list[dict[str, Any]]) -> Callable[[Batch], None]:
     """One forward and backward pass and an update of rate 0: time and memory of training, weights untouched."""
-    module, optimizer = accelerator.prepare(experiment.task, make_optimizer(groups, experiment.config.optim.betas))
+    optim = experiment.config.optim
+    made = make_optimizer(groups, optim.method, betas=optim.betas, momentum=optim.momentum)
+    module, optimizer = accelerator.prepare(experiment.task, made)
 
     def step(batch: Batch) -> None:
         optimizer.zero_grad()

@@ -48,12 +48,13 @@ def conclusion(document: Mapping) -> str:
     """One sentence: whether the learning rate is within the limits of stability, and which class lies nearest."""
     parts = []
     if stable := document.get("stability"):
+        of = "of stability" if stable.get("method") == "sgd" else "of plain SGD"
         if "why" in stable:
             parts.append(stable["why"])
         elif over := stable["exceeded"]:
-            parts.append(f"the learning rate {stable['learning_rate']:.3g} is above the limit {', '.join(over)}")
+            parts.append(f"the learning rate {stable['learning_rate']:.3g} is above limits {of}: {', '.join(over)}")
         else:
-            parts.append(f"the learning rate {stable['learning_rate']:.3g} is within all limits of linear stability")
+            parts.append(f"the learning rate {stable['learning_rate']:.3g} is within all limits {of}")
     values = document["quantities"]
     if document["per_class"] and "radius_median" in values:
         low = min(document["per_class"], key=lambda row: row["radius"])

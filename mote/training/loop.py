@@ -62,7 +62,11 @@ def fit(
         progress, state = resumed(keeping.out, task, progress)
     decay = {"weight_decay": schedule.weight_decay, "no_decay_norm_bias": schedule.no_decay_norm_bias}
     optimizer = make_optimizer(
-        parameter_groups(task, rules, **decay), schedule.betas, fused=accelerator.device.type == "cuda"
+        parameter_groups(task, rules, **decay),
+        schedule.method,
+        betas=schedule.betas,
+        momentum=schedule.momentum,
+        fused=accelerator.device.type == "cuda",
     )
     accelerator.gradient_accumulation_steps = schedule.accumulation  # `accelerator.backward` divides by it
     layout = layout_of(accelerator, task, optimizer, whole=hooks.after_update is not None)

@@ -1,4 +1,4 @@
-"""AdamW over parameter groups named by ordered patterns.
+"""Optimizers over parameter groups named by ordered patterns.
 
 A rule is (pattern, settings): pattern as in a shell (`*`, `?`, `[...]`) against the full parameter name, settings
 `lr_scale` (factor on the schedule's rate, default 1; 0 freezes) and `weight_decay` (default the caller's). The first
@@ -71,13 +71,27 @@ def parameter_groups(
 
 
 def make_optimizer(
-    groups: list[dict[str, Any]], betas: tuple[float, float] = (0.9, 0.999), fused: bool = False
-) -> torch.optim.AdamW:
-    """AdamW over the groups; the rate is written by `set_learning_rate` before every update.
+    groups: list[dict[str, Any]],
+    method: str = "adamw",
+    *,
+    betas: tuple[float, float] = (0.9, 0.999),
+    momentum: float = 0.9,
+    fused: bool = False,
+) -> torch.optim.Optimizer:
+    """AdamW, Adam or SGD over the groups; the rate is written by `set_learning_rate` before every update.
 
-    `fused`: all tensors of an update in one kernel, which reads and writes the weights once; the same but for rounding.
+    Args:
+        groups: of `parameter_groups`.
+        method: "adamw" takes the decay from the weights; "adam" and "sgd" add it, times the weights, to the gradient.
+        betas: of adamw and adam.
+        momentum: of sgd, b <- momentum b + gradient, w <- w - rate b, without dampening.
+        fused: all tensors of an update in one kernel, which reads and writes the weights once; the same but for
+            rounding.
     """
-    return torch.optim.AdamW(groups, lr=0.0, betas=betas, fused=fused or None)
+    if method == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=momentum, fused=fused or None)
+    adam = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[method]
+    return adam(groups, lr=0.0, betas=betas, fused=fused or None)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -48,6 +48,10 @@ def test_lists_hold_nothing_absurd(key):
     ("override", "said"),
     [
         ("optim.betas=[0.9, 1.0]", "optim.betas.1: "),
+        ("optim.milestones=[3, 3]", "optim: optim.milestones=[3.0, 3.0]: write the epochs in rising order"),
+        ("optim.schedule=step", "optim: optim.schedule=step needs optim.milestones"),
+        ("optim.method=sgd", "optim: optim.method=sgd adds weight decay to the gradient"),
+        ("optim.lr_decay=0", "optim.lr_decay: "),
         ("optim.betas=[0.9]", "optim.betas.1: Field required"),
         ("data.crop_scale=[0.9, 0.1]", "data.crop_scale: expected the smallest area and then the largest"),
         ("data.crop_scale=[0, 0]", "data.crop_scale: expected"),

@@ -87,6 +87,14 @@ def test_a_dry_run_leaves_the_weights_alone_and_counts_steps(clips, capsys):
     assert total["trained"] == total["parameters"] and total["frozen"] == 0
 
 
+def test_a_dry_run_updates_by_the_method_of_the_training(clips, monkeypatch):
+    made = []
+    real = dry_run.make_optimizer
+    monkeypatch.setattr(dry_run, "make_optimizer", lambda *given, **more: made.append(real(*given, **more)) or made[-1])
+    dry_run.dry_run(load_config([], settings(clips, "optim.method=sgd", "optim.momentum=0.5", "optim.weight_decay=0")))
+    assert isinstance(made[0], torch.optim.SGD) and made[0].param_groups[0]["momentum"] == 0.5
+
+
 def test_missing_clips_are_named(clips, tmp_path, capsys):
     (tmp_path / "list.txt").write_text("nowhere.mp4 0\n" * 4)
     with pytest.raises(SystemExit) as stop:

@@ -206,9 +206,17 @@ image: {dropout: 0.25}
 imbalance: {method: mek, strength: 0.5, epsilon: 0.25}
 """,
     ),
-    "crt": (*FACES, "image: {init: HERE/runs/faces/best, dropout: 0.5}\nimbalance: {method: crt}"),
-    "ldam": (*FACES, "imbalance: {method: ldam_drw, beta: 0.5, margin: 0.25, defer: 0.25, scale: 20}"),
-    "adjusted": (*FACES, "imbalance: {method: logit_adjustment, tau: 2}"),
+    "crt": (
+        *FACES,
+        "image: {init: HERE/runs/faces/best, dropout: 0.5}\nimbalance: {method: crt}",
+        "optim: {method: adam, weight_decay: 0.125, schedule: exponential, lr_decay: 0.75}",
+    ),
+    "ldam": (
+        *FACES,
+        "imbalance: {method: ldam_drw, beta: 0.5, margin: 0.25, defer: 0.25, scale: 20}",
+        "optim: {method: sgd, momentum: 0.5, weight_decay: 0.125, schedule: step, milestones: [0.5], lr_decay: 0.25}",
+    ),
+    "adjusted": (*FACES, "imbalance: {method: logit_adjustment, tau: 2}", "optim: {min_lr_ratio: 0.25}"),
     "adjusted_posthoc": ("eval adjusted", "imbalance: {posthoc: logit_adjustment, posthoc_tau: 0.5}"),
     "codes": (
         *(*PICTURES, OPTIM, LOOP),
@@ -359,6 +367,12 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "mixing.per_sample": {"video digits": made("Mixer", "per_sample")},
     "r_drop.weight": {"video digits faces": lambda run: run.task.r_drop_weight},
     "r_drop.temperature": {"video digits faces": lambda run: run.task.r_drop_temperature},
+    "optim.method": {"ldam crt": every(given("Schedule", "method"), lambda run: run.optimizer.lower())},
+    "optim.momentum": {"ldam": lambda run: agreed([group["momentum"] for group in run.groups])},
+    "optim.schedule": {"ldam crt": given("Schedule", "schedule")},
+    "optim.min_lr_ratio": {"adjusted": given("Schedule", "min_lr_ratio")},
+    "optim.lr_decay": {"ldam crt": given("Schedule", "lr_decay")},
+    "optim.milestones": {"ldam": given("Schedule", "milestones")},
     "optim.lr": {UPDATES: lambda run: max(record["lr"] for record in run.updates)},
     "optim.backbone_lr_scale": {"video": rate("model.visual.*"), "clip_pictures": rate("*")},
     "optim.weight_decay": {UPDATES: lambda run: max(group["weight_decay"] for group in run.groups)},

@@ -17,8 +17,11 @@ Here H_i = J_i^T S_i J_i, the Gauss-Newton matrix of sample i (see `sharpness`).
                      sufficient:  eta <= 2 / ((1 - p) a + p max_i lambda_max(H_i))
 
 The sufficient one: E |v|^2 does not grow if eta ((1 - p) H^2 + p/n sum_i H_i^2) <= 2 H as matrices, and H^2 <= a H,
-H_i^2 <= max_j lambda_max(H_j) H_i. All of it is for plain SGD at a constant rate; AdamW, decay of weights and
-schedules are not covered, for which a rate above a bound is a warning light and no more.
+H_i^2 <= max_j lambda_max(H_j) H_i. All of it is for plain SGD at a constant rate. With momentum b (without dampening)
+the steps of the full batch are bounded by eta <= 2 (1 + b) / a (heavy ball); nothing is known here of its noise. Adam
+and AdamW are bounded by the curvature that their preconditioner P leaves, lambda_max(P^-1 H) <=
+(2 + 2 b_1) / ((1 - b_1) eta) on full batches (Cohen et al., arXiv 2207.14484), which is not measured; for them, for
+decay of weights and for schedules a rate above a bound of SGD is a warning light and no more.
 """
 
 from collections.abc import Sequence
@@ -163,8 +166,11 @@ def rate_limits(
     squares: float,
     sample_squares: float,
     sample_top: float | None,
+    momentum: float = 0.0,
 ) -> dict[str, float | None]:
     """Largest learning rates: `full_batch`, `direction`, `trace` (necessary), and `sufficient` (None if not known).
+
+    With momentum only the first is known.
 
     Args:
         p: `noise_factor`.
@@ -174,7 +180,10 @@ def rate_limits(
         squares: |H|_F^2 or a lower bound on it.
         sample_squares: 1/n sum_i |H_i|_F^2.
         sample_top: max_i lambda_max(H_i).
+        momentum: of SGD, in [0, 1).
     """
+    if momentum:
+        return {"full_batch": 2 * (1 + momentum) / top, "direction": None, "trace": None, "sufficient": None}
     spread = float((along.double() - top).square().mean())
     return {
         "full_batch": 2 / top,
@@ -182,3 +191,20 @@ def rate_limits(
         "trace": 2 * trace / ((1 - p) * squares + p * sample_squares),
         "sufficient": None if sample_top is None else 2 / ((1 - p) * top + p * sample_top),
     }
+
+
+def theory_of(method: str, rate: float, momentum: float, betas: tuple[float, float]) -> str:
+    """What the limits say of a run by this optimizer, for a reader."""
+    if method == "sgd" and momentum:
+        return (
+            f"theory of SGD with momentum {momentum:g} on full batches at a constant rate, estimated on the samples "
+            "measured; of the noise of smaller batches nothing is known"
+        )
+    plain = "theory of plain SGD at a constant rate on all listed samples, estimated on those measured"
+    if method == "sgd":
+        return f"{plain}; with weight decay or a schedule a rate above a limit is a warning light"
+    own = (2 + 2 * betas[0]) / ((1 - betas[0]) * rate)
+    return (
+        f"{plain}; for {method}, which was used, a rate above a limit is a warning light: its own bound is on the "
+        f"curvature divided by its preconditioner, which must stay below {own:.3g} and is not measured"
+    )

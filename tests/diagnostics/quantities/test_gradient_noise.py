@@ -18,6 +18,7 @@ from mote.diagnostics.quantities.gradient_noise import (
     rate_limits,
     sample_curvature,
     sample_gradients,
+    theory_of,
 )
 from mote.diagnostics.quantities.input_smoothness import first_layer_sides
 from mote.diagnostics.quantities.lanczos import top_eigenpair
@@ -108,6 +109,27 @@ def test_the_rates_enclose_the_one_at_which_second_moments_grow():
         assert limits["sufficient"] <= low + 1e-6 and min(necessary) >= low - 1e-6
         if batch_size == 5:  # no noise
             assert low == pytest.approx(limits["full_batch"], rel=1e-6) and p == 0
+
+
+@pytest.mark.parametrize("momentum", [0.5, 0.9])
+def test_with_momentum_the_full_batch_rate_is_that_of_torchs_own_steps(momentum):
+    """On a quadratic of curvature 4: below the limit the weight goes to zero, above it grows."""
+    none = torch.zeros(1)
+    limits = rate_limits(0.5, 4.0, none, 1.0, 1.0, 1.0, 1.0, momentum)
+    assert [name for name, limit in limits.items() if limit is not None] == ["full_batch"]
+    for factor, stable in ((0.99, True), (1.01, False)):
+        weight = torch.tensor([1.0], dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.SGD([weight], lr=factor * limits["full_batch"], momentum=momentum)
+        for _ in range(3000):
+            weight.grad = 4.0 * weight.detach()
+            optimizer.step()
+        assert (abs(weight.item()) < 1e-3) == stable and (abs(weight.item()) > 1e3) == (not stable)
+
+
+def test_the_note_names_the_bound_of_the_optimizer():
+    assert theory_of("sgd", 0.1, 0.0, (0.9, 0.999)).startswith("theory of plain SGD")
+    assert "momentum 0.9 on full batches" in theory_of("sgd", 0.1, 0.9, (0.9, 0.999))
+    assert "must stay below 380 and is not measured" in theory_of("adamw", 0.1, 0.9, (0.9, 0.999))  # 38 / eta
 
 
 def trained(count=100, n=6, inputs=5, hidden=20, rate=0.2, batch=2, steps=1200):
