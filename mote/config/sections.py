@@ -42,6 +42,8 @@ class ModelConfig(Section):
     layers: Few = 4  # temporal transformer layers; 0 = no temporal head, frame features are averaged
     experts: Count = 4  # feed-forward experts of each temporal layer; 1 = a plain temporal transformer
     heads: Count | None = None  # attention heads of each temporal layer; null = width of the text tower // 64
+    # In training, probability that a layer's attention or feed-forward part is left out of a step (stochastic depth).
+    drop_path: ShareBelowOne = 0.0
     same_init: bool = False  # all experts start from the same weights (an ablation of the paper)
     # What an expert is: the feed-forward network as a whole (ffn), its first or its second layer alone (up, down; the
     # other layer is shared), or both layers, each with a draw of its own (separate).

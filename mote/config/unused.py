@@ -73,7 +73,7 @@ RULES = (  # the first rule that applies to a setting gives the reason
     Rule("data.fill", lambda c: c.data.resize in ("shortest", "squash", "crop"), "used by data.resize=longest only"),
     Rule("model.*", lambda c: not c.has_backbone, "for task=video"),
     Rule(
-        "model.layers model.experts model.heads model.same_init model.expert_part model.init "
+        "model.layers model.experts model.heads model.drop_path model.same_init model.expert_part model.init "
         "model.gradient_checkpointing tuning.* loss.*",
         lambda c: c.task != "video",
         "for task=video",
@@ -93,7 +93,7 @@ RULES = (  # the first rule that applies to a setting gives the reason
     Rule("autoencoder.*", lambda c: c.task != "autoencoder", "for task=autoencoder"),
     *map(_read_by_autoencoder, sorted(set.union(*AUTOENCODER_SETTINGS.values()))),
     Rule(
-        "model.experts model.expert_part model.same_init",
+        "model.experts model.expert_part model.same_init model.drop_path",
         lambda c: c.model.layers == 0,
         "there is no temporal head (model.layers=0)",
     ),

@@ -49,6 +49,7 @@ def task(
         merged=loss.merged,
         route_temperature=loss.route_temperature,
         merge_temperatures=loss.merge_temperatures,
+        drop_path=config.model.drop_path,
         r_drop_weight=config.r_drop.weight,
         r_drop_temperature=config.r_drop.temperature,
         long_tail=None if counts is None or plain else LongTailLoss(counts, **correction(config.imbalance)),

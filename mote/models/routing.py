@@ -55,6 +55,26 @@ def expert_weights(num_experts: int, temperature: float) -> Float[Tensor, "E"]:
     return torch.softmax(torch.arange(1, num_experts + 1, dtype=torch.float32) / temperature, dim=0)
 
 
+def draw_depth(num_layers: int, rate: float, generator: torch.Generator) -> Float[Tensor, "L 2"]:
+    """Factors on what attention and experts of every layer add: 0 with probability `rate`, else 1 / (1 - rate).
+
+    Stochastic depth (Huang et al., ECCV 2016, eq. 2), drawn once for a whole batch. What is left out is multiplied by
+    zero, so that every parameter keeps a gradient, as training on several processes needs.
+
+    Args:
+        num_layers: L.
+        rate: in [0, 1).
+        generator: on the CPU.
+
+    Raises:
+        ValueError: a rate out of range.
+    """
+    if not 0 <= rate < 1:
+        raise ValueError(f"expected a rate of at least 0 and below 1, got {rate}")
+    kept = torch.rand(num_layers, 2, generator=generator) >= rate
+    return kept / (1 - rate)
+
+
 def one_expert(
     num_layers: int, num_experts: int, generator: torch.Generator, temperature: float = 1.0
 ) -> Float[Tensor, "L E"]:

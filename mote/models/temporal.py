@@ -5,7 +5,8 @@ AAAI 2023). For frame features e (`features`, (B, T, D)) it computes the tempora
 
     x = e + position[:T];   L times: x = x + attention(norm_1 x);  x = x + experts(norm_2 x);   h(e) = x
 
-Pre-norm, no final norm, no attention mask, no dropout. Attention, norms and positions are shared by all experts.
+Pre-norm, no final norm, no attention mask, no dropout. Attention, norms and positions are shared by all experts. In
+training `depth` may leave out parts of layers (stochastic depth, Huang et al., ECCV 2016), which the paper does not.
 """
 
 from typing import NamedTuple, cast
@@ -50,11 +51,19 @@ class Block(nn.Module):
         self.mlp = ExpertFFN(width, hidden, num_experts, same_init, part)
 
     def forward(
-        self, x: Float[Tensor, "*given B T D"], routing: Float[Tensor, "*passes N"]
+        self,
+        x: Float[Tensor, "*given B T D"],
+        routing: Float[Tensor, "*passes N"],
+        depth: Float[Tensor, "2"] | None = None,
     ) -> Float[Tensor, "*passes B T D"]:
-        """One layer with the experts merged by `routing`; passes may still share x, as before the first layer."""
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x), routing)
+        """One layer with the experts merged by `routing`; passes may still share x, as before the first layer.
+
+        depth: factors on what attention and experts add.
+        """
+        attended = self.attn(self.ln_1(x))
+        x = x + (attended if depth is None else depth[0] * attended)
+        mixed = self.mlp(self.ln_2(x), routing)
+        return x + (mixed if depth is None else depth[1] * mixed)
 
 
 class HeadSizes(NamedTuple):
@@ -141,11 +150,15 @@ class TemporalHead(nn.Module):
             block.mlp = block.mlp.fold(row)
 
     def forward(
-        self, features: Float[Tensor, "B T D"], routing: Float[Tensor, "*passes L N"]
+        self,
+        features: Float[Tensor, "B T D"],
+        routing: Float[Tensor, "*passes L N"],
+        depth: Float[Tensor, "L 2"] | None = None,
     ) -> Float[Tensor, "*passes B T D"]:
         """h(features) with the experts of layer l merged by `routing[l]`.
 
-        R routings (R, L, E) give R results (R, B, T, D), in less time than R calls.
+        R routings (R, L, E) give R results (R, B, T, D), in less time than R calls. depth: of `draw_depth`, the same
+        for all of them; None leaves nothing out.
 
         Raises:
             ValueError: for more than `max_frames` frames, or a routing of another number of layers or experts.
@@ -158,9 +171,10 @@ class TemporalHead(nn.Module):
         if routing.shape[-2] != len(self.blocks):
             raise ValueError(f"routing has {routing.shape[-2]} layers, the temporal head has {len(self.blocks)}")
         x = features + self.position[:frames]
-        for block, row in zip(self.blocks, routing.unbind(-2), strict=True):
+        parts = [None] * len(self.blocks) if depth is None else depth.to(features.device).unbind()
+        for block, row, part in zip(self.blocks, routing.unbind(-2), parts, strict=True):
             if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
-                x = checkpoint(block, x, row, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(block, x, row, part, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, row)
+                x = block(x, row, part)
         return x

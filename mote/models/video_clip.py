@@ -102,8 +102,11 @@ class VideoCLIP(nn.Module):
         features: Float[Tensor, "B T D"],
         routing: Float[Tensor, "*passes L N"] | None = None,
         gate: int | float | Float[Tensor, "B"] = 1.0,
+        depth: Float[Tensor, "L 2"] | None = None,
     ) -> Float[Tensor, "... B T D"]:
         """features + gate * h(features), with the experts merged by `routing` (None: uniformly).
+
+        depth: parts of layers to leave out in training, see `TemporalHead.forward`.
 
         R routings (R, L, E) give R results (R, B, T, D), in less time than R calls. Without a temporal head the
         features come back as they are, once. Raises ValueError as `TemporalHead.forward`.
@@ -112,7 +115,7 @@ class VideoCLIP(nn.Module):
             return features
         if routing is None:
             routing = self.routing(uniform_merge)
-        temporal = self.temporal(features, routing.to(features.device))
+        temporal = self.temporal(features, routing.to(features.device), depth)
         if isinstance(gate, Tensor):
             gate = gate[:, None, None]  # (B, 1, 1)
         return features + gate * temporal

@@ -52,7 +52,7 @@ from torch.nn import functional as F
 
 from mote.models.clip import ClassFeatures
 from mote.models.feature_maps import frame_maps
-from mote.models.routing import DEFAULT_TEMPERATURES, one_expert, random_merge, same_expert
+from mote.models.routing import DEFAULT_TEMPERATURES, draw_depth, one_expert, random_merge, same_expert
 from mote.models.video_clip import VideoCLIP
 from mote.regularizers.r_drop import symmetric_kl
 from mote.regularizers.weight_merging import anchor_loss
@@ -74,6 +74,7 @@ class VideoTask(nn.Module):
         merge_temperatures: set from which the merge temperature of each layer is drawn.
         r_drop_weight: alpha, >= 0; 0 runs no second pass.
         r_drop_temperature: > 0, divides the logits inside the KL.
+        drop_path: probability that a part of a temporal layer is left out of a step, see `draw_depth`; in [0, 1).
         long_tail: in the place of cross-entropy, see above; with maps, batches must have `frames`, and the tower be one
             of `feature_maps.frame_maps`.
 
@@ -100,6 +101,7 @@ class VideoTask(nn.Module):
         r_drop_weight: float = 0.0,
         r_drop_temperature: float = 1.0,
         long_tail: LongTailLoss | None = None,
+        drop_path: float = 0.0,
     ):
         super().__init__()
         if merged_weight < 0 or anchor_weight < 0 or r_drop_weight < 0:
@@ -119,6 +121,7 @@ class VideoTask(nn.Module):
         self.routing, self.merged = routing, merged
         self.route_temperature, self.merge_temperatures = route_temperature, tuple(merge_temperatures)
         self.r_drop_weight, self.r_drop_temperature = r_drop_weight, r_drop_temperature
+        self.drop_path = drop_path
 
     def class_text(self) -> Float[Tensor, "K D"]:
         """Class features as they are now; computed, with gradient, where the text tower is tuned."""
@@ -134,7 +137,7 @@ class VideoTask(nn.Module):
         Args:
             batch: `frames` or `features`, `label` (B,) int64 in 0..K-1 or `target` (B, K), which goes first, and
                 optionally `valid` (B,) bool.
-            generator: on the CPU; routing is drawn from it, once for the whole batch.
+            generator: on the CPU; routing and what `drop_path` leaves out are drawn from it, once for the whole batch.
         """
         text = self.class_text()
         features, attention = self.with_consistency(batch, text)
@@ -143,7 +146,10 @@ class VideoTask(nn.Module):
         draws = self.draw(generator)
         # All passes in one call of the head, (R, B, T, D).
         rows = torch.cat(list(draws.values())) if draws else None
-        passes = self.model.head(features)[None] if rows is None else self.model.head(features, rows)
+        layers = self.model.num_layers
+        depth = draw_depth(layers, self.drop_path, generator) if layers and self.drop_path else None
+        passes = self.model.head(features, rows, depth=depth)
+        passes = passes[None] if rows is None else passes
         of = dict(zip(draws or ("routed",), passes.split([len(draw) for draw in draws.values()] or 1), strict=True))
         routed, merged = of["routed"], of.get("merged", of["routed"])[0]
         logits = [self.model.classify(video, text) for video in routed]

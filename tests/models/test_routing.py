@@ -7,6 +7,7 @@ import torch
 
 from mote.models.routing import (
     DEFAULT_TEMPERATURES,
+    draw_depth,
     expert_weights,
     merge_temperatures,
     one_expert,
@@ -107,3 +108,16 @@ def test_the_smallest_arguments_are_taken_and_the_default_is_temperature_one():
     assert one_expert(1, 1, seeded()).tolist() == uniform_merge(1, 1).tolist() == [[1.0]]
     assert torch.equal(one_expert(50, 4, seeded()), one_expert(50, 4, seeded(), temperature=1.0))
     assert not torch.equal(one_expert(50, 4, seeded()), one_expert(50, 4, seeded(), temperature=0.5))
+
+
+def test_parts_of_layers_are_left_out_at_the_rate_and_the_rest_makes_up_for_them():
+    assert torch.equal(draw_depth(3, 0.0, seeded()), torch.ones(3, 2))
+    drawn = torch.stack([draw_depth(2, 0.3, generator) for generator in [seeded()] for _ in range(20_000)])
+    assert sorted(drawn.unique().tolist()) == pytest.approx([0, 1 / 0.7])
+    assert drawn.mean(0).flatten().tolist() == pytest.approx([1] * 4, abs=4 * (0.3 / 0.7 / 20_000) ** 0.5)
+    left_out = (drawn == 0).double().flatten(1)
+    together = (left_out.T @ left_out / 20_000).fill_diagonal_(0.09)  # parts are independent of one another
+    assert together.flatten().tolist() == pytest.approx([0.09] * 16, abs=0.01)
+    for rate in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="at least 0 and below 1"):
+            draw_depth(2, rate, seeded())

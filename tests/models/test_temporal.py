@@ -55,6 +55,27 @@ def test_two_routings_at_once_equal_two_calls():
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_parts_of_layers_are_scaled_or_left_out(checkpointing):
+    """Attention and experts by hand; what is left out has gradients, which are zero."""
+    head, features = make(), torch.randn(3, 5, 16)
+    head.gradient_checkpointing = checkpointing
+    routings = torch.stack([one_expert(2, 3, torch.Generator().manual_seed(seed)) for seed in (1, 2)])
+    depth = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    first, second = head.layers()
+    expected = []
+    for routing in routings:
+        x = features + head.position[:5]
+        x = x + 2 * first.attn(first.ln_1(x))
+        expected.append(x + 3 * second.mlp(second.ln_2(x), routing[1]))
+    found = head(features, routings, depth)
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-6, rtol=1e-6)
+    found.square().sum().backward()
+    assert (first.mlp.up_weight.grad == 0).all() and (second.attn.in_proj_weight.grad == 0).all()
+    assert first.attn.in_proj_weight.grad.abs().sum() > 0 and second.mlp.up_weight.grad.abs().sum() > 0
+    assert torch.equal(head(features, routings, torch.ones(2, 2)), head(features, routings))
+
+
 def test_frames_are_told_apart_by_the_position_embedding_only():
     head, features, order = make(), torch.randn(2, 5, 16), torch.tensor([4, 2, 0, 1, 3])
     routing = uniform_merge(2, 3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mote.models.routing import one_expert, random_merge
+from mote.models.routing import draw_depth, one_expert, random_merge
 from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
 from mote.tasks.video import VideoTask
@@ -425,3 +425,24 @@ def test_experts_are_drawn_at_the_temperature_that_is_set():
     draws = [task.draw(seeded(seed))["routed"][0] for seed in range(20)]
     assert all(torch.equal(draw, drawn(seed, 0.01)) for seed, draw in enumerate(draws))
     assert not all(torch.equal(draw, drawn(seed)) for seed, draw in enumerate(draws))
+
+
+@pytest.mark.parametrize("experts", [1, 3])
+def test_parts_of_layers_are_left_out_of_all_passes_of_a_step(experts):
+    """What is left out is drawn after the routings, so that nothing changes where nothing is left out."""
+    task, batch = make_task(experts=experts, drop_path=0.5), make_batch()
+    plain = make_task(experts=experts)
+    assert not torch.equal(task(batch, seeded(2))[0], plain(batch, seeded(2))[0])
+    generator = seeded(2)
+    draws = task.draw(generator)
+    depth = draw_depth(2, 0.5, generator)
+    assert set(depth.flatten().tolist()) == {0.0, 2.0}  # else this seed shows nothing
+    head = plain.model.temporal.forward
+    plain.model.temporal.forward = lambda features, routing, none: head(features, routing, depth)
+    expected, found = plain(batch, seeded(2)), task(batch, seeded(2))
+    assert torch.equal(expected[0], found[0]) and set(draws) == ({"routed", "merged"} if experts > 1 else set())
+    assert torch.equal(task.predict(batch), plain_prediction(task, batch))  # nothing is left out
+
+
+def plain_prediction(task, batch):
+    return task.model.classify(task.model.head(task.model.encode_frames(batch["frames"])), task.text)

@@ -112,7 +112,8 @@ RUNS = {  # name: YAML texts, of which later ones win; "eval NAME" first: that r
 data: {sampling: dense, stride: 2, difference: 1, crop_scale: [0.5, 0.75], flip: 0.25, grayscale: 0.125, workers: 1,
   decode_timeout: 30, interpolation: bilinear, resize: longest, fill: [1, 2, 3], mean: [0.25, 0.5, 0.75],
   std: [0.5, 0.25, 0.125]}
-model: {layers: 2, experts: 3, heads: 4, same_init: true, expert_part: separate, gradient_checkpointing: true}
+model: {layers: 2, experts: 3, heads: 4, drop_path: 0.25, same_init: true, expert_part: separate,
+  gradient_checkpointing: true}
 loss: {anchor: paper, anchor_weight: 0.25, merged: kl, merged_weight: 0.75, route_temperature: 2,
   merge_temperatures: [-2, 2]}
 mixing: {extent: spacetime}
@@ -255,6 +256,7 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "model.layers": {"video": lambda run: len(run.task.model.temporal.blocks)},
     "model.experts": {"video": made("TemporalHead", "num_experts")},
     "model.heads": {"video": made("TemporalHead", "num_heads")},
+    "model.drop_path": {"video": lambda run: run.task.drop_path},
     "model.same_init": {"video": given("ExpertFFN", "same_init")},
     "model.expert_part": {"video": given("ExpertFFN", "part")},
     "model.init": {"shards": same_weights("model", "*_weight")},
