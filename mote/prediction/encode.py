@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -19,14 +18,12 @@ from mote.files.tensor_hashes import sha256_tensors
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
 from mote.inference.pipeline import TIMEOUT, File
-from mote.parallel.accelerator import make_accelerator
-from mote.parallel.launch import has_company
 from mote.prediction.asked import EncodeRequest as Request
 from mote.prediction.asked import check_encoding, pace_of
 from mote.prediction.encodings import Encoded, FeaturePlan, has_text, write_text
 from mote.prediction.folder import open_folder
 from mote.prediction.pieces import by_sampling, by_time
-from mote.prediction.predict import load_for
+from mote.prediction.predict import launched, load_for, share_of
 from mote.prediction.write import Outcome, write_parts
 
 
@@ -40,11 +37,8 @@ def encode(request: Request, inputs: Sequence[Source] | None = None) -> int:
     """
     pace, inputs = pace_of(request), check_encoding(request) if inputs is None else inputs
     out = Path(request.out)
-    together = make_accelerator(cpu=not torch.cuda.is_available()) if has_company() else None
-    device, share = None, request.share
-    if together is not None:
-        device = together.device
-        share = share._replace(process=together.process_index, processes=together.num_processes)
+    together = launched()
+    device, share = None if together is None else together.device, share_of(request, together)
     model = load_video(request.model, backbone=request.backbone, templates=request.templates, device=device)
     plan = feature_plan(model, request, pace)
     open_folder(out, plan)

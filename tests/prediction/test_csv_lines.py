@@ -68,7 +68,7 @@ def test_the_best_names_and_times(tmp_path):
     table = []
     for one in rows:
         best = [cell for name, score in list(one.scores.items())[:2] for cell in (name, f"{score:.6f}")]
-        times = ["" if t is None else f"{t:g}" for t in (one.start, one.end)]
+        times = ["" if t is None else f"{t:.3f}" for t in (one.start, one.end)]
         table.append([one.path, *times, answer(one), *best, *[""] * (4 - len(best)), one.error or ""])
     head = ["path", "start", "end", "predicted", "top1", "top1_probability", "top2", "top2_probability", "error"]
     assert collected(tmp_path, plan(top=2, timed=True), rows) == expected(head, table)
