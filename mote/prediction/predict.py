@@ -133,7 +133,7 @@ def _into_folder(
 def write_missing(
     request: Request,
     plan: "Plan",
-    predictions: Callable[[list[str | Path]], "Iterator[Result]"],
+    predictions: Callable[[list[str | Path]], "Iterator[Result | None]"],
     files: Sequence[str | Path],
     share: Share,
     kind: str,

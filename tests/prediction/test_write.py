@@ -142,6 +142,19 @@ def test_an_input_of_many_rows_is_whole_or_not_there(tmp_path):
     ]
 
 
+def test_all_rows_of_an_input_are_written_before_the_next_one_is_worked_on(tmp_path):
+    def windows(inputs):
+        for one in inputs:
+            if one == "b":
+                assert collect(tmp_path / "out").missing == 1  # as after a kill here
+            yield from (Row(one, {"x": 1.0}, None, "x", float(i), i + 2.0) for i in range(3))
+            yield None
+
+    timed = plan(class_names=["x"], timed=True)
+    assert write_parts(windows, ["a", "b"], tmp_path / "out", timed, pace=Pace(rows=1)).now == 2
+    assert len(part_files(tmp_path / "out")) == 2 and collect(tmp_path / "out").missing == 0
+
+
 def test_nothing_is_predicted_where_nothing_can_be_written(tmp_path, monkeypatch):
     written(tmp_path / "out", INPUTS[:3])
     record_inputs(tmp_path / "out", INPUTS[:4], pa.array(INPUTS[:4]))
