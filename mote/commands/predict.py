@@ -45,7 +45,8 @@ def add(verbs: Verbs) -> None:
     )
     predict.add_argument("--workers", type=int, help="processes that decode videos (default: 2, for one video none)")
     predict.add_argument(
-        "--cache", help="folder of frame features that are kept (default: the user's, where the model is a large one)"
+        "--cache",
+        help="folder of frame features that are kept (default: the user's for a large model; none for timelines)",
     )
     predict.add_argument(
         "--engine", choices=["ray"], help="name on a Ray cluster (RAY_ADDRESS; pip install 'mote-video[ray]')"
@@ -77,7 +78,7 @@ def _add_timelines(predict: argparse.ArgumentParser) -> None:
 
 
 TIMELINE = ("every", "smooth", "vtt", "page", "live")  # options that --window brings
-ONE_ANSWER = {"clips": 1, "crops": 1, "faces": False, "workers": None, "cache": None, "engine": None}  # or takes away
+ONE_ANSWER = {"clips": 1, "crops": 1, "faces": False, "workers": None, "engine": None}  # or takes away
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -87,7 +88,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from mote.prediction.windows import cutting
 
     _check_options(arguments)
-    windows = arguments.window and cutting(arguments.window, arguments.every, arguments.smooth)
+    length = arguments.window
+    windows = None if length is None else cutting(length, arguments.every, arguments.smooth)
     request = Request(
         arguments.model,
         arguments.videos,

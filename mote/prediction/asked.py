@@ -43,9 +43,10 @@ class Request:
         out: folder of Parquet parts in the place of tables, see `write_parts`; what it holds is not done again.
         share: which of the files are done here; needs `out`.
         retry_failed: files that failed before are tried again; needs `out`.
-        cache: folder of frame features that are kept; None = as `evaluation.cache=auto`, see `cache_folder`.
-        cutting: timelines of videos that are cut so; None = one answer a file. They have one view, and neither workers,
-            nor a cache or an engine.
+        cache: folder of frame features that are kept; None = as `evaluation.cache=auto`, see `cache_folder`, and for
+            timelines none.
+        cutting: timelines of videos that are cut so; None = one answer a file. They have one view, and neither workers
+            nor an engine.
         vtt, page: of timelines: a file for one video, or a folder with a file for each.
         live: the place is a live stream, which is known of rtsp:// and its like, of cameras and of named pipes; "-" is
             then a video that comes in at the standard input, and http:// one that has no end.
@@ -147,15 +148,16 @@ def _check_written(request: Request) -> None:
 
 def _check_timelines(request: Request) -> None:
     """Raise ValueError for what timelines do not go with."""
-    if request.out is None:
-        if has_company():
-            raise ValueError("--window in several processes needs --out, a folder that they write into together")
-        return
-    if request.vtt is not None or request.page is not None:
+    if request.out is None and has_company():
+        raise ValueError("--window in several processes needs --out, a folder that they write into together")
+    if request.out is not None and (request.vtt is not None or request.page is not None):
         option = "--page" if request.vtt is None else "--vtt"
         raise ValueError(f"{option} does not go with --out; write it for single videos, without --out")
-    if is_watched(request):
-        raise ValueError("a live stream is watched once and --out does what is missing; write --csv, --json or --vtt")
+    given = {"--out": request.out, "--cache": request.cache}
+    option = next((name for name, value in given.items() if value is not None), None)
+    if option is not None and is_watched(request):
+        why = "a live stream is watched once, and nothing of it is done already"
+        raise ValueError(f"{option}: {why}; leave it out, and write --csv, --json or --vtt")
 
 
 def is_watched(request: Request) -> bool:

@@ -36,7 +36,8 @@ from mote.prediction.outputs import (
 )
 from mote.prediction.predict import decisive, launched, share_of, write_missing
 from mote.prediction.share import Share
-from mote.prediction.timeline import Timeline, score_file, windows_of
+from mote.prediction.timeline import Timeline, images_a_call, score_file, windows_of
+from mote.prediction.timeline_cache import TimelineCache
 from mote.prediction.windows import Cutting, Windows, shown
 from mote.reporting.timeline_page import ShownTimeline, clock, link_to, small, strip_times, write_timeline_page
 
@@ -50,6 +51,7 @@ class Setting:
     windows: Windows
     threshold: float
     smooth: float
+    cache: TimelineCache | None = None
 
     def facts(self, model: str) -> dict[str, object]:
         """What the numbers come from: settings, recipe, hashes, versions."""
@@ -120,12 +122,13 @@ def _into_folder(request: Request, setting: Setting, files: Sequence[str], share
     from mote.prediction.parts import Plan  # pyarrow is an extra
     from mote.prediction.timeline_parts import WindowRow, window_rows
 
-    def rows_of(missing: list[str | Path]) -> Iterator[WindowRow]:
+    def rows_of(missing: list[str | Path]) -> Iterator[WindowRow | None]:
         off = None if len(missing) > 1 and share.process == 0 else True
         with all_cores(setting.classifier.device) as ordered_map:
             for file in tqdm(missing, unit="video", disable=off):
                 found = _timeline(str(file), setting, ordered_map, None)
                 yield from window_rows(file, found, setting.names, least)
+                yield None
 
     least = setting.threshold
     settings = decisive(setting.classifier, setting.names, request.views, least or None)
@@ -164,7 +167,10 @@ def setting_of(request: Request, device: torch.device | None = None) -> Setting:
     threshold = 0.0
     if request.threshold is not None:
         threshold = read_threshold(request.threshold, lambda: classifier.hashes(names), clips=1, crops=1)
-    return Setting(classifier, names, windows_of(classifier, length, step), threshold, smooth)
+    cache = None
+    if request.cache is not None:
+        cache = TimelineCache(Path(request.cache), classifier, images_a_call(classifier))
+    return Setting(classifier, names, windows_of(classifier, length, step), threshold, smooth, cache)
 
 
 def _timeline(
@@ -191,7 +197,9 @@ def _timeline(
         return look
 
     try:
-        for window in score_file(file, setting.classifier, setting.names, setting.windows, ordered_map, begin):
+        for window in score_file(
+            file, setting.classifier, setting.names, setting.windows, ordered_map, begin, setting.cache
+        ):
             scored.append(window)
             bar.update()
     except DecodeError as error:

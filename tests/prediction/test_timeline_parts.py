@@ -111,8 +111,9 @@ def test_the_verb_writes_the_same_with_and_without_a_folder(videos, capsys):
 def test_what_does_not_go_with_a_folder_is_one_line(videos, capsys, monkeypatch):
     words = ["predict", "tiny", "--labels", LABELS, "--window", "1s", "--out", "out"]
     assert "--vtt does not go with --out" in fails(capsys, *words, "videos", "--vtt", "x")
-    assert "a live stream is watched once" in fails(capsys, *words, "rtsp://camera/1")
-    assert "--cache does not go with --window" in fails(capsys, *words, "videos", "--cache", "c")
+    assert "--out: a live stream is watched once" in fails(capsys, *words, "rtsp://camera/1")
+    assert "--cache: a live stream" in fails(capsys, *words[:-2], "rtsp://camera/1", "--cache", "c")
+    assert "--workers does not go with --window" in fails(capsys, *words, "videos", "--workers", "1")
     assert "--csv and --json are in the place of --out" in fails(capsys, *words, "videos", "--csv", "x.csv")
     assert "--top does not go with --window" in fails(capsys, *words[:-2], "videos", "--top", "2")
     assert "--part needs --out" in fails(capsys, *words[:-2], "videos", "--part", "1/2")
