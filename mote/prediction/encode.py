@@ -65,15 +65,16 @@ def _say(out: Path, found: Outcome) -> None:
         print(f"mote: {found.failed} videos have no features; --retry-failed tries them again", file=sys.stderr)
 
 
-def _with_words(rows: Iterator[Encoded], count: int, shown: bool) -> Iterator[Encoded]:
+def _with_words(rows: Iterator[Encoded | None], count: int, shown: bool) -> Iterator[Encoded | None]:
     """The rows; each video moves a bar on, and each failure is said."""
     with tqdm(total=count, unit="video", disable=None if shown and count > 1 else True) as bar:
         before: File | None = None
         for row in rows:
-            bar.update(row.path != before)
-            before = row.path
-            if row.error is not None:
-                bar.write(f"mote: skipped: {row.error}", file=sys.stderr)
+            if row is not None:
+                bar.update(row.path != before)
+                before = row.path
+                if row.error is not None:
+                    bar.write(f"mote: skipped: {row.error}", file=sys.stderr)
             yield row
 
 
@@ -121,7 +122,7 @@ def text_hash(model: VideoClassifier) -> str | None:
 
 def _rows(
     model: VideoClassifier, files: Sequence[File], request: Request, pace: tuple[float, float] | None
-) -> Iterator[Encoded]:
+) -> Iterator[Encoded | None]:
     if pace is not None:
         return by_time(model, files, pace, request.level)
     options = {"load": load_for(len(files), request.workers), "cache": request.cache or "auto", "timeout": TIMEOUT}
