@@ -30,8 +30,7 @@ from mote.prediction.asked import EncodeRequest, Request, check_request
 from mote.prediction.share import Share
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
+    from mote.parallel.accelerator import Accelerator
     from mote.prediction.parts import Plan, Result
 
 NONE = "none of these"

@@ -90,7 +90,9 @@ def segment_table(timelines: Sequence[VideoTimeline]) -> pa.Table:
             rows.append((path, None, None, None, None, as_text(found.error)))
         rows += [(path, s.start, s.end, s.name and as_text(s.name), s.score, None) for s in found.segments]
     columns = zip(*rows, strict=True) if rows else ((),) * len(SEGMENTS)
-    return pa.table([pa.array(cells, kind) for cells, kind in zip(columns, SEGMENTS.types, strict=True)], SEGMENTS)
+    return pa.table(
+        [pa.array(cells, kind) for cells, kind in zip(columns, SEGMENTS.types, strict=True)], schema=SEGMENTS
+    )
 
 
 def _highest(scores: pa.Array) -> np.ndarray:
