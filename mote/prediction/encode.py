@@ -23,7 +23,7 @@ from mote.prediction.asked import check_encoding, pace_of
 from mote.prediction.encodings import Encoded, FeaturePlan, has_text, write_text
 from mote.prediction.folder import open_folder
 from mote.prediction.pieces import by_sampling, by_time
-from mote.prediction.predict import launched, load_for, share_of
+from mote.prediction.predict import exit_code, launched, load_for, share_of
 from mote.prediction.write import Outcome, write_parts
 
 
@@ -55,7 +55,7 @@ def encode(request: Request, inputs: Sequence[Source] | None = None) -> int:
         retry_failed=request.retry_failed,
     )
     _say(out, found)
-    return int(found.failed > 0)
+    return exit_code(found, share)
 
 
 def _say(out: Path, found: Outcome) -> None:

@@ -32,6 +32,7 @@ from mote.prediction.share import Share
 if TYPE_CHECKING:
     from mote.parallel.accelerator import Accelerator
     from mote.prediction.parts import Plan, Result
+    from mote.prediction.write import Outcome
 
 NONE = "none of these"
 TOP = 5  # names that are printed
@@ -147,7 +148,12 @@ def write_missing(
         print(f"{out}: {what}; mote collect {shlex.quote(str(out))} makes one table of all")
     if done.failed:
         print(f"mote: {done.failed} of {done.own} {kind}s have no result", file=sys.stderr)
-    return int(done.failed > 0)
+    return exit_code(done, share)
+
+
+def exit_code(done: "Outcome", share: Share) -> int:
+    """1 where an input of this process failed; but 0 in a launch, which ends all processes when one of them says 1."""
+    return int(done.failed > 0 and share.processes == 1)
 
 
 def decisive(model: Namer, names: Sequence[str], views: Views, threshold: float | None) -> dict[str, object]:
