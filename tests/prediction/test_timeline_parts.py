@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def videos() -> Path:
     """Three videos of different lengths, and one that is none."""
-    for place, name in enumerate(("a.mp4", "deep/a.mp4", "c d.mp4", "z.mp4")):
+    for place, name in enumerate(("a.mp4", "deep/a.mp4", "b d.mp4", "z.mp4")):
         file = Path("videos") / name
         file.parent.mkdir(exist_ok=True, parents=True)
         frames = numbered_frames(50 + 20 * place)
