@@ -46,7 +46,7 @@ class WindowRow:
         """Most probable first, made when it is asked for: long videos have many windows."""
         if self.window is None:
             return {}
-        order = np.argsort(-self.window.scores, kind="stable").tolist()
+        order: list[int] = np.argsort(-self.window.scores, kind="stable").tolist()
         values: list[float] = self.window.scores.tolist()
         return {self.names[k]: values[k] for k in order}
 
