@@ -4,6 +4,7 @@ A user's mistake is one line on stderr and exit code 2; `--traceback` shows wher
 """
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -53,6 +54,8 @@ MORE = (
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb and exit: 0 done, 1 done but some files were bad, 2 the user's mistake."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files keep their bytes, as in tables
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch: of a process that died we say one line
     parser = _parser()
     complete(parser)

@@ -1,6 +1,6 @@
 """A model that needs no torch: scores that are a function of the input's name; and a process that writes them.
 
-python stand_in_predictions.py OUT LIST PART SECONDS    # a list of names, its part i/n, seconds an input
+python stand_in_predictions.py OUT LIST PART SECONDS KIND   # a list of names, its part i/n, seconds an input
 """
 
 import hashlib
@@ -10,8 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from mote.prediction.merging import Scored, merged
+from mote.prediction.outputs import VideoTimeline
 from mote.prediction.parts import Pace, Plan
 from mote.prediction.share import parse_share
+from mote.prediction.timeline_parts import WindowRow, window_rows
 from mote.prediction.write import write_parts
 
 NAMES = ["red star", 'a "quoted", name', "grün", "blue ball"]
@@ -53,10 +58,32 @@ def predictions_of(inputs: list[str | Path], seconds: float = 0.0) -> Iterator[R
         yield row(one)
 
 
+def timeline(one: str | Path) -> VideoTimeline:
+    """Windows of 2 s, one every 0.5 s, up to twenty; one input in ten fails."""
+    if (error := row(one).error) is not None:
+        return VideoTimeline(str(one), error)
+    digest = hashlib.sha256(str(one).encode("utf-8", "surrogateescape")).digest()
+    rng = np.random.default_rng(list(digest))
+    windows = [Scored(k / 2, k / 2 + 2, rng.dirichlet(np.ones(len(NAMES)))) for k in range(1 + digest[1] % 20)]
+    segments = list(merged(windows, NAMES, threshold=THRESHOLD, step=0.5))
+    return VideoTimeline(str(one), windows=windows, segments=segments)
+
+
+def timelines_of(inputs: list[str | Path], seconds: float = 0.0) -> Iterator[WindowRow]:
+    for one in inputs:
+        for window in window_rows(one, timeline(one), NAMES, THRESHOLD):
+            if seconds:
+                time.sleep(seconds / 10)
+            yield window
+
+
+THRESHOLD = 0.4
+KINDS = {"clips": (predictions_of, plan()), "timelines": (timelines_of, plan(timed=True))}
+
+
 if __name__ == "__main__":
-    out, listed, part, seconds = sys.argv[1:]
+    out, listed, part, seconds, kind = sys.argv[1:]
+    rows_of, plan_ = KINDS[kind]
     names = Path(listed).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     pace = Pace(rows=7, seconds=0.1)
-    write_parts(
-        lambda inputs: predictions_of(inputs, float(seconds)), names, out, plan(), share=parse_share(part), pace=pace
-    )
+    write_parts(lambda inputs: rows_of(inputs, float(seconds)), names, out, plan_, share=parse_share(part), pace=pace)

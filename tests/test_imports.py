@@ -201,7 +201,6 @@ COVERED = {  # by the test file of another module
     "inference/threshold.py": "evaluation/test_unknown.py",
     "commands/encode.py": "prediction/test_encode.py",
     "prediction/asked.py": "test_start_up.py",
-    "prediction/encodings.py": "prediction/test_encode.py",
     "prediction/labels.py": "prediction/test_fit.py",
     "prediction/pieces.py": "prediction/test_encode.py",
     "prediction/predict.py": "commands/test_cli.py",

@@ -31,8 +31,8 @@ class Row(NamedTuple):
     scores: dict[str, float]
     error: None = None
     name: str | None = None
-    start: None = None
-    end: None = None
+    start: float | None = None
+    end: float | None = None
 
 
 def stand_in(classes: list[str]) -> Iterator[Row]:

@@ -22,8 +22,11 @@ def add(verbs: Verbs) -> None:
         ),
     )
     collect.add_argument("folder", help="what `mote predict --out` wrote (pip install 'mote-video[parquet]')")
-    collect.add_argument("--csv", help="write the table here, as `mote predict --csv` does")
-    collect.add_argument("--parquet", help="write the table here, with the columns of the parts")
+    collect.add_argument("--csv", help="write the table here, as `mote predict --csv` does, with --window too")
+    collect.add_argument(
+        "--parquet",
+        help="write the table here, with the columns of the parts; of timelines segments, with windows beside",
+    )
     what = "files, folders or lists that have to be there, in order (default: all that the folder was ever asked for)"
     collect.add_argument("--inputs", nargs="+", metavar="PLACE", help=what)
 

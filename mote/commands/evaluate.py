@@ -163,11 +163,9 @@ def _evaluate(entry: "Entry", out: Path, union: str | None) -> None:
 
 def _timelines(entry: "Entry", arguments: argparse.Namespace, out: Path) -> int:
     from mote.inference.threshold import check_threshold
-    from mote.prediction.windows import seconds
+    from mote.prediction.windows import cutting
 
-    for option in ("window", "every", "smooth"):
-        if (given := getattr(arguments, option)) is not None:
-            seconds(given, f"--{option}")
+    cut = cutting(arguments.window, arguments.every, arguments.smooth)
     if arguments.threshold is not None:
         check_threshold(arguments.threshold)
     if (listed := entry.config.evaluation.manifest) is not None and not Path(listed).exists():
@@ -175,13 +173,12 @@ def _timelines(entry: "Entry", arguments: argparse.Namespace, out: Path) -> int:
     import_for(*entry.source)
     from mote.inference.contract import as_asked, check_named
     from mote.inference.loading import load_video
-    from mote.prediction.evaluate_timelines import Cutting, evaluate_timelines, for_timelines
+    from mote.prediction.evaluate_timelines import evaluate_timelines, for_timelines
 
     source, config, named, own = entry
     classifier = as_asked(load_video(source.model, backbone=source.backbone), config, named)
     check_named(classifier, config, own, named)
-    cutting = Cutting(arguments.window, arguments.every, arguments.smooth, arguments.threshold)
-    summary = evaluate_timelines(classifier, for_timelines(config, named), cutting, out)
+    summary = evaluate_timelines(classifier, for_timelines(config, named), cut, out, arguments.threshold)
     numbers = ", ".join(
         f"{name} at tIoU {threshold:g}: {100 * value:.1f} %"
         for key, name in (("f1", "F1"), ("map", "mAP"))

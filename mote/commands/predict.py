@@ -18,6 +18,7 @@ def add(verbs: Verbs) -> None:
             "mote predict runs/a videos --csv answers.csv",
             "mote predict runs/a long.mp4 --window 2s --page long.html",
             "mote predict runs/a videos --out named --part 1/4",
+            "mote predict runs/a films --window 2s --out timelines",
         ),
     )
     predict.add_argument("model", help=MODEL_HELP)
@@ -44,7 +45,8 @@ def add(verbs: Verbs) -> None:
     )
     predict.add_argument("--workers", type=int, help="processes that decode videos (default: 2, for one video none)")
     predict.add_argument(
-        "--cache", help="folder of frame features that are kept (default: the user's, where the model is a large one)"
+        "--cache",
+        help="folder of frame features that are kept (default: the user's for a large model; none for timelines)",
     )
     predict.add_argument(
         "--engine", choices=["ray"], help="name on a Ray cluster (RAY_ADDRESS; pip install 'mote-video[ray]')"
@@ -76,28 +78,18 @@ def _add_timelines(predict: argparse.ArgumentParser) -> None:
 
 
 TIMELINE = ("every", "smooth", "vtt", "page", "live")  # options that --window brings
-ONE_ANSWER = {"clips": 1, "crops": 1, "faces": False, "top": None, "workers": None, "cache": None}
-ONE_ANSWER |= {"engine": None, "out": None, "part": "1/1", "retry_failed": False}  # options of one answer a file
+ONE_ANSWER = {"clips": 1, "crops": 1, "faces": False, "workers": None, "engine": None}  # or takes away
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    if arguments.window is not None:
-        return _timelines(arguments)
-    if given := [name for name in TIMELINE if getattr(arguments, name)]:
-        raise ValueError(f"--{given[0]} is for timelines; say with --window how long their windows are")
     from mote.inference.asked import Views
-    from mote.prediction.asked import Request, check_request
+    from mote.prediction.asked import Request, check_request, is_watched
     from mote.prediction.share import parse_share
+    from mote.prediction.windows import cutting
 
-    share = parse_share(arguments.part)
-    if arguments.out is None and (arguments.part != "1/1" or arguments.retry_failed):
-        raise ValueError(
-            f"{'--retry-failed' if arguments.retry_failed else '--part'} needs --out, a folder to write into"
-        )
-    if arguments.out is not None and (arguments.csv or arguments.json):
-        raise ValueError("--csv and --json are in the place of --out; make tables of its folder by `mote collect`")
-    if arguments.top is not None and arguments.top < 1:
-        raise ValueError(f"--top {arguments.top}: expected a number of names from 1 on")
+    _check_options(arguments)
+    length = arguments.window
+    windows = None if length is None else cutting(length, arguments.every, arguments.smooth)
     request = Request(
         arguments.model,
         arguments.videos,
@@ -113,46 +105,44 @@ def _run(arguments: argparse.Namespace) -> int:
         cache=arguments.cache,
         engine=arguments.engine,
         out=arguments.out,
-        share=(share.number, share.jobs),
+        share=parse_share(arguments.part),
         retry_failed=arguments.retry_failed,
-    )
-    files = check_request(request)
-    import_for(request.model, request.backbone)
-    from mote.prediction.predict import predict
-
-    return predict(request, files)
-
-
-def _timelines(arguments: argparse.Namespace) -> int:
-    if given := [name for name, value in ONE_ANSWER.items() if getattr(arguments, name) != value]:
-        option = given[0].replace("_", "-")
-        raise ValueError(f"--{option} does not go with --window, whose windows are scored one by one, each as one view")
-    from mote.datasets.sources import find_sources
-    from mote.prediction.asked import TimelineRequest, check_timelines, is_watched
-
-    request = TimelineRequest(
-        arguments.model,
-        arguments.videos,
-        window=arguments.window,
-        every=arguments.every,
-        class_names=class_names(arguments),
-        templates=arguments.templates,
-        backbone=arguments.backbone,
-        smooth=arguments.smooth,
-        threshold=arguments.threshold,
-        csv_file=arguments.csv,
-        json_file=arguments.json,
+        cutting=windows,
         vtt=arguments.vtt,
         page=arguments.page,
         live=arguments.live,
     )
-    check_timelines(request)
-    files = None if is_watched(request) else [str(file) for file in find_sources(request.places)]
+    files = check_request(request)
     import_for(request.model, request.backbone)
-    if files is None:
+    if windows is None:
+        from mote.prediction.predict import predict
+
+        return predict(request, files)
+    if is_watched(request):
         from mote.prediction.live_verb import predict_live
 
         return predict_live(request)
     from mote.prediction.timeline_verb import predict_timelines
 
     return predict_timelines(request, files)
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for options that do not go together."""
+    if arguments.window is None:
+        if given := [name for name in TIMELINE if getattr(arguments, name)]:
+            raise ValueError(f"--{given[0]} is for timelines; say with --window how long their windows are")
+    else:
+        without = ONE_ANSWER if arguments.out else {**ONE_ANSWER, "top": None}
+        if given := [name for name, value in without.items() if getattr(arguments, name) != value]:
+            raise ValueError(
+                f"--{given[0]} does not go with --window, whose windows are scored one by one, each as one view"
+            )
+    if arguments.out is None and (arguments.part != "1/1" or arguments.retry_failed):
+        raise ValueError(
+            f"{'--retry-failed' if arguments.retry_failed else '--part'} needs --out, a folder to write into"
+        )
+    if arguments.out is not None and (arguments.csv or arguments.json):
+        raise ValueError("--csv and --json are in the place of --out; make tables of its folder by `mote collect`")
+    if arguments.top is not None and arguments.top < 1:
+        raise ValueError(f"--top {arguments.top}: expected a number of names from 1 on")

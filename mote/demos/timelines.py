@@ -29,8 +29,9 @@ from mote.files.provenance import versions
 from mote.files.writing import csv_text, refuse_filled, write_atomic, write_together
 from mote.inference.loading import load_video
 from mote.parallel.accelerator import make_accelerator
-from mote.prediction.evaluate_timelines import Cutting, evaluate_timelines
+from mote.prediction.evaluate_timelines import evaluate_timelines
 from mote.prediction.timeline_verb import Request, predict_timelines
+from mote.prediction.windows import cutting
 from mote.reporting.page import Section, percent, text_table, write_page
 
 COUNTS = {"unseen_pairs": 0, "unseen_objects": 0}  # splits that are not needed
@@ -106,7 +107,7 @@ def _scored(run: Path, segments: Path, threshold: Path, folder: Path) -> list[Ro
         name = f"timelines{'_smooth' if smooth else ''}{'_threshold' if limit else ''}"
         overrides = [f"evaluation.manifest={json.dumps(str(segments))}", f"evaluation.name={name}"]
         config = load_config([run / "config.yaml"], overrides)
-        found = evaluate_timelines(classifier, config, Cutting(CLIP, STEP, smooth, limit), folder / "evaluations")
+        found = evaluate_timelines(classifier, config, cutting(CLIP, STEP, smooth), folder / "evaluations", limit)
         rows.append({"name": name, "smooth": smooth, **found})
     return rows
 
@@ -121,7 +122,9 @@ def _report(
     write_together({out / "results.json": json.dumps(results, indent=1), out / "table.txt": text + "\n"})
     video = segments.parent / "0000.mp4"
     page = video.with_suffix(".html")
-    request = Request(str(run), [str(video)], CLIP, every=STEP, smooth=SMOOTH, threshold=str(threshold), page=str(page))
+    request = Request(
+        str(run), [str(video)], threshold=str(threshold), cutting=cutting(CLIP, STEP, SMOOTH), page=str(page)
+    )
     with redirect_stdout(io.StringIO()):
         predict_timelines(request)
     listed = rows[0]

@@ -108,24 +108,24 @@ def cache_folder(cache: str | None, classifier: Encoder) -> Path | None:
 
 def open_cache(folder: Path, classifier: Encoder, dataset: VideoDataset) -> FeatureCache:
     """The part of a cache folder for this tower, this precision and machine, and this way of cutting views."""
+    views = {"clips": dataset.num_clips, "crops": dataset.num_crops, "frames": dataset.num_frames}
+    facts = tower_facts(classifier, dataset.decoder, dataset.preprocessing)
+    pictures = "distinct, as a player shows them"
+    return FeatureCache(folder, namespace_key(**facts, **views, size=dataset.size, pictures=pictures))
+
+
+def tower_facts(classifier: Encoder, decoder: str, preprocessing: Preprocessing) -> dict[str, str]:
+    """What decides the features of pictures: tower, precision, machine, software, how pixels are prepared."""
     found = versions()
-    decoder = f"av {found['av']}" if dataset.decoder == "pyav" else f"{dataset.decoder} {found[dataset.decoder]}"
-    return FeatureCache(
-        folder,
-        namespace_key(
-            weights=sha256_tensors(classifier.model.visual.state_dict()),
-            architecture=_architecture(classifier.model.visual),
-            pixels=_pixels(classifier.model, dataset.preprocessing),
-            size=dataset.size,
-            clips=dataset.num_clips,
-            crops=dataset.num_crops,
-            frames=dataset.num_frames,
-            pictures="distinct, as a player shows them",
-            precision=classifier.precision,
-            device=_machine(classifier.device),
-            software=f"mote {found['mote']}, torch {found['torch']}, open_clip {found['open_clip']}, {decoder}",
-        ),
-    )
+    reader = f"av {found['av']}" if decoder == "pyav" else f"{decoder} {found[decoder]}"
+    return {
+        "weights": sha256_tensors(classifier.model.visual.state_dict()),
+        "architecture": _architecture(classifier.model.visual),
+        "pixels": _pixels(classifier.model, preprocessing),
+        "precision": classifier.precision,
+        "device": _machine(classifier.device),
+        "software": f"mote {found['mote']}, torch {found['torch']}, open_clip {found['open_clip']}, {reader}",
+    }
 
 
 def keep_class_features(folder: Path, classifier: Encoder, labels: Sequence[str]) -> None:
@@ -155,7 +155,7 @@ def keep_class_features(folder: Path, classifier: Encoder, labels: Sequence[str]
         if row is not None:
             classifier.class_features[key] = torch.from_numpy(row[0]).to(classifier.device)
         else:
-            _keep(cache, name, classifier.text_features(labels)[None].cpu())
+            keep(cache, name, classifier.text_features(labels)[None].cpu())
 
 
 def indices_rule(dataset: VideoDataset) -> str:
@@ -202,7 +202,7 @@ def frame_features(
             if strict:
                 raise features
         elif row is None and cache is not None and key is not None and key == _key(cache, dataset, index):
-            cache = _keep(cache, key, features)  # else the file changed after its key was found, before it was read
+            cache = keep(cache, key, features)  # else the file changed after its key was found, before it was read
         yield features
 
 
@@ -257,7 +257,7 @@ def error_of(cause: str, dataset: VideoDataset) -> Unusable | None:
     return NoFaceError(f"{path}: {why}") if why == NO_FACE else DecodeError(path, dataset.decoder, why)
 
 
-def _keep(cache: FeatureCache, key: str, features: Float[Tensor, "V T D"]) -> FeatureCache | None:
+def keep(cache: FeatureCache, key: str, features: Float[Tensor, "V T D"]) -> FeatureCache | None:
     """Put an entry; where the cache cannot be written, say so and go on without it."""
     try:
         cache.put(key, features.numpy())

@@ -19,7 +19,7 @@ from mote.inference.threshold import check_threshold
 from mote.parallel.launch import has_company
 from mote.prediction.outputs import check_webvtt
 from mote.prediction.share import ALL, Share
-from mote.prediction.windows import Level, seconds
+from mote.prediction.windows import Cutting, Level, cutting, seconds
 
 NO_NAMES = "this model has no classes of its own; give the labels to choose among"
 
@@ -35,15 +35,21 @@ class Request:
         templates, backbone: see `mote.load`.
         views: how often each file is looked at; images have one view.
         top: names printed for each file, or kept in `out`; None = 5 printed, all kept.
-        threshold: a probability, or a result file that holds one (see `read_threshold`); a file whose best name does
-            not reach it is answered "none of these".
-        csv_file, json_file: where all scores are written.
+        threshold: a probability, or a result file that holds one (see `read_threshold`); what no name reaches it in is
+            answered "none of these".
+        csv_file, json_file: where all scores are written; of timelines see `write_tables`.
         workers: processes that decode videos; 0 = this one; None = `WORKERS`, fewer for few videos.
         engine: "ray" for the machines of a Ray cluster, see `name_with_ray`; None = this process, or those of a launch.
         out: folder of Parquet parts in the place of tables, see `write_parts`; what it holds is not done again.
-        share: job i of n, which takes its share of the files, see `Share`; needs `out`.
+        share: which of the files are done here; needs `out`.
         retry_failed: files that failed before are tried again; needs `out`.
-        cache: folder of frame features that are kept; None = as `evaluation.cache=auto`, see `cache_folder`.
+        cache: folder of frame features that are kept; None = as `evaluation.cache=auto`, see `cache_folder`, and for
+            timelines none.
+        cutting: timelines of videos that are cut so; None = one answer a file. They have one view, and neither workers
+            nor an engine.
+        vtt, page: of timelines: a file for one video, or a folder with a file for each.
+        live: the place is a live stream, which is known of rtsp:// and its like, of cameras and of named pipes; "-" is
+            then a video that comes in at the standard input, and http:// one that has no end.
     """
 
     model: str
@@ -60,41 +66,9 @@ class Request:
     cache: str | None = None
     engine: str | None = None
     out: str | None = None
-    share: tuple[int, int] = (1, 1)
+    share: Share = ALL
     retry_failed: bool = False
-
-
-@dataclass(frozen=True)
-class TimelineRequest:
-    """What `mote predict` with `--window` is asked for.
-
-    Args:
-        model: a video model, see `mote.load`.
-        places: video files, or folders that are searched for them.
-        window, every: lengths of time as texts, see `seconds`; every: None = half a window.
-        class_names: names to choose among; None = the model's own.
-        templates, backbone: see `mote.load`.
-        smooth: width of the moving average over the scores of windows, as a text; None = none.
-        threshold: a probability, or a result file that holds one, see `read_threshold`; parts of a video where the best
-            name does not reach it are "none of these".
-        csv_file: where segments are written; the windows go into a second file beside it, NAME.windows.csv.
-        json_file: where segments, windows and provenance are written.
-        vtt, page: a file for one video, or a folder with a file for each.
-        live: the place is a live stream, which is known of rtsp:// and its like, of cameras and of named pipes; "-" is
-            then a video that comes in at the standard input, and http:// one that has no end.
-    """
-
-    model: str
-    places: Sequence[str]
-    window: str
-    every: str | None = None
-    class_names: list[str] | None = None
-    templates: str | None = None
-    backbone: str | None = None
-    smooth: str | None = None
-    threshold: str | None = None
-    csv_file: str | None = None
-    json_file: str | None = None
+    cutting: Cutting | None = None
     vtt: str | None = None
     page: str | None = None
     live: bool = False
@@ -139,45 +113,57 @@ class EncodeRequest:
 def check_request(request: Request) -> Sequence[Source]:
     """The files of a request to `mote predict`, and whatever is wrong with the request that can be told already.
 
+    There are none where a live stream is watched, see `is_watched`.
+
     Raises:
         ValueError, FileNotFoundError: unknown model, no class names, no such file, a threshold of something else.
     """
+    _check_written(request)
+    if request.cutting is not None:
+        _check_timelines(request)
+    if request.views.faces:
+        check_installed()
+    if request.engine is not None:
+        check_extra("ray", ("ray",), f"--engine {request.engine}")
+    kind = _check_model(request)
+    if kind == "autoencoder":
+        raise ValueError(f"{request.model}: an autoencoder names nothing; use mote sample or mote eval")
+    if is_watched(request):
+        return []
+    return find_sources(request.places, "video" if kind == "video" else "image")
+
+
+def _check_written(request: Request) -> None:
+    """Raise ValueError for files that cannot be written, or not beside one another."""
     written = [Path(file) for file in (request.csv_file, request.json_file) if file]
     if folders := [file for file in written if file.is_dir()]:
         raise ValueError(f"{folders[0]}: is a folder; --csv and --json take the name of a file")
     if len({os.path.abspath(file) for file in written}) < len(written):
         raise ValueError(f"{written[0]}: --csv and --json name the same file; give each its own")
-    if request.views.faces:
-        check_installed()
-    if request.engine is not None:
-        check_extra("ray", ("ray",), f"--engine {request.engine}")
-    if request.out is not None:
-        from mote.prediction import arrow  # noqa: F401  # a missing package is said here
-    kind = _check_model(request)
-    if kind == "autoencoder":
-        raise ValueError(f"{request.model}: an autoencoder names nothing; use mote sample or mote eval")
-    return find_sources(request.places, "video" if kind == "video" else "image")
-
-
-def check_timelines(request: TimelineRequest) -> tuple[float, float, float]:
-    """Seconds of a window, from one to the next, and of the moving average; and whatever can be told to be wrong.
-
-    Raises:
-        ValueError, FileNotFoundError: as `check_request`.
-    """
-    length = seconds(request.window, "--window")
-    step = length / 2 if request.every is None else seconds(request.every, "--every")
-    smooth = 0.0 if request.smooth is None else seconds(request.smooth, "--smooth")
-    if has_company():
-        raise ValueError("--window works in one process; start it without a launcher, once for each part of the videos")
     if request.vtt is not None:
         check_webvtt()
-    _check_model(request, video=True)
-    return length, step, smooth
+    if request.out is not None:
+        from mote.prediction import arrow  # noqa: F401  # a missing package is said here
 
 
-def is_watched(request: TimelineRequest) -> bool:
+def _check_timelines(request: Request) -> None:
+    """Raise ValueError for what timelines do not go with."""
+    if request.out is None and has_company():
+        raise ValueError("--window in several processes needs --out, a folder that they write into together")
+    if request.out is not None and (request.vtt is not None or request.page is not None):
+        option = "--page" if request.vtt is None else "--vtt"
+        raise ValueError(f"{option} does not go with --out; write it for single videos, without --out")
+    given = {"--out": request.out, "--cache": request.cache}
+    option = next((name for name, value in given.items() if value is not None), None)
+    if option is not None and is_watched(request):
+        why = "a live stream is watched once, and nothing of it is done already"
+        raise ValueError(f"{option}: {why}; leave it out, and write --csv, --json or --vtt")
+
+
+def is_watched(request: Request) -> bool:
     """Whether a live stream is among the places; `-` is one only where the request says so."""
+    if request.cutting is None:
+        return False
     from mote.datasets.decoding.live import is_live  # loads PyAV
 
     return request.live or any(place != "-" and is_live(place) for place in request.places)
@@ -231,16 +217,15 @@ def pace_of(request: EncodeRequest) -> tuple[float, float] | None:
         raise ValueError("--workers and --cache do not go with --window and --every, which decode one video at a time")
     if views.clips != 1:
         raise ValueError("--clips does not go with --window and --every: each window is one view")
-    step = None if every is None else seconds(every, "--every")
     if window is None:
-        assert step is not None
-        return step, step
-    length = seconds(window, "--window")
-    return length, length / 2 if step is None else step
+        assert every is not None
+        return (step := seconds(every, "--every")), step
+    return cutting(window, every)[:2]
 
 
-def _check_model(request: Request | TimelineRequest, *, video: bool = False) -> str:
+def _check_model(request: Request) -> str:
     """The kind of the model, see `check_model`; also its templates, names and threshold."""
+    video = request.cutting is not None
     kind = check_model(request.model, backbone=request.backbone, templates=request.templates, video=video)
     if request.templates is not None:
         read_templates(request.templates)
@@ -251,6 +236,6 @@ def _check_model(request: Request | TimelineRequest, *, video: bool = False) -> 
     return kind
 
 
-def _is_plain(request: Request | TimelineRequest) -> bool:
+def _is_plain(request: Request) -> bool:
     """Whether the model is a CLIP as it is, which has no classes of its own."""
     return place_of(request.model, None, request.backbone) == "backbone"

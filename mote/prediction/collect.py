@@ -8,16 +8,18 @@ at a time, and memory does not grow with their number.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from mote.files.addresses import public_name
-from mote.files.writing import replacing
+from mote.files.writing import csv_text, replacing, replacing_together
 from mote.prediction.arrow import pa, pc, pq
 from mote.prediction.csv_lines import header, lines
 from mote.prediction.folder import recorded_inputs, stored_plan
+from mote.prediction.outputs import SEGMENT_COLUMNS, segment_rows, windows_file
 from mote.prediction.parts import REPEATED, Plan, as_text, from_text, part_files, read_part
+from mote.prediction.timeline_parts import SEGMENTS, segment_table, timelines_in
 
 CELLS = 2_000_000  # scores in a block of the output
 ROWS = 100_000  # at most
@@ -62,7 +64,9 @@ def collect(
 
     Args:
         out: see `write.write_parts`.
-        csv_file, parquet_file: see `csv_lines` for the first; the second has the columns of a part.
+        csv_file, parquet_file: see `csv_lines` for the first; the second has the columns of a part. Of timelines these
+            are the segments, as `outputs.segments_csv` and `timeline_parts.SEGMENTS` have them, and such a table of
+            their windows stands in a second file, see `outputs.windows_file`.
         inputs: what is to be there, in order; None = all that was ever asked for. Of equal names the first counts.
 
     Raises:
@@ -94,17 +98,48 @@ def collect(
 
 def _sinks(held: ExitStack, plan: Plan, csv_file: Path | str | None, parquet_file: Path | str | None) -> list[Sink]:
     """What takes the blocks of the output; the files are there when `held` ends well."""
-    sinks: list[Sink] = []
-    if csv_file is not None:
-        first = header(plan)
-        text = held.enter_context(held.enter_context(replacing(csv_file)).open("wb"))
-        text.write(first)
-        sinks.append(lambda table: text.write(lines(table, plan)))
-    if parquet_file is not None:
-        binary = held.enter_context(held.enter_context(replacing(parquet_file)).open("wb"))
-        writer = pq.ParquetWriter(binary, plan.schema, compression="zstd", use_dictionary=REPEATED)
-        sinks.append(held.enter_context(writer).write_table)
-    return sinks
+    sinks = [] if csv_file is None else _csv_sinks(held, plan, csv_file)
+    return sinks if parquet_file is None else [*sinks, *_parquet_sinks(held, plan, parquet_file)]
+
+
+def _csv_sinks(held: ExitStack, plan: Plan, path: Path | str) -> list[Sink]:
+    first = header(plan)
+    rows, segments = _opened(held, plan, path)
+    rows.write(first)
+    if segments is None:
+        return [lambda table: rows.write(lines(table, plan))]
+    segments.write(csv_text(SEGMENT_COLUMNS, ()).encode())
+    return [lambda table: rows.write(lines(table, plan)), lambda table: segments.write(_segment_lines(table))]
+
+
+def _parquet_sinks(held: ExitStack, plan: Plan, path: Path | str) -> list[Sink]:
+    rows, segments = _opened(held, plan, path)
+    write_rows = _parquet(held, rows, plan.schema)
+    if segments is None:
+        return [write_rows]
+    write_segments = _parquet(held, segments, SEGMENTS)
+    return [write_rows, lambda table: write_segments(segment_table(list(timelines_in(table))))]
+
+
+def _opened(held: ExitStack, plan: Plan, path: Path | str) -> tuple[BinaryIO, BinaryIO | None]:
+    """The file for the rows, and of timelines that for the segments, which then has the name."""
+    path = Path(path)
+    if not plan.timed:
+        return held.enter_context(held.enter_context(replacing(path)).open("wb")), None
+    folder = held.enter_context(replacing_together(path.parent))
+    rows, segments = ((folder / file.name).open("wb") for file in (windows_file(path), path))
+    return held.enter_context(rows), held.enter_context(segments)
+
+
+def _parquet(held: ExitStack, file: BinaryIO, schema: pa.Schema) -> Sink:
+    writer = pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=REPEATED)
+    return held.enter_context(writer).write_table
+
+
+def _segment_lines(table: pa.Table) -> bytes:
+    """The lines of the segments of a block, in which each video is whole."""
+    first, *others = segment_rows(timelines_in(table))
+    return csv_text(first, others).encode("utf-8", "surrogateescape")
 
 
 def _results(files: Sequence[Path], plan: Plan, listed: pa.Array) -> tuple[Results, int]:

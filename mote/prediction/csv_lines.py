@@ -3,7 +3,7 @@
     path[,start,end],predicted,CLASS,CLASS,...,error            the scores of all classes
     path[,start,end],predicted,top1,top1_probability,...,error  the best names
 
-The first is what `mote predict --csv` writes, byte for byte. Start and end are there where rows are pieces of inputs.
+This is what `mote predict --csv` writes, byte for byte. Start and end are there where rows are windows of videos.
 """
 
 import csv
@@ -33,7 +33,7 @@ def header(plan: Plan) -> bytes:
     if plan.top is not None:
         scores = [name for i in range(1, plan.width + 1) for name in (f"top{i}", f"top{i}_probability")]
     text = io.StringIO()
-    csv.writer(text).writerow(["path", *times, "predicted", *scores, "error"])
+    csv.writer(text, lineterminator=_line_end(plan)).writerow(["path", *times, "predicted", *scores, "error"])
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
@@ -42,12 +42,21 @@ def lines(table: pa.Table, plan: Plan) -> memoryview:
     column = {name: table[name].combine_chunks() for name in table.schema.names}
     answered = pc.fill_null(column["predicted"], NONE)
     predicted = pc.if_else(pc.is_valid(column["scores"]), answered, "")
-    times = [pc.cast(column[name], pa.string()) for name in ("start", "end")] if plan.timed else []
+    times = [_seconds(column[name]) for name in ("start", "end")] if plan.timed else []
     scores = [_score_cells(column["scores"], plan.width)] if plan.top is None else _best_cells(column, plan.width)
     cells = [_cell(column["path"]), *(_bytes(one) for one in times), _cell(predicted), *scores, _cell(column["error"])]
     joined = pc.binary_join_element_wise(*cells, b",", null_handling="replace", null_replacement=b"")
-    whole = pc.binary_join_element_wise(joined, pa.scalar(b"\r\n"), b"")
+    whole = pc.binary_join_element_wise(joined, pa.scalar(_line_end(plan).encode()), b"")
     return _content(whole)
+
+
+def _line_end(plan: Plan) -> str:
+    """As `csv` writes lines, and as `csv_text` does, which writes timelines."""
+    return "\n" if plan.timed else "\r\n"
+
+
+def _seconds(array: pa.Array) -> pa.Array:
+    return pa.array([None if value is None else f"{value:.3f}" for value in array.to_pylist()], pa.string())
 
 
 def _content(array: pa.Array) -> memoryview:

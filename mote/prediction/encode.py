@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 from tqdm import tqdm
 
@@ -19,14 +18,12 @@ from mote.files.tensor_hashes import sha256_tensors
 from mote.inference.classifier import VideoClassifier
 from mote.inference.loading import load_video
 from mote.inference.pipeline import TIMEOUT, File
-from mote.parallel.accelerator import make_accelerator
-from mote.parallel.launch import has_company
 from mote.prediction.asked import EncodeRequest as Request
 from mote.prediction.asked import check_encoding, pace_of
 from mote.prediction.encodings import Encoded, FeaturePlan, has_text, write_text
 from mote.prediction.folder import open_folder
 from mote.prediction.pieces import by_sampling, by_time
-from mote.prediction.predict import load_for
+from mote.prediction.predict import exit_code, launched, load_for, share_of
 from mote.prediction.write import Outcome, write_parts
 
 
@@ -40,11 +37,8 @@ def encode(request: Request, inputs: Sequence[Source] | None = None) -> int:
     """
     pace, inputs = pace_of(request), check_encoding(request) if inputs is None else inputs
     out = Path(request.out)
-    together = make_accelerator(cpu=not torch.cuda.is_available()) if has_company() else None
-    device, share = None, request.share
-    if together is not None:
-        device = together.device
-        share = share._replace(process=together.process_index, processes=together.num_processes)
+    together = launched()
+    device, share = None if together is None else together.device, share_of(request, together)
     model = load_video(request.model, backbone=request.backbone, templates=request.templates, device=device)
     plan = feature_plan(model, request, pace)
     open_folder(out, plan)
@@ -61,7 +55,7 @@ def encode(request: Request, inputs: Sequence[Source] | None = None) -> int:
         retry_failed=request.retry_failed,
     )
     _say(out, found)
-    return int(found.failed > 0)
+    return exit_code(found, share)
 
 
 def _say(out: Path, found: Outcome) -> None:
@@ -71,15 +65,16 @@ def _say(out: Path, found: Outcome) -> None:
         print(f"mote: {found.failed} videos have no features; --retry-failed tries them again", file=sys.stderr)
 
 
-def _with_words(rows: Iterator[Encoded], count: int, shown: bool) -> Iterator[Encoded]:
+def _with_words(rows: Iterator[Encoded | None], count: int, shown: bool) -> Iterator[Encoded | None]:
     """The rows; each video moves a bar on, and each failure is said."""
     with tqdm(total=count, unit="video", disable=None if shown and count > 1 else True) as bar:
         before: File | None = None
         for row in rows:
-            bar.update(row.path != before)
-            before = row.path
-            if row.error is not None:
-                bar.write(f"mote: skipped: {row.error}", file=sys.stderr)
+            if row is not None:
+                bar.update(row.path != before)
+                before = row.path
+                if row.error is not None:
+                    bar.write(f"mote: skipped: {row.error}", file=sys.stderr)
             yield row
 
 
@@ -127,7 +122,7 @@ def text_hash(model: VideoClassifier) -> str | None:
 
 def _rows(
     model: VideoClassifier, files: Sequence[File], request: Request, pace: tuple[float, float] | None
-) -> Iterator[Encoded]:
+) -> Iterator[Encoded | None]:
     if pace is not None:
         return by_time(model, files, pace, request.level)
     options = {"load": load_for(len(files), request.workers), "cache": request.cache or "auto", "timeout": TIMEOUT}

@@ -1,7 +1,6 @@
 """What `mote eval ... --window 2s --every 0.5s` does: timelines of listed videos, judged against listed segments."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,29 +23,9 @@ from mote.parallel.cores import OrderedMap, all_cores
 from mote.parallel.launch import has_company
 from mote.prediction.merging import Scored, merged, smoothed
 from mote.prediction.timeline import Timeline, score_file, windows_of
-from mote.prediction.windows import Windows, seconds
+from mote.prediction.windows import Cutting, Windows
 
 UNUSED = {"clips": 1, "crops": 1, "fusion": "mean_softmax", "alpha": 1.0, "unknown": None, "split": None}
-
-
-@dataclass(frozen=True)
-class Cutting:
-    """How videos are cut, as texts of the command line; see `mote.prediction.timeline_verb.Request`."""
-
-    window: str
-    every: str | None = None
-    smooth: str | None = None
-    threshold: str | None = None
-
-    def settings(self) -> dict[str, float]:
-        """window, every and smooth in seconds; raises ValueError for what is no length of time."""
-        window = seconds(self.window, "--window")
-        every = window / 2 if self.every is None else seconds(self.every, "--every")
-        return {
-            "window": window,
-            "every": every,
-            "smooth": 0.0 if self.smooth is None else seconds(self.smooth, "--smooth"),
-        }
 
 
 def for_timelines(config: Config, named: Collection[str]) -> Config:
@@ -55,7 +34,9 @@ def for_timelines(config: Config, named: Collection[str]) -> Config:
     return config.model_copy(update={"evaluation": config.evaluation.model_copy(update=left)})
 
 
-def evaluate_timelines(classifier: VideoClassifier, config: Config, cutting: Cutting, out: Path) -> dict[str, Any]:
+def evaluate_timelines(
+    classifier: VideoClassifier, config: Config, cutting: Cutting, out: Path, threshold: str | None = None
+) -> dict[str, Any]:
     """Find the segments of every listed video, judge them, and write NAME.json and NAME.csv to `out`.
 
     Every segment that has a name is a detection, its score the mean probability of that name. An undecodable video is
@@ -75,7 +56,6 @@ def evaluate_timelines(classifier: VideoClassifier, config: Config, cutting: Cut
         raise ValueError("evaluation.manifest is not set; give a list of segments: evaluation.manifest=list.csv")
     if odd := [key for key, value in UNUSED.items() if getattr(settings, key) != value]:
         raise ValueError(f"evaluation.{odd[0]} does not go with --window; leave it out")
-    values = cutting.settings()
     classifier = classifier.in_precision(settings.precision)
     if settings.templates is not None:
         classifier = classifier.with_templates(templates(settings.templates))
@@ -85,10 +65,8 @@ def evaluate_timelines(classifier: VideoClassifier, config: Config, cutting: Cut
     if lost := [video for video in listed.videos if not video.is_file()]:
         raise ValueError(f"{settings.manifest}: {len(lost)} of its videos are not there, such as {lost[0]}")
     hashes = classifier.hashes(names)
-    threshold = 0.0
-    if cutting.threshold is not None:
-        threshold = read_threshold(cutting.threshold, lambda: hashes, clips=1, crops=1)
-    found = _Found(classifier, names, windows_of(classifier, values["window"], values["every"]), threshold, values)
+    least = 0.0 if threshold is None else read_threshold(threshold, lambda: hashes, clips=1, crops=1)
+    found = _Found(classifier, names, windows_of(classifier, cutting.window, cutting.every), least, cutting.smooth)
     detections, undecodable = list[Detection](), list[str]()
     with all_cores(classifier.device) as ordered_map:
         for number, video in enumerate(listed.videos):
@@ -100,7 +78,7 @@ def evaluate_timelines(classifier: VideoClassifier, config: Config, cutting: Cut
                 undecodable.append(str(video))
     there = [Listed(*segment) for segment in listed.segments]
     summary = segment_report(there, detections, len(listed.videos), seed=config.seed)
-    summary |= {"timeline": {**values, "threshold": threshold or None}, "undecodable": undecodable}
+    summary |= {"timeline": {**cutting._asdict(), "threshold": least or None}, "undecodable": undecodable}
     table = csv_text(COLUMNS, segment_lines(listed.videos, there, detections)).encode("utf-8", "surrogateescape")
     hashes |= {"manifest": sha256_file(settings.manifest), "predictions": sha256(table).hexdigest()}
     origin = origin_of(classifier, settled(config, classifier), hashes)
@@ -118,7 +96,7 @@ class _Found(NamedTuple):
     names: list[str]
     windows: Windows
     threshold: float
-    values: Mapping[str, float]
+    smooth: float
 
     def in_video(self, number: int, path: str, ordered_map: OrderedMap) -> list[Detection]:
         """The named segments of one video."""
@@ -130,8 +108,7 @@ class _Found(NamedTuple):
 
         for window in score_file(path, self.classifier, self.names, self.windows, ordered_map, begin):
             scored.append(window)
-        smooth = smoothed(scored, self.values["smooth"])
-        segments = merged(smooth, self.names, threshold=self.threshold, step=self.windows.step)
+        segments = merged(smoothed(scored, self.smooth), self.names, threshold=self.threshold, step=self.windows.step)
         return [
             Detection(number, round(segment.start, 6), round(segment.end, 6), segment.name, round(segment.score, 9))
             for segment in segments

@@ -3,9 +3,9 @@
 Everything here takes windows as they come and gives what is certain so far, so that a stream is merged as a file is.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -39,14 +39,10 @@ class Segment(NamedTuple):
     name: str | None
     score: float
 
-
-@dataclass
-class _Open:
-    """The segment that is being merged."""
-
-    start: float
-    best: int | None
-    scores: list[float]
+    @property
+    def centre(self) -> float:
+        """Seconds at its middle."""
+        return (self.start + self.end) / 2
 
 
 def smoothed(windows: Iterable[Scored], width: float) -> Iterator[Scored]:
@@ -81,36 +77,40 @@ def smoothed(windows: Iterable[Scored], width: float) -> Iterator[Scored]:
 def merged(windows: Iterable[Scored], names: Sequence[str], *, threshold: float, step: float) -> Iterator[Segment]:
     """Segments: neighbouring windows of the same best name are one; each is given when the next one begins.
 
-    Between windows of two names the boundary lies midway between their centres; the first segment begins with the first
-    window, the last one ends with the last. Where windows are missing, as while a stream was
-    interrupted, one segment ends with the window before and another begins with the window after.
-
     Args:
         windows: in the order of their times.
         names: of the K classes; of equal scores the first wins.
         threshold: windows whose best score is below it have no name.
-        step: seconds between the beginnings of neighbours; with more between them, windows are missing.
+        step: see `joined`.
     """
-    now: _Open | None = None
-    before: Scored | None = None
+    return joined((_answered(window, names, threshold) for window in windows), step)
 
-    def closed(end: float) -> Segment:
-        assert now is not None
-        name = None if now.best is None else names[now.best]
-        return Segment(now.start, end, name, float(np.mean(now.scores)))
 
+def _answered(window: Scored, names: Sequence[str], threshold: float) -> Segment:
+    place = int(np.argmax(window.scores))
+    score = float(window.scores[place])
+    return Segment(window.start, window.end, names[place] if score >= threshold else None, score)
+
+
+def joined(windows: Iterable[Segment], step: float = math.inf) -> Iterator[Segment]:
+    """Segments of windows, in the order of their times, each a segment of its own, with the score of its best name.
+
+    Between windows of two names the boundary lies midway between their centres; the first segment begins with the first
+    window, the last one ends with the last. Where windows are missing, as while a stream was interrupted, one segment
+    ends with the window before and another begins with the window after.
+
+    step: seconds between the beginnings of neighbours; with more between them, windows are missing.
+    """
+    start, scores = 0.0, list[float]()  # of the segment that is being merged
+    before: Segment | None = None
     for window in windows:
-        place = int(np.argmax(window.scores))
-        score = float(window.scores[place])
-        best = place if score >= threshold else None
-        if now is not None and before is not None:
-            gap = window.start - before.start > step + MOMENT
-            if gap or best != now.best:
-                middle = (before.centre + window.centre) / 2
-                yield closed(before.end if gap else middle)
-                now = _Open(window.start if gap else middle, best, [])
-        now = now or _Open(window.start, best, [])
-        now.scores.append(score)
+        if before is None:
+            start = window.start
+        elif (gap := window.start - before.start > step + MOMENT) or window.name != before.name:
+            middle = (before.centre + window.centre) / 2
+            yield Segment(start, before.end if gap else middle, before.name, float(np.mean(scores)))
+            start, scores = window.start if gap else middle, []
+        scores.append(window.score)
         before = window
     if before is not None:
-        yield closed(before.end)
+        yield Segment(start, before.end, before.name, float(np.mean(scores)))

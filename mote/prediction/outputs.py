@@ -1,8 +1,9 @@
 """Timelines as files: segments and windows as CSV, everything as JSON, segments as WebVTT."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -13,7 +14,7 @@ from mote.prediction.merging import Scored, Segment
 NONE = "none of these"
 INSTALL = "--vtt needs webvtt-py: pip install 'mote-video[timelines]', or webvtt-py"
 SEGMENT_COLUMNS = ("path", "start", "end", "name", "score", "error")
-WINDOW_COLUMNS = ("path", "start", "end", "predicted")
+WINDOW_COLUMNS = ("path", "start", "end", "predicted", "error")  # the scores stand before the last
 
 
 @dataclass
@@ -33,26 +34,35 @@ class VideoTimeline:
 
 def segments_csv(timelines: Sequence[VideoTimeline]) -> str:
     """One line per segment; a video that could not be decoded has one line, with its error."""
-    rows: list[Sequence[object]] = []
+    return csv_text(SEGMENT_COLUMNS, segment_rows(timelines))
+
+
+def segment_rows(timelines: Iterable[VideoTimeline]) -> Iterator[Sequence[str]]:
+    """The lines of `segments_csv` without the first."""
     for found in timelines:
         if found.error is not None:
-            rows.append((found.path, "", "", "", "", found.error))
-        rows += [
-            (found.path, f"{s.start:.3f}", f"{s.end:.3f}", s.name or NONE, f"{s.score:.6f}", "") for s in found.segments
-        ]
-    return csv_text(SEGMENT_COLUMNS, rows)
+            yield found.path, "", "", "", "", found.error
+        for s in found.segments:
+            yield found.path, f"{s.start:.3f}", f"{s.end:.3f}", s.name or NONE, f"{s.score:.6f}", ""
 
 
 def windows_csv(timelines: Sequence[VideoTimeline], names: Sequence[str], threshold: float) -> str:
-    """One line per window, with the probability of every class."""
+    """One line per window, with the probability of every class; of a video that could not be decoded its error."""
     rows: list[Sequence[object]] = []
     for found in timelines:
+        if found.error is not None:
+            rows.append((found.path, "", "", "", *("" for _ in names), found.error))
         for window in found.windows:
             best = int(np.argmax(window.scores))
             predicted = names[best] if window.scores[best] >= threshold else NONE
             scores = (f"{score:.6f}" for score in window.scores.tolist())
-            rows.append((found.path, f"{window.start:.3f}", f"{window.end:.3f}", predicted, *scores))
-    return csv_text((*WINDOW_COLUMNS, *names), rows)
+            rows.append((found.path, f"{window.start:.3f}", f"{window.end:.3f}", predicted, *scores, ""))
+    return csv_text((*WINDOW_COLUMNS[:-1], *names, WINDOW_COLUMNS[-1]), rows)
+
+
+def windows_file(file: Path) -> Path:
+    """Where the windows stand whose segments are in the table `file`: beside it, as NAME.windows.csv."""
+    return file.with_name(f"{file.stem}.windows{file.suffix or '.csv'}")
 
 
 def timelines_json(timelines: Sequence[VideoTimeline], names: Sequence[str], facts: Mapping[str, object]) -> str:

@@ -5,7 +5,7 @@ A folder of predictions holds `settings.json`, lists of inputs (`inputs-*.parque
 of what is done. There is no other: an input is done when a part has it. Several parts may hold the same input (two
 equal commands at once); `collect` settles that.
 
-One row per input, or per piece of it in a timeline:
+One row per input, or per window of it in a timeline:
 
     path        string      the input as it was given; bytes that are no UTF-8 as \\xNN (see `as_text`)
     start, end  double      seconds; null: the whole input
@@ -37,7 +37,7 @@ from mote.prediction.arrow import pa, pc, pq
 FORMAT = "mote predictions 1"
 PART = re.compile(r"part-\d{8}T\d{12}-[0-9a-f]{32}\.parquet")
 REMEDY = "remove it and run the same command again: what it held is then done anew"
-REPEATED = ["names.list.element", "predicted", "error", "provenance"]  # columns with few different values
+REPEATED = ["names.list.element", "predicted", "name", "error", "provenance"]  # columns with few different values
 _STRINGS = pa.list_(pa.field("element", pa.string()))
 _DOUBLES = pa.list_(pa.field("element", pa.float64()))
 _TO_ESCAPE = re.compile(r"\\(?=x[0-9a-f]{2}|u[0-9a-f]{4})|[\ud800-\udfff]")
@@ -128,10 +128,11 @@ class Plan:
         if row.error is not None:
             names = () if self.top is None else (None,)
             return (path, row.start, row.end, None, *names, None, as_text(row.error))
-        if self.top is None and len(row.scores) != len(self.class_names):
-            raise ValueError(f"{path}: scores of {len(row.scores)} names, expected those of all {self.width}")
-        best = self.class_names if self.top is None else list(islice(row.scores, self.top))
-        scores = [row.scores[name] for name in best]
+        found: Mapping[str, float] = row.scores
+        if self.top is None and len(found) != len(self.class_names):
+            raise ValueError(f"{path}: scores of {len(found)} names, expected those of all {self.width}")
+        best = self.class_names if self.top is None else list(islice(found, self.top))
+        scores = [found[name] for name in best]
         if not math.isfinite(sum(scores)):
             raise ValueError(f"{path}: scores that are no numbers (nan or infinite); the model is not usable")
         names = () if self.top is None else ([self.texts[name] for name in best],)

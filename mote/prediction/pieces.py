@@ -46,8 +46,10 @@ def by_sampling(
 
 def by_time(
     model: VideoClassifier, files: Sequence[File], pace: tuple[float, float], level: Level
-) -> Iterator[Encoded]:
+) -> Iterator[Encoded | None]:
     """Features of the windows of the files, or of the frames in the middle of windows, lazily and in order.
+
+    None comes after the last of each file, see `write_parts`.
 
     pace: length and step of the windows in seconds.
     """
@@ -56,6 +58,7 @@ def by_time(
     with all_cores(model.device) as ordered_map:
         for file in files:
             yield from _window_rows(model, file, windows, level, ordered_map)
+            yield None
 
 
 def _window_rows(

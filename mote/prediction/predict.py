@@ -5,10 +5,10 @@ import io
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from tqdm import tqdm
@@ -26,8 +26,13 @@ from mote.inference.model import Namer
 from mote.inference.pipeline import TIMEOUT
 from mote.inference.threshold import read_threshold
 from mote.parallel.launch import has_company
-from mote.prediction.asked import Request, check_request
+from mote.prediction.asked import EncodeRequest, Request, check_request
 from mote.prediction.share import Share
+
+if TYPE_CHECKING:
+    from mote.parallel.accelerator import Accelerator
+    from mote.prediction.parts import Plan, Result
+    from mote.prediction.write import Outcome
 
 NONE = "none of these"
 TOP = 5  # names that are printed
@@ -47,11 +52,7 @@ def predict(request: Request, files: Sequence[Source] | None = None) -> int:
     views, files = request.views, check_request(request) if files is None else files
     if request.engine is not None:
         _check_engine(request)
-    together = None
-    if has_company():  # the only ones that need accelerate
-        from mote.parallel.accelerator import make_accelerator
-
-        together = make_accelerator(cpu=not torch.cuda.is_available())
+    together = launched()
     device = None if together is None else together.device
     model = load(request.model, backbone=request.backbone, templates=request.templates, device=device)
     if not isinstance(model, Namer):
@@ -67,7 +68,7 @@ def predict(request: Request, files: Sequence[Source] | None = None) -> int:
         least = read_threshold(request.threshold, lambda: model.hashes(names), clips=views.clips, crops=views.crops)
     rank, processes = (0, 1) if together is None else (together.process_index, together.num_processes)
     if request.out is not None:
-        return _into_folder(request, model, names, files, least, Share(*request.share, rank, processes))
+        return _into_folder(request, model, names, files, least, share_of(request, together))
     own = files[rank::processes]
     alone = together is None
     bar = tqdm(total=len(own), unit=model.kind, disable=None if len(own) > 1 and rank == 0 else True)
@@ -95,12 +96,27 @@ def predict(request: Request, files: Sequence[Source] | None = None) -> int:
     return int(bad > 0)
 
 
+def launched() -> "Accelerator | None":
+    """What the processes of a launch have in common; None where this one is alone, which needs no accelerate."""
+    if not has_company():
+        return None
+    from mote.parallel.accelerator import make_accelerator
+
+    return make_accelerator(cpu=not torch.cuda.is_available())
+
+
+def share_of(request: Request | EncodeRequest, together: "Accelerator | None") -> Share:
+    """The share of the request that is this process's own."""
+    if together is None:
+        return request.share
+    return request.share._replace(process=together.process_index, processes=together.num_processes)
+
+
 def _into_folder(
     request: Request, model: Namer, names: list[str], files: Sequence[str | Path], least: float, share: Share
 ) -> int:
     """Write what is missing in the folder of parts; the exit code: 1 where a file has no result."""
     from mote.prediction.parts import Plan  # pyarrow is an extra
-    from mote.prediction.write import write_parts
 
     views = request.views
 
@@ -111,15 +127,33 @@ def _into_folder(
             yield _answer(path, outcome, least)
 
     settings = decisive(model, names, views, least if request.threshold is not None else None)
+    return write_missing(request, Plan(settings, names, request.top), predictions, files, share, model.kind)
+
+
+def write_missing(
+    request: Request,
+    plan: "Plan",
+    predictions: Callable[[list[str | Path]], "Iterator[Result | None]"],
+    files: Sequence[str | Path],
+    share: Share,
+    kind: str,
+) -> int:
+    """Write what is missing in the folder of a request, see `write_parts`, and say so; the exit code."""
+    from mote.prediction.write import write_parts
+
     out = Path(cast(str, request.out))
-    plan = Plan(settings, names, request.top)
     done = write_parts(predictions, files, out, plan, share=share, retry_failed=request.retry_failed)
     if share.process == 0:
-        what = f"{done.now} of {done.own} {model.kind}s done now, {done.own - done.now} before"
+        what = f"{done.now} of {done.own} {kind}s done now, {done.own - done.now} before"
         print(f"{out}: {what}; mote collect {shlex.quote(str(out))} makes one table of all")
     if done.failed:
-        print(f"mote: {done.failed} of {done.own} {model.kind}s have no result", file=sys.stderr)
-    return int(done.failed > 0)
+        print(f"mote: {done.failed} of {done.own} {kind}s have no result", file=sys.stderr)
+    return exit_code(done, share)
+
+
+def exit_code(done: "Outcome", share: Share) -> int:
+    """1 where an input of this process failed; but 0 in a launch, which ends all processes when one of them says 1."""
+    return int(done.failed > 0 and share.processes == 1)
 
 
 def decisive(model: Namer, names: Sequence[str], views: Views, threshold: float | None) -> dict[str, object]:

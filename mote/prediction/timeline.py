@@ -10,6 +10,7 @@ Frames pass by: what is kept are the features of the frames that a window may st
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from mote.metrics.scoring import fuse_views
 from mote.models.view_scorer import CALL
 from mote.parallel.cores import OrderedMap
 from mote.prediction.merging import Scored
+from mote.prediction.timeline_cache import KnownFrames, TimelineCache
 from mote.prediction.windows import Windows
 
 ON_ACCELERATOR = 64  # images in one call there
@@ -53,6 +55,7 @@ class Batch(NamedTuple):
     numbers: list[int]
     images: UInt8[Tensor, "N 3 S S"] | None
     windows: list[Window]
+    known: dict[int, Float[Tensor, "D"]]  # features that need no call
 
 
 def windows_of(classifier: VideoClassifier, length: float, step: float) -> Windows:
@@ -82,6 +85,7 @@ def score_file(
     windows: Windows,
     ordered_map: OrderedMap,
     begin: Callable[[Timeline], Callable[[int, Frame], None]] = lambda _: lambda number, frame: None,
+    cache: TimelineCache | None = None,
 ) -> Iterator[Scored]:
     """The scored windows of a video file, in the order of their times.
 
@@ -93,20 +97,22 @@ def score_file(
         begin: called with the windows before the first frame is decoded; what it returns is called with every decoded
             frame and its number. Both happen anew where the file turns out to have other frames than it says: the
             windows given so far are then void.
+        cache: where features are looked up and kept.
 
     Raises:
         DecodeError: the file cannot be decoded, or says nothing of times.
         ValueError: scores that are no numbers.
     """
-    with open_video(path, classifier.decoder) as video:
+    found = nullcontext(KnownFrames()) if cache is None else cache.frames_of(path)
+    with open_video(path, classifier.decoder) as video, found as known:
         while True:
             timeline = cut_into(windows, video)
             items = file_items(video, timeline, classifier, begin(timeline))
             try:
-                yield from score_items(items, classifier, class_names, ordered_map)
+                yield from score_items(items, classifier, class_names, ordered_map, known=known)
                 return
             except FrameOrderError:  # at most once: from here on the frames are counted
-                continue
+                known.forget()
 
 
 def file_items(
@@ -159,6 +165,7 @@ def score_items(
     class_names: Sequence[str],
     ordered_map: OrderedMap,
     patience: int | None = None,
+    known: KnownFrames | None = None,
 ) -> Iterator[Scored]:
     """Score windows that come after their pictures, see `for_each_window`."""
     scorer = classifier.scorer(class_names)
@@ -169,7 +176,7 @@ def score_items(
             raise ValueError("the model gives scores that are no numbers (nan); its weights are not usable")
         return scores
 
-    for window, row in for_each_window(items, classifier, score, ordered_map, patience):
+    for window, row in for_each_window(items, classifier, score, ordered_map, patience, known):
         yield Scored(window.start, window.end, row)
 
 
@@ -179,14 +186,14 @@ def for_each_window(
     work: Callable[[Float[Tensor, "B T D"]], Sequence[np.ndarray] | np.ndarray],
     ordered_map: OrderedMap,
     patience: int | None = None,
+    known: KnownFrames | None = None,
 ) -> Iterator[tuple[Window, np.ndarray]]:
     """What `work` makes of the frame features of windows that come after their pictures, B windows at a time.
 
     The smallest frame number of a window never falls. patience: windows that may come while one waits for a call of the
-    tower to fill; None = any number.
+    tower to fill; None = any number. known: pictures in it are not encoded, the others are added to it.
     """
-    on_cpu = classifier.device.type == "cpu"
-    size = classifier.frames if on_cpu else max(classifier.frames, ON_ACCELERATOR)
+    on_cpu, known = classifier.device.type == "cpu", known or KnownFrames()
     encoder = classifier.for_encoding()
 
     def encode(batch: Batch) -> tuple[Batch, Tensor]:
@@ -198,44 +205,54 @@ def for_each_window(
         rows = work(torch.stack([features for _, features in group]))
         return [(window, row) for (window, _), row in zip(group, rows, strict=True)]
 
-    encoded = ordered_map(encode, _batches(items, size, patience))
-    for group in ordered_map(worked, _complete(encoded, CALL if on_cpu else ON_ACCELERATOR, wait=patience is None)):
+    encoded = ordered_map(encode, _batches(items, images_a_call(classifier), patience, known))
+    most = CALL if on_cpu else ON_ACCELERATOR
+    for group in ordered_map(worked, _complete(encoded, most, patience is None, known)):
         yield from group
 
 
-def _batches(items: Iterable[Picture | Window], size: int, patience: int | None) -> Iterator[Batch]:
-    """`size` pictures at a time, filled up with black ones, with the windows that came since the last batch."""
-    pictures: list[Picture] = []
-    windows: list[Window] = []
+def images_a_call(classifier: VideoClassifier) -> int:
+    """How many images go through the tower at once."""
+    return classifier.frames if classifier.device.type == "cpu" else max(classifier.frames, ON_ACCELERATOR)
+
+
+def _batches(items: Iterable[Picture | Window], size: int, patience: int | None, known: KnownFrames) -> Iterator[Batch]:
+    """`size` unknown pictures at a time, filled up with black ones, with the windows that came since the last batch."""
+    pictures, windows, found = list[Picture](), list[Window](), dict[int, Tensor]()
 
     def batch() -> Batch:
         if not pictures:
-            return Batch([], None, windows)
+            return Batch([], None, windows, found)
         filled = np.zeros((size, *pictures[0].pixels.shape), np.uint8)
         filled[: len(pictures)] = [picture.pixels for picture in pictures]
-        return Batch([picture.number for picture in pictures], torch.from_numpy(filled).movedim(-1, -3), windows)
+        return Batch([picture.number for picture in pictures], torch.from_numpy(filled).movedim(-1, -3), windows, found)
 
     for item in items:
-        if isinstance(item, Picture):
-            pictures.append(item)
-        else:
+        if isinstance(item, Window):
             windows.append(item)
+        elif (row := known.get(item.number)) is not None:
+            found[item.number] = row
+        else:
+            pictures.append(item)
         waited = patience is not None and len(windows) > patience
         if len(pictures) == size or (windows and (not pictures or waited)):
             yield batch()
-            pictures, windows = [], []
+            pictures, windows, found = [], [], {}
     if pictures or windows:
         yield batch()
 
 
 def _complete(
-    encoded: Iterable[tuple[Batch, Float[Tensor, "N D"]]], most: int, wait: bool
+    encoded: Iterable[tuple[Batch, Float[Tensor, "N D"]]], most: int, wait: bool, kept: KnownFrames
 ) -> Iterator[list[tuple[Window, Float[Tensor, "T D"]]]]:
     """Windows with the features of their frames, `most` at a time, or (wait=False) as soon as they are there."""
     known: dict[int, Tensor] = {}
     ready: list[tuple[Window, Tensor]] = []
     for batch, features in encoded:
-        known.update(zip(batch.numbers, features.unbind(), strict=False))  # without those of black images
+        new = dict(zip(batch.numbers, features.unbind(), strict=False))  # without those of black images
+        for number, row in new.items():
+            kept.add(number, row)
+        known |= new | batch.known
         ready += [(w, torch.stack([known[n] for n in w.frames.tolist()])) for w in batch.windows]
         if batch.windows:
             first = batch.windows[-1].frames.min()

@@ -2,17 +2,19 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from mote.datasets.decoding.errors import DecodeError
 from mote.datasets.decoding.reading import Frame
-from mote.datasets.sources import find_sources
+from mote.datasets.sources import Source
+from mote.files.addresses import public_name
 from mote.files.provenance import versions
 from mote.files.writing import replacing_together, write_atomic
 from mote.inference.classifier import VideoClassifier
@@ -20,8 +22,7 @@ from mote.inference.correction import corrected
 from mote.inference.loading import load_video
 from mote.inference.threshold import read_threshold
 from mote.parallel.cores import OrderedMap, all_cores
-from mote.prediction.asked import TimelineRequest as Request
-from mote.prediction.asked import check_timelines
+from mote.prediction.asked import Request, check_request
 from mote.prediction.merging import Scored, Segment, merged, smoothed
 from mote.prediction.outputs import (
     NONE,
@@ -31,9 +32,13 @@ from mote.prediction.outputs import (
     timelines_json,
     vtt,
     windows_csv,
+    windows_file,
 )
-from mote.prediction.timeline import Timeline, score_file, windows_of
-from mote.prediction.windows import Windows, shown
+from mote.prediction.predict import decisive, launched, share_of, write_missing
+from mote.prediction.share import Share
+from mote.prediction.timeline import Timeline, images_a_call, score_file, windows_of
+from mote.prediction.timeline_cache import TimelineCache
+from mote.prediction.windows import Cutting, Windows, shown
 from mote.reporting.timeline_page import ShownTimeline, clock, link_to, small, strip_times, write_timeline_page
 
 
@@ -46,6 +51,7 @@ class Setting:
     windows: Windows
     threshold: float
     smooth: float
+    cache: TimelineCache | None = None
 
     def facts(self, model: str) -> dict[str, object]:
         """What the numbers come from: settings, recipe, hashes, versions."""
@@ -75,17 +81,20 @@ class Setting:
         return text
 
 
-def predict_timelines(request: Request, files: Sequence[str] | None = None) -> int:
+def predict_timelines(request: Request, files: Sequence[Source] | None = None) -> int:
     """Print the segments of every video and write them; the exit code: 0, or 1 when a file was bad.
 
-    files: the inputs of the request, where they were found already.
+    files: what `check_request` gave, where the request was checked.
 
     Raises:
         ValueError, FileNotFoundError: unknown model, no class names, no such file, a length of time or threshold that
             is none.
     """
-    setting = setting_of(request)
-    files = [str(file) for file in find_sources(request.places)] if files is None else files
+    files = [str(file) for file in (check_request(request) if files is None else files)]
+    together = launched()
+    setting = setting_of(request, None if together is None else together.device)
+    if request.out is not None:
+        return _into_folder(request, setting, files, share_of(request, together))
     pages = _places(request.page, files, ".html", "--page")
     vtts = _places(request.vtt, files, ".vtt", "--vtt")
     found, facts = [], setting.facts(request.model)
@@ -108,6 +117,26 @@ def predict_timelines(request: Request, files: Sequence[str] | None = None) -> i
     return int(bad > 0)
 
 
+def _into_folder(request: Request, setting: Setting, files: Sequence[str], share: Share) -> int:
+    """Write the windows of videos that are missing in the folder of parts; the exit code."""
+    from mote.prediction.parts import Plan  # pyarrow is an extra
+    from mote.prediction.timeline_parts import WindowRow, window_rows
+
+    def rows_of(missing: list[str | Path]) -> Iterator[WindowRow | None]:
+        off = None if len(missing) > 1 and share.process == 0 else True
+        with all_cores(setting.classifier.device) as ordered_map:
+            for file in tqdm(missing, unit="video", disable=off):
+                found = _timeline(str(file), setting, ordered_map, None)
+                yield from window_rows(file, found, setting.names, least)
+                yield None
+
+    least = setting.threshold
+    settings = decisive(setting.classifier, setting.names, request.views, least or None)
+    settings |= cast(Cutting, request.cutting)._asdict()
+    plan = Plan(settings, setting.names, request.top, timed=True)
+    return write_missing(request, plan, rows_of, files, share, "video")
+
+
 def in_words(segment: Segment) -> str:
     """A segment as it is printed."""
     return f"{clock(segment.start)} - {clock(segment.end)} {segment.name or NONE} {segment.score:.3f}"
@@ -119,17 +148,18 @@ def write_tables(request: Request, found: Sequence[VideoTimeline], setting: Sett
         file = Path(request.csv_file)
         with replacing_together(file.parent) as folder:
             texts = {file.name: segments_csv(found)}
-            texts[_windows_file(file).name] = windows_csv(found, setting.names, setting.threshold)
+            texts[windows_file(file).name] = windows_csv(found, setting.names, setting.threshold)
             for name, text in texts.items():
                 (folder / name).write_bytes(text.encode("utf-8", "surrogateescape"))
     if request.json_file is not None:
         write_atomic(Path(request.json_file), timelines_json(found, setting.names, setting.facts(request.model)))
 
 
-def setting_of(request: Request) -> Setting:
-    """What all that is asked for shares, the model loaded. Raises ValueError, before that where it can be known."""
-    length, step, smooth = check_timelines(request)
-    classifier = load_video(request.model, backbone=request.backbone, templates=request.templates)
+def setting_of(request: Request, device: torch.device | None = None) -> Setting:
+    """What all that a checked request asks for shares, the model loaded. Raises ValueError."""
+    assert request.cutting is not None
+    length, step, smooth = request.cutting
+    classifier = load_video(request.model, backbone=request.backbone, templates=request.templates, device=device)
     names = classifier.chosen(request.class_names)
     if request.csv_file is not None and (taken := {*WINDOW_COLUMNS} & {*names}):
         raise ValueError(f"--csv: a class is called {taken.pop()!r}, as a column of the table is; write --json instead")
@@ -137,15 +167,18 @@ def setting_of(request: Request) -> Setting:
     threshold = 0.0
     if request.threshold is not None:
         threshold = read_threshold(request.threshold, lambda: classifier.hashes(names), clips=1, crops=1)
-    return Setting(classifier, names, windows_of(classifier, length, step), threshold, smooth)
+    cache = None
+    if request.cache is not None:
+        cache = TimelineCache(Path(request.cache), classifier, images_a_call(classifier))
+    return Setting(classifier, names, windows_of(classifier, length, step), threshold, smooth, cache)
 
 
 def _timeline(
     file: str, setting: Setting, ordered_map: OrderedMap, pictures: dict[float, Frame] | None
 ) -> VideoTimeline:
     """What is found in one file. pictures: filled with a few frames by their seconds, where they are wanted."""
-    found, scored = VideoTimeline(file), list[Scored]()
-    bar = tqdm(desc=os.path.basename(file), unit="window", disable=None, leave=False)
+    found, scored = VideoTimeline(public_name(file)), list[Scored]()
+    bar = tqdm(desc=os.path.basename(found.path), unit="window", disable=None, leave=False)
 
     def begin(timeline: Timeline) -> Callable[[int, Frame], None]:
         scored.clear()
@@ -164,13 +197,15 @@ def _timeline(
         return look
 
     try:
-        for window in score_file(file, setting.classifier, setting.names, setting.windows, ordered_map, begin):
+        for window in score_file(
+            file, setting.classifier, setting.names, setting.windows, ordered_map, begin, setting.cache
+        ):
             scored.append(window)
             bar.update()
     except DecodeError as error:
-        return VideoTimeline(file, str(error))
+        return VideoTimeline(found.path, str(error))
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise ValueError(f"{found.path}: {error}") from error
     finally:
         bar.close()
     found.windows = list(smoothed(scored, setting.smooth))
@@ -225,7 +260,3 @@ def _places(given: str | None, files: Sequence[str], suffix: str, option: str) -
         names = (f"{Path(file).stem}{number}{suffix}" for number in ("", *(f"-{n}" for n in range(2, len(files) + 2))))
         places.append(next(folder / name for name in names if folder / name not in places))
     return places
-
-
-def _windows_file(file: Path) -> Path:
-    return file.with_name(f"{file.stem}.windows{file.suffix or '.csv'}")

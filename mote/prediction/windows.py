@@ -13,7 +13,7 @@ frames `stride` apart in the middle of the frames shown during the window; too f
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -23,6 +23,24 @@ from mote.datasets.sampling import dense_indices
 Level = Literal["frame", "window", "video"]  # what features are of
 MOMENT = 1e-6  # seconds: times that are closer are one, so that rounding never takes a neighbouring frame
 UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+class Cutting(NamedTuple):
+    """How videos are asked to be cut, in seconds.
+
+    window: that one lasts. every: from one to the next. smooth: of the moving average over their scores; 0 = none.
+    """
+
+    window: float
+    every: float
+    smooth: float = 0.0
+
+
+def cutting(window: str, every: str | None = None, smooth: str | None = None) -> Cutting:
+    """What the options say, as texts, see `seconds`; `every`: None = half a window. Raises ValueError."""
+    length = seconds(window, "--window")
+    step = length / 2 if every is None else seconds(every, "--every")
+    return Cutting(length, step, 0.0 if smooth is None else seconds(smooth, "--smooth"))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ parts in the folder. A process that is killed loses what it had not yet written,
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ class Outcome(NamedTuple):
 
 
 def write_parts(
-    predictions_of: Callable[[list[Input]], Iterator[Result]],
+    predictions_of: Callable[[list[Input]], Iterator[Result | None]],
     inputs: Sequence[Input],
     out: Path | str,
     plan: Plan,
@@ -45,7 +44,8 @@ def write_parts(
 
     Args:
         predictions_of: gives, lazily and in their order, the predictions of the inputs it is given; those of one input
-            one after the other. It is not called where nothing is missing.
+            one after the other. Where an input has several, None says that these were all, so that they are written
+            before the next input is worked on. It is not called where nothing is missing.
         inputs: all of them, whatever the share; of those with the same name the first is taken.
         retry_failed: inputs that failed are not done.
 
@@ -73,11 +73,11 @@ def write_parts(
     return Outcome(len(names), int(own.sum()), len(missing), left)
 
 
-def _write(predictions: Iterator[Result], writer: PartWriter, names: Iterable[str]) -> int:
+def _write(predictions: Iterator[Result | None], writer: PartWriter, names: Iterable[str]) -> int:
     """How many inputs failed. What is whole is written also where an exception ends the work."""
     failed, expected = 0, iter(names)
     try:
-        for whole in _by_input(predictions, several=writer.plan.timed):
+        for whole in _by_input(predictions, writer.plan.timed):
             name = public_name(whole[0].path)
             assert name == next(expected, None), f"{name}: predicted out of order"
             writer.add(name, whole)
@@ -92,8 +92,17 @@ def _write(predictions: Iterator[Result], writer: PartWriter, names: Iterable[st
     return failed
 
 
-def _by_input(predictions: Iterator[Result], *, several: bool) -> Iterator[list[Result]]:
-    """All predictions of each input; where there are `several`, they are known to be all when the next input begins."""
-    if several:
-        return (list(rows) for _, rows in groupby(predictions, key=lambda prediction: str(prediction.path)))
-    return ([prediction] for prediction in predictions)
+def _by_input(predictions: Iterator[Result | None], several: bool) -> Iterator[list[Result]]:
+    """All predictions of each input; where there may be `several`, up to the next input or None."""
+    rows: list[Result] = []
+    for prediction in predictions:
+        if rows and (prediction is None or str(prediction.path) != str(rows[0].path)):
+            yield rows
+            rows = []
+        if prediction is not None:
+            rows.append(prediction)
+        if not several:
+            yield rows
+            rows = []
+    if rows:
+        yield rows

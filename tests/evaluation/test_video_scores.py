@@ -175,7 +175,7 @@ def test_cached_features_give_every_bit_and_decode_nothing(classifier, records, 
     other = scores(fresh(classifier), records, OTHER_CLASSES, cache=cache, precision=precision, modulation=True)
     assert len(decoded) == 2 * NUM_CLIPS
     assert same(other, scores(classifier, records, OTHER_CLASSES, precision=precision, modulation=True))
-    assert f"features of {NUM_CLIPS + 1} videos and class lists, 0.00015" in usage_line(cache)
+    assert f"features of {NUM_CLIPS + 1} videos, frames and class lists, 0.00015" in usage_line(cache)
 
 
 def test_class_features_are_computed_once_and_come_back_to_the_bit(classifier, records, tmp_path, monkeypatch):
@@ -304,7 +304,7 @@ def test_one_and_two_processes_write_the_same_result(records, tmp_path, capsys):
     command = [*torchrun, "eval", "tiny", *where, "evaluation.batch_size=7", "evaluation.name=two"]
     done = subprocess.run([*command, "--out", tmp_path], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    assert f"{tmp_path / 'cache'}: features of {NUM_CLIPS + 1} videos and class lists" in done.stdout
+    assert f"{tmp_path / 'cache'}: features of {NUM_CLIPS + 1} videos, frames and class lists" in done.stdout
     again = evaluate("again", *where, "evaluation.batch_size=64", out=tmp_path)  # on what two processes have cached
     assert one == (tmp_path / "two.csv").read_text() == again
     documents = [json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two", "again")]

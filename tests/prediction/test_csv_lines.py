@@ -36,7 +36,7 @@ def test_six_decimals_are_those_of_python():
 def collected(tmp_path, plan_, rows) -> bytes:
     write_parts(lambda _: iter(rows), list(dict.fromkeys(r.path for r in rows)), tmp_path / "out", plan_)
     collect(tmp_path / "out", csv_file=tmp_path / "all.csv")
-    return (tmp_path / "all.csv").read_bytes()
+    return (tmp_path / ("all.windows.csv" if plan_.timed else "all.csv")).read_bytes()
 
 
 def expected(head, rows) -> bytes:
@@ -63,15 +63,16 @@ def test_the_best_names_and_times(tmp_path):
     rows = [row(name) for name in INPUTS]
     for i, one in enumerate(rows):
         one.start, one.end = i / 4, i / 4 + 2
-    rows.append(Row("few", {"grün": 0.25}, name="grün"))
-    rows.append(Row("none", {}))
+    rows.append(Row("few", {"grün": 0.25}, None, "grün", 0.0, 2.0))
+    rows.append(Row("none", {}, None, None, 0.0, 2.0))
     table = []
     for one in rows:
         best = [cell for name, score in list(one.scores.items())[:2] for cell in (name, f"{score:.6f}")]
-        times = ["" if t is None else f"{t:g}" for t in (one.start, one.end)]
+        times = ["" if t is None else f"{t:.3f}" for t in (one.start, one.end)]
         table.append([one.path, *times, answer(one), *best, *[""] * (4 - len(best)), one.error or ""])
     head = ["path", "start", "end", "predicted", "top1", "top1_probability", "top2", "top2_probability", "error"]
-    assert collected(tmp_path, plan(top=2, timed=True), rows) == expected(head, table)
+    lines = expected(head, table).replace(b"\r\n", b"\n")  # as the other tables of timelines
+    assert collected(tmp_path, plan(top=2, timed=True), rows) == lines
 
 
 @pytest.mark.parametrize("top", [None, 3])

@@ -1,5 +1,6 @@
 """Only what is missing is predicted, whoever asks: again, in shares, killed, or twice at once."""
 
+import itertools
 import os
 import random
 import subprocess
@@ -11,12 +12,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import stand_in_predictions
-from stand_in_predictions import Row, plan, predictions_of, row
+from stand_in_predictions import KINDS, Row, plan, predictions_of, row
 
 from mote.files.temporary import is_own, remove_leftovers
 from mote.files.writing import WritingError
 from mote.prediction.collect import collect
 from mote.prediction.folder import open_folder, record_inputs
+from mote.prediction.outputs import windows_file
 from mote.prediction.parts import Pace, part_files, read_part
 from mote.prediction.share import Share, parse_share
 from mote.prediction.write import Outcome, write_parts
@@ -40,7 +42,8 @@ def written(out: Path, inputs=INPUTS, **options) -> tuple[Outcome, list[str]]:
 def collected(out: Path, **options) -> bytes:
     file = out.parent / f"{out.name}.csv"
     collect(out, csv_file=file, **options)
-    return file.read_bytes()
+    windows = windows_file(file)
+    return file.read_bytes() + (b"\n" + windows.read_bytes() if windows.exists() else b"")
 
 
 def test_the_same_command_again_does_only_what_is_missing(tmp_path):
@@ -130,9 +133,26 @@ def test_an_input_of_many_rows_is_whole_or_not_there(tmp_path):
     assert collect(tmp_path).missing == 2
     again = lambda inputs: (Row(one, {"x": 1.0}, None, "x", 0.0, 2.0) for one in inputs)  # noqa: E731
     assert write_parts(again, list("abcde"), tmp_path, timed).now == 2
-    lines = collected(tmp_path).decode().splitlines()
-    assert lines[:3] == ["path,start,end,predicted,x,error", "a,0,2,x,1.000000,", "b,0,2,x,1.000000,"]
+    segments, windows = collected(tmp_path).decode().split("\n\n")
+    lines = windows.splitlines()
+    assert lines[:3] == ["path,start,end,predicted,x,error", "a,0.000,2.000,x,1.000000,", "b,0.000,2.000,x,1.000000,"]
     assert [line[0] for line in lines[1:]] == list("abbcccde")
+    assert segments.splitlines()[1:4] == [
+        f"{name},0.000,{end}.000,x,1.000000," for name, end in zip("abc", (2, 3, 4), strict=True)
+    ]
+
+
+def test_all_rows_of_an_input_are_written_before_the_next_one_is_worked_on(tmp_path):
+    def windows(inputs):
+        for one in inputs:
+            if one == "b":
+                assert collect(tmp_path / "out").missing == 1  # as after a kill here
+            yield from (Row(one, {"x": 1.0}, None, "x", float(i), i + 2.0) for i in range(3))
+            yield None
+
+    timed = plan(class_names=["x"], timed=True)
+    assert write_parts(windows, ["a", "b"], tmp_path / "out", timed, pace=Pace(rows=1)).now == 2
+    assert len(part_files(tmp_path / "out")) == 2 and collect(tmp_path / "out").missing == 0
 
 
 def test_nothing_is_predicted_where_nothing_can_be_written(tmp_path, monkeypatch):
@@ -172,35 +192,39 @@ def test_a_disk_that_becomes_full_leaves_what_is_whole(tmp_path, monkeypatch):
 SCRIPT = Path(stand_in_predictions.__file__)
 
 
-def started(out: Path, listed: Path, part: str, seconds: float) -> subprocess.Popen:
-    command = [sys.executable, SCRIPT, out, listed, part, seconds]
+def started(out: Path, listed: Path, part: str, seconds: float, kind: str = "clips") -> subprocess.Popen:
+    command = [sys.executable, SCRIPT, out, listed, part, seconds, kind]
     environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])}
     with (out.parent / "errors.txt").open("ab") as errors:
         return subprocess.Popen([*map(str, command)], env=environment, cwd=out.parent, stderr=errors)
 
 
-def killed_at_random(tmp_path: Path, count: int, processes: int, kills: int, seconds: float) -> None:
+def killed_at_random(
+    tmp_path: Path, count: int, processes: int, kills: int, seconds: float, kind: str = "clips"
+) -> None:
     """So many kills over so many processes, then all to their ends: the table is that of one undisturbed process."""
     names = [f"{i}\udcff.mp4" if i % 50 == 0 else f"{i}.mp4" for i in range(count)]
     (tmp_path / "list.txt").write_text("".join(f"{n}\n" for n in names), encoding="utf-8", errors="surrogateescape")
     os.chdir(tmp_path)  # where the relative names of the processes start
-    written(tmp_path / "one", names)
+    rows_of, plan_ = KINDS[kind]
+    write_parts(rows_of, names, tmp_path / "one", plan_)
     out, rng, done = tmp_path / "out", random.Random(processes), 0
     shares = [f"{i + 1}/{processes}" for i in range(processes)]
     running: dict[str, subprocess.Popen] = {}
     while done < kills:
-        running |= {p: started(out, tmp_path / "list.txt", p, seconds) for p in shares if p not in running}
+        running |= {p: started(out, tmp_path / "list.txt", p, seconds, kind) for p in shares if p not in running}
         time.sleep(rng.uniform(0, 1.5) / processes)
         part = rng.choice(shares)
         running[part].kill()
         done += running[part].wait() == -9  # one that had ended was not killed
         del running[part]
     for part in shares:
-        process = running.get(part) or started(out, tmp_path / "list.txt", part, seconds)
+        process = running.get(part) or started(out, tmp_path / "list.txt", part, seconds, kind)
         assert process.wait(timeout=300) in (0, -9), (tmp_path / "errors.txt").read_text()
-        again = started(out, tmp_path / "list.txt", part, 0)
+        again = started(out, tmp_path / "list.txt", part, 0, kind)
         assert again.wait(timeout=300) == 0, (tmp_path / "errors.txt").read_text()
-    rows = [name for file in part_files(out) for name in read_part(file, plan(), ["path"])["path"].to_pylist()]
+    parts = [read_part(file, plan_, ["path"])["path"].to_pylist() for file in part_files(out)]
+    rows = [name for part in parts for name, _ in itertools.groupby(part)]
     assert len(rows) == len(set(rows)) == count  # nothing twice even before it is collected
     assert collected(out) == collected(tmp_path / "one")
     remove_leftovers(out)  # as the next that writes there does
@@ -217,6 +241,13 @@ def test_killed_a_few_times(tmp_path, monkeypatch):
 def test_killed_a_hundred_times(tmp_path, monkeypatch, processes):
     monkeypatch.chdir(tmp_path)
     killed_at_random(tmp_path, 4000, processes, kills=100, seconds=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_timelines_killed_several_times(tmp_path, monkeypatch, processes):
+    monkeypatch.chdir(tmp_path)
+    killed_at_random(tmp_path, 400, processes, kills=10, seconds=0.01, kind="timelines")
 
 
 @pytest.mark.slow

@@ -216,7 +216,7 @@ def usage_line(folder: Path) -> str:
     """One line on what a cache folder holds."""
     found = cache_size(folder).values()
     entries, size = sum(part.entries for part in found), sum(part.size for part in found)
-    return f"{folder}: features of {entries} videos and class lists, {size / 1e9:.3g} GB"
+    return f"{folder}: features of {entries} videos, frames and class lists, {size / 1e9:.3g} GB"
 
 
 def clear(folder: Path | str) -> int:
