@@ -232,10 +232,8 @@ class OptimConfig(Section):
         if any(later <= earlier for earlier, later in pairwise(self.milestones)):
             raise ValueError(f"optim.milestones={[*self.milestones]}: write the epochs in rising order, each once")
         if self.method != "adamw" and "weight_decay" not in self.model_fields_set:
-            raise ValueError(
-                f"optim.method={self.method} adds weight decay to the gradient, where the default of adamw, 0.2, is "
-                "far too much; set optim.weight_decay, such as 5e-4, or 0 for none"
-            )
+            why = f"optim.method={self.method} adds weight decay to the gradient, where adamw's default 0.2 is too much"
+            raise ValueError(f"{why}; set optim.weight_decay, such as 5e-4, or 0 for none")
         return self
 
 

@@ -194,8 +194,9 @@ def _gradient_values(measure: Measure, samples: SampleGradients) -> dict[str, fl
 
 def _stability(measure: Measure, found: TopEigenpair, samples: SampleGradients, config: Config) -> dict[str, Any]:
     """Rates that linear stability allows, and moments along the top eigenvector, against those of the run."""
-    rate, size = config.optim.lr, min(config.optim.batch_size, measure.of.listed)
-    momentum = config.optim.momentum if config.optim.method == "sgd" else 0.0
+    optim, method = config.optim, config.optim.method
+    rate, size = optim.lr, min(optim.batch_size, measure.of.listed)
+    momentum = optim.momentum if method == "sgd" else 0.0
     if not found.value > 0:
         return {"why": "the curvature is zero: any rate is stable"}
     along = measure.along(found.vector)
@@ -212,13 +213,13 @@ def _stability(measure: Measure, found: TopEigenpair, samples: SampleGradients, 
     moments = {str(k): {"value": moment(along, k), "limit": moment_limit(k, rate, size)} for k in ORDERS}
     necessary = {name: limit for name, limit in limits.items() if name != "sufficient" and limit}
     return {
-        "method": config.optim.method,
+        "method": method,
         "learning_rate": rate,
         "batch_size": size,
         "limits": limits,
         "exceeded": [name for name, limit in necessary.items() if rate > limit],
         "moments": {} if momentum else moments,
-        "note": theory_of(config.optim.method, rate, momentum, config.optim.betas),
+        "note": theory_of(method, rate, momentum, optim.betas),
     }
 
 
@@ -252,11 +253,8 @@ def _known(quantities: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def _table(quantities: Mapping[str, float | None]) -> list[dict[str, object]]:
-    return [
-        {"quantity": name, "value": quantities[name], "what it is": meaning}
-        for name, meaning in MEANINGS.items()
-        if name in quantities
-    ]
+    known = [(name, text) for name, text in MEANINGS.items() if name in quantities]
+    return [{"quantity": name, "value": quantities[name], "what it is": text} for name, text in known]
 
 
 def _remarks(found: Measured) -> list[str]:

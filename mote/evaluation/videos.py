@@ -71,8 +71,7 @@ def evaluate(
     scores = score_videos(classifier, records, class_names, settings, config.data, accelerator)
     summary = summarize(scores, class_names) | _parts(scores, own, classifier.classes, union, protocol)
     summary |= _unequal_classes(classifier, scores, class_names, config.imbalance.posthoc)
-    halved = _halves(scores, len(own)) if halves else None
-    summary |= {"halves": halved} if halved else {}
+    summary |= {"halves": _halves(scores, len(own))} if halves else {}
     trained_on = on_main(accelerator, lambda: training_warning(config, records)) if classifier.source else []
     summary["warnings"] = order_warning(own, classifier.classes) + trained_on + words_warning(own, listing, classifier)
     if unknown:
@@ -82,7 +81,7 @@ def evaluate(
         return summary
     hashes = {"manifest": listing.sha256(records), **classifier.hashes(class_names)}
     hashes |= {"unknown": Listing(settings.unknown).sha256(unknown)} if settings.unknown is not None else {}
-    columns = half_predictions(scores, halved["per_subset"], class_names) if halved else {}
+    columns = half_predictions(scores, summary["halves"]["per_subset"], class_names) if halves else {}
 
     def write() -> None:
         lines = {"records": records, "classes": class_names, "scores": scores, "columns": columns}
