@@ -40,7 +40,8 @@ def test_csv_of_segments_and_of_windows():
     ]
     assert segments[-1]["path"] == "bad.mp4" and segments[-1]["error"] == BAD.error and len(segments) == 5
     windows = rows(windows_csv([FOUND, BAD], NAMES, 0.7))
-    assert [w["predicted"] for w in windows] == [NAMES[0], "none of these"]
+    assert [w["predicted"] for w in windows] == [NAMES[0], "none of these", ""]
+    assert [w["error"] for w in windows] == ["", "", BAD.error] and windows[2]["path"] == "bad.mp4"
     assert windows[1]["start"] == "0.500" and windows[1]["walking"] == "0.600000"
 
 
