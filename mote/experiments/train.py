@@ -101,7 +101,7 @@ def _train(config: Config, accelerator: Accelerator, out: Path, resume: bool, st
         experiment = assemble(config, accelerator)
         plan = _plan(config, experiment, accelerator, out)
         if accelerator.is_main_process:
-            groups = parameter_groups(experiment.task, experiment.rules(), weight_decay=optim.weight_decay)
+            groups = parameter_groups(experiment.task, experiment.rules())
             print(text_table(parameter_table(experiment.task, groups, optim.lr)))
         going_on = on_main(accelerator, lambda: _prepare(out, experiment, resume, fingerprint))
         try:

@@ -1,6 +1,7 @@
 """A start that is refused: one line, before the model is built wherever that is possible, and nothing left behind."""
 
 import copy
+import hashlib
 from dataclasses import replace
 from unittest.mock import MagicMock
 
@@ -190,3 +191,19 @@ def test_features_are_cached_of_frames_as_the_model_takes_them(experiment, monke
     replace(experiment, config=experiment.config.model_copy(update={"data": data})).loader()
     assert [views.preprocessing for views in seen] == [experiment.model.preprocessing]
     assert experiment.model.preprocessing.resize == "squash"
+
+
+def test_what_auto_precision_is_here_is_kept_in_the_configuration(monkeypatch):
+    asked = []
+    monkeypatch.setattr(train, "training_precision", lambda name, *, cpu: asked.append((name, cpu)) or "bf16")
+    config = load([], ["optim.precision=auto", "run.cpu=true", "optim.lr=0.5"])
+    found = train._with_precision(config)
+    assert asked == [("auto", True)] and found.optim.precision == "bf16" and found.optim.lr == 0.5
+
+
+def test_a_resumed_run_must_have_the_classes_templates_and_videos_of_the_first(experiment, clips):
+    bound = train._bound(experiment.config, experiment)
+    lines = "".join(f"{clips / f'{i}.mp4'} {i % 2}\n" for i in range(4))
+    assert bound["classes"] == list(CLASSES) and bound["templates"] == ["a photo of a {}"]
+    assert bound["records"] == (hashlib.sha256(lines.encode()).hexdigest(), 4)
+    assert bound["settings"]["data.frames"] == 2

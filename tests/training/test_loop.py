@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -383,3 +384,29 @@ def test_tensorboard_gets_the_terms(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("[1, 2, 3, 4, 5, 6]")
+
+
+def test_trackers_keep_their_files_in_the_run_directory(tmp_path, monkeypatch):
+    calls = []
+
+    def made(*arguments, **options):
+        accelerator = make_accelerator(*arguments, **options)
+        accelerator.log_with = ["wandb"]
+        accelerator.init_trackers = lambda *given, **more: calls.append((given, more))
+        return accelerator
+
+    monkeypatch.setattr("toy_run.make_accelerator", made)
+    run(tmp_path, epochs=1)
+    assert calls == [(("mote",), {"init_kwargs": {"wandb": {"dir": str(tmp_path)}}})]
+
+
+def test_the_log_has_times_and_the_bar_says_epoch_and_loss(tmp_path, monkeypatch):
+    bar = MagicMock()
+    monkeypatch.setattr("mote.training.run.tqdm", bar)
+    records = run(tmp_path, epochs=1, batch_size=4)[2]
+    shown = bar.return_value.__enter__.return_value.set_postfix.call_args_list
+    assert len(records) == len(shown) == 6
+    for record, call in zip(records, shown, strict=True):
+        time = record["time"]
+        assert time["seconds"] > 0 and time["clips_per_second"] == pytest.approx(4 / time["seconds"])
+        assert call.kwargs["epoch"] == 0 and float(call.kwargs["loss"]) == pytest.approx(record["loss"], rel=1e-3)
