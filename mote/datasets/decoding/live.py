@@ -195,7 +195,8 @@ class _Reader:
 
     @contextmanager
     def _opened(self) -> Iterator[InputContainer]:
-        options = {"protocol_whitelist": NETWORK, "rtsp_transport": "tcp"}
+        # TCP loses nothing; a camera that offers UDP only is still read.
+        options = {"protocol_whitelist": NETWORK, "rtsp_flags": "prefer_tcp"}
         with ExitStack() as stack:
             if self.is_pipe:
                 pipe = _Pipe(self.address, stack)
