@@ -1,5 +1,7 @@
 """What an autoencoder is scored by: the judge's features, the pictures on the sheets, a perfect latent."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -114,3 +116,17 @@ def test_pictures_are_prepared_as_the_autoencoder_takes_them(drawn, monkeypatch,
     with pytest.raises(ZeroDivisionError):
         autoencoder._evaluate(latent, validate({}), tmp_path, None, None, False)
     assert seen == [{"train": False, "preprocessing": Preprocessing("bilinear", "squash")}]
+
+
+def test_sheets_are_of_the_network_in_evaluation_mode_which_goes_on_training_afterwards(drawn, monkeypatch, tmp_path):
+    prior, labels, codes = drawn
+    model = Perfect(codes).train()
+    seen = []
+    monkeypatch.setattr(autoencoder, "image_dataset", lambda *arguments, **options: None)
+    monkeypatch.setattr(autoencoder, "evaluation_loader", lambda *arguments: loader(600, labels))
+    monkeypatch.setattr(autoencoder, "sheets_of", lambda *arguments: seen.append(model.training) or {})
+    monkeypatch.setattr(autoencoder, "evaluation_listing", lambda settings: SimpleNamespace(sha256=lambda records: "0"))
+    data = SimpleNamespace(classes=list("abcd"), records=[])
+    latent = LatentModel(model, prior, {"method": "gm", "conditional": True, "classes": list("abcd")})
+    autoencoder._evaluate(latent, validate({"optim": {"batch_size": 100}}), tmp_path, data, None, False)
+    assert seen == [False] and model.training

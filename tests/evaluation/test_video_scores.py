@@ -341,3 +341,20 @@ def test_a_faster_precision_is_named_where_someone_looks_on(classifier, records,
             scores(classifier, records[:1], precision=precision)
         notes = [line for line in capsys.readouterr().err.splitlines() if "evaluation.precision=auto" in line]
         assert len(notes) == told and all(note.startswith("mote: ") for note in notes)
+
+
+def test_the_authors_fusion_is_of_cosines(classifier, records):
+    """Softmax of the cosines without the logit scale, mean over the views, softmax once more."""
+    classifier = dataclasses.replace(classifier, model=copy.deepcopy(classifier.model))
+    classifier.model.logit_scale.fill_(3.0)
+    settings = config(fusion="reference")
+    views = evaluation_dataset(records[:2], settings.evaluation, settings.data, frames=4, size=64, difference=0)
+    expected = []
+    for index in range(2):
+        features = classifier.encode(views[index]["frames"][None])[0]
+        pooled = torch.nn.functional.normalize(classifier.model.head(features).mean(1), dim=-1)
+        cosines = pooled.double() @ classifier.tuned_text.double().T
+        expected.append(cosines.softmax(-1).mean(0).softmax(-1))
+    found = scores(classifier, records[:2], fusion="reference").probabilities
+    np.testing.assert_allclose(found, torch.stack(expected).numpy(), atol=1e-6)
+    assert np.ptp(found) > 1e-3

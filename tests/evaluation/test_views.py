@@ -8,6 +8,7 @@ from mote.config import load
 from mote.datasets.lists.manifest import ManifestError, Record
 from mote.evaluation.listings import check_evaluation, evaluation_list, training_ids, training_list
 from mote.evaluation.views import evaluation_dataset, evaluation_loader
+from mote.files.preprocessing import Preprocessing
 
 
 @pytest.fixture
@@ -62,9 +63,11 @@ def test_the_views_of_a_list_are_made_as_the_settings_say():
     config = load([], ["data.sampling=dense", "data.stride=3", "data.decoder=decord", "data.decode_timeout=7"])
     asked = config.evaluation.model_copy(update={"clips": 2, "crops": 3})
     records = [Record("a.mp4", 0), Record("b.mp4", 1)]
-    found = evaluation_dataset(records, asked, config.data, frames=5, size=32, difference=2)
+    pixels = Preprocessing("bilinear", "squash")
+    found = evaluation_dataset(records, asked, config.data, frames=5, size=32, difference=2, preprocessing=pixels)
     names = ("num_frames", "size", "num_clips", "num_crops", "sampling", "stride", "difference", "decoder")
     assert [getattr(found, name) for name in names] == [5, 32, 2, 3, "dense", 3, 2, "decord"]
+    assert found.preprocessing == pixels
     loader = evaluation_loader(found, 2, 1, indices=[1, 0, 1])
     assert (loader.batch_size, loader.num_workers, [*loader.sampler]) == (2, 1, [1, 0, 1])
     assert [*evaluation_loader(found, 2, 0).sampler] == [0, 1]

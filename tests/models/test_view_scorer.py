@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from mote.models.modulation import Gate, modulation_gate
 from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
-from mote.models.view_scorer import autocast, encode_views, view_scorer
+from mote.models.view_scorer import autocast, encode_views, in_calls, view_scorer
 
 B, V, T, D, K = 2, 3, 4, 8, 5
 
@@ -102,3 +102,18 @@ def test_bf16_is_autocast_and_fp32_is_nothing():
     plain, half = (view_scorer(model, text, precision=p)({"features": given}) for p in ("fp32", "bf16"))
     assert not torch.equal(plain, half)
     torch.testing.assert_close(plain, half, atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize(("device", "calls"), [("cpu", [8, 8, 8]), ("meta", [19])])
+def test_views_go_through_the_head_in_calls_of_one_size_on_a_cpu(device, calls):
+    seen = []
+
+    def function(views):
+        seen.append(len(views))
+        return views.sum((1, 2))
+
+    views = torch.arange(19 * 6.0, device=device).view(19, 2, 3)
+    found = in_calls(function, views)
+    assert seen == calls and found.shape == (19,)
+    if device == "cpu":
+        assert torch.equal(found, views.sum((1, 2)))

@@ -13,7 +13,7 @@ from oracles import mote_reference
 
 import mote
 from mote.cli import main
-from mote.models.image_checkpoints import load_net
+from mote.models.image_checkpoints import image_classifier, load_net, save_net
 from mote.sparsity import compacting
 from mote.sparsity.compact import widths
 from mote.sparsity.compacting import TOLERANCE
@@ -203,3 +203,14 @@ def test_the_text_tower_that_a_model_was_tuned_with_goes_along(video, tmp_path, 
     source = compacting._video(video[0], inner)
     source.save(tmp_path / "small", source.model)
     assert (tmp_path / "small" / "text.safetensors").read_bytes() == b"weights"
+
+
+def test_an_image_network_is_tried_on_batches_of_its_own_size(tmp_path):
+    torch.manual_seed(0)
+    model = image_classifier("lenet", 4, mean=(0.1,), std=(0.3,), in_channels=1, size=16).eval()
+    save_net(tmp_path, model, {"net": "lenet", "classes": list("abcd"), "size": 16, "channels": 1})
+    source = compacting._image(tmp_path)
+    seen = []
+    for number in source.batches:
+        source.example(number)(lambda images: seen.append((tuple(images.shape), images.dtype)))
+    assert seen == [((number, 1, 16, 16), torch.uint8) for number in source.batches]

@@ -97,3 +97,16 @@ def test_the_error_is_summed_in_single_precision_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         _, terms = task().eval()(batch(), generator())
     assert terms["reconstruction"].dtype == torch.float32
+
+
+@torch.no_grad()
+def test_errors_of_pictures_in_half_precision_are_squared_in_single_precision():
+    """Decoded in bf16, which has three digits; the target and the squares have all of theirs."""
+    built = task("ae", weights=WEIGHTS).eval()
+    images = batch()["images"]
+    with torch.autocast("cpu", torch.bfloat16):
+        decoded = built.model.decode(built.model.encode(images).float())
+        _, terms = built(batch(), generator())
+    assert decoded.dtype == torch.bfloat16
+    wanted = 10 * (decoded.double() - images.double() / 255).square().mean()
+    assert float(terms["reconstruction"]) == pytest.approx(float(wanted), rel=1e-6)

@@ -8,6 +8,7 @@ from torch import nn
 from mote.models.routing import draw_depth, one_expert, random_merge
 from mote.models.temporal import TemporalHead
 from mote.models.video_clip import VideoCLIP
+from mote.regularizers.weight_merging import anchor_loss
 from mote.tasks.video import VideoTask
 
 B, T, D, K = 4, 3, 8, 5
@@ -446,3 +447,12 @@ def test_parts_of_layers_are_left_out_of_all_passes_of_a_step(experts):
 
 def plain_prediction(task, batch):
     return task.model.classify(task.model.head(task.model.encode_frames(batch["frames"])), task.text)
+
+
+@pytest.mark.parametrize("form", ["released", "paper"])
+@pytest.mark.parametrize("clip", [0, 2])
+def test_the_anchor_of_the_only_valid_clip_is_its_own(form, clip):
+    features, merged = torch.randn(2, B, T, D, generator=seeded())
+    valid = torch.arange(B) == clip
+    found = make_task(anchor=form).anchor_term(features, merged, valid)
+    torch.testing.assert_close(found, anchor_loss(features[valid], merged[valid], form))
