@@ -185,9 +185,10 @@ def _merge(into: Tree, other: Mapping[str, object]) -> None:
 
 def _explain(item: ErrorDetails) -> str:
     """One mistake in a line: where it is, what was expected, what was given."""
-    location = [str(part) for part in item["loc"] if part != "[key]"]
+    unknown = item["type"] == "extra_forbidden"  # else [key] is pydantic's word for the key of a mapping
+    location = [str(part) for part in item["loc"] if unknown or part != "[key]"]
     name = ".".join(repr(part)[1:-1] for part in location)
-    if item["type"] != "extra_forbidden":
+    if not unknown:
         given = item["input"]
         where, got = f"{name}: " if name else "", f", got {_short(given)}" if name else ""
         if isinstance(given, dict) and item["type"] == "value_error":  # what is wrong with a section as a whole

@@ -70,6 +70,8 @@ def test_lists_hold_nothing_absurd(key):
         (f"run.out={'x' * 256}", "run.out: is too long for a path"),
         (f"evaluation.name={'x' * 151}", "evaluation.name: is too long"),
         *((f"evaluation.name={name}", "evaluation.name: is ") for name in ("a/b", "..", ".x", "'a\\b'", "' a'", "''")),
+        ("[key]=0", "[key]: unknown key"),
+        ("optim.[key]=0", "optim.[key]: unknown key"),
         ("run.cpu=yes", "run.cpu: Input should be a valid boolean, got 'yes'; write true or false"),
         ("data.split=010", "data.split: Input should be a valid string, got 10; put a text that looks like a number"),
     ],
