@@ -262,7 +262,7 @@ def together(*arguments: str | Path) -> list[subprocess.Popen]:
 def test_whichever_processes_are_asked_to_stop_all_end_with_0_and_one_says_how_to_go_on(clips, tmp_path, moment, asked):
     run = tmp_path / "run"
     more = [f"evaluation.manifest={clips / 'few.txt'}", "evaluation.page=false", f"run.out={run}"]
-    more += ["optim.epochs=1", "evaluation.clips=1500"] if moment == "evaluation" else ["optim.epochs=400"]
+    more += ["optim.epochs=1", "evaluation.clips=1000"] if moment == "evaluation" else ["optim.epochs=400"]
     processes = together(*settings(clips, *more, train="few.txt"))
     if moment == "start-up":
         wait_for_imports(processes)
