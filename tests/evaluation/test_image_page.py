@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -61,3 +62,12 @@ def test_a_face_that_is_not_symmetric_is_not_turned():
     face[:, 4:] = 200  # the right half
     large = overlay(face, None, side=16)
     assert (large[:, :6] < 40).all() and (large[:, 10:] > 160).all()
+
+
+def test_an_overlay_covers_a_quarter_where_nothing_is_seen_and_three_where_most_is():
+    """White under the darkest and the brightest colour of the map."""
+    face, share = np.full((8, 8, 3), 255, np.uint8), np.zeros((2, 2), np.float32)
+    dark, bright = ((255 * np.array(matplotlib.colormaps["inferno"](value)[:3])) for value in (0.0, 1.0))
+    for fill, colour, cover in ((0.0, dark, 0.25), (1.0, bright, 0.75)):
+        found = overlay(face, share + np.float32(fill), side=16)
+        np.testing.assert_allclose(found, np.broadcast_to((1 - cover) * 255 + cover * colour, found.shape), atol=1)

@@ -1,5 +1,7 @@
 """What an evaluation of videos records of itself, and what it refuses before a clip is decoded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -42,3 +44,10 @@ def test_the_precision_that_was_used_is_recorded(classifier, precision):
     assert videos.origin_of(classifier, config, {})["precision"] == precision
     automatic = videos.origin_of(classifier, validate({"evaluation": {"precision": "auto"}}), {})
     assert automatic["precision"] in ("fp32", "bf16") and automatic["config"]["evaluation"]["precision"] == "auto"
+
+
+@pytest.mark.parametrize("out", [None, "runs/a"])
+def test_a_model_that_was_just_trained_comes_from_its_run_directory(classifier, out):
+    config = validate({"run": {"out": out}})
+    fresh = replace(classifier, source=None)
+    assert videos.origin_of(fresh, config, {})["inputs"]["model"] == out

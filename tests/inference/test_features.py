@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from mote.datasets.decoding.errors import DecodeError
 from mote.inference import features
 from mote.inference.features import Load, encode_once, frame_features
 
@@ -79,3 +80,13 @@ def test_the_bar_of_the_look_up_is_drawn_when_asked_for(progress, monkeypatch, c
     cache = SimpleNamespace(read=lambda key: torch.ones(1, 2, 3).numpy())
     (found,) = frame_features(Means("cpu"), dataset, [0], map, load=Load(), cache=cache, progress=progress)
     assert found.shape == (1, 2, 3) and shown == [not progress]
+
+
+def test_a_video_that_cannot_be_decoded_ends_it_unless_told_otherwise(monkeypatch):
+    bad = {"frames": torch.zeros(1, 1, 1, 3, 4, 4).byte(), "cause": ["a.mp4\tcut off"]}
+    monkeypatch.setattr(features, "make_loader", lambda *arguments, **options: [bad])
+    dataset = SimpleNamespace(decoder="pyav")
+    with pytest.raises(DecodeError, match="cut off"):
+        list(frame_features(Means("cpu"), dataset, [0], map, load=Load()))
+    (found,) = frame_features(Means("cpu"), dataset, [0], map, load=Load(), strict=False)
+    assert isinstance(found, DecodeError)
