@@ -1,11 +1,14 @@
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from toy_run import Clips, Order
 
-from mote.training.batches import StepBatches, micro_batch_size, with_batches
-from mote.training.seeds import mix_seed
+from mote.parallel.accelerator import make_accelerator
+from mote.training.batches import StepBatches, micro_batch_size, step_batches, with_batches
+from mote.training.seeds import mix_seed, mixing_generator, routing_generator, seed_dropout
 
 
 def parts(num_items: int, batch_size: int, accumulation: int, processes: int, epoch: int = 0, first_step: int = 0):
@@ -76,3 +79,23 @@ def test_a_cut_loader_keeps_all_that_the_loader_was_told(workers):
     kept = {name: getattr(cut, name) for name in told if name != "multiprocessing_context"}
     assert kept == {name: told[name] for name in kept} and cut.pin_memory == loader.pin_memory
     assert cut.multiprocessing_context == loader.multiprocessing_context
+
+
+@pytest.mark.parametrize("options", [{"batch_size": None, "sampler": Order(8)}, {"batch_size": 4}])
+def test_a_loader_whose_order_does_not_depend_on_the_epoch_alone_is_refused(options):
+    with pytest.raises(ValueError, match=r"needs a batch_size .* and a sampler with set_epoch"):
+        step_batches(DataLoader(Clips(8), **options), make_accelerator(cpu=True), 1)
+
+
+def test_streams_are_those_of_earlier_versions_so_that_their_runs_go_on():
+    """Seed of the run, number of the stream, then the place; written out once more."""
+
+    def seed_of(*parts):
+        return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]) >> 1
+
+    assert routing_generator(5, 6, 3).initial_seed() == seed_of(5, 0, 6, 3)
+    assert mixing_generator(5, 6, 1, 3).random() == np.random.default_rng(seed_of(5, 2, 6, 1, 3)).random()
+    before = torch.random.get_rng_state()
+    seed_dropout(5, 6, 1, 3)
+    assert torch.initial_seed() == seed_of(5, 1, 6, 1, 3)
+    torch.random.set_rng_state(before)

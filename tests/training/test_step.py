@@ -191,3 +191,21 @@ def test_an_update_is_refused_where_a_number_or_the_gradient_is_not_finite():
     gradients(2.0)
     steps.update(layout, None, {"loss": 1.0}, Progress(2))
     assert all((p.grad == 2).all() for p in layout.task.parameters())  # measured only
+
+
+@pytest.mark.parametrize(("valid", "shares"), [([2], [1.0]), ([3, 1], [1.5, 0.5]), ([0, 4, 2], [0.0, 2.0, 1.0])])
+def test_a_micro_batch_weighs_as_much_as_it_has_valid_clips(valid, shares):
+    batches = [{"valid": torch.arange(4) < count} for count in valid]
+    assert steps._shares(make_accelerator(cpu=True), batches).tolist() == shares
+
+
+def test_processes_wait_for_one_another_in_the_last_micro_step_alone(monkeypatch):
+    layout = layout_of(make_task(experts=1), 3)
+    events = []
+    no_sync, own = layout.accelerator.no_sync, layout.accelerator.backward
+    monkeypatch.setattr(layout.accelerator, "no_sync", lambda module: events.append("alone") or no_sync(module))
+    monkeypatch.setattr(layout.accelerator, "backward", lambda loss: events.append("backward") or own(loss))
+    schedule = steps.Schedule(lr=0.1, epochs=1, accumulation=3)
+    parts = iter([stacked(range(4 * part, 4 * part + 4)) for part in range(3)])
+    steps.backward(layout, parts, schedule, step=0, mix=None, stop=steps.Stop())
+    assert events == ["alone", "backward", "alone", "backward", "backward"]
