@@ -56,7 +56,7 @@ def folder(tmp_path_factory) -> Path:
         ("mote ev", ["eval"]),
         ("mote data f", ["few-shot"]),
         ("mote predict tiny --lab", ["--labels"]),
-        ("mote train optim.l", ["optim.lr="]),
+        ("mote train optim.l", ["optim.lr=", "optim.lr_decay="]),
         ("mote train optim.precision=b", ["optim.precision=bf16"]),
         ("mote train run.cpu=", ["run.cpu=true", "run.cpu=false"]),
         ("mote train data.train=l", ["data.train=list.csv"]),

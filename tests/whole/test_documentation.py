@@ -29,7 +29,7 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 parser = cache(_parser)
 LANGUAGES = {"sh", "python", "text", "yaml", "bibtex", "{toctree}", "{include}", "{math}", "{figure}", "{note}"}
 SHELL = {"pip", "uv", "cd", "for", "done", "wait", "python", "eval", "ruff", "pyright", "pytest", "sphinx-build", "cat"}
-SHELL |= {"git", "ls", "source", "ffmpeg", "curl", "export", "tail", "du", "kill", "cp"}
+SHELL |= {"git", "ls", "source", "ffmpeg", "curl", "export", "tail", "du", "kill", "cp", "mkdir"}
 GENERATED = {"settings", "commands", "python", "results", "protocols_table"}
 
 
