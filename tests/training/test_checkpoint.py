@@ -50,6 +50,16 @@ def test_the_last_k_are_kept_and_stand_in_for_a_damaged_one(tmp_path):
         load_checkpoint(tmp_path, net)
 
 
+def test_a_checkpoint_of_the_first_versions_names_no_older_ones(tmp_path):
+    save_checkpoint(tmp_path, *trained(5.0, 5))
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert state.pop("older") == []
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    net = nn.Linear(3, 2)
+    found = load_checkpoint(tmp_path, net)
+    assert found is not None and found[0].step == 5 and torch.all(net.weight == 5.0)
+
+
 def test_what_the_user_put_into_the_folder_stays(tmp_path):
     own = ["notes.txt", "weights-best.safetensors", ".mote-notes", "weights-5.safetensors"]
     for name in own:

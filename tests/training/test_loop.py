@@ -13,12 +13,14 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import nn
 from toy_run import RULES, Clips, make_task, run
 
 from mote.parallel.accelerator import make_accelerator
+from mote.training import loop
 from mote.training.hooks import Hooks
 from mote.training.loop import fit
 from mote.training.optim import parameter_groups
@@ -401,12 +403,37 @@ def test_trackers_keep_their_files_in_the_run_directory(tmp_path, monkeypatch):
 
 
 def test_the_log_has_times_and_the_bar_says_epoch_and_loss(tmp_path, monkeypatch):
-    bar = MagicMock()
+    bar, told = MagicMock(), []
     monkeypatch.setattr("mote.training.run.tqdm", bar)
+    monkeypatch.setattr(Accelerator, "log", lambda self, values, step=None: told.append(values))
     records = run(tmp_path, epochs=1, batch_size=4)[2]
+    assert bar.call_args.kwargs | {"disable": None} == {"total": 6, "initial": 0, "unit": "step", "disable": None}
     shown = bar.return_value.__enter__.return_value.set_postfix.call_args_list
-    assert len(records) == len(shown) == 6
-    for record, call in zip(records, shown, strict=True):
+    assert len(records) == len(shown) == len(told) == 6
+    for record, call, values in zip(records, shown, told, strict=True):
         time = record["time"]
         assert time["seconds"] > 0 and time["clips_per_second"] == pytest.approx(4 / time["seconds"])
         assert call.kwargs["epoch"] == 0 and float(call.kwargs["loss"]) == pytest.approx(record["loss"], rel=1e-3)
+        assert values["loss"] == record["loss"] and values.items() >= time.items()
+    run(tmp_path, epochs=2, batch_size=4, resume=True)
+    assert (bar.call_args.kwargs["total"], bar.call_args.kwargs["initial"]) == (12, 6)
+
+
+def test_an_accelerator_holds_nothing_of_a_run_that_is_over(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr("toy_run.make_accelerator", lambda *given, **more: made.append(make_accelerator(*given, **more))
+                        or made[-1])  # fmt: skip
+    run(tmp_path, epochs=1)
+    assert made[0]._models == made[0]._optimizers == []
+
+
+@pytest.mark.parametrize("decays", [True, False])
+def test_decay_and_what_changes_weights_reach_the_optimizer_and_the_layout(tmp_path, monkeypatch, decays):
+    """Weights that are changed after updates are kept whole."""
+    seen = {}
+    for name in ("parameter_groups", "layout_of"):
+        own = getattr(loop, name)
+        monkeypatch.setattr(loop, name, lambda *given, own=own, **more: seen.update(more) or own(*given, **more))
+    hook = MagicMock(return_value={}, state_dict=dict)
+    run(tmp_path, epochs=1, weight_decay=0.125, no_decay_norm_bias=decays, after_update=hook if decays else None)
+    assert seen == {"weight_decay": 0.125, "no_decay_norm_bias": decays, "whole": decays}

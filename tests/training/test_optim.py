@@ -63,6 +63,7 @@ def test_the_fused_update_is_the_same_update():
     nets[1].load_state_dict(nets[0].state_dict())
     for net, fused in zip(nets, (False, True), strict=True):
         optimizer = make_optimizer(parameter_groups(net, RULES), fused=fused)
+        assert bool(optimizer.defaults["fused"]) == fused
         for step in range(5):
             set_learning_rate(optimizer, 0.01)
             for i, p in enumerate(net.parameters()):
