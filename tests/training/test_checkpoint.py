@@ -60,6 +60,13 @@ def test_a_checkpoint_of_the_first_versions_names_no_older_ones(tmp_path):
     assert found is not None and found[0].step == 5 and torch.all(net.weight == 5.0)
 
 
+def test_a_step_that_is_saved_again_is_kept_once(tmp_path):
+    for value, step in ((5.0, 5), (10.0, 10), (11.0, 10)):
+        save_checkpoint(tmp_path, *trained(value, step), keep=2)
+    state = json.loads((tmp_path / "state.json").read_text())
+    assert [one["progress"]["step"] for one in (state, *state["older"])] == [10, 5]
+
+
 def test_what_the_user_put_into_the_folder_stays(tmp_path):
     own = ["notes.txt", "weights-best.safetensors", ".mote-notes", "weights-5.safetensors"]
     for name in own:

@@ -4,6 +4,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from mote.parallel.accelerator import make_accelerator
+from mote.training import layout
 from mote.training.layout import Layout, layout_of
 from mote.training.optim import make_optimizer
 
@@ -41,3 +42,11 @@ def test_what_changes_weights_itself_is_refused_where_they_are_in_shards(monkeyp
     monkeypatch.setattr(Accelerator, "is_fsdp2", property(lambda accelerator: True))
     with pytest.raises(ValueError, match="sparsity needs whole parameters"):
         prepared(whole=True)
+
+
+def test_where_shards_are_asked_for_they_get_the_task_and_its_optimizer(monkeypatch):
+    monkeypatch.setattr(Accelerator, "is_fsdp2", property(lambda accelerator: True))
+    monkeypatch.setattr(layout, "Sharded", lambda *given: given)
+    accelerator, task, optimizer = prepared()
+    assert isinstance(accelerator, Accelerator) and isinstance(task, nn.Linear)
+    assert optimizer.param_groups[0]["params"] == [*task.parameters()]
