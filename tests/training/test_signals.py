@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -84,3 +85,22 @@ def test_a_signal_is_handed_on_and_one_that_came_elsewhere_is_heard():
         with pytest.raises(Stopped, match=said), there.immediately(3):
             raise AssertionError("not reached")
     assert signal.getsignal(TOLD) is before
+
+
+def test_another_thread_and_an_inner_part_leave_the_signals_as_they_are():
+    before, stop, found = signal.getsignal(signal.SIGTERM), Stop(), []
+
+    def listen():
+        with stop.listening():
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert found == [before]
+    with stop.listening():
+        outer = signal.getsignal(signal.SIGTERM)
+        with stop.listening():
+            assert signal.getsignal(signal.SIGTERM) == outer != before
+        assert signal.getsignal(signal.SIGTERM) == outer
+    assert signal.getsignal(signal.SIGTERM) is before
