@@ -83,10 +83,11 @@ def _draw(tables: dict[str, list[dict[str, str | float]]], path: Path) -> None:
     """Draw each table that has rows as PATH_KIND.svg and .png; an older figure of another kind goes."""
     from mote.files.writing import replacing_together
     from mote.metrics.imbalance import KINDS
-    from mote.reporting.imbalance_plots import mined_plot  # loads matplotlib
 
     drawn = [f"{path.name}_{kind}{end}" for kind in KINDS for end in (".svg", ".png")]
     with replacing_together(path.parent, gone=drawn) as stage:
         for kind, rows in tables.items():
             if rows:
+                from mote.reporting.imbalance_plots import mined_plot  # loads matplotlib
+
                 mined_plot(rows, ("a", "b"), stage / f"{path.name}_{kind}")

@@ -223,7 +223,7 @@ class OptimConfig(Section):
     # Numbers of matrix products in training: fp32, bf16, fp16 (a GPU only); auto = bf16 where the hardware has it, else
     # fp32. Weights stay fp32.
     precision: Literal["fp32", "bf16", "fp16", "auto"] = "fp32"
-    sync_routing: bool = False  # all processes draw the same experts in a step
+    sync_routing: bool = False  # all processes draw the same experts in a step, and leave out the same parts
 
     @model_validator(mode="after")
     def _fits(self) -> "OptimConfig":

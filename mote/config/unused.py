@@ -57,6 +57,11 @@ RULES = (  # the first rule that applies to a setting gives the reason
         "used by optim.schedule=step and optim.schedule=exponential only",
     ),
     Rule("optim.milestones", lambda c: c.optim.schedule != "step", "used by optim.schedule=step only"),
+    Rule(
+        "optim.milestones optim.lr_decay",
+        lambda c: c.optim.schedule == "step" and c.optim.milestones[0] >= c.optim.epochs,
+        "training ends before the first of optim.milestones",
+    ),
     Rule("sparsity.*", lambda c: c.sparsity.strength == 0, "sparsity.strength is 0"),
     Rule("image.*", lambda c: c.task == "video", "for task=image and task=expression"),
     Rule(

@@ -8,7 +8,7 @@ a file has the frames that it says. One that has others is not kept.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -68,5 +68,6 @@ class TimelineCache:
         with FeatureCache(self._files.folder, namespace_key(**self._facts, file=file)) as cache:
             known = KnownFrames(cache, file)
             yield known
-            if self._files.file_key(path) == file:
-                known.save()
+            with suppress(OSError):  # it went away meanwhile: its windows are scored, its features not kept
+                if self._files.file_key(path) == file:
+                    known.save()

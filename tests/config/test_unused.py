@@ -65,3 +65,11 @@ def test_settings_without_effect_are_named_once_with_the_first_reason():
 )  # fmt: skip
 def test_a_setting_is_named_where_it_has_no_effect(overrides, named):
     assert keys(*overrides) == named
+
+
+def test_steps_of_the_rate_that_training_never_reaches_are_named():
+    steps = ["optim.schedule=step", "optim.milestones=[30,60]", "optim.lr_decay=0.5", "optim.warmup_epochs=1"]
+    assert unused(load([], [*steps, "optim.epochs=31"])) == []
+    lines = unused(load([], [*steps, "optim.epochs=30"]))
+    assert {line.split(":")[0] for line in lines} == {"optim.milestones", "optim.lr_decay"}
+    assert all("training ends before the first of optim.milestones" in line for line in lines)

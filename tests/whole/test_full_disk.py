@@ -92,12 +92,15 @@ def run(faces, tmp_path_factory) -> Path:
 
 
 def test_a_result_and_its_page_stay_together(run, disk, tmp_path):
-    """With ever less room: page and result are new, or the page is gone and said to be, or everything is old."""
+    """With ever less room: page and result are new, or the page is gone and said to be, or everything is old.
+
+    An older page makes room for the new one, so the case between is that of a result that had none.
+    """
     out, seen = disk / "out", set()
-    mote("eval", run, "--out", out)
-    before = everything(disk)
-    assert mote("eval", "--verify", out / "eval.json")
-    for left in (2_000_000, 100_000, 20_000, 0):
+    for left, page in ((2_000_000, True), (100_000, True), (100_000, False), (20_000, True), (0, True)):
+        mote("eval", run, "--out", out, f"evaluation.page={str(page).lower()}")
+        before = everything(disk)
+        assert mote("eval", "--verify", out / "eval.json")
         ballast = fill(disk, left)
         command = [sys.executable, "-m", "mote", "eval", str(run), "--out", str(out), "seed=1"]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -118,8 +121,6 @@ def test_a_result_and_its_page_stay_together(run, disk, tmp_path):
             assert not list((out / "eval").glob("*"))
         assert not any(is_own(path.name) for path in disk.rglob("*"))
         shutil.rmtree(out)
-        mote("eval", run, "--out", out)
-        before = everything(disk)
     assert seen == {"old", "new", "no page"}
 
 
