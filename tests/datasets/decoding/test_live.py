@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socketserver
 import subprocess
 import sys
 import threading
@@ -195,3 +196,32 @@ def test_times_of_a_stream_always_grow(monkeypatch):
     )
     late = StreamClock(trusting=True)
     assert [at(late, 0, own) for own in (None, 7.0, 7.5)] == pytest.approx([0, 0.04, 0.54])
+
+
+class Camera(socketserver.StreamRequestHandler):
+    """An RTSP server that refuses every transport (RFC 2326) and notes what it was asked for."""
+
+    PICTURES = "v=0\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:0\r\n"
+
+    def handle(self):
+        while line := self.rfile.readline().decode().strip():
+            headers = dict(iter(lambda: self.rfile.readline().decode().strip().partition(": ")[::2], ("", "")))
+            verb, body, status = line.split()[0], "", "200 OK"
+            if verb == "DESCRIBE":
+                body = self.PICTURES
+            if verb == "SETUP":
+                self.server.asked.append(headers["Transport"].split(";")[0])
+                status = "461 Unsupported Transport"
+            kind = f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n" if body else ""
+            answer = f"RTSP/1.0 {status}\r\nCSeq: {headers['CSeq']}\r\nPublic: OPTIONS, DESCRIBE, SETUP\r\n{kind}\r\n"
+            self.wfile.write((answer + body).encode())
+
+
+def test_a_camera_is_asked_for_tcp_which_loses_nothing_and_then_for_udp():
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Camera) as server:
+        server.asked, server.daemon_threads = [], True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(DecodeError):
+            list(live_frames(f"rtsp://127.0.0.1:{server.server_address[1]}/x", retry_seconds=0, silence_seconds=5))
+        server.shutdown()
+    assert list(dict.fromkeys(server.asked)) == ["RTP/AVP/TCP", "RTP/AVP/UDP"]
