@@ -20,7 +20,8 @@ from small_towers import small_clip
 from mote.cli import main
 from mote.config.loading import load
 from mote.config.tree import Config
-from mote.datasets.synthetic.clips import render_clip, write_video
+from mote.datasets.decoding.encode import write_video
+from mote.datasets.synthetic.clips import render_clip
 
 # What is noted while a run goes on: every making of these classes, every call of these methods and functions. A
 # function is named where it is looked up when it is called. This is the only list of places in the code.

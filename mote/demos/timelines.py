@@ -19,9 +19,10 @@ from typing import Any
 from mote.config import load as load_config
 from mote.datasets.lists.class_files import read_class_names
 from mote.datasets.lists.reading import Listing
-from mote.datasets.synthetic.clips import Split, make_world
+from mote.datasets.synthetic.clips import make_world
 from mote.datasets.synthetic.drawing import SIZE
 from mote.datasets.synthetic.joined import Clip, join_clips
+from mote.datasets.synthetic.world import Split
 from mote.demos.videos import COMMON, HEAD
 from mote.evaluation.videos import evaluate
 from mote.experiments.train import train

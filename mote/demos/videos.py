@@ -17,7 +17,8 @@ from typing import Any
 
 from mote.config import Config
 from mote.config import load as load_config
-from mote.datasets.synthetic.clips import Split, make_world
+from mote.datasets.synthetic.clips import make_world
+from mote.datasets.synthetic.world import Split
 from mote.demos.videos_page import write_demo_page
 from mote.demos.workers import in_processes
 from mote.evaluation.videos import evaluate

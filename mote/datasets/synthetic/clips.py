@@ -16,10 +16,6 @@ Splits of `make_world` (classes x clips by default):
 Every object of these splits was in the still images that tiny CLIP was pretrained on; `HELD_OUT` objects were not.
 """
 
-import json
-import multiprocessing
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -27,9 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from tqdm import tqdm
 
-from mote.datasets.decoding.encode import write_video
 from mote.datasets.synthetic.drawing import (
     BACKGROUNDS,
     COLOURS,
@@ -41,7 +35,7 @@ from mote.datasets.synthetic.drawing import (
     draw_disc,
     draw_object,
 )
-from mote.files.writing import write_atomic
+from mote.datasets.synthetic.world import Split, write_world
 
 MOTIONS = (
     "moving left",
@@ -103,13 +97,6 @@ class Still(NamedTuple):
     size: str  # "small" below 10 pixels of radius, "large" above 14, else "medium"
     lean: str  # "leaning left" or "leaning right" by more than 15 degrees, else "upright"
     strength: str  # "bright" or "faded"
-
-
-class Split(NamedTuple):
-    """Files of one split: a manifest of `path label` lines, paths relative to its folder, and one class per line."""
-
-    manifest: Path
-    classes: Path
 
 
 def render_clip(
@@ -225,59 +212,24 @@ def make_world(
         num_frames, fps: of a clip.
         workers: processes; None: all cores; 0: this one.
     """
-    counts = CLIPS_PER_CLASS | (clips_per_class or {})
-    if unknown := set(counts) - set(CLASSES):
-        raise ValueError(f"clips_per_class: unknown split {sorted(unknown)}; expected some of {', '.join(CLASSES)}")
-    folder = Path(folder)
-    config = {"version": VERSION, "seed": seed, "clips_per_class": counts, "num_frames": num_frames, "fps": fps}
-    splits = {name: Split(folder / f"{name}.txt", folder / _class_file(name)) for name in CLASSES}
-    marker = folder / "world.json"
-    if marker.is_file():
-        if json.loads(marker.read_text(encoding="utf-8")) == config:
-            return splits
-        marker.unlink()  # the clips are about to change: from here on the world is incomplete
-    jobs = []
-    for number, (name, classes) in enumerate(CLASSES.items()):
-        labels = [label for label in range(len(classes)) for _ in range(counts[name])]
-        files = [f"{name}/{i:05d}.mp4" for i in range(len(labels))]
-        jobs += [
-            (file, classes[label], (seed, number, i)) for i, (file, label) in enumerate(zip(files, labels, strict=True))
-        ]
-        write_atomic(splits[name].classes, "".join(f"{title}\n" for title in classes))
-        lines = [f"{file} {label}\n" for file, label in zip(files, labels, strict=True)]
-        write_atomic(splits[name].manifest, "".join(lines))
-    write_clips(jobs, partial(_write_clip, folder, num_frames, fps), workers)
-    write_atomic(marker, json.dumps(config, indent=1))  # last: it says that everything else is complete
-    return splits
+    return write_world(
+        Path(folder),
+        CLASSES,
+        CLIPS_PER_CLASS,
+        clips_per_class or {},
+        partial(_clip, num_frames),
+        {"version": VERSION, "seed": seed, "num_frames": num_frames, "fps": fps},
+        workers,
+    )
 
 
-def write_clips(jobs: list[tuple], write: Callable, workers: int | None) -> None:
-    """Call `write` on every job, in `workers` processes, with a progress bar."""
-    if workers == 0:
-        for job in tqdm(jobs, desc="synthetic clips", unit="clip", disable=None):
-            write(job)
-        return
-    # Spawned, not forked: the caller may have threads of PyTorch running, which do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for _ in tqdm(
-            pool.map(write, jobs, chunksize=64), total=len(jobs), desc="synthetic clips", unit="clip", disable=None
-        ):
-            pass
-
-
-def _write_clip(folder: Path, num_frames: int, fps: int, job: tuple[str, str, tuple[int, int, int]]) -> None:
-    """Render and write one clip; `job`: file, class name, seed."""
-    file, title, seed = job
+def _clip(num_frames: int, rng: np.random.Generator, title: str) -> UInt8[np.ndarray, "T H W 3"]:
+    """A clip of a class; of one without a motion, with any."""
     thing, motion = split_class(title)
-    rng = np.random.default_rng(seed)
-    write_video(folder / file, render_clip(rng, thing, motion or str(rng.choice(MOTIONS)), num_frames), fps)
+    return render_clip(rng, thing, motion or str(rng.choice(MOTIONS)), num_frames)
 
 
 def split_class(title: str) -> tuple[str, str]:
     """Object and motion of a class name: "red star moving left" -> ("red star", "moving left"); no motion -> ""."""
     colour, shape, *motion = title.split(" ")
     return f"{colour} {shape}", " ".join(motion)
-
-
-def _class_file(split: str) -> str:
-    return "seen_classes.txt" if CLASSES[split] is SEEN_PAIRS else f"{split}_classes.txt"

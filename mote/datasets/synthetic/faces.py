@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from mote.datasets.decoding.encode import write_video
-from mote.datasets.synthetic.clips import write_clips
 from mote.datasets.synthetic.drawing import BACKGROUNDS, MARGIN, SIZE, draw_background
+from mote.datasets.synthetic.world import write_clips
 from mote.files.writing import csv_text, write_atomic
 
 # The apex of every expression: brows up, their inner ends up, eyes open, corners of the mouth up, mouth open, wide,
