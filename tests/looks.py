@@ -148,6 +148,11 @@ def of_dataset(attribute: str, *trains: bool) -> Look:
     return lambda run: agreed([getattr(one, attribute) for train in trains for one in datasets(run, train)])
 
 
+def of_variation(field: str) -> Look:
+    """A field of what is done to training images, in the training's dataset."""
+    return lambda run: agreed([plain(getattr(one.variation, field)) for one in datasets(run, True)])
+
+
 def patience(run: Watched) -> Any:
     """Seconds that the datasets of clips wait for a file, in training and in evaluation."""
     sets = [one for train in (True, False) for one in datasets(run, train)]

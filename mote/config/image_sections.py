@@ -1,5 +1,6 @@
 """Settings of networks for still images and of autoencoders, see `sections`."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import model_validator
@@ -18,6 +19,8 @@ from mote.config.kinds import (
     Text,
 )
 
+POLICY = re.compile(r"rand(-(m|n|mmax)[0-9]{1,2}|-p[01](\.[0-9]+)?|-mstd[0-9]+(\.[0-9]+)?|-inc[01])*")
+
 
 class ImageConfig(Section):
     """The network and the images of task=image and task=expression."""
@@ -32,10 +35,26 @@ class ImageConfig(Section):
     channels: Literal[1, 3] = 3  # 1 = gray, 3 = colour
     dropout: ShareBelowOne = 0.0  # probability of dropping a feature before the head
     pad: Few = 0  # pixels of padding, after which is cropped at random, in place of data.crop_scale; 0 = none
+    # RandAugment of training images, a policy of timm such as rand-m9-mstd0.5-inc1; null = none.
+    augment: Text | None = None
+    erase: Share = 0.0  # probability that a rectangle of a training image becomes noise
+    # Smallest and largest area of that rectangle, as shares of the image.
+    erase_area: tuple[ShareBelowOne, ShareBelowOne] = (0.02, 0.33)
     # Mean of pixels in [0, 1], one number or one per channel; timm and backbone have their own.
     mean: Annotated[tuple[Share, ...], Filled] = (0.5,)
     # Standard deviation of pixels in [0, 1], one number or one per channel; timm and backbone have their own.
     std: Annotated[tuple[Moderate, ...], Filled] = (0.25,)
+
+    @model_validator(mode="after")
+    def _variations(self) -> "ImageConfig":
+        if self.augment is not None and not POLICY.fullmatch(self.augment):
+            raise ValueError(
+                f"image.augment={self.augment}: expected a policy of timm such as rand-m9-mstd0.5-inc1, made of rand "
+                "and, after dashes, m, n, mmax (whole numbers), p, mstd (numbers) or inc0, inc1"
+            )
+        if not 0 < self.erase_area[0] <= self.erase_area[1]:
+            raise ValueError("image.erase_area: expected the smallest area, above 0, and then the largest")
+        return self
 
 
 class AutoencoderConfig(Section):

@@ -89,6 +89,7 @@ RULES = (  # the first rule that applies to a setting gives the reason
         lambda c: c.task != "video",
         "for task=video",
     ),
+    Rule("image.erase_area", lambda c: c.image.erase == 0, "image.erase is 0"),
     Rule("data.crop_scale", lambda c: c.task != "video" and c.image.pad > 0, "image.pad crops instead"),
     Rule("imbalance.*", lambda c: c.task not in ("expression", "video"), "for task=expression and task=video"),
     *map(_read_by_method, sorted(ImbalanceConfig.model_fields.keys() - {"method", "posthoc", "posthoc_tau"})),

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mote.datasets.decoding.stills import read_still
+from mote.datasets.image_variation import UNCHANGED, Variation
 from mote.datasets.lists.images import ImageList
 from mote.datasets.transforms import eval_transform, train_transform
 from mote.files.preprocessing import CUT_FIRST, Preprocessing
@@ -35,6 +36,7 @@ class ImageDataset(Dataset):
         pad: > 0: zero padding on every side, then a random crop of `size` (He et al. 2016), in place of `scale`.
         scale, flip, grayscale: see `transforms.train_transform`.
         preprocessing: filter and resizing of the network that sees the images.
+        variation: RandAugment and random erasing, last of all.
 
     Raises:
         ValueError: `channels` is neither 1 nor 3.
@@ -53,13 +55,14 @@ class ImageDataset(Dataset):
         flip: float = 0.5,
         grayscale: float = 0.2,
         preprocessing: Preprocessing = CUT_FIRST,
+        variation: Variation = UNCHANGED,
     ):
         if channels not in (1, 3):
             raise ValueError(f"channels must be 1 or 3, got {channels}")
         self.data, self.size, self.channels, self.train, self.seed, self.pad = data, size, channels, train, seed, pad
         self.flip, self.grayscale, self.scale = flip, grayscale if channels == 3 else 0.0, scale
-        self.preprocessing = preprocessing
-        self.plain = not (pad or flip or grayscale or tuple(scale) != (1.0, 1.0))
+        self.preprocessing, self.variation = preprocessing, variation
+        self.plain = variation.is_nothing and not (pad or flip or grayscale or tuple(scale) != (1.0, 1.0))
 
     def __len__(self) -> int:
         return len(self.data.records)
@@ -80,12 +83,17 @@ class ImageDataset(Dataset):
             clip = eval_transform(pixels[None], self.size, preprocessing=self.preprocessing)[0]
         else:
             rng = np.random.default_rng((self.seed, epoch, index))
-            pixels, scale = (self._shifted(pixels, rng), (1.0, 1.0)) if self.pad else (pixels, self.scale)
-            if self.pad and not (self.flip or self.grayscale):  # that was all: nothing to scale, flip or grey
-                return torch.from_numpy(pixels[..., : self.channels]).permute(2, 0, 1).contiguous()
-            drawn = {"scale": scale, "flip": self.flip, "grayscale": self.grayscale}
-            clip = train_transform(pixels[None], self.size, rng, **drawn, preprocessing=self.preprocessing)
+            image = self._cropped(pixels, rng)
+            return (image if self.variation.is_nothing else self.variation(image, rng))[: self.channels].contiguous()
         return clip[0, : self.channels].contiguous()
+
+    def _cropped(self, pixels: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> UInt8[Tensor, "3 S S"]:
+        """A random crop, flipped and grey as the draws say."""
+        pixels, scale = (self._shifted(pixels, rng), (1.0, 1.0)) if self.pad else (pixels, self.scale)
+        if self.pad and not (self.flip or self.grayscale):  # that was all: nothing to scale, flip or grey
+            return torch.from_numpy(pixels).permute(2, 0, 1)
+        drawn = {"scale": scale, "flip": self.flip, "grayscale": self.grayscale}
+        return train_transform(pixels[None], self.size, rng, **drawn, preprocessing=self.preprocessing)[0]
 
     def _pixels(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """Colour, or luma in all three channels."""

@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader
 
 from mote.config import Config
 from mote.config.sections import DataConfig, EvaluationConfig
+from mote.datasets.image_variation import Variation
 from mote.datasets.images import ImageDataset
 from mote.datasets.lists.images import ImageList
 from mote.datasets.lists.manifest import Record
@@ -35,6 +36,7 @@ def image_dataset(
         flip=settings.flip,
         grayscale=settings.grayscale,
         preprocessing=(preprocessing or CUT_FIRST).changed(**settings.preprocessing),
+        variation=Variation(image.augment, image.erase, image.erase_area),
     )
 
 

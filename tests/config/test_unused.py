@@ -51,6 +51,8 @@ def test_settings_without_effect_are_named_once_with_the_first_reason():
         (["task=image", "image.net=backbone", "model.backbone=x", "model.init=x"], ["model.init"]),
         (["task=image", "model.backbone=x"], ["model.backbone"]),
         (["task=image", "image.pad=2", "data.crop_scale=[0.5,1]"], ["data.crop_scale"]),
+        (["task=image", "image.erase_area=[0.1,0.2]"], ["image.erase_area"]),
+        (["image.augment=rand-m9"], ["image.augment"]),
         (["task=autoencoder", "image.pad=2", "image.channels=1", "image.net=mlp"], ["image.net"]),
         (["task=autoencoder", "autoencoder.method=ae", "autoencoder.kl_weight=2"], ["autoencoder.kl_weight"]),
         (["task=expression", "imbalance.method=ldam_drw", "imbalance.scale=9"], []),

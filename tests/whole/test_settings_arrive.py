@@ -39,6 +39,7 @@ from looks import (
     method,
     network,
     of_dataset,
+    of_variation,
     on_list,
     option,
     patience,
@@ -176,7 +177,8 @@ tuning: {text: full}
         *(*PICTURES, MIXING, R_DROP, OPTIM, LOOP, SPARSITY),
         """
 data: {workers: 1, interpolation: bicubic, resize: squash, fill: [4, 5, 6]}
-image: {net: lenet, dropout: 0.25, pad: 2, mean: [0.25], std: [0.75]}
+image: {net: lenet, dropout: 0.25, pad: 2, mean: [0.25], std: [0.75], augment: rand-m3-n1, erase: 0.5,
+  erase_area: [0.125, 0.25]}
 optim: {precision: bf16}
 run: {select: top5}
 sparsity: {groups: [filters], layers: {"conv*": 2}}
@@ -312,6 +314,9 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "image.channels": {"digits faces codes": of_dataset("channels", True, False)},
     "image.dropout": {"digits faces crt": dropout},
     "image.pad": {"digits": of_dataset("pad", True)},
+    "image.augment": {"digits": of_variation("augment")},
+    "image.erase": {"digits": of_variation("erase")},
+    "image.erase_area": {"digits": of_variation("area")},
     "image.mean": {"digits": lambda run: run.task.model.mean.flatten().tolist()},
     "image.std": {"digits": lambda run: run.task.model.std.flatten().tolist()},
     "imbalance.method": {"frozen shards other_clip faces crt ldam adjusted": every(method, meta("method"))},
