@@ -137,6 +137,29 @@ def curves_plot(records: Sequence[Mapping], path: Path | str) -> tuple[Path, Pat
     return _save(figure, path)
 
 
+def paths_plot(paths: Mapping[str, Sequence[tuple[float, float]]], path: Path | str) -> tuple[Path, Path]:
+    """Draw (closed-set, zero-shot) top-1 of each method along its training, as fractions; the last point is filled.
+
+    Grey curves join points of equal harmonic mean. Returns the paths of the SVG and the PNG file.
+    """
+    if not paths or not all(paths.values()):
+        raise ValueError("nothing to draw; expected some methods, each with at least one point")
+    figure, axes = _figure(3.6 + 0.2 * len(paths))
+    points = {name: 100 * np.array(values, dtype=float) for name, values in paths.items()}
+    everything = np.concatenate([*points.values()])
+    set_range(axes, np.repeat(everything[:, :, None], 2, axis=2))
+    harmonic_curves(axes)
+    for i, (name, line) in enumerate(points.items()):
+        colour, marker = COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)]
+        style = {"color": colour, "linewidth": 1.2, "linestyle": DASHES[i % len(DASHES)], "zorder": 3}
+        axes.plot(*line.T, marker=marker, markersize=3.5, markerfacecolor="none", **style)
+        axes.plot(*line[-1], marker=marker, markersize=7, label=short(name, 44), **style)
+    name_plane(axes)
+    legend = figure.legend(loc="outside lower left", ncols=1, frameon=False, fontsize=TEXT)
+    plain_text(legend.get_texts())
+    return _save(figure, path)
+
+
 def plain_text(texts: Sequence[Text]) -> None:
     """Show texts as they are: a dollar sign in a name begins no formula."""
     for text in texts:

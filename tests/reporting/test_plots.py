@@ -113,6 +113,20 @@ def test_tradeoff_takes_one_row_at_zero_and_odd_names(tmp_path):
         plots.tradeoff_plot([], tmp_path / "none")
 
 
+def test_paths_go_from_the_first_point_to_a_filled_last_one(tmp_path, drawn):
+    paths = {"a": [(0.5, 0.6), (0.7, 0.65), (0.9, 0.62)], "$b": [(0.4, 0.3)]}
+    assert_opens(*plots.paths_plot(paths, tmp_path / "paths"))
+    lines = drawn[0].axes[0].get_lines()
+    for (line, last), points in zip(zip(lines[::2], lines[1::2], strict=True), paths.values(), strict=True):
+        np.testing.assert_allclose(line.get_xydata(), 100 * np.array(points))
+        np.testing.assert_allclose(last.get_xydata(), 100 * np.array(points[-1:]))
+        assert line.get_markerfacecolor() == "none" != last.get_markerfacecolor()
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["a", "$b"]
+    for nothing in ({}, {"a": []}):
+        with pytest.raises(ValueError, match="nothing to draw"):
+            plots.paths_plot(nothing, tmp_path / "none")
+
+
 def test_the_same_rows_give_the_same_files(tmp_path):
     first, second = (plots.tradeoff_plot(ROWS, tmp_path / name) for name in ("a", "b"))
     for one, other in zip(first, second, strict=True):

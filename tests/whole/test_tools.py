@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mote.datasets.synthetic.habits import make_habits
+
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
@@ -223,6 +225,46 @@ def test_the_benchmarks_run(section, tmp_path):
     subprocess.run(command, check=False)  # goals may be missed on a busy machine
     found = json.loads((tmp_path / "out.json").read_text())[section]
     assert found["exit_code"] == 0 and found["figures"]
+
+
+@pytest.mark.slow
+def test_heads_of_the_comparison_are_those_that_training_gives(tmp_path, monkeypatch):
+    """Its loop on shared features against `mote train` and `mote eval`; averages and intervals against plain sums."""
+    import compare_experts as tool
+    import experts_report as report
+
+    import mote
+    from mote.evaluation.evaluate import evaluate
+    from mote.experiments.train import train
+    from mote.parallel.accelerator import make_accelerator
+
+    counts = {"train": 6, "closed_choice": 1, "closed_test": 2, "choice": 1, "unseen": 2}
+    monkeypatch.setattr(tool, "make_habits", lambda folder: make_habits(folder, clips_per_class=counts, workers=0))
+    monkeypatch.setitem(tool.ARMS, "MoTE", ["optim.epochs=10", "model.layers=1", "optim.warmup_epochs=1"])
+    monkeypatch.setitem(tool.ARMS, "plain", [*tool.ARMS["MoTE"], "model.experts=1"])
+    for arm in ("plain", "MoTE"):
+        tool.run("habits", arm, 3, tmp_path)
+    splits = tool.world_of("habits", tmp_path)
+    config = tool.settings(tmp_path / "run", splits, tool.ARMS["MoTE"], 3)
+    model = mote.load(str(train(config)))
+    result = json.loads((tmp_path / "MoTE" / "3.json").read_text())
+    assert set(result["points"]) == {"10"} and result["points"]["10"] == result["last"]
+    for name, gate in (("closed_test", None), ("unseen", None), ("unseen_objects", None), ("unseen", 0.05)):
+        asked = {"manifest": str(splits[name].manifest), "classes": str(splits[name].classes), "cache": None}
+        asked |= {"modulation": gate is not None, "name": name}
+        evaluation = config.evaluation.model_copy(update=asked)
+        scored = evaluate(model, config.model_copy(update={"evaluation": evaluation}), make_accelerator(cpu=True), None)
+        way = "gate 1" if gate is None else "gamma 0.05"
+        assert result["last"][name][way] == pytest.approx(scored["top1"], abs=1e-9), (name, way)
+    clip = result["last"]["unseen"]["gate 0"]
+    assert clip == json.loads((tmp_path / "plain" / "3.json").read_text())["last"]["unseen"]["gate 0"]
+    labels = {name: part.labels.numpy() for name, part in tool.sets_of("habits", tmp_path).items()}
+    files = {arm: [tmp_path / arm / f"{seed}.json" for seed in (3, 4)] for arm in ("plain", "MoTE")}
+    text = report.write_report(tmp_path, "habits", files, labels)
+    a, b = (json.loads(files[arm][0].read_text())["said"]["unseen"] for arm in ("plain", "MoTE"))
+    gain = 100 * np.mean((np.array(b) == labels["unseen"]) * 1.0 - (np.array(a) == labels["unseen"]))
+    assert "| MoTE - plain | " in text and f"{gain:+.1f} [" in text
+    assert {"results.json", "tables.md", "trade.svg", "trade.png"} <= {file.name for file in tmp_path.iterdir()}
 
 
 def test_figures_of_the_documentation_are_those_that_are_drawn(tmp_path):
