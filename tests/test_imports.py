@@ -165,6 +165,7 @@ COVERED = {  # by the test file of another module
     "datasets/prepare/official.py": "datasets/prepare/test_videos.py",
     "datasets/prepare/report.py": "datasets/prepare/test_expression_lists.py",
     "datasets/synthetic/drawing.py": "datasets/synthetic/test_clips.py",
+    "datasets/synthetic/world.py": "datasets/synthetic/test_clips.py",
     "demos/answers.py": "reporting/test_all_pages.py",
     "demos/faces_page.py": "reporting/test_all_pages.py",
     "demos/videos.py": "whole/test_tools.py",
