@@ -21,20 +21,22 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 # By the sum of their times in `pytest --durations=0`, longest first; measure again when a slow test comes or goes.
 LONGEST = (
-    "whole/test_processes.py",
-    "inference/test_export.py",
     "protocols/test_carry_out.py",
-    "inference/test_export_runs.py",
-    "reporting/test_browser.py",
-    "reporting/test_evaluation_page.py",
-    "evaluation/test_video_scores.py",
+    "inference/test_export.py",
     "experiments/test_expressions.py",
-    "sparsity/test_compacting.py",
-    "whole/test_recipes.py",
-    "protocols/test_frontier.py",
+    "evaluation/test_video_scores.py",
+    "commands/test_cli.py",
     "whole/test_settings_arrive.py",
-    "protocols/test_folds.py",
-    "whole/test_staying_alive.py",
+    "reporting/test_evaluation_page.py",
+    "whole/test_recipes.py",
+    "whole/test_processes.py",
+    "sparsity/test_compacting.py",
+    "reporting/test_browser.py",
+    "synthetic/test_clips.py",
+    "training/test_loop.py",
+    "decoding/test_decode.py",
+    "protocols/test_frontier.py",
+    "experiments/test_autoencoder.py",
 )
 
 
