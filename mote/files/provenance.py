@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,15 @@ def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that can change a number; None where not installed."""
     own = sys.modules["mote"].__version__  # of a checkout too, whatever is installed
     found: dict[str, str | None] = {"python": platform.python_version(), "mote": own}
-    for name, distribution in PACKAGES.items():
-        try:
-            found[name] = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    return found | {name: _version(distribution) for name, distribution in PACKAGES.items()}
+
+
+@cache
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def provenance(*, config: Mapping[str, object], hashes: Mapping[str, str], seed: int) -> dict:

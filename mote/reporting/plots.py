@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import ListedColormap, PowerNorm, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -192,12 +193,16 @@ def _save(figure: Figure, path: Path | str) -> tuple[Path, Path]:
     with warnings.catch_warnings():
         # Names in a script that matplotlib's font lacks are boxes in the PNG file; the text of the SVG file has them.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        figure.draw_without_rendering()  # lays it out, once for both files
+        layout = figure.get_layout_engine()
+        assert layout is not None
+        layout.execute(figure)  # once for both files
         figure.set_layout_engine("none")
+        # Not with `savefig`, which draws every figure twice that had a layout.
         with matplotlib.rc_context({"svg.hashsalt": "mote", "svg.fonttype": "none"}), replacing(svg) as temporary:
-            figure.savefig(temporary, metadata={"Date": None})
+            FigureCanvasSVG(figure).print_svg(temporary, metadata={"Date": None})
+        figure.set_dpi(150)
         with replacing(png) as temporary:
-            figure.savefig(temporary, dpi=150, metadata={"Software": None})
+            FigureCanvasAgg(figure).print_png(temporary, metadata={"Software": None})
     return svg, png
 
 

@@ -109,7 +109,8 @@ def test_plain_clip_is_evaluated_with_the_classes_of_the_manifest(clips, tmp_pat
     (tmp_path / "list.csv").write_text(
         f'path,label\n"{clips / "clip 0.mp4"}",red star\n"{clips / "clip 2.mp4"}",blue arrow\n'
     )
-    assert mote("eval", "tiny", f"evaluation.manifest={tmp_path / 'list.csv'}", "--out", tmp_path) == 0
+    where = (f"evaluation.manifest={tmp_path / 'list.csv'}", "evaluation.page=false", "--out", tmp_path)
+    assert mote("eval", "tiny", *where) == 0
     assert json.loads((tmp_path / "eval.json").read_text())["listed"] == 2
 
 
@@ -269,7 +270,7 @@ def test_alpha_interpolates_the_tower_with_the_original_clip(run, clips, tmp_pat
 def test_two_results_are_compared_on_the_same_videos(run, clips, tmp_path, capsys):
     where = (f"evaluation.manifest={clips / 'list.txt'}", f"evaluation.classes={clips / 'classes.txt'}")
     assert mote("eval", run, *where, "evaluation.name=a", "--out", tmp_path) == 0
-    assert mote("eval", "tiny", *where, "evaluation.name=b", "--out", tmp_path) == 0
+    assert mote("eval", "tiny", *where, "evaluation.name=b", "evaluation.page=false", "--out", tmp_path) == 0
     assert mote("compare", tmp_path / "a.json", tmp_path / "b.json", "--json", tmp_path / "c.json") == 0
     report = json.loads((tmp_path / "c.json").read_text())
     a, b = (json.loads((tmp_path / f"{name}.json").read_text())["top1_correct"] for name in "ab")

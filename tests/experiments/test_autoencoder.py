@@ -97,7 +97,7 @@ def test_the_peers_train_and_are_sampled(stripes, tmp_path, method):
     assert result["modes"] == (1 if method == "vae" else 3) and "frechet" not in result
     assert ("coverage" in result) == (method != "vae")
     assert mote("sample", run, "--count", 5, "--out", tmp_path / "grid.png") == 0
-    assert mote("eval", run, "--out", tmp_path / "again") == 0
+    assert mote("eval", run, "--out", tmp_path / "again", "--no-page") == 0
     again = json.loads((tmp_path / "again" / "eval.json").read_text())
     assert again["energy"] == result["energy"] and again["latent"] == result["latent"]
 

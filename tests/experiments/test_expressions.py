@@ -19,7 +19,7 @@ from mote.models.image_checkpoints import load_net
 COUNTS = {"calm": 24, "happy": 12, "sad": 4}
 QUICK = ["task=expression", "image.net=resnet8", "data.size=12", "data.workers=0", "data.crop_scale=[0.8,1]"]
 QUICK += ["image.channels=1", "optim.epochs=2", "optim.warmup_epochs=0", "optim.batch_size=8", "optim.lr=3e-3"]
-QUICK += ["evaluation.batch_size=16", "evaluation.every=2", "run.cpu=true"]
+QUICK += ["evaluation.batch_size=16", "evaluation.every=2", "run.cpu=true", "evaluation.page=false"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,8 @@ def mined(faces, tmp_path_factory) -> Path:
     """A run of MEK with everything on top of it."""
     out = tmp_path_factory.mktemp("runs") / "mek"
     components = ["mixing.methods=[mixup]", "mixing.probability=0.5", "image.dropout=0.3", "r_drop.weight=0.5"]
-    assert train(faces, out, "imbalance.method=mek", "optim.epochs=6", "evaluation.every=6", *components) == 0
+    whole = ["optim.epochs=6", "evaluation.every=6", "evaluation.page=true"]
+    assert train(faces, out, "imbalance.method=mek", *whole, *components) == 0
     return out
 
 
@@ -73,7 +74,7 @@ def test_mek_trains_with_all_components_and_says_what_it_mined(mined, faces, tmp
         assert result["extra_knowledge"][kind]["mined"]["given"] == pytest.approx(given[0, 2])
     meta = json.loads((mined / "best" / "model.json").read_text())
     assert (meta["task"], meta["classes"], meta["counts"]) == ("expression", list(COUNTS), list(COUNTS.values()))
-    assert mote("eval", mined, "--out", tmp_path) == 0
+    assert mote("eval", mined, "evaluation.page=false", "--out", tmp_path) == 0
     again = json.loads((tmp_path / "eval.json").read_text())
     for key in ("confusion_matrix", "macro_f1", "groups"):
         assert again[key] == result[key]
@@ -249,6 +250,7 @@ def test_settings_that_cannot_be_are_refused(overrides, message):
 @pytest.mark.filterwarnings("ignore:tiny CLIP has no token")
 def test_clip_as_a_backbone(faces, tmp_path):
     clip = ["image.net=backbone", "image.channels=3", "data.size=64", "optim.epochs=1", "optim.backbone_lr_scale=1"]
+    clip += ["evaluation.page=true"]
     assert train(faces, tmp_path / "run", *clip, "imbalance.method=mek", "optim.lr=1e-4") == 0
     assert "attention" in log_of(tmp_path / "run")[0]
     assert mote("eval", tmp_path / "run", "--out", tmp_path / "again") == 0

@@ -297,7 +297,7 @@ def test_mean_and_std_of_an_image_network_are_refused_at_eval_and_nothing_is_wri
         "mote: error: image.mean=(0.9,), image.std=(0.9,): nothing would change: mean and standard deviation" in error
     )
     assert error.count("\n") == 1 and not (tmp_path / "out").exists()
-    assert mote("eval", tmp_path / "net", "data.resize=squash", *where) == 0
+    assert mote("eval", tmp_path / "net", "data.resize=squash", "--no-page", *where) == 0
     assert capsys.readouterr().err == ""
     used = json.loads((tmp_path / "out" / "eval.json").read_text())["provenance"]["config"]
     assert (used["image"]["mean"], used["image"]["std"], used["image"]["channels"]) == ([0.25], [0.5], 1)

@@ -17,7 +17,9 @@ from mote.reporting.search_page import ShownHit, write_search_page
 from mote.reporting.timeline_page import COLOURS, ShownTimeline, link_to, strip_times, write_timeline_page
 
 # A phone is a frame of 420 pixels: windows cannot be that narrow everywhere. What it measures is written into the dump.
-PHONE = """<!DOCTYPE html><iframe src="{page}" style="width: 420px; height: 800px; border: 0"></iframe><script>
+# Beside it the page in wider frames, which a picture of the window shows: each start of the browser takes a second.
+PHONE = """<!DOCTYPE html><body style="margin: 0; width: 420px; overflow-wrap: anywhere">
+<iframe src="{page}" style="width: 420px; height: 800px; border: 0"></iframe>{wide}<script>
 addEventListener("load", () => {{
   const page = document.querySelector("iframe").contentDocument, images = [...page.images];
   document.body.append("<<" + JSON.stringify({{
@@ -53,10 +55,31 @@ def evaluated(tmp_path_factory):
 
 
 def measure(browse, page, folder):
-    wrapper = folder / "phone.html"
-    wrapper.write_text(PHONE.format(page=page.as_uri()))
-    console, dump = browse(wrapper, "--allow-file-access-from-files", "--dump-dom")
-    return console, json.loads(re.findall(r"&lt;&lt;(.*?)&gt;&gt;", dump)[0])
+    """(what the page wrote on the console, what a phone measures)."""
+    console, found, _ = shown(browse, page, folder, (), 800)
+    return console, found
+
+
+def shown(browse, page, folder, widths, height):
+    """As `measure`, and the pixels (H, W, 3) of the page in a frame of each of the `widths`."""
+    wrapper, picture = folder / "phone.html", folder / "screen.png"
+    lefts = [420 + sum(widths[:i]) for i in range(len(widths) + 1)]
+    wide = "".join(
+        f'<iframe src="{page.as_uri()}" style="position: absolute; top: 0; left: {left}px; width: {width}px; '
+        f'height: {height}px; border: 0"></iframe>'
+        for left, width in zip(lefts, widths, strict=False)
+    )
+    wrapper.write_text(PHONE.format(page=page.as_uri(), wide=wide))
+    taken = [f"--screenshot={picture}", f"--window-size={lefts[-1]},{height}"] if widths else []
+    console, dump = browse(wrapper, "--allow-file-access-from-files", "--dump-dom", *taken)
+    found = json.loads(re.findall(r"&lt;&lt;(.*?)&gt;&gt;", dump)[0])
+    return console, found, [window(picture, left, width, height) for left, width in zip(lefts, widths, strict=False)]
+
+
+def window(picture, left, width, height):
+    with Image.open(picture) as image:
+        assert image.size[0] >= left + width and image.size[1] == height
+        return np.asarray(image.convert("RGB"))[:, left : left + width]
 
 
 @pytest.mark.slow
@@ -79,16 +102,11 @@ def test_page_of_a_search_is_quiet_and_whole_on_a_phone(browse, tmp_path):
 def test_page_of_an_evaluation_is_quiet_offline_and_readable_at_two_widths(browse, evaluated, tmp_path):
     html = evaluated.read_text()
     assert "http:" not in html and "https:" not in html and "None of these" in html
-    console, found = measure(browse, evaluated, tmp_path)
+    console, found, pictures = shown(browse, evaluated, tmp_path, (600, 1200), 2400)
     assert console == [] and found["wide"] == found["room"] <= 420
     assert found["images"] == found["loaded"] >= 6 * 8  # eight frames of six right clips at least
-    for width in (600, 1200):
-        file = tmp_path / f"{width}.png"
-        console, _ = browse(evaluated, f"--screenshot={file}", f"--window-size={width},2400")
-        assert console == []
-        with Image.open(file) as image:
-            assert image.size == (width, 2400)
-            pixels = np.asarray(image.convert("RGB"))
+    for pixels, width in zip(pictures, (600, 1200), strict=True):
+        assert pixels.shape == (2400, width, 3)
         below = (pixels[:, 0] == pixels[-1, 0]).all(axis=1)  # of the head, which has a colour of its own
         marked = (pixels != pixels[-1, 0]).any(axis=2)
         assert marked.any(axis=1).mean() > 0.5  # lines that hold something
@@ -123,19 +141,17 @@ def timeline(tmp_path_factory):
 
 
 def test_timeline_is_quiet_on_a_phone_and_plays_where_it_is_clicked(browse, timeline, tmp_path):
-    console, found = measure(browse, timeline, tmp_path)
+    console, found, (light,) = shown(browse, timeline, tmp_path, (1000,), 1300)
     assert console == [] and found["wide"] == found["room"] <= 420
     assert found["images"] == 16 and "http" not in timeline.read_text()
     wrapper = tmp_path / "click.html"
     wrapper.write_text(CLICK.format(page=timeline.as_uri()))
     console, dump = browse(wrapper, "--allow-file-access-from-files", "--virtual-time-budget=20000", "--dump-dom")
     assert console == [] and re.findall(r"&lt;&lt;(.*?)&gt;&gt;", dump) == ["2.5"]
-    for flags, bright in ((), True), (("--force-dark-mode",), False):
-        file = tmp_path / "screen.png"
-        console, _ = browse(timeline, f"--screenshot={file}", "--window-size=1000,1300", *flags)
-        assert console == []
-        with Image.open(file) as image:
-            pixels = np.asarray(image.convert("RGB"))
+    file = tmp_path / "dark.png"
+    console, _ = browse(timeline, f"--screenshot={file}", "--window-size=1000,1300", "--force-dark-mode")
+    assert console == []
+    for pixels, bright in (light, True), (window(file, 0, 1000, 1300), False):
         assert (pixels[:, :10].mean() > 200) == bright
         for colour in (COLOURS[0], COLOURS[1]):  # bars and curves
             assert (pixels == list(bytes.fromhex(colour[1:]))).all(-1).sum() > 1000

@@ -27,6 +27,34 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def files():
+    """Contents of the figures that are drawn once for all pages, by what they show."""
+    return {}
+
+
+@pytest.fixture
+def once(monkeypatch, files):
+    """Figures of the same numbers are drawn once, by the function itself; for tests of what else is on a page."""
+
+    def kept(draw):
+        def drawn(*given):
+            *numbers, path = given
+            key = draw.__name__, json.dumps(numbers)
+            if key not in files:
+                files[key] = {file.suffix: file.read_bytes() for file in draw(*given)}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pair = [path.with_name(path.name + suffix) for suffix in files[key]]
+            for file, content in zip(pair, files[key].values(), strict=True):
+                file.write_bytes(content)
+            return pair
+
+        return drawn
+
+    for name in ("recall_plot", "confusion_plot", "calibration_plot"):
+        monkeypatch.setattr(evaluation_page, name, kept(getattr(evaluation_page, name)))
+
+
+@pytest.fixture(scope="module")
 def plain(made, tmp_path_factory):
     """The page of it without clips."""
     return write_evaluation_page(tmp_path_factory.mktemp("plain") / "index.html", made.result, made.predictions)
@@ -103,7 +131,7 @@ def test_page_stands_alone_and_everything_lies_beside_it(made, illustrated):
     assert headings(html) == [*order, "Wrong and most certain", "Could not be decoded", "Provenance"]
 
 
-def test_strips_of_right_and_wrong_clips_share_a_scale(made, tmp_path):
+def test_strips_of_right_and_wrong_clips_share_a_scale(made, tmp_path, once):
     right, wrong = (next(row for row in made.predictions if row["correct"] == c and row["valid"] == "1") for c in "10")
     clips = [shown_clip(row, dots(1), np.array([value])) for row, value in ((right, -8.0), (wrong, -2.0))]
     html = write_evaluation_page(tmp_path / "index.html", made.result, made.predictions, clips).read_text()
@@ -118,7 +146,7 @@ def test_same_input_same_page(made, illustrated, tmp_path):
     assert again.read_bytes() == illustrated.read_bytes()
 
 
-def test_confusions_equal_a_recount(made, tmp_path, monkeypatch):
+def test_confusions_equal_a_recount(made, tmp_path, once, monkeypatch):
     matrices = []
     draw = evaluation_page.confusion_plot
     monkeypatch.setattr(
@@ -212,7 +240,7 @@ def test_reliability_points_and_counts(made, tmp_path, drawn):
         evaluation_plots.calibration_plot({"bins": empty}, tmp_path / "calibration")
 
 
-def test_what_only_some_evaluations_measure(made, tmp_path):
+def test_what_only_some_evaluations_measure(made, tmp_path, once):
     scores, rng = made.scores, np.random.default_rng(0)
     result = {
         **made.result,
@@ -253,7 +281,7 @@ def test_what_only_some_evaluations_measure(made, tmp_path):
     )
 
 
-def test_a_result_with_nothing_optional(made, tmp_path):
+def test_a_result_with_nothing_optional(made, tmp_path, once):
     result = {
         key: value for key, value in made.result.items() if key not in ("calibration", "provenance", "undecodable")
     }
@@ -262,7 +290,7 @@ def test_a_result_with_nothing_optional(made, tmp_path):
     assert len(table(html, "Numbers")) == 3
 
 
-def test_extra_sections_and_title(made, tmp_path):
+def test_extra_sections_and_title(made, tmp_path, once):
     page = write_evaluation_page(
         tmp_path / "index.html", made.result, made.predictions, extra=[Section("Mine", "Words.")], title="Split 1"
     )
@@ -319,7 +347,7 @@ def test_four_hundred_classes_fit_on_a_page(tmp_path):
     assert json.dumps(made.result["provenance"]["config"])[1:-1] in html.replace("&#34;", '"')
 
 
-def test_more_classes_than_a_matrix_can_show(made, tmp_path):
+def test_more_classes_than_a_matrix_can_show(made, tmp_path, once):
     """A result of as many classes has none; the pairs are still told, and a recount does not ask for it."""
     result = {**made.result, "confusion_matrix": None}
     page = write_evaluation_page(tmp_path / "page" / "index.html", result, made.predictions)

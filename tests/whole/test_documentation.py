@@ -26,7 +26,6 @@ sys.path.insert(0, str(DOCS))
 import generate
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
-parser = cache(_parser)
 LANGUAGES = {"sh", "python", "text", "yaml", "bibtex", "{toctree}", "{include}", "{math}", "{figure}", "{note}"}
 SHELL = {"pip", "uv", "cd", "for", "done", "wait", "python", "eval", "ruff", "pyright", "pytest", "sphinx-build", "cat"}
 SHELL |= {"git", "ls", "source", "ffmpeg", "curl", "export", "tail", "du", "kill", "cp", "mkdir"}
@@ -57,7 +56,7 @@ def _check_command(words: list[str], where: str, capsys) -> None:
     if not given or given[0].startswith("-") or {"--help", "-h"} & set(given):
         return
     try:
-        arguments, rest = parser().parse_known_args(given)
+        arguments, rest = _parser().parse_known_args(given)
     except SystemExit:
         if "..." in words and "required" in (error := capsys.readouterr().err):
             assert "--" in error, f"{where}: {error}"
@@ -168,7 +167,7 @@ def test_the_reference_of_settings_is_complete():
 
 
 def test_the_reference_of_commands_is_complete():
-    text, found = generate.commands(), [("mote", parser())]
+    text, found = generate.commands(), [("mote", _parser())]
     while found:
         _, verb = found.pop()
         found += generate.subparsers(verb)
