@@ -99,7 +99,7 @@ def protocols_table() -> str:
     """One row for every protocol that is shipped."""
     from mote.protocols.table import PROTOCOLS
 
-    heads = ("protocol", "data", "lists", "frames", "views", "fusion of views", "modulation", "classes", "videos")
+    heads = ("protocol", "data", "lists", "frames", "views", "fusion of views", "modulation", "alpha", "classes", "videos")
     rows = [_table(heads)]
     for item in PROTOCOLS.values():
         numbers = item.variants or (("", item.videos),)
@@ -112,6 +112,7 @@ def protocols_table() -> str:
             f"{item.clips} x {item.crops}",
             f"`{item.fusion}`",
             "on" if item.modulation else "off",
+            f"{item.alpha:g}",
             {"all": "all", "halves": "random halves", "folds": "all, a model for each fold"}[item.subsets],
             videos,
         )

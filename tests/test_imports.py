@@ -139,6 +139,7 @@ COVERED = {  # by the test file of another module
     "commands/diagnose.py": "diagnostics/test_report.py",
     "commands/evaluate.py": "commands/test_cli.py",
     "commands/export.py": "inference/test_export.py",
+    "commands/frontier.py": "protocols/test_frontier.py",
     "commands/meant.py": "commands/test_parsing.py",
     "commands/predict.py": "commands/test_cli.py",
     "commands/train.py": "commands/test_cli.py",

@@ -83,7 +83,7 @@ class DataConfig(Section):
     difference: Natural = 0  # 0 = off; n: the network sees each frame minus the frame n before it
     # Archives of `mote data shard` shuffled together; null = the whole list is shuffled.
     shuffle_shards: Positive | None = None
-    decoder: Literal["pyav", "decord"] = "pyav"  # decord gives other frames than asked for of some files; to compare
+    decoder: Literal["pyav", "decord", "decord_single"] = "pyav"  # the others give wrong frames of some files
     near_keyframes: bool = False  # training reads the key frame nearest to each sampled frame: cheaper decoding
     crop_scale: tuple[Share, Share] = (0.08, 1.0)  # smallest and largest area of a random crop, as shares of the frame
     flip: Share = 0.5  # probability of mirroring left and right; 0 where they tell classes apart
@@ -267,8 +267,8 @@ class EvaluationConfig(Section):
     templates: Place | None = None  # prompt-template file, one {} per line; null = those of the model
     clips: Count = 1  # clips per video, spread over its length
     crops: Literal[1, 3] = 1  # crops per frame: the central square, or three along the longer side
-    # What is averaged over clips and crops: probabilities (mean_softmax), logits (mean_logits), or as the authors' code
-    # does it (reference).
+    places: Literal["even", "released"] = "even"  # of clips and crops; released: as the authors' code rounds and wraps
+    # What is averaged over views: probabilities (mean_softmax), logits (mean_logits), as the authors do it (reference).
     fusion: Literal["mean_softmax", "reference", "mean_logits"] = "mean_softmax"
     modulation: bool | None = None  # temporal feature modulation; null = for other classes than those of training
     modulation_k: Positive | None = None  # nearest training classes a class is compared with; null = the model's, 5

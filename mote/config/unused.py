@@ -122,15 +122,16 @@ RULES = (  # the first rule that applies to a setting gives the reason
         "its learning rate is 0 (optim.backbone_lr_scale=0)",
     ),
     Rule("data.stride", lambda c: c.data.sampling == "segment", "used by data.sampling=dense only"),
-    Rule("data.near_keyframes", lambda c: c.data.decoder == "decord", "decord names no key frames"),
+    Rule("data.near_keyframes", lambda c: c.data.decoder != "pyav", "decord names no key frames"),
     Rule("data.near_keyframes data.shuffle_shards", lambda c: c.data.cache_features, "cached features are in memory"),
     Rule(
-        "evaluation.clips evaluation.crops evaluation.fusion evaluation.modulation evaluation.modulation_k "
-        "evaluation.modulation_gamma evaluation.alpha evaluation.bad_videos evaluation.cache evaluation.unknown "
-        "evaluation.accept evaluation.templates",
+        "evaluation.clips evaluation.crops evaluation.places evaluation.fusion evaluation.modulation "
+        "evaluation.modulation_k evaluation.modulation_gamma evaluation.alpha evaluation.bad_videos evaluation.cache "
+        "evaluation.unknown evaluation.accept evaluation.templates",
         lambda c: not c.has_backbone,
         "for task=video",
     ),
+    Rule("evaluation.places", lambda c: c.evaluation.clips * c.evaluation.crops == 1, "of several clips or crops"),
     Rule("evaluation.accept", lambda c: c.evaluation.unknown is None, "used with evaluation.unknown only"),
 )
 

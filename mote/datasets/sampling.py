@@ -6,8 +6,9 @@ together by offsets spread evenly over a segment, from 0 to tick - 1 (the protoc
 Dense sampling (Carreira and Zisserman, 2017): T frames `stride` apart.
 
 Deliberate deviations: products are integers, so no frame is lost to rounding; on videos shorter than T frames, where
-the reference's offsets turn negative and wrap around to the end, frames repeat in order; training segments are
-[floor(t tick), floor((t+1) tick)), so that the frames of the remainder are drawn too.
+the reference's offsets turn negative and wrap around to the end, frames repeat in order, unless a call asks for the
+reference's (`wrap`); training segments are [floor(t tick), floor((t+1) tick)), so that the frames of the remainder are
+drawn too.
 """
 
 from collections.abc import Sequence
@@ -28,15 +29,19 @@ def segment_indices(
     return rng.integers(first, np.maximum(end, first + 1))
 
 
-def clip_indices(num_frames: int, num_samples: int, num_clips: int) -> Int64[np.ndarray, "C T"]:
+def clip_indices(num_frames: int, num_samples: int, num_clips: int, *, wrap: bool = False) -> Int64[np.ndarray, "C T"]:
     """The test protocol of `num_clips` clips: frame t of clip c is floor(start_c + t * tick), (C, T).
 
     start_c = floor(c * (tick - 1) / (C - 1)), at least 0; a single clip starts at 0, which is `segment_indices`.
+
+    wrap: starts may be negative, as in the code of Text4Vis, BIKE and MoTE (with NumPy 1.20 or later, which rounds them
+    down). Sums below 0 are then cut towards 0, and -1 is the last frame. Only videos shorter than T frames differ.
     """
     _check(num_frames=num_frames, num_samples=num_samples, num_clips=num_clips)
-    spread = max(num_frames - num_samples, 0)  # (tick - 1) * num_samples
+    spread = num_frames - num_samples if wrap else max(num_frames - num_samples, 0)  # (tick - 1) * num_samples
     starts = np.arange(num_clips, dtype=np.int64) * spread // (max(num_clips - 1, 1) * num_samples)
-    return starts[:, None] + segment_indices(num_frames, num_samples)
+    sums = starts[:, None] * num_samples + np.arange(num_samples, dtype=np.int64) * num_frames  # times num_samples
+    return np.sign(sums) * (np.abs(sums) // num_samples) % num_frames
 
 
 def dense_indices(

@@ -8,6 +8,8 @@ The filter is the network's too, antialiased, on uint8: PIL's, whose values it m
 Sizes and places are rounded as open_clip and torchvision do.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from jaxtyping import UInt8
@@ -45,26 +47,42 @@ def train_transform(
 
 
 def eval_transform(
-    frames: UInt8[np.ndarray, "T H W 3"], size: int, crops: int = 1, preprocessing: Preprocessing = AS_CLIP
+    frames: UInt8[np.ndarray, "T H W 3"],
+    size: int,
+    crops: int = 1,
+    preprocessing: Preprocessing = AS_CLIP,
+    *,
+    quarters: bool = False,
 ) -> UInt8[Tensor, "V T 3 S S"]:
     """Each frame as a square, or `crops` = 3: first, middle and last square along the longer side; V = crops.
 
     First is left for landscape frames and top for portrait ones. Several squares are cut from frames whose short side
     is `size`, also where one would be squashed or get bars.
+
+    quarters: three squares lie where the code of Text4Vis, BIKE and MoTE cuts them: 0, 2 and 4 whole quarters of what
+    is left over in width from the left, 2 of what is left over in height from the top. The last one ends up to 3 pixels
+    before the edge, and those of portrait frames are all in the middle.
     """
     if crops not in (1, 3):
         raise ValueError(f"crops must be 1 or 3, got {crops}")
     height, width = frames.shape[1:3]
-    steps = (0.5,) if crops == 1 else (0.0, 0.5, 1.0)
     if preprocessing.resize == "crop":
         side = min(height, width)
-        places = [(int((height - side) * step), int((width - side) * step)) for step in steps]
+        places = _corners((height - side, width - side), crops, int, quarters)
         parts = [frames[:, top : top + side, left : left + side] for top, left in places]
         return torch.stack([_resize(part, (size, size), preprocessing) for part in parts])
     mode = preprocessing.resize if crops == 1 else "shortest"
     clip = _with_bars(_resize(frames, resized(height, width, size, mode), preprocessing), size, preprocessing.fill)
-    places = [tuple(round((length - size) * step) for length in clip.shape[-2:]) for step in steps]
+    places = _corners((clip.shape[-2] - size, clip.shape[-1] - size), crops, round, quarters)
     return torch.stack([clip[..., top : top + size, left : left + size] for top, left in places])
+
+
+def _corners(over: tuple[int, int], crops: int, whole: Callable[[float], int], quarters: bool) -> list[tuple[int, int]]:
+    """(top, left) of the squares that are cut where (height, width) are `over`; see `eval_transform`."""
+    if quarters and crops == 3:
+        return [(2 * (over[0] // 4), step * (over[1] // 4)) for step in (0, 2, 4)]
+    steps = (0.5,) if crops == 1 else (0.0, 0.5, 1.0)
+    return [(whole(over[0] * step), whole(over[1] * step)) for step in steps]
 
 
 def resized(height: int, width: int, size: int, mode: str) -> tuple[int, int]:

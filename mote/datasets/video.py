@@ -52,6 +52,8 @@ class VideoDataset(Dataset):
         train: one random clip; else all views.
         seed: of the random clips.
         num_clips, num_crops: of the views in testing; crops 1 or 3.
+        places: where several of them lie: "even", or "released" as the authors' code rounds them (see `wrap` of
+            `clip_indices`, `quarters` of `eval_transform`).
         sampling: "segment" or "dense", see `sampling`.
         stride: frames between samples of dense sampling.
         difference: > 0: each frame comes as its difference to the frame so many later, see `subtract_frames`; the last
@@ -80,6 +82,7 @@ class VideoDataset(Dataset):
         seed: int = 0,
         num_clips: int = 1,
         num_crops: int = 1,
+        places: Literal["even", "released"] = "even",
         sampling: Literal["segment", "dense"] = "segment",
         stride: int = 4,
         difference: int = 0,
@@ -105,12 +108,12 @@ class VideoDataset(Dataset):
             raise ValueError(f"difference must be a number of frames, 0 for none, got {difference}")
         if near_keyframes and (difference or sampling == "dense"):
             raise ValueError("near_keyframes moves frames, so it needs sampling='segment' and difference=0")
-        if decoder == "decord":
-            import_decord()  # a missing package is said here, not for every file
+        if decoder.startswith("decord"):
+            import_decord(decoder)  # a missing package is said here, not for every file
         self.records = list(records)
         self.num_frames, self.size, self.train, self.seed = num_frames, size, train, seed
         self.num_clips, self.num_crops, self.sampling, self.stride = num_clips, num_crops, sampling, stride
-        self.difference, self.faces, self.preprocessing = difference, faces, preprocessing
+        self.places, self.difference, self.faces, self.preprocessing = places, difference, faces, preprocessing
         self.augmentation = {"flip": flip, "grayscale": grayscale, "scale": scale}
         self.on_error, self.decoder, self.near_keyframes = on_error, decoder, near_keyframes
         self._bounded = None if timeout is None else Bounded(self._read, timeout)
@@ -193,7 +196,9 @@ class VideoDataset(Dataset):
         if self.train:
             drawn = {**self.augmentation, "preprocessing": self.preprocessing}
             return _interleaved(train_transform(frame[None], self.size, copy.deepcopy(rng), **drawn)[0])
-        return _interleaved(eval_transform(frame[None], self.size, self.num_crops, self.preprocessing)[:, 0])
+        released = self.places == "released"
+        views = eval_transform(frame[None], self.size, self.num_crops, self.preprocessing, quarters=released)
+        return _interleaved(views[:, 0])
 
     def _indices(self, length: int, rng: np.random.Generator | None) -> np.ndarray:
         """The frames to read: those sampled, and where differences are wanted the later ones after them."""
@@ -209,7 +214,7 @@ class VideoDataset(Dataset):
             return dense_indices(length, self.num_frames, self.stride, self.num_clips, rng)
         if rng is not None:
             return segment_indices(length, self.num_frames, rng)
-        return clip_indices(length, self.num_frames, self.num_clips)
+        return clip_indices(length, self.num_frames, self.num_clips, wrap=self.places == "released")
 
     def _shape(self) -> tuple[int, ...]:
         views = () if self.train else (self.num_clips * self.num_crops,)

@@ -58,6 +58,7 @@ def evaluation_dataset(
         train=False,
         num_clips=settings.clips,
         num_crops=settings.crops,
+        places=settings.places,
         sampling=data.sampling,
         stride=data.stride,
         difference=difference,
@@ -72,7 +73,7 @@ def views_of(
     classifier: VideoClassifier, records: Sequence[Record], settings: EvaluationConfig, data: DataConfig
 ) -> VideoDataset:
     """All views of every record, made as the classifier's are; undecodable ones are marked."""
-    views = Views(settings.clips, settings.crops)
+    views = Views(settings.clips, settings.crops, places=settings.places)
     return classifier.clips_of(records, views, on_error="mark", timeout=data.decode_timeout)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from mote.config import Config
 
@@ -26,11 +26,15 @@ class Entry(NamedTuple):
 
 
 class Views(NamedTuple):
-    """How often a file is looked at: temporal clips, spatial crops (1 or 3), and whether only at its largest face."""
+    """How often a file is looked at: temporal clips, spatial crops (1 or 3), whether only at its largest face.
+
+    places: where several clips and crops lie, see `VideoDataset`.
+    """
 
     clips: int = 1
     crops: int = 1
     faces: bool = False
+    places: Literal["even", "released"] = "even"
 
 
 ONE_VIEW = Views()

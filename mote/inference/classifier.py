@@ -113,6 +113,7 @@ class VideoClassifier(NamesFiles):
             train=False,
             num_clips=views.clips,
             num_crops=views.crops,
+            places=views.places,
             sampling=self.sampling,
             stride=self.stride,
             difference=self.difference,
@@ -206,8 +207,8 @@ class VideoClassifier(NamesFiles):
     ) -> dict[str, float]:
         """{class name: probability} of one video file, most probable first; they sum to one.
 
-        modulation: temporal feature modulation; None = as the model's own setting says. All else as for `predict`. A
-        missing file raises FileNotFoundError, one that cannot be used DecodeError, one without a face ValueError.
+        modulation: None = as the model's own setting says. All else as for `predict`. A missing file raises
+        FileNotFoundError, one that cannot be used DecodeError, one without a face ValueError.
         """
         return self.scores(path, self.chosen(class_names), Views(clips, crops, faces), modulation=modulation)
 
@@ -229,8 +230,7 @@ class VideoClassifier(NamesFiles):
     def interpolated(self, alpha: float) -> "VideoClassifier":
         """This classifier with alpha * own + (1 - alpha) * original CLIP weights in visual tower and logit scale.
 
-        The temporal head stays. alpha in [0, 1]; the authors' released test scripts use 0.99 (mentioned in no paper).
-        Raises ValueError as `original_weights` does.
+        The temporal head stays. alpha in [0, 1]; the authors' test scripts use 0.99. Raises as `original_weights` does.
         """
         model = copy.deepcopy(self.model)
         state = model.state_dict()

@@ -135,6 +135,8 @@ def _idle(name: str, model: Model, config: Config, read: str | None) -> str:
         return "only data.resize=longest has bars to fill"
     if name == "data.stride" and isinstance(model, VideoClassifier) and model.sampling != "dense":
         return "clips of this model are sampled by segments, which have no stride (data.sampling=dense has)"
+    if name == "evaluation.places" and config.evaluation.clips * config.evaluation.crops == 1:
+        return "one clip and one crop lie in the same place either way"
     if name == "evaluation.accept" and config.evaluation.unknown is None:
         return "it is used with evaluation.unknown only"
     if name == "imbalance.posthoc_tau" and config.imbalance.posthoc == "none":

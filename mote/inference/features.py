@@ -108,7 +108,9 @@ def cache_folder(cache: str | None, classifier: Encoder) -> Path | None:
 
 def open_cache(folder: Path, classifier: Encoder, dataset: VideoDataset) -> FeatureCache:
     """The part of a cache folder for this tower, this precision and machine, and this way of cutting views."""
-    views = {"clips": dataset.num_clips, "crops": dataset.num_crops, "frames": dataset.num_frames}
+    views: dict[str, int | str] = {"clips": dataset.num_clips, "crops": dataset.num_crops, "frames": dataset.num_frames}
+    if dataset.places != "even":  # left out otherwise, so that what was kept before there was a choice still counts
+        views["places"] = dataset.places
     facts = tower_facts(classifier, dataset.decoder, dataset.preprocessing)
     pictures = "distinct, as a player shows them"
     return FeatureCache(folder, namespace_key(**facts, **views, size=dataset.size, pictures=pictures))
@@ -117,7 +119,7 @@ def open_cache(folder: Path, classifier: Encoder, dataset: VideoDataset) -> Feat
 def tower_facts(classifier: Encoder, decoder: str, preprocessing: Preprocessing) -> dict[str, str]:
     """What decides the features of pictures: tower, precision, machine, software, how pixels are prepared."""
     found = versions()
-    reader = f"av {found['av']}" if decoder == "pyav" else f"{decoder} {found[decoder]}"
+    reader = f"av {found['av']}" if decoder == "pyav" else f"{decoder} {found['decord']}"
     return {
         "weights": sha256_tensors(classifier.model.visual.state_dict()),
         "architecture": _architecture(classifier.model.visual),

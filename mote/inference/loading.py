@@ -141,8 +141,16 @@ def _from_reference(loaded: LoadedModel, backbone: str | None, place: Path) -> V
 
     def original() -> Towers:
         if name is None:
-            raise ValueError("the text tower of this checkpoint is not known; name its CLIP as backbone='name:tag'")
-        return fitting_towers(load_backbone(name, tag), loaded.model.embed_dim, place)
+            raise ValueError(
+                "the text tower of this checkpoint is not known; name its CLIP as backbone='name:tag' (--backbone)"
+            )
+        try:
+            towers = load_backbone(name, tag)
+        except RuntimeError as error:  # to be fetched, and cannot
+            raise RuntimeError(
+                f"{place} needs the original CLIP; give it as --backbone {name}:FILE; {error}"
+            ) from error
+        return fitting_towers(towers, loaded.model.embed_dim, place)
 
     return VideoClassifier(
         loaded.model.fold(loaded.merge_routing),

@@ -146,7 +146,7 @@ class VideoDescription(Description):
     sampling: Literal["segment", "dense"] = "segment"
     stride: Size = 4
     difference: Annotated[int, Field(ge=0, le=2**20)] = 0
-    decoder: Literal["pyav", "decord"] | None = None
+    decoder: Literal["pyav", "decord", "decord_single"] | None = None
     modulation: bool | None = None
     modulation_k: Size | None = None
     fitted: Literal["probe", "mean"] | None = None  # how `tuned_text` was made, where it is not of names

@@ -108,7 +108,7 @@ def frontier(
         _check(target, classifier, config)
     rows, departures = [], dict[str, list[str]]()
     settings = list(_settings(source.model, classifier, alphas, gates))
-    with working_on(accelerator, out, "frontier"), _features_kept(config, classifier, out, accelerator) as folder:
+    with working_on(accelerator, out, "frontier"), features_kept(config, classifier, out, accelerator) as folder:
         for setting in tqdm(settings, desc="settings", disable=None if accelerator.is_main_process else True):
             found = [_measure(setting, target, folder, accelerator, loaded.recipe) for target in targets]
             if setting is settings[0]:  # the model as it is: what the sweeps change is no departure
@@ -187,7 +187,7 @@ def single_expert(stacked: VideoCLIP, expert: int) -> VideoCLIP:
 
 
 @contextmanager
-def _features_kept(config: Config, classifier: VideoClassifier, out: Path, accelerator: Accelerator) -> Iterator[Path]:
+def features_kept(config: Config, classifier: VideoClassifier, out: Path, accelerator: Accelerator) -> Iterator[Path]:
     """The feature cache of the configuration, or a folder that lasts as long as the sweeps do."""
     folder = cache_folder(config.evaluation.cache, classifier)
     if folder is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mote.config import Config
+from mote.datasets.decoding.decord_video import import_decord
 from mote.datasets.lists.agreement import (
     check_files,
     check_order,
@@ -40,7 +41,17 @@ class ProtocolList(NamedTuple):
 
 
 def checked_lists(protocol: Protocol, lists: str, root: str | None, config: Config) -> list[ProtocolList]:
-    """`find_lists`, and a look for the files: all must be there, or with `bad_videos=count_wrong` some."""
+    """`find_lists`, and a look for the files: all must be there, or with `bad_videos=count_wrong` some.
+
+    Raises:
+        ValueError: as `find_lists` (ManifestError), or the package that decodes by the protocol is not installed.
+    """
+    if protocol.decoder is not None:
+        try:
+            import_decord(protocol.decoder)
+        except ValueError:
+            wanted = "reads frames with decord, which is not installed: pip install decord2"
+            raise ValueError(f"{protocol.identifier} {wanted}") from None
     found = find_lists(protocol, lists, root)
     for one in found:
         check_files(one.manifest, one.records, "--root", some=config.evaluation.bad_videos == "count_wrong")

@@ -58,7 +58,8 @@ def test_one_clip_is_the_first_frame_of_each_segment():
 
 def test_clips_of_a_video_shorter_than_a_clip_are_in_order():
     assert clip_indices(5, 8, 3).tolist() == [[0, 0, 1, 1, 2, 3, 3, 4]] * 3  # the reference wraps to the last frame
-    assert clip_indices(1, 8, 4).tolist() == [[0] * 8] * 4
+    assert clip_indices(5, 8, 3, wrap=True).tolist() == [[0, 0, 1, 1, 2, 3, 3, 4], *[[4, 0, 0, 0, 1, 2, 2, 3]] * 2]
+    assert clip_indices(1, 8, 4).tolist() == clip_indices(1, 8, 4, wrap=True).tolist() == [[0] * 8] * 4
 
 
 @given(st.integers(1, 400), st.integers(1, 32), st.integers(1, 16), st.integers(1, 6), st.none() | st.integers(0, 9))

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from open_clip.transform import image_transform
+from oracles import released_reference
 from PIL import Image
 
 from mote.datasets.decoding.decode import read_frames
@@ -108,6 +109,16 @@ def test_three_crops_go_along_the_longer_side(landscape):
         part = frames[:, :, start : start + 90] if landscape else frames[:, start : start + 90]
         assert torch.equal(view, torch.from_numpy(part).permute(0, 3, 1, 2))
     assert torch.equal(views[1], eval_transform(frames, 90)[0])
+
+
+@pytest.mark.parametrize("shape", [(90, 157), (155, 90), (90, 90)])
+def test_quarters_lie_where_the_authors_code_cuts_them(shape):
+    frames = natural(*shape)
+    views = eval_transform(frames, 90, crops=3, quarters=True)
+    left, right, middle = released_reference.squares(frames[0], 90, 3)
+    for view, theirs in zip(views, (left, middle, right), strict=True):
+        assert np.array_equal(view[0].numpy(), theirs)
+    assert torch.equal(eval_transform(frames, 90, quarters=True), eval_transform(frames, 90))
 
 
 def test_other_crop_counts_are_refused():

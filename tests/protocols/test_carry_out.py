@@ -308,7 +308,7 @@ def test_missing_videos_are_counted_before_a_model_is_loaded(world, tmp_path, ca
 def test_protocols_are_listed_with_their_hashes(capsys):
     assert mote("eval", "--protocols") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 15 and all(len(line.split()[-1]) == 64 for line in lines[2:])
+    assert len(lines) == 20 and all(len(line.split()[-1]) == 64 for line in lines[2:])
     assert "give a model" in fails(capsys, "eval")
 
 

@@ -119,8 +119,8 @@ loss: {anchor: paper, anchor_weight: 0.25, merged: kl, merged_weight: 0.75, rout
   merge_temperatures: [-2, 2]}
 mixing: {extent: spacetime}
 optim: {backbone_lr_scale: 0.25, precision: bf16, sync_routing: true}
-evaluation: {clips: 2, crops: 3, batch_size: 3, fusion: reference, precision: bf16, alpha: 0.5, modulation: true,
-  modulation_k: 3, modulation_gamma: 0.25, cache: HERE/unused cache}
+evaluation: {clips: 2, crops: 3, places: released, batch_size: 3, fusion: reference, precision: bf16, alpha: 0.5,
+  modulation: true, modulation_k: 3, modulation_gamma: 0.25, cache: HERE/unused cache}
 run: {select: top5, trackers: [tensorboard]}
 sparsity: {groups: [heads, units], layers: {"temporal.*": 2}}
 """,
@@ -130,7 +130,7 @@ sparsity: {groups: [heads, units], layers: {"temporal.*": 2}}
         """
 evaluation: {classes: HERE/new classes.txt, templates: HERE/other templates.txt, split: new, name: zero, batch_size: 2,
   unknown: HERE/other, accept: 0.75, cache: HERE/other cache, fusion: mean_logits, clips: 3, alpha: 0.75,
-  modulation_k: 2, modulation_gamma: 0.5}
+  places: released, modulation_k: 2, modulation_gamma: 0.5}
 data: {decoder: decord}
 """,
     ),
@@ -402,6 +402,7 @@ ARRIVES: dict[str, dict[str, Look]] = {  # setting -> names of runs -> how the v
     "evaluation.templates": {"zero_shot": prompts("evaluation")},
     "evaluation.clips": {"video zero_shot": of_dataset("num_clips", False)},
     "evaluation.crops": {"video zero_shot": of_dataset("num_crops", False)},
+    "evaluation.places": {"video zero_shot": of_dataset("places", False)},
     "evaluation.fusion": {"video zero_shot": given("fuse_views", "form")},
     "evaluation.modulation": {"video": effect(lambda run: run.calls("modulation_gate") and run.meta["modulation"])},
     "evaluation.modulation_k": {"video": every(gate("k"), meta("modulation_k")), "zero_shot": gate("k")},

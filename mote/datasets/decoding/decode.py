@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mote.datasets.decoding.decord_video import DecordVideo
+from mote.datasets.decoding.decord_video import DecordSingleVideo, DecordVideo
 from mote.datasets.decoding.errors import DecodeError, FrameOrderError, reported
 from mote.datasets.decoding.frame_folder import FrameFolder
 from mote.datasets.decoding.pyav_video import PyAVVideo
@@ -33,7 +33,7 @@ from mote.datasets.lists.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from mote.datasets.sampling import to_keyframes
 from mote.files.addresses import scheme
 
-DECODERS = {"pyav": PyAVVideo, "decord": DecordVideo}
+DECODERS = {"pyav": PyAVVideo, "decord": DecordVideo, "decord_single": DecordSingleVideo}
 
 
 def open_video(path: Path | str, decoder: str = "pyav") -> OpenVideo:
@@ -77,7 +77,7 @@ def read_frames(
     Args:
         path: see `open_video`.
         indices: T frame numbers, or a function from the number of frames of the opened file to them.
-        decoder: "pyav" or "decord", which may return other frames, see `decord_video`.
+        decoder: "pyav", or "decord" or "decord_single", which may return other frames, see `decord_video`.
         near_keyframes: take other frames that are cheaper to decode, see `to_keyframes`, at most half a segment of
             num_frames / T away; no effect with decord.
         each: what is kept of a frame, in its place, see `OpenVideo.read`. Large videos then take no more memory than

@@ -38,6 +38,37 @@ def test_made_files_give_the_frames_asked_for(clip):
         read_frames(clip, [70], decoder="decord")
 
 
+class Recorded:
+    """A reader that notes which frames are asked for one by one."""
+
+    def __init__(self, reader, wanted):
+        self.reader, self.wanted = reader, wanted
+
+    def __getitem__(self, number):
+        self.wanted.append(number)
+        return self.reader[number]
+
+
+def test_single_frames_are_those_that_decord_gives_one_after_the_other(tmp_path, monkeypatch):
+    decord = pytest.importorskip("decord")
+    file = write_video(tmp_path / "clip.avi", numbered_frames(70), "mpeg4", b_frames=0)
+    asked = [0, 23, 46, 5, 28, 28, 51, 69]
+    reader = decord.VideoReader(str(file), num_threads=1)
+    theirs = np.stack([reader[n].asnumpy() for n in asked])
+    assert np.array_equal(read_frames(file, asked, "decord_single"), theirs)
+    with open_video(file, "decord_single") as video:
+        wanted = []
+        monkeypatch.setattr(video, "_reader", Recorded(video._reader, wanted))
+        video.read(asked)
+    assert wanted == asked  # in this order, and as often
+    assert read_frames(file, asked, "decord_single", each=lambda frame: frame[0, 0]).shape == (8, 3)
+    with pytest.raises(IndexError):
+        read_frames(file, [70], "decord_single")
+    file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(DecodeError, match="cannot be decoded by decord_single"):
+        read_frames(file, [0], "decord_single")
+
+
 def test_the_setting_reaches_training_and_evaluation_and_is_bounded(clip, tmp_path):
     pytest.importorskip("decord")
     (tmp_path / "damaged.mp4").write_text("no video")
