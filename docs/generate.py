@@ -99,18 +99,8 @@ def protocols_table() -> str:
     """One row for every protocol that is shipped."""
     from mote.protocols.table import PROTOCOLS
 
-    heads = (
-        "protocol",
-        "data",
-        "lists",
-        "frames",
-        "views",
-        "fusion of views",
-        "modulation",
-        "alpha",
-        "classes",
-        "videos",
-    )
+    heads = ("protocol", "data", "lists", "frames", "views", "fusion of views", "modulation", "alpha")
+    heads = (*heads, "classes", "videos")
     rows = [_table(heads)]
     for item in PROTOCOLS.values():
         numbers = item.variants or (("", item.videos),)

@@ -22,7 +22,7 @@ from mote.models.clip import Towers, load_backbone
 from mote.models.description import check_present
 from mote.models.folders import check_backbone, fitting_towers, load_folder, towers, with_assumptions
 from mote.models.modulation import GATE
-from mote.models.names import is_known, parse_model_name
+from mote.models.names import SCHEMAS, is_known, parse_model_name
 from mote.models.video_clip import VideoCLIP
 
 
@@ -146,10 +146,12 @@ def _from_reference(loaded: LoadedModel, backbone: str | None, place: Path) -> V
             )
         try:
             towers = load_backbone(name, tag)
-        except RuntimeError as error:  # to be fetched, and cannot
-            raise RuntimeError(
-                f"{place} needs the original CLIP; give it as --backbone {name}:FILE; {error}"
-            ) from error
+        except RuntimeError as error:  # it would have to be fetched
+            if name.startswith(SCHEMAS):
+                raise
+            wanted = f"{place} needs the original CLIP; give a file of its weights: --backbone {name}:FILE"
+            cause = str(error).partition("; without network")[0]
+            raise RuntimeError(f"{wanted} ({cause})") from error
         return fitting_towers(towers, loaded.model.embed_dim, place)
 
     return VideoClassifier(

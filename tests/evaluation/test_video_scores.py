@@ -224,15 +224,16 @@ def test_part_of_a_list_in_the_cache_and_a_list_in_another_order(classifier, rec
     assert len(decoded) == 4 + NUM_CLIPS + (NUM_CLIPS - 4)
 
 
-def test_another_decoder_has_entries_of_its_own(classifier, records, tmp_path):
+def test_other_decoders_and_other_places_have_entries_of_their_own(classifier, records, tmp_path):
     pytest.importorskip("decord")
-    data = config().data
     spaces = set()
-    for decoder in ("pyav", "decord"):
-        chosen = data.model_copy(update={"decoder": decoder})
-        dataset = evaluation_dataset(records, config().evaluation, chosen, frames=4, size=64, difference=0)
-        spaces.add(open_cache(tmp_path, classifier, dataset).namespace)
-    assert len(spaces) == 2
+    for decoder in ("pyav", "decord", "decord_single"):
+        for places in ("even", "released"):
+            data = config().data.model_copy(update={"decoder": decoder})
+            asked = config().evaluation.model_copy(update={"places": places})
+            dataset = evaluation_dataset(records, asked, data, frames=4, size=64, difference=0)
+            spaces.add(open_cache(tmp_path, classifier, dataset).namespace)
+    assert len(spaces) == 6
 
 
 def test_undecodable_videos_are_never_remembered(classifier, records, tmp_path):

@@ -115,6 +115,7 @@ def test_zero_shot_numbers_are_those_of_the_loop_ties_included(world, ucf101, tm
     assert sum(check_rows(table, names, score) for table in tables) > 0
     result = json.loads((tmp_path / "ucf101-zs-released.json").read_text())
     assert all("videos" in line for line in result["protocol"]["departures"])
+    assert mote("eval", "--verify", tmp_path / "ucf101-zs-released.json") == 0
     first = next((world / "UCF-101").rglob("*.avi"))
     assert abs(score(first) - score(first, alpha=1)).max() > 3 * NEAR  # so alpha is seen
 
@@ -143,12 +144,20 @@ def test_closed_set_numbers_are_those_of_the_loop(world, tmp_path, views, clips,
     assert len(departures) == 1 and "3 videos, the protocol expects 19877" in departures[0]
 
 
+def cannot_fetch(name: str, tag: str | None) -> None:
+    raise RuntimeError(f"no way to {name}; without network, do what does not help here")
+
+
 def test_what_is_missing_is_one_line(world, ucf101, tmp_path, capsys, monkeypatch):
     command = evaluate(world, "ucf101-zs-released@1", ucf101, tmp_path)
     error = fails(capsys, *command, "data.decoder=pyav", "evaluation.places=even")
     assert "data.decoder=pyav (the protocol: decord_single)" in error
     without = command[: command.index("--backbone")]
     assert "name its CLIP as backbone='name:tag' (--backbone)" in fails(capsys, *without)
+    monkeypatch.setattr("mote.inference.loading.check_backbone", lambda *_, **__: None)
+    monkeypatch.setattr("mote.inference.loading.load_backbone", cannot_fetch)
+    fetched = fails(capsys, *without, "--backbone", "ViT-B-16-quickgelu:openai")
+    assert "needs the original CLIP; give a file of its weights: --backbone ViT-B-16-quickgelu:FILE (no way" in fetched
     monkeypatch.setitem(sys.modules, "decord", None)
     monkeypatch.setattr("mote.inference.loading.load", None)
     message = "ucf101-zs-released@1 reads frames with decord, which is not installed: pip install decord2"
