@@ -103,14 +103,16 @@ def make_clip(path: Path, codec: str, side: int, count: int) -> None:
 
 def prepare(folder: Path, results: bool) -> None:
     """Clips, lists and split files; and two results, where cases read them."""
+    from mote.datasets.cache.feature_cache import MARKER
     from mote.datasets.lists.class_files import read_class_ids, read_class_names
     from mote.files.shipped import data_file
 
     names = read_class_names(data_file("classes/ucf101.csv"))
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names))
-    kinds = ("ApplyEyeMakeup", "Archery")
+    folders = read_class_ids(data_file("classes/ucf101.csv")) or names
+    kinds = {name: folders.index(name) for name in ("ApplyEyeMakeup", "Archery")}
     lines = []
-    for label, kind in enumerate(kinds):
+    for kind, label in kinds.items():
         for number in (1, 2):
             clip = folder / "clips" / kind / f"v_{kind}_g0{number}_c01.avi"
             clip.parent.mkdir(parents=True, exist_ok=True)
@@ -125,13 +127,13 @@ def prepare(folder: Path, results: bool) -> None:
     for split in (1, 2, 3):
         for part in ("train", "test"):
             rows = [f"{kind}/v_{kind}_g0{2 - (part == 'train')}_c01.avi" for kind in kinds]
-            ending = [" 1", " 2"] if part == "train" else ["", ""]
+            ending = [f" {label + 1}" if part == "train" else "" for label in kinds.values()]
             text = "".join(f"{row}{end}\n" for row, end in zip(rows, ending, strict=True))
             (folder / "splits" / f"{part}list0{split}.txt").write_text(text)
-    folders = read_class_ids(data_file("classes/ucf101.csv")) or names
     index = "".join(f"{i} {name}\n" for i, name in enumerate(folders, 1))
     (folder / "splits" / "classInd.txt").write_text(index)
     (folder / "kept").mkdir()
+    (folder / "kept" / MARKER).touch()
     settings = f"{EVAL} evaluation.cache=null evaluation.page=false --out results".split()
     for name in ("a", "b") if results else ():
         run(HERE, folder, ["eval", "tiny", *settings, f"evaluation.name={name}"], check=True)

@@ -21,10 +21,12 @@ from mote.evaluation.unknown import unknown_records
 from mote.evaluation.vocabulary import added_classes, own_classes
 from mote.files.hashes import sha256_file, sha256_lines
 from mote.files.writing import complete
+from mote.inference.finding import is_plain_model
 from mote.metrics.from_table import recount, stated_names
 from mote.metrics.result_files import ResultError, Summary, read_document, read_table, table_path
 from mote.metrics.segment_table import segment_differences
 from mote.metrics.table_parts import MALFORMED, short
+from mote.models.plain_import import import_plain
 from mote.protocols.joining import Rules, joined
 from mote.protocols.table import PROTOCOLS, Protocol
 
@@ -150,6 +152,8 @@ def _scored(origin: Mapping[str, Any], model: str | None, *, new: bool) -> Score
     place, backbone = model or inputs.get("model"), inputs.get("backbone", inputs.get("clip"))
     if place is None:
         raise ValueError("the result does not say which model it is about; give the model before --verify")
+    if is_plain_model(str(place), backbone):
+        import_plain()
     from mote.inference.images import ImageClassifier  # here, as what else is checked needs no torch
     from mote.inference.latent import LatentModel
     from mote.inference.loading import load

@@ -1,20 +1,17 @@
 """Whole runs in processes of their own: several at once, and killed in the middle."""
 
 import json
-import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState, GradientState
 from PIL import Image
+from process_pair import two_processes
 
 from mote.cli import main
 from mote.datasets.decoding.encode import write_video
@@ -67,33 +64,6 @@ def here(*arguments: str | Path) -> None:
     assert stop.value.code == 0
 
 
-def two_forked(*arguments: str | Path) -> None:
-    """The same as two processes with the variables of torchrun, forked from this one: each import of torch is 10 s."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=of_two, args=(rank, port, arguments), daemon=True) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=180)
-    ends = [process.exitcode for process in processes]
-    for process in processes:
-        process.kill()
-    assert ends == [0, 0]
-
-
-def of_two(rank: int, port: int, arguments: tuple[str | Path, ...]) -> None:
-    """What one of the two does, with nothing of what the process it was forked from knew of its own processes."""
-    warnings.resetwarnings()
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
-    os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    main([*map(str, arguments)])
-
-
 def losses(run: Path) -> list[dict]:
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [{key: value for key, value in record.items() if key != "time"} for record in records]
@@ -101,7 +71,7 @@ def losses(run: Path) -> list[dict]:
 
 def test_two_processes_train_and_score_like_one(settings, tmp_path):
     here("train", *settings, "optim.epochs=2", f"run.out={tmp_path / 'one'}")
-    two_forked("train", *settings, "optim.epochs=2", f"run.out={tmp_path / 'two'}")
+    two_processes("train", *settings, "optim.epochs=2", f"run.out={tmp_path / 'two'}")
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == len(two) == 6  # 2 steps and an evaluation in each of 2 epochs
     for a, b in zip(one, two, strict=True):
