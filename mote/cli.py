@@ -4,7 +4,6 @@ A user's mistake is one line on stderr and exit code 2; `--traceback` shows wher
 """
 
 import argparse
-import functools
 import io
 import os
 import sys
@@ -89,7 +88,6 @@ def _explain(error: Exception) -> str:
     return f"{text} (mote --traceback shows where)" if type(error) is RuntimeError else text
 
 
-@functools.cache
 def _parser() -> Parser:
     parser = Parser(
         prog="mote", description="Image-text models for video: train, evaluate, predict.", epilog=MORE.strip()
