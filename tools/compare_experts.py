@@ -173,7 +173,7 @@ def scores(model: VideoCLIP, sets: Mapping[str, Set]) -> tuple[dict[str, dict[st
         pooled = features.mean(dim=1)
         ways |= {f"gamma {g:g}": modulation_gate(pooled, text, tuned, Gate(gamma=g))[:, None, None] for g in GAMMAS}
         named = {way: folded.classify(features + gate * branch, text).argmax(dim=1) for way, gate in ways.items()}
-        found[name] = {way: float((best == labels).float().mean()) for way, best in named.items()}
+        found[name] = {way: float((best == labels).double().mean()) for way, best in named.items()}
         said[name] = named["gate 1"].tolist()
     return found, said
 

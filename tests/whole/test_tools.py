@@ -234,7 +234,7 @@ def test_heads_of_the_comparison_are_those_that_training_gives(tmp_path, monkeyp
     import experts_report as report
 
     import mote
-    from mote.evaluation.evaluate import evaluate
+    from mote.evaluation.videos import evaluate
     from mote.experiments.train import train
     from mote.parallel.accelerator import make_accelerator
 
