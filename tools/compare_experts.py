@@ -16,11 +16,12 @@ Writes OUT/WORLD/ARM/SEED.json, and from all of them `results.json`, `tables.md`
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -201,7 +202,12 @@ class Average:
 
 def run(world: str, arm: str, seed: int, out: Path) -> None:
     """Train one row with one seed, and write its scores."""
-    folder, start = out / "runs" / f"{slug(arm)}_{seed}", time.process_time()
+    with tempfile.TemporaryDirectory(dir=out) as folder:  # its checkpoints are of no use, whether it ends or not
+        result = _result(world, arm, seed, out, Path(folder))
+    write_atomic(out / slug(arm) / f"{seed}.json", to_json(result))
+
+
+def _result(world: str, arm: str, seed: int, out: Path, folder: Path) -> dict[str, Any]:
     splits, sets = world_of(world, out), sets_of(world, out)
     config = settings(folder, splits, ARMS[arm], seed)
     accelerator = make_accelerator(cpu=True)
@@ -236,7 +242,7 @@ def run(world: str, arm: str, seed: int, out: Path) -> None:
     )
     seconds = time.process_time() - before
     last, said = scores(model, sets)
-    result = {"points": points, "last": last, "said": said, "seconds": seconds, "all": time.process_time() - start}
+    result: dict[str, Any] = {"points": points, "last": last, "said": said, "seconds": seconds}
     swa = [torch.stack(steps).mean(dim=0) for steps in zip(*kept, strict=True)]
     for name, weights in (("EMA", average.mean), ("SWA", swa)):
         with torch.no_grad():
@@ -244,8 +250,7 @@ def run(world: str, arm: str, seed: int, out: Path) -> None:
                 parameter.copy_(value)
         result[name] = scores(model, sets)[0]
     facts = {"world": world, "arm": arm, "seed": seed, "settings": config.model_dump(mode="json")}
-    result |= {**facts, "changed": ARMS[arm], "versions": versions()}
-    write_atomic(out / slug(arm) / f"{seed}.json", to_json(result))
+    return {**result, **facts, "changed": ARMS[arm], "versions": versions()}
 
 
 def _dropped(share: float, module: nn.Module, _: object, output: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from mote.config.kinds import (
     Text,
 )
 
-POLICY = re.compile(r"rand(-(m|n|mmax)[0-9]{1,2}|-p[01](\.[0-9]+)?|-mstd[0-9]+(\.[0-9]+)?|-inc[01])*")
+# Of timm, which would cut a magnitude above 10 and take the last of two parts of one name.
+POLICY = re.compile(r"rand(-m([0-9]|10))?(-n[1-9])?(-p(0?\.[0-9]+|1))?(-mstd[0-9]+(\.[0-9]+)?)?(-inc[01])?")
 
 
 class ImageConfig(Section):
@@ -49,16 +50,18 @@ class ImageConfig(Section):
     def _variations(self) -> "ImageConfig":
         if self.augment is not None and not POLICY.fullmatch(self.augment):
             raise ValueError(
-                f"image.augment={self.augment}: expected a policy of timm such as rand-m9-mstd0.5-inc1, made of rand "
-                "and, after dashes, m, n, mmax (whole numbers), p, mstd (numbers) or inc0, inc1"
+                f"image.augment={self.augment}: expected a policy of timm such as rand-m9-mstd0.5-inc1: rand, then "
+                "any of m0 to m10, n1 to n9, p with a share, mstd with a number, inc0 or inc1, in this order"
             )
         if not 0 < self.erase_area[0] <= self.erase_area[1]:
-            raise ValueError("image.erase_area: expected the smallest area, above 0, and then the largest")
+            raise ValueError(
+                f"image.erase_area={[*self.erase_area]}: expected the smallest area, above 0, and then the largest"
+            )
         return self
 
 
 class AutoencoderConfig(Section):
-    """Network, prior and loss of task=autoencoder; its images are those of `data`, `image.channels` and `image.pad`."""
+    """Network, prior and loss of task=autoencoder; its images are those of `data` and `image`."""
 
     # gm: codes follow a Gaussian mixture; ae: plain, a mixture is fitted to the codes afterwards; vae: variational;
     # wae_mmd: Wasserstein autoencoder with MMD to the mixture.

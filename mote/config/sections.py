@@ -83,7 +83,7 @@ class DataConfig(Section):
     difference: Natural = 0  # 0 = off; n: the network sees each frame minus the frame n before it
     # Archives of `mote data shard` shuffled together; null = the whole list is shuffled.
     shuffle_shards: Positive | None = None
-    decoder: Literal["pyav", "decord", "decord_single"] = "pyav"  # the others give wrong frames of some files
+    decoder: Literal["pyav", "decord", "decord_single"] = "pyav"  # decord, at once or one by one, errs on some files
     near_keyframes: bool = False  # training reads the key frame nearest to each sampled frame: cheaper decoding
     crop_scale: tuple[Share, Share] = (0.08, 1.0)  # smallest and largest area of a random crop, as shares of the frame
     flip: Share = 0.5  # probability of mirroring left and right; 0 where they tell classes apart

@@ -6,12 +6,10 @@ how many there are. Other lists may be scored by the same rules, such as the val
 the test videos. Frames are encoded once for all choices that see them alike.
 """
 
-import csv
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import NamedTuple, TypedDict
 
@@ -21,7 +19,7 @@ from mote.config import Config
 from mote.evaluation.results import working_on
 from mote.files.preprocessing import INTERPOLATIONS
 from mote.files.provenance import provenance
-from mote.files.writing import to_json, write_together
+from mote.files.writing import csv_text, to_json, write_together
 from mote.inference.asked import Entry
 from mote.inference.classifier import VideoClassifier
 from mote.inference.contract import as_asked, check_named, settled
@@ -195,11 +193,8 @@ def _digests(measured: Sequence[Choice]) -> dict[str, str]:
 
 
 def _csv(rows: Sequence[Moved]) -> str:
-    text = StringIO()
-    writer = csv.DictWriter(text, list(Moved.__annotations__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
-    return text.getvalue()
+    columns = list(Moved.__annotations__)
+    return csv_text(columns, [["" if row[key] is None else row[key] for key in columns] for row in rows])
 
 
 def _shown(row: Moved) -> dict[str, object]:

@@ -151,3 +151,14 @@ def test_whatever_a_file_holds_is_read_or_refused_in_one_line(tmp_path_factory, 
         load([file])
     except ConfigError as error:
         assert len(str(error).splitlines()) <= 30
+
+
+@pytest.mark.parametrize("policy", ["rand", "rand-m9-mstd0.5-inc1", "rand-m10-n3-p0.5"])
+def test_a_policy_that_timm_follows_is_taken(policy):
+    assert load([], [f"image.augment={policy}"]).image.augment == policy
+
+
+@pytest.mark.parametrize("policy", ["rand-m11", "rand-n0", "rand-p1.5", "rand-m3-m4", "augmix-m3", "rand-x1"])
+def test_a_policy_that_timm_would_cut_or_not_know_is_refused(policy):
+    with pytest.raises(ConfigError, match="rand, then any of m0 to m10"):
+        load([], [f"image.augment={policy}"])

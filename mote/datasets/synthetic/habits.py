@@ -10,7 +10,7 @@ CLIP was pretrained on. Splits of `make_habits` (classes x clips by default):
 
 - `train`, `closed_choice`, `closed_test`: 24 seen objects, new clips in each split;
 - `choice`: 12 objects of no training clip, to choose settings on;
-- `unseen`: 28 more objects of no training clip, for the zero-shot test. `unseen_objects.txt` beside it names them
+- `unseen`: 28 more objects of no training clip, for the zero-shot test. `unseen_objects_classes.txt` names them
   without their motions, for the same clips.
 
 `closed_choice` and `choice` are for choosing, `closed_test` and `unseen` for reporting.
